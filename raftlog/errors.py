@@ -1,0 +1,45 @@
+"""One exception tree, by whose fault it is.
+
+An expected answer is a value, never an exception; what is raised here crossed a boundary: bytes that a
+client sent, files that a disk returned, an invariant of ours that broke.
+"""
+
+
+class RaftlogError(Exception):
+    """Everything that raftlog raises on purpose."""
+
+
+class ConfigError(RaftlogError):
+    """A setting is unknown or out of its range; the message names the key, the value and the reason."""
+
+
+class InvalidInput(RaftlogError):
+    """The other side sent bytes that are not what they claim to be. Costs the sender its connection."""
+
+
+class CorruptBatch(InvalidInput):
+    """A record batch whose lengths, counts or CRC do not agree (Kafka's CORRUPT_MESSAGE)."""
+
+
+class UnsupportedBatch(InvalidInput):
+    """A record batch in a format that is not kept: magic 0 or 1, or an unknown codec."""
+
+
+class StorageError(RaftlogError):
+    """The disk did not do what it was asked to."""
+
+
+class DamagedLog(StorageError):
+    """Bytes that had been made durable are not what was written. Never served, never cut silently."""
+
+
+class DiskFailed(StorageError):
+    """A write or an fsync failed. It is final: the broker stops serving (PostgreSQL's fsyncgate, 2018)."""
+
+
+class DataDirBusy(StorageError):
+    """Another process holds the data folder's lock."""
+
+
+class SafetyError(RaftlogError):
+    """An invariant of Raft or of the log does not hold. Our bug: the broker stops rather than go on."""
