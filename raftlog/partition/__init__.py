@@ -1,0 +1,1 @@
+"""A partition on its Raft group: offsets, producer dedupe, high watermark."""

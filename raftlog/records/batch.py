@@ -32,6 +32,8 @@ NO_PRODUCER: Final = -1
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _OFFSET = struct.Struct(">q")
 _EPOCH = struct.Struct(">i")
+_CRC = struct.Struct(">I")
+_ATTRIBUTES = struct.Struct(">h")
 
 _CODEC_MASK = 0x07
 _LOG_APPEND_TIME = 0x08
@@ -149,3 +151,14 @@ def iter_headers(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, Ba
             return
         yield position, header
         position += header.length + LOG_OVERHEAD
+
+
+def stamp_append_time(data: bytearray | memoryview, now_ms: int, position: int = 0) -> None:
+    """Make a batch LogAppendTime: its timestamps become `now_ms`. It changes what the CRC covers, so the
+    CRC is written anew; the records themselves are not touched, nor decompressed (KIP-32)."""
+    attributes = _ATTRIBUTES.unpack_from(data, position + CRC_START)[0] | _LOG_APPEND_TIME
+    _ATTRIBUTES.pack_into(data, position + CRC_START, attributes)
+    _OFFSET.pack_into(data, position + 35, now_ms)
+    size = read_header(data, position).size
+    crc = crc32c(memoryview(data)[position + CRC_START : position + size])
+    _CRC.pack_into(data, position + 17, crc)

@@ -1,0 +1,423 @@
+"""A partition: the offsets of one Raft group.
+
+Decides what a leader may append (sequence numbers, sizes, timestamps), which bytes a fetch may see, and
+what an offset, a timestamp or a leader epoch maps to. It knows no topic but its name, no other partition,
+no socket and no clock: `now_ms` (wall clock, milliseconds) comes in.
+
+Invariants: offsets are dense; nothing above the high watermark is served; a producer is answered only when
+its batch is committed, or when it is certain that it never will be, or with a retriable error when
+neither is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from raftlog.errors import CorruptBatch, DamagedLog, UnsupportedBatch
+from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
+from raftlog.raft.engine import NotLeader, Outcome, RaftGroup, Role
+from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
+from raftlog.records.batch import check_produced_batch as check_batch
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.group_log import GroupLog, Slice
+from raftlog.types import BrokerId, Offset, PartitionId, RaftIndex, Term, TopicName
+
+EARLIEST: Final = -2
+LATEST: Final = -1
+MAX_TIMESTAMP: Final = -3
+EARLIEST_LOCAL: Final = -4
+"""The timestamps that ListOffsets gives a meaning of their own (KIP-734, KIP-405)."""
+
+
+class PartitionError(Enum):
+    """Why a partition refused. The broker maps each to one Kafka error code."""
+
+    NOT_LEADER = auto()
+    MAY_STILL_HAPPEN = auto()
+    STORAGE_FAILED = auto()
+    CORRUPT_BATCH = auto()
+    UNSUPPORTED_BATCH = auto()
+    INVALID_RECORD = auto()
+    BATCH_TOO_LARGE = auto()
+    INVALID_TIMESTAMP = auto()
+    OUT_OF_SEQUENCE = auto()
+    STALE_PRODUCER_EPOCH = auto()
+    OFFSET_OUT_OF_RANGE = auto()
+    OFFSET_NOT_AVAILABLE = auto()
+    FENCED_LEADER_EPOCH = auto()
+    UNKNOWN_LEADER_EPOCH = auto()
+    OVERLOADED = auto()
+
+
+class ProduceResult(NamedTuple):
+    """The answer to one batch. Offsets are -1 with an error; `append_time` is -1 under CreateTime."""
+
+    error: PartitionError | None
+    base_offset: int = -1
+    append_time: int = -1
+    log_start_offset: int = -1
+    message: str | None = None
+
+
+class FetchResult(NamedTuple):
+    """A byte range of a segment, or an error; no slice means that there is nothing to read yet."""
+
+    error: PartitionError | None
+    slice: Slice | None
+    high_watermark: Offset
+    log_start_offset: Offset
+
+
+class FoundOffset(NamedTuple):
+    """What a timestamp maps to; offset -1 when no record is that late."""
+
+    error: PartitionError | None
+    offset: int = -1
+    timestamp: int = -1
+    leader_epoch: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSettings:
+    """The topic configs that a partition acts on, in Kafka's units."""
+
+    max_message_bytes: int = 1_048_588
+    log_append_time: bool = False
+    timestamp_before_max_ms: int = 2**63 - 1
+    timestamp_after_max_ms: int = 3_600_000
+    retention_ms: int = 7 * 24 * 3_600_000
+    retention_bytes: int = -1
+    producer_expiration_ms: int = 86_400_000
+
+
+MAX_UNCOMMITTED_BYTES: Final = 64 << 20
+"""What a leader without a majority takes before it says "later": it bounds the tail in memory."""
+
+OnProduced = Callable[[ProduceResult], None]
+Waiter = Callable[[], None]
+
+
+class Partition:
+    """One replica of a partition. Implements `raft.driver.StateMachine`."""
+
+    def __init__(
+        self,
+        topic: TopicName,
+        partition: PartitionId,
+        topic_id: bytes,
+        group: RaftGroup,
+        log: GroupLog,
+        settings: PartitionSettings,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.topic_id = topic_id
+        self.group = group
+        self.log = log
+        self.settings = settings
+        self._producers = Producers()
+        self._waiters: dict[Waiter, None] = {}
+        self._repeats: list[tuple[RaftIndex, Term, Offset, OnProduced]] = []
+        self._uncommitted_bytes = 0
+        self._now_ms = 0
+        self.restore(log.snapshot_state)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Partition {self.topic}-{self.partition} {self.group.role.name.lower()}"
+            f" term={self.group.term} end={self.log.log_end_offset} committed={self.log.high_watermark}>"
+        )
+
+    # What a partition is
+
+    @property
+    def is_leader(self) -> bool:
+        return self.group.is_leader
+
+    @property
+    def leader(self) -> BrokerId | None:
+        return self.group.leader
+
+    @property
+    def leader_epoch(self) -> Term:
+        return self.group.term
+
+    @property
+    def high_watermark(self) -> Offset:
+        return self.log.high_watermark
+
+    @property
+    def log_start_offset(self) -> Offset:
+        return self.log.log_start_offset
+
+    @property
+    def log_end_offset(self) -> Offset:
+        return self.log.log_end_offset
+
+    def statistics(self) -> dict[str, object]:
+        """Figures for people and metrics; sizes in bytes."""
+        return {
+            "topic": self.topic,
+            "partition": self.partition,
+            "role": self.group.role.name.lower(),
+            "term": self.group.term,
+            "leader": self.group.leader,
+            "log_start_offset": self.log_start_offset,
+            "high_watermark": self.high_watermark,
+            "log_end_offset": self.log_end_offset,
+            "uncommitted_bytes": self._uncommitted_bytes,
+            "waiters": len(self._waiters),
+        }
+
+    # Producing
+
+    def produce(self, batch: memoryview, *, now: float, now_ms: int, on_done: OnProduced) -> None:
+        """Append one v2 batch; `batch` is writable, and this partition's from here on.
+
+        `on_done` is called exactly once: at once for a refusal, and otherwise from the driver's turn
+        after the fsync and the majority that the answer rests on.
+        """
+        refusal = self._admit(batch, now_ms)
+        if isinstance(refusal, ProduceResult):
+            on_done(refusal)
+            return
+        header = refusal
+        if header.producer_id != NO_PRODUCER:
+            verdict = self._producers.check(header)
+            match verdict:
+                case NewBatch():
+                    pass
+                case RepeatedBatch(base_offset, index):
+                    self._answer_repeat(base_offset, index, on_done)
+                    return
+                case StaleEpoch(current):
+                    on_done(
+                        ProduceResult(
+                            PartitionError.STALE_PRODUCER_EPOCH,
+                            message=f"producer {header.producer_id} is at epoch {current} now",
+                        )
+                    )
+                    return
+                case OutOfSequence(expected, got):
+                    on_done(
+                        ProduceResult(
+                            PartitionError.OUT_OF_SEQUENCE,
+                            message=f"producer {header.producer_id}: expected sequence {expected}, got {got}",
+                        )
+                    )
+                    return
+        base_offset = self.log.log_end_offset
+        append_time = -1
+        if self.settings.log_append_time:
+            append_time = now_ms
+            stamp_append_time(batch, now_ms)
+        stamp(batch, base_offset, self.group.term)
+        size = len(batch)
+
+        def resolved(outcome: Outcome, entry: Entry) -> None:
+            self._uncommitted_bytes -= size
+            match outcome:
+                case Outcome.COMMITTED:
+                    on_done(ProduceResult(None, base_offset, append_time, self.log.log_start_offset))
+                case Outcome.WILL_NOT_HAPPEN:
+                    on_done(ProduceResult(PartitionError.NOT_LEADER))
+                case Outcome.MAY_STILL_HAPPEN:
+                    on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
+
+        entry = self.group.propose(batch, header.record_count, now, resolved)
+        if isinstance(entry, NotLeader):
+            on_done(ProduceResult(PartitionError.NOT_LEADER))
+            return
+        self._uncommitted_bytes += size
+        if header.producer_id != NO_PRODUCER:
+            self._producers.appended(header, base_offset, entry.index)
+
+    def _admit(self, batch: memoryview, now_ms: int) -> ProduceResult | BatchHeader:
+        """The header of a batch that may be appended, or why it may not."""
+        if not self.group.is_leader:
+            return ProduceResult(PartitionError.NOT_LEADER)
+        if self.log.damage is not None:
+            return ProduceResult(PartitionError.STORAGE_FAILED, message=self.log.damage)
+        if self._uncommitted_bytes > MAX_UNCOMMITTED_BYTES:
+            return ProduceResult(PartitionError.OVERLOADED, message="no majority has answered for a while")
+        if len(batch) > self.settings.max_message_bytes:
+            limit = self.settings.max_message_bytes
+            return ProduceResult(
+                PartitionError.BATCH_TOO_LARGE,
+                message=f"a batch of {len(batch)} bytes is over max.message.bytes={limit}",
+            )
+        try:
+            header = check_batch(batch)
+        except CorruptBatch as error:
+            return ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error))
+        except UnsupportedBatch as error:
+            return ProduceResult(PartitionError.UNSUPPORTED_BATCH, message=str(error))
+        if header.size != len(batch):
+            return ProduceResult(
+                PartitionError.INVALID_RECORD, message="one batch a partition and request, and nothing behind it"
+            )
+        if header.is_control or header.is_transactional:
+            return ProduceResult(
+                PartitionError.INVALID_RECORD, message="control and transactional batches are not taken"
+            )
+        if not self.settings.log_append_time and header.max_timestamp >= 0:
+            settings = self.settings
+            late = header.max_timestamp - now_ms > settings.timestamp_after_max_ms
+            if late or now_ms - header.max_timestamp > settings.timestamp_before_max_ms:
+                return ProduceResult(
+                    PartitionError.INVALID_TIMESTAMP,
+                    message=f"timestamp {header.max_timestamp} is too far from the broker's {now_ms}",
+                )
+        return header
+
+    def _answer_repeat(self, base_offset: Offset, index: RaftIndex, on_done: OnProduced) -> None:
+        """A repeat succeeds when what it repeats is committed (DUPLICATE_SEQUENCE_NUMBER is success)."""
+        if index <= self.log.commit_index:
+            on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
+        else:
+            self._repeats.append((index, self.group.term, base_offset, on_done))
+
+    # Reading
+
+    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
+        """Whole batches from the one that holds `offset`, at least one and about `max_bytes`.
+
+        Raises nothing: damage found while reading is STORAGE_FAILED, and the damaged bytes stay unserved.
+        """
+        start, end = self.log.log_start_offset, self.log.high_watermark
+        error = self._check_epoch(leader_epoch)
+        if error is not None:
+            return FetchResult(error, None, end, start)
+        if offset == end:
+            return FetchResult(None, None, end, start)
+        if not start <= offset < end:
+            # Between the high watermark and the log's end: it was committed by an earlier leader, and
+            # this one will know as soon as its first entry is.
+            error = None if end < offset <= self.log.log_end_offset else PartitionError.OFFSET_OUT_OF_RANGE
+            return FetchResult(error, None, end, start)
+        try:
+            found = self.log.read(Offset(offset), max_bytes)
+        except DamagedLog:
+            return FetchResult(PartitionError.STORAGE_FAILED, None, end, start)
+        return FetchResult(None, found, end, start)
+
+    def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
+        """The first offset whose timestamp is at least `timestamp`, or one of the special ones above."""
+        error = self._check_epoch(leader_epoch)
+        if error is not None:
+            return FoundOffset(error)
+        epoch = self.group.term
+        try:
+            match timestamp:
+                case -2 | -4:
+                    return FoundOffset(None, self.log.log_start_offset, -1, epoch)
+                case -1:
+                    if not self.group.has_committed_in_term:
+                        return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
+                    return FoundOffset(None, self.log.high_watermark, -1, epoch)
+                case -3:
+                    found = self.log.max_timestamp()
+                case _:
+                    found = self.log.offset_for_timestamp(timestamp)
+        except DamagedLog:
+            return FoundOffset(PartitionError.STORAGE_FAILED)
+        return FoundOffset(None, *found, epoch) if found is not None else FoundOffset(None)
+
+    def end_of_epoch(self, epoch: int, *, leader_epoch: int = -1) -> tuple[PartitionError | None, int, int]:
+        """(error, epoch, end offset) of the largest epoch at or below `epoch` (KIP-101, KIP-279)."""
+        error = self._check_epoch(leader_epoch)
+        if error is not None:
+            return error, -1, -1
+        found = self.log.offset_for_term(Term(epoch))
+        return (None, *found) if found is not None else (None, -1, -1)
+
+    def delete_before(self, offset: int) -> tuple[PartitionError | None, int]:
+        """DeleteRecords: move the log's start; -1 means the high watermark. Gives the new start."""
+        if not self.group.is_leader:
+            return PartitionError.NOT_LEADER, -1
+        target = self.log.high_watermark if offset == -1 else offset
+        if not self.log.log_start_offset <= target <= self.log.high_watermark:
+            return PartitionError.OFFSET_OUT_OF_RANGE, -1
+        self.log.delete_before(Offset(target))
+        return None, self.log.log_start_offset
+
+    def _check_epoch(self, leader_epoch: int) -> PartitionError | None:
+        """Refuse who believes in another leader than this one (KIP-320)."""
+        if not self.group.is_leader:
+            return PartitionError.NOT_LEADER
+        if leader_epoch >= 0 and leader_epoch != self.group.term:
+            older = leader_epoch < self.group.term
+            return PartitionError.FENCED_LEADER_EPOCH if older else PartitionError.UNKNOWN_LEADER_EPOCH
+        return None
+
+    def add_waiter(self, waiter: Waiter) -> None:
+        """Call `waiter` whenever the high watermark or the leadership moves, until `remove_waiter`."""
+        self._waiters[waiter] = None
+
+    def remove_waiter(self, waiter: Waiter) -> None:
+        self._waiters.pop(waiter, None)
+
+    def tick(self, now_ms: int) -> None:
+        """Once a second or so: retention, rolling by age, forgetting silent producers."""
+        self._now_ms = now_ms
+        settings = self.settings
+        self.log.roll_if_due(now_ms)
+        self.log.expire(now_ms, settings.retention_ms, settings.retention_bytes)
+        self._producers.expire(now_ms - settings.producer_expiration_ms)
+
+    # raft.driver.StateMachine
+
+    def apply(self, entries: list[Entry], now: float) -> None:
+        """Entries are committed and in their segment."""
+        for entry in entries:
+            if entry.kind is EntryKind.BATCH:
+                header = read_header(entry.payload)
+                if header.producer_id != NO_PRODUCER:
+                    self._producers.committed(header, entry.index, self._now_ms)
+        if self._repeats:
+            self._resolve_repeats()
+        self._wake()
+
+    def truncated(self, from_index: RaftIndex) -> None:
+        """The uncommitted tail from `from_index` on is gone."""
+        self._producers.truncated()
+
+    def leadership_changed(self, role: Role, term: Term, leader: BrokerId | None) -> None:
+        """Pending views belong to a term: a new leader rebuilds them from its own tail."""
+        self._producers.truncated()
+        if role is Role.LEADER:
+            index = RaftIndex(self.log.commit_index + 1)
+            for entry in self.log.tail(index):
+                if entry.kind is EntryKind.BATCH:
+                    header = read_header(entry.payload)
+                    if header.producer_id != NO_PRODUCER:
+                        self._producers.appended(header, entry.base_offset, entry.index)
+        self._resolve_repeats()
+        self._wake()
+
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot's state: at start, or when a leader sent one."""
+        self._producers.restore(state)
+        self._wake()
+
+    def snapshot(self) -> bytes:
+        """The state that `restore` takes, at the log's commit index."""
+        return self._producers.to_bytes()
+
+    def _resolve_repeats(self) -> None:
+        waiting, self._repeats = self._repeats, []
+        for repeat in waiting:
+            index, term, base_offset, on_done = repeat
+            if term != self.group.term or not self.group.is_leader:
+                on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
+            elif index <= self.log.commit_index:
+                on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
+            else:
+                self._repeats.append(repeat)
+
+    def _wake(self) -> None:
+        for waiter in list(self._waiters):
+            waiter()
