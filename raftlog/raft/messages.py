@@ -1,0 +1,162 @@
+"""What the replicas of a group say to each other.
+
+Frozen, and nothing but numbers and entries: `raftlog.raft.wire` turns them into frames, the simulator
+passes them on as they are. Every message carries its group and its sender's term; a message of an older
+term is never counted (PYSYNCOBJ.md, a). They are NamedTuples since a loaded leader makes thousands a
+second, and a frozen dataclass costs four times as much to build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from raftlog.storage.entry import Entry
+from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
+
+
+class Append(NamedTuple):
+    """Leader to follower: the entries after `prev_index`; none of them makes it a probe."""
+
+    group: GroupKey
+    term: Term
+    prev_index: RaftIndex
+    prev_term: Term
+    commit_index: RaftIndex
+    entries: Sequence[Entry]
+
+
+class AppendReply(NamedTuple):
+    """Follower to leader: everything up to `match_index` is what the leader has, and is on my disk."""
+
+    group: GroupKey
+    term: Term
+    match_index: RaftIndex
+
+
+class AppendReject(NamedTuple):
+    """Follower to leader: I have no entry `prev_index` of the term that you named.
+
+    The hint is my last entry that could be in the leader's log, by index and term: a whole conflicting
+    term is skipped at a time.
+    """
+
+    group: GroupKey
+    term: Term
+    prev_index: RaftIndex
+    hint_index: RaftIndex
+    hint_term: Term
+
+
+class Heartbeat(NamedTuple):
+    """Leader to follower: I lead. `round` counts the leader's heartbeats, for reads and the lease."""
+
+    group: GroupKey
+    term: Term
+    commit_index: RaftIndex
+    round: int
+
+
+class HeartbeatReply(NamedTuple):
+    """Follower to leader: the same promise as AppendReply, and the round that it answers."""
+
+    group: GroupKey
+    term: Term
+    match_index: RaftIndex
+    round: int
+
+
+class PreVote(NamedTuple):
+    """Would you vote for me in `term`? Changes nothing at the receiver (Raft thesis §9.6).
+
+    `fresh` says that the sender's disk was empty at start, see RaftGroup.
+    """
+
+    group: GroupKey
+    term: Term
+    last_index: RaftIndex
+    last_term: Term
+    fresh: bool
+
+
+class PreVoteReply(NamedTuple):
+    """`asked_term` is the term of the PreVote, `term` the sender's own."""
+
+    group: GroupKey
+    term: Term
+    asked_term: Term
+    granted: bool
+    fresh: bool
+
+
+class Vote(NamedTuple):
+    """Vote for me in `term`. `transfer` says that the leader asked for this election."""
+
+    group: GroupKey
+    term: Term
+    last_index: RaftIndex
+    last_term: Term
+    transfer: bool
+    fresh: bool
+
+
+class VoteReply(NamedTuple):
+    group: GroupKey
+    term: Term
+    granted: bool
+
+
+class Snapshot(NamedTuple):
+    """Leader to follower: your log ends before mine begins. Start anew after (`index`, `term`)."""
+
+    group: GroupKey
+    term: Term
+    index: RaftIndex
+    index_term: Term
+    offset: Offset
+    membership: bytes
+    state: bytes
+
+
+class TimeoutNow(NamedTuple):
+    """Leader to follower: you have all that I have; hold an election at once (Raft thesis §3.10)."""
+
+    group: GroupKey
+    term: Term
+
+
+class Rejoin(NamedTuple):
+    """Follower to leader: I lost my log; forget what I acknowledged. `nonce` is this start's own number."""
+
+    group: GroupKey
+    term: Term
+    nonce: int
+
+
+class Welcome(NamedTuple):
+    """Leader to follower: forgotten. You may vote again when you hold everything up to `commit_index`."""
+
+    group: GroupKey
+    term: Term
+    nonce: int
+    commit_index: RaftIndex
+
+
+Message: TypeAlias = (
+    Append
+    | AppendReply
+    | AppendReject
+    | Heartbeat
+    | HeartbeatReply
+    | PreVote
+    | PreVoteReply
+    | Vote
+    | VoteReply
+    | Snapshot
+    | TimeoutNow
+    | Rejoin
+    | Welcome
+)
+
+Addressed: TypeAlias = tuple[BrokerId, Message]
+"""A message and the broker that it goes to, or comes from."""
