@@ -1,0 +1,55 @@
+"""What a Raft group's log consists of: entries, and the term and vote beside them.
+
+Pure data; it does not know where an entry lies.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+from raftlog.storage.disk import Bytes
+from raftlog.types import BrokerId, Offset, RaftIndex, Term
+
+Payload: TypeAlias = Bytes
+"""An entry's bytes, by reference: never joined or copied on the way to the disk. Whoever hands one over
+does not change it afterwards."""
+
+
+class EntryKind(IntEnum):
+    """What an entry is to Raft; the numbers are in the files."""
+
+    BATCH = 0
+    """Exactly one Kafka v2 batch, stamped with the entry's base offset and term."""
+    NOOP = 1
+    MEMBERSHIP = 2
+
+
+class Entry(NamedTuple):
+    """One entry of a Raft log. Internal kinds use up an index but no offset: base_offset == next_offset."""
+
+    index: RaftIndex
+    term: Term
+    kind: EntryKind
+    payload: Payload
+    base_offset: Offset
+    next_offset: Offset
+
+
+class HardState(NamedTuple):
+    """What a Raft group must not forget: its term, and whom it voted for in it."""
+
+    term: Term
+    voted_for: BrokerId | None
+
+
+class LogStart(NamedTuple):
+    """The place before a log's first entry: the last index and term that are gone, and the first offset."""
+
+    index: RaftIndex
+    term: Term
+    offset: Offset
+
+
+EMPTY_START = LogStart(RaftIndex(0), Term(0), Offset(0))
+"""Where a log begins that has never been cut."""
