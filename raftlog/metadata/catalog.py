@@ -1,0 +1,150 @@
+"""The catalog: what the cluster has agreed on, as values that everyone may read.
+
+It decides nothing: only `MetadataState.apply` changes it, and only by replacing a value, so that a
+reader that holds a Topic holds a consistent one. Who leads a partition is not here: leadership is the
+partition's own business and is told as hints (DESIGN.md §6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from raftlog.types import BrokerId, RaftIndex
+
+FORMAT_VERSION: Final = 1
+"""The version of commands and snapshots that this build writes."""
+
+CLUSTER_DEFAULT: Final = BrokerId(-1)
+"""In `broker_configs`, the dynamic settings of all brokers."""
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerInfo:
+    """A registered broker. `incarnation` is new with every start of the process, 16 bytes."""
+
+    id: BrokerId
+    host: str
+    port: int
+    peer_host: str
+    peer_port: int
+    rack: str | None = None
+    incarnation: bytes = bytes(16)
+    registered_index: RaftIndex = RaftIndex(0)
+    """The index of the registration: what Kafka calls the broker epoch."""
+    fenced: bool = False
+    """Not to be given work: it has not been heard of."""
+    draining: bool = False
+    """Not to be given new replicas: it is being emptied."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether new replicas may be placed on it."""
+        return not self.fenced and not self.draining
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionAssignment:
+    """Where a partition's replicas are. The first is the preferred leader.
+
+    While the partition is being moved, `target` is where to; empty otherwise.
+    """
+
+    replicas: tuple[BrokerId, ...]
+    target: tuple[BrokerId, ...] = ()
+
+    @property
+    def is_moving(self) -> bool:
+        return bool(self.target)
+
+    @property
+    def adding(self) -> tuple[BrokerId, ...]:
+        return tuple(broker for broker in self.target if broker not in self.replicas)
+
+    @property
+    def removing(self) -> tuple[BrokerId, ...]:
+        if not self.target:
+            return ()
+        return tuple(broker for broker in self.replicas if broker not in self.target)
+
+    @property
+    def hosts(self) -> tuple[BrokerId, ...]:
+        """Every broker that keeps a replica now: what Kafka's Metadata shows while a move is under way."""
+        return self.replicas + self.adding
+
+    @property
+    def preferred_leader(self) -> BrokerId:
+        return self.replicas[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    topic_id: bytes
+    """16 bytes, never reused: a topic that is deleted and made again has another."""
+    partitions: tuple[PartitionAssignment, ...]
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Only what was set on the topic itself; defaults come from `raftlog.config.TopicConfig`."""
+    created_index: RaftIndex = RaftIndex(0)
+
+    @property
+    def is_internal(self) -> bool:
+        return self.name.startswith("__")
+
+    @property
+    def replication_factor(self) -> int:
+        """As clients are shown it: that of the first partition."""
+        return len(self.partitions[0].replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffset:
+    """A group's position in a partition: the next offset to be read."""
+
+    offset: int
+    leader_epoch: int = -1
+    metadata: str = ""
+    commit_timestamp_ms: int = 0
+
+
+@dataclass(slots=True)
+class Catalog:
+    """The whole state. Read it; never write it."""
+
+    cluster_id: str | None = None
+    brokers: dict[BrokerId, BrokerInfo] = field(default_factory=dict)
+    topics: dict[str, Topic] = field(default_factory=dict)
+    topics_by_id: dict[bytes, Topic] = field(default_factory=dict)
+    broker_configs: dict[BrokerId, dict[str, str]] = field(default_factory=dict)
+    """Dynamic broker settings, by broker or CLUSTER_DEFAULT."""
+    group_offsets: dict[str, dict[tuple[str, int], CommittedOffset]] = field(default_factory=dict)
+    """Group to (topic, partition) to offset; a group without offsets is not in it."""
+    features: dict[str, int] = field(default_factory=dict)
+    next_producer_id: int = 0
+    applied_index: RaftIndex = RaftIndex(0)
+    topology_index: RaftIndex = RaftIndex(0)
+    """The last entry that changed brokers, topics or settings: what an encoded Metadata answer is
+    cached by. Offsets and producer ids do not move it."""
+
+    def topic(self, name_or_id: str | bytes) -> Topic | None:
+        if isinstance(name_or_id, str):
+            return self.topics.get(name_or_id)
+        return self.topics_by_id.get(name_or_id)
+
+    def committed_offset(self, group: str, topic: str, partition: int) -> CommittedOffset | None:
+        return self.group_offsets.get(group, {}).get((topic, partition))
+
+    def usable_brokers(self) -> list[BrokerInfo]:
+        """Where new replicas may go, by id."""
+        return [broker for _, broker in sorted(self.brokers.items()) if broker.is_usable]
+
+    def hosted_by(self, broker: BrokerId) -> list[tuple[Topic, int]]:
+        """The replicas that a broker keeps, as (topic, partition)."""
+        return [
+            (topic, number)
+            for topic in self.topics.values()
+            for number, assignment in enumerate(topic.partitions)
+            if broker in assignment.replicas or broker in assignment.target
+        ]

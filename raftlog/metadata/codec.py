@@ -1,0 +1,151 @@
+"""Frozen dataclasses to plain CBOR values and back, strictly.
+
+The field annotations are the schema: int, str, bytes, bool, `X | None`, `tuple[X, ...]`,
+`tuple[X, Y]`, `Mapping[K, V]` and other dataclasses. A keyword-only dataclass becomes a map by field
+name, so that it can grow fields with defaults; a positional one becomes an array, for what there are
+many of. Maps are written in key order: equal values are equal bytes, on every broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from io import BytesIO
+from types import NoneType, UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import cbor2
+
+from raftlog.errors import InvalidInput
+
+T = TypeVar("T")
+_Read = Callable[[Any], Any]
+
+
+def load(data: bytes | bytearray | memoryview, bytes_max: int) -> object:
+    """The one CBOR item that `data` holds; raises InvalidInput on less, more, or anything else."""
+    if len(data) > bytes_max:
+        raise InvalidInput(f"{len(data)} bytes of CBOR, {bytes_max} are allowed")
+    stream = BytesIO(data)
+    try:
+        value = cbor2.CBORDecoder(stream).decode()
+    except Exception as error:  # tags decode to dates, patterns, fractions…: each fails in its own way
+        raise InvalidInput(f"not CBOR: {error}") from error
+    if stream.tell() != len(data):
+        raise InvalidInput(f"{len(data) - stream.tell()} bytes follow the CBOR item")
+    return cast(object, value)
+
+
+def to_plain(value: object) -> object:
+    """`value` in the types that CBOR knows."""
+    if value is None or isinstance(value, str | bytes | int):  # a bool is an int
+        return value
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(value[key]) for key in sorted(value)}
+    cls = type(value)
+    items = [(name, to_plain(getattr(value, name))) for name in _field_names(cls)]
+    return dict(items) if _is_map(cls) else [item for _, item in items]
+
+
+def from_plain(cls: type[T], plain: object) -> T:
+    """The `cls` that `plain` describes; raises InvalidInput that says what does not fit."""
+    return cast(T, _reader(cls)(plain))
+
+
+@cache
+def _field_names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
+
+
+@cache
+def _is_map(cls: type[Any]) -> bool:
+    return all(field.kw_only for field in fields(cls))
+
+
+@cache
+def _reader(annotation: Any) -> _Read:
+    """A function that checks and rebuilds a value of this annotation."""
+    while hasattr(annotation, "__supertype__"):  # a NewType
+        annotation = annotation.__supertype__
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in (int, str, bytes, bool):
+        return _scalar(annotation)
+    if origin is UnionType and args[1] is NoneType:
+        return _optional(_reader(args[0]))
+    if origin is tuple and args[1] is Ellipsis:
+        return _sequence(_reader(args[0]))
+    if origin is tuple:
+        return _row("pair", tuple(map(_reader, args)), tuple)
+    if origin is Mapping:
+        return _mapping(_reader(args[0]), _reader(args[1]))
+    assert is_dataclass(annotation), f"no CBOR form for {annotation}"
+    hints = get_type_hints(annotation)
+    readers = {name: _reader(hints[name]) for name in _field_names(annotation)}
+    if _is_map(annotation):
+        required = frozenset(
+            field.name
+            for field in fields(annotation)
+            if field.default is MISSING and field.default_factory is MISSING
+        )
+        return _record(annotation, readers, required)
+    return _row(annotation.__name__, tuple(readers.values()), lambda values: annotation(*values))
+
+
+def _wrong(wanted: str, got: object) -> InvalidInput:
+    return InvalidInput(f"expected {wanted}, got {type(got).__name__} {repr(got)[:60]}")
+
+
+def _scalar(cls: type) -> _Read:
+    def read(plain: object) -> object:
+        if type(plain) is not cls:  # not isinstance: True is not 1 here
+            raise _wrong(cls.__name__, plain)
+        return plain
+
+    return read
+
+
+def _optional(item: _Read) -> _Read:
+    return lambda plain: None if plain is None else item(plain)
+
+
+def _sequence(item: _Read) -> _Read:
+    def read(plain: object) -> tuple[object, ...]:
+        if type(plain) is not list:
+            raise _wrong("an array", plain)
+        return tuple(map(item, plain))
+
+    return read
+
+
+def _row(name: str, items: tuple[_Read, ...], build: Callable[[list[object]], object]) -> _Read:
+    def read(plain: object) -> object:
+        if type(plain) is not list or len(plain) != len(items):
+            raise _wrong(f"{name} as an array of {len(items)}", plain)
+        return build([item(value) for item, value in zip(items, plain, strict=True)])
+
+    return read
+
+
+def _mapping(key: _Read, item: _Read) -> _Read:
+    def read(plain: object) -> dict[object, object]:
+        if type(plain) is not dict:
+            raise _wrong("a map", plain)
+        return {key(name): item(value) for name, value in plain.items()}
+
+    return read
+
+
+def _record(cls: Any, readers: dict[str, _Read], required: frozenset[str]) -> _Read:
+    def read(plain: object) -> object:
+        if type(plain) is not dict:
+            raise _wrong(f"{cls.__name__} as a map", plain)
+        if unknown := plain.keys() - readers.keys():
+            raise InvalidInput(f"{cls.__name__} has no field {sorted(map(repr, unknown))[0]}")
+        if missing := required - plain.keys():
+            raise InvalidInput(f"{cls.__name__} lacks {min(missing)}")
+        return cls(**{name: readers[name](value) for name, value in plain.items()})
+
+    return read
