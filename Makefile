@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 .PHONY: demo test check unit docs clean
 
 demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through a SIGKILL
-	$(BIN)/python -m tests.demo
+	$(BIN)/python -m demo
 
 test: $(READY)  ## every test; ends with pytest's summary
 	$(BIN)/pytest -n 2 --dist loadgroup

@@ -11,14 +11,15 @@ neither is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from raftlog.errors import CorruptBatch, DamagedLog, UnsupportedBatch
 from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
-from raftlog.raft.engine import NotLeader, Outcome, RaftGroup, Role
+from raftlog.raft.group import RaftGroup
+from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
 from raftlog.records.batch import check_produced_batch as check_batch
 from raftlog.storage.entry import Entry, EntryKind
@@ -111,19 +112,25 @@ class Partition:
         group: RaftGroup,
         log: GroupLog,
         settings: PartitionSettings,
+        *,
+        on_leadership: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_leadership` is called when who leads, or whether the leader is ready, may have changed."""
         self.topic = topic
         self.partition = partition
         self.topic_id = topic_id
         self.group = group
         self.log = log
         self.settings = settings
+        self._on_leadership = on_leadership
+        self._was_ready = False
         self._producers = Producers()
         self._waiters: dict[Waiter, None] = {}
-        self._repeats: list[tuple[RaftIndex, Term, Offset, OnProduced]] = []
+        self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self._uncommitted_bytes = 0
         self._now_ms = 0
-        self.restore(log.snapshot_state)
+        self._applied = log.snapshot_index
+        self._producers.restore(log.snapshot_state)
 
     def __repr__(self) -> str:
         return (
@@ -257,7 +264,8 @@ class Partition:
             return ProduceResult(PartitionError.UNSUPPORTED_BATCH, message=str(error))
         if header.size != len(batch):
             return ProduceResult(
-                PartitionError.INVALID_RECORD, message="one batch a partition and request, and nothing behind it"
+                PartitionError.INVALID_RECORD,
+                message="one batch a partition and request, and nothing behind it",
             )
         if header.is_control or header.is_transactional:
             return ProduceResult(
@@ -278,7 +286,7 @@ class Partition:
         if index <= self.log.commit_index:
             on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
         else:
-            self._repeats.append((index, self.group.term, base_offset, on_done))
+            self._repeats.append((index, base_offset, on_done))
 
     # Reading
 
@@ -315,11 +323,12 @@ class Partition:
                 case -2 | -4:
                     return FoundOffset(None, self.log.log_start_offset, -1, epoch)
                 case -1:
-                    if not self.group.has_committed_in_term:
+                    if not self.group.is_ready:
                         return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
                     return FoundOffset(None, self.log.high_watermark, -1, epoch)
                 case -3:
-                    found = self.log.max_timestamp()
+                    latest = self.log.max_timestamp
+                    found = self.log.offset_for_timestamp(latest) if latest >= 0 else None
                 case _:
                     found = self.log.offset_for_timestamp(timestamp)
         except DamagedLog:
@@ -331,8 +340,7 @@ class Partition:
         error = self._check_epoch(leader_epoch)
         if error is not None:
             return error, -1, -1
-        found = self.log.offset_for_term(Term(epoch))
-        return (None, *found) if found is not None else (None, -1, -1)
+        return (None, *self.log.offset_for_term(Term(epoch)))
 
     def delete_before(self, offset: int) -> tuple[PartitionError | None, int]:
         """DeleteRecords: move the log's start; -1 means the high watermark. Gives the new start."""
@@ -365,20 +373,39 @@ class Partition:
         self._now_ms = now_ms
         settings = self.settings
         self.log.roll_if_due(now_ms)
+        self.save()  # what retention drops is not applied again after a restart
         self.log.expire(now_ms, settings.retention_ms, settings.retention_bytes)
         self._producers.expire(now_ms - settings.producer_expiration_ms)
 
+    def save(self) -> None:
+        """Keep the state as of the last applied entry, so that a restart need not apply what is before it."""
+        if self._applied > self.log.snapshot_index:
+            self.log.save_snapshot(self._producers.to_bytes(), self._applied)
+
+    def close(self) -> None:
+        """The replica ends here: whoever waits for a repeat hears that it may still happen elsewhere."""
+        self._fail_repeats()
+        self._wake()
+
     # raft.driver.StateMachine
 
-    def apply(self, entries: list[Entry], now: float) -> None:
+    @property
+    def applied_index(self) -> RaftIndex:
+        return self._applied
+
+    def apply(self, entries: Sequence[Entry], now: float) -> None:
         """Entries are committed and in their segment."""
         for entry in entries:
             if entry.kind is EntryKind.BATCH:
                 header = read_header(entry.payload)
                 if header.producer_id != NO_PRODUCER:
                     self._producers.committed(header, entry.index, self._now_ms)
+        self._applied = entries[-1].index
         if self._repeats:
-            self._resolve_repeats()
+            self._answer_repeats()
+        if not self._was_ready and self.group.is_ready:
+            self._was_ready = True
+            self._on_leadership()
         self._wake()
 
     def truncated(self, from_index: RaftIndex) -> None:
@@ -387,36 +414,45 @@ class Partition:
 
     def leadership_changed(self, role: Role, term: Term, leader: BrokerId | None) -> None:
         """Pending views belong to a term: a new leader rebuilds them from its own tail."""
+        self._fail_repeats()
         self._producers.truncated()
         if role is Role.LEADER:
-            index = RaftIndex(self.log.commit_index + 1)
-            for entry in self.log.tail(index):
+            for entry in self._tail():
                 if entry.kind is EntryKind.BATCH:
                     header = read_header(entry.payload)
                     if header.producer_id != NO_PRODUCER:
                         self._producers.appended(header, entry.base_offset, entry.index)
-        self._resolve_repeats()
+        self._was_ready = self.group.is_ready
+        self._on_leadership()
         self._wake()
 
-    def restore(self, state: bytes) -> None:
-        """Take over a snapshot's state: at start, or when a leader sent one."""
+    def restore(self, state: bytes, index: RaftIndex) -> None:
+        """Take over a snapshot that a leader sent; it ends at `index`."""
+        self._applied = index
         self._producers.restore(state)
         self._wake()
 
-    def snapshot(self) -> bytes:
-        """The state that `restore` takes, at the log's commit index."""
-        return self._producers.to_bytes()
+    def _tail(self) -> list[Entry]:
+        """The entries that are not committed yet."""
+        after = RaftIndex(self.log.commit_index + 1)
+        if after > self.log.last_index:
+            return []
+        return self.log.entries(after, max_bytes=2**62, max_count=2**31)
 
-    def _resolve_repeats(self) -> None:
+    def _answer_repeats(self) -> None:
         waiting, self._repeats = self._repeats, []
         for repeat in waiting:
-            index, term, base_offset, on_done = repeat
-            if term != self.group.term or not self.group.is_leader:
-                on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
-            elif index <= self.log.commit_index:
+            index, base_offset, on_done = repeat
+            if index <= self.log.commit_index:
                 on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
             else:
                 self._repeats.append(repeat)
+
+    def _fail_repeats(self) -> None:
+        """What the repeats wait for belonged to a leadership that is over."""
+        waiting, self._repeats = self._repeats, []
+        for _, _, on_done in waiting:
+            on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
 
     def _wake(self) -> None:
         for waiter in list(self._waiters):

@@ -119,9 +119,7 @@ class Producers:
         if known is None or known.epoch != header.producer_epoch:
             known = _Producer(header.producer_epoch, now_ms)
         known.last_used_ms = now_ms
-        known.batches.append(
-            SeenBatch(header.base_sequence, header.last_sequence, header.base_offset, index)
-        )
+        known.batches.append(SeenBatch(header.base_sequence, header.last_sequence, header.base_offset, index))
         self._committed[producer_id] = known
         if len(self._committed) > MAX_PRODUCERS:
             del self._committed[next(iter(self._committed))]

@@ -1,0 +1,278 @@
+"""What administrators ask for: topics and their settings, as commands of the metadata group.
+
+Refuses before proposing what can be refused, places replicas, and answers when the change is visible: the
+entry is applied and the new partitions have leaders (read your writes, DESIGN.md §6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.config import TopicConfig
+from raftlog.errors import ConfigError
+from raftlog.metadata.catalog import PartitionAssignment, Topic
+from raftlog.metadata.commands import AlterTopicConfig, Command, CreatePartitions, CreateTopic, DeleteTopic
+from raftlog.metadata.names import topic_collision, topic_name_problem
+from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
+from raftlog.metadata.results import (
+    PartitionsCreated,
+    Refusal,
+    Refused,
+    Result,
+    TopicConfigAltered,
+    TopicCreated,
+    TopicDeleted,
+)
+from raftlog.types import BrokerId
+
+if TYPE_CHECKING:
+    from raftlog.cluster.node import Node
+
+PARTITIONS_MAX: Final = 10_000
+"""Partitions of one topic; a typing error of a few zeros should not make a million Raft groups."""
+
+
+class AdminError(Enum):
+    """Why an administrator was refused. The broker maps each to one Kafka error code."""
+
+    TOPIC_EXISTS = auto()
+    UNKNOWN_TOPIC = auto()
+    UNKNOWN_TOPIC_ID = auto()
+    INVALID_TOPIC = auto()
+    INVALID_PARTITIONS = auto()
+    INVALID_REPLICATION_FACTOR = auto()
+    INVALID_REPLICA_ASSIGNMENT = auto()
+    INVALID_CONFIG = auto()
+    INVALID_REQUEST = auto()
+    TIMED_OUT = auto()
+    UNAVAILABLE = auto()
+    """The metadata group has no leader for now, or changed it: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminFailure:
+    error: AdminError
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTopic:
+    """A topic to be created. -1 partitions or replicas mean the broker's default; `assignments` gives the
+    replicas of each partition instead of both."""
+
+    name: str
+    partitions: int = -1
+    replication_factor: int = -1
+    assignments: tuple[tuple[BrokerId, ...], ...] | None = None
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+class Admin:
+    """The administrative half of a `Node`. Every call takes a time-out in seconds for the whole of it;
+    a call that is cancelled may have changed the catalog, as one that timed out may have."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def create_topic(
+        self, new: NewTopic, *, timeout: float, validate_only: bool = False
+    ) -> Topic | AdminFailure:
+        """Create a topic and wait until its partitions have leaders."""
+        command = self._plan_topic(new)
+        if isinstance(command, AdminFailure):
+            return command
+        if validate_only:
+            return self._preview(command)
+        with trio.move_on_after(timeout) as scope:
+            result = await self._propose(command)
+            match result:
+                case TopicCreated(topic):
+                    await self._node.wait_for_leaders(topic)
+                    return topic
+                case _:
+                    return _failure(result)
+        assert scope.cancelled_caught
+        return AdminFailure(AdminError.TIMED_OUT, f"topic {new.name!r} was not ready within {timeout:g} s")
+
+    async def delete_topic(self, name_or_id: str | bytes, *, timeout: float) -> Topic | AdminFailure:
+        """Delete a topic, its records and the groups' offsets in it."""
+        topic = self._node.catalog.topic(name_or_id)
+        if topic is None:
+            by_id = isinstance(name_or_id, bytes)
+            error = AdminError.UNKNOWN_TOPIC_ID if by_id else AdminError.UNKNOWN_TOPIC
+            return AdminFailure(error, f"there is no topic {name_or_id!r}")
+        with trio.move_on_after(timeout):
+            result = await self._propose(DeleteTopic(topic_id=topic.topic_id))
+            return result.topic if isinstance(result, TopicDeleted) else _failure(result)
+        return AdminFailure(AdminError.TIMED_OUT, f"topic {topic.name!r} may still be deleted")
+
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        assignments: Sequence[Sequence[BrokerId]] | None = None,
+        *,
+        timeout: float,
+        validate_only: bool = False,
+    ) -> Topic | AdminFailure:
+        """Grow a topic to `count` partitions; `assignments` are the replicas of the new ones."""
+        topic = self._node.catalog.topic(name)
+        if topic is None:
+            return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no topic {name!r}")
+        existing = len(topic.partitions)
+        if not existing < count <= PARTITIONS_MAX:
+            return AdminFailure(
+                AdminError.INVALID_PARTITIONS,
+                f"topic {name!r} has {existing} partitions: the new count must be above that and at most "
+                f"{PARTITIONS_MAX}, and is {count}",
+            )
+        if assignments is not None:
+            replicas = tuple(tuple(BrokerId(b) for b in chosen) for chosen in assignments)
+            if len(replicas) != count - existing:
+                return AdminFailure(
+                    AdminError.INVALID_REPLICA_ASSIGNMENT,
+                    f"{count - existing} new partitions, but {len(replicas)} assignments",
+                )
+        else:
+            placed = self._place(count - existing, topic.replication_factor)
+            if isinstance(placed, AdminFailure):
+                return placed
+            replicas = placed
+        if validate_only:
+            return topic
+        command = CreatePartitions(topic_id=topic.topic_id, existing=existing, partitions=replicas)
+        with trio.move_on_after(timeout):
+            result = await self._propose(command)
+            if not isinstance(result, PartitionsCreated):
+                return _failure(result)
+            await self._node.wait_for_leaders(result.topic)
+            return result.topic
+        return AdminFailure(AdminError.TIMED_OUT, f"the new partitions of {name!r} have no leaders yet")
+
+    async def alter_topic_config(
+        self,
+        name: str,
+        set_: Mapping[str, str],
+        remove: Sequence[str] = (),
+        *,
+        timeout: float,
+        validate_only: bool = False,
+    ) -> Topic | AdminFailure:
+        """Set and remove settings of a topic; what is removed falls back to the broker's default."""
+        topic = self._node.catalog.topic(name)
+        if topic is None:
+            return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no topic {name!r}")
+        problem = self._config_problem(set_)
+        if problem is not None:
+            return problem
+        if validate_only:
+            return topic
+        command = AlterTopicConfig(topic_id=topic.topic_id, set=dict(set_), remove=tuple(remove))
+        with trio.move_on_after(timeout):
+            result = await self._propose(command)
+            return result.topic if isinstance(result, TopicConfigAltered) else _failure(result)
+        return AdminFailure(AdminError.TIMED_OUT, f"the settings of {name!r} may still change")
+
+    # Planning: decides, proposes nothing
+
+    def _plan_topic(self, new: NewTopic) -> CreateTopic | AdminFailure:
+        catalog = self._node.catalog
+        problem = topic_name_problem(new.name)
+        if problem is not None:
+            return AdminFailure(AdminError.INVALID_TOPIC, problem)
+        if new.name in catalog.topics:
+            return AdminFailure(AdminError.TOPIC_EXISTS, f"topic {new.name!r} exists already")
+        other = topic_collision(new.name, catalog.topics)
+        if other is not None:
+            return AdminFailure(
+                AdminError.INVALID_TOPIC, f"{new.name!r} differs from {other!r} only in '.' and '_'"
+            )
+        failure = self._config_problem(new.configs)
+        if failure is not None:
+            return failure
+        replicas = self._replicas_of(new)
+        if isinstance(replicas, AdminFailure):
+            return replicas
+        return CreateTopic(
+            name=new.name, topic_id=self._node.new_topic_id(), partitions=replicas, configs=dict(new.configs)
+        )
+
+    def _replicas_of(self, new: NewTopic) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
+        if new.assignments is not None:
+            if new.partitions != -1 or new.replication_factor != -1:
+                return AdminFailure(AdminError.INVALID_REQUEST, "give either assignments or counts, not both")
+            return new.assignments
+        config = self._node.config
+        count = config.int("num.partitions") if new.partitions == -1 else new.partitions
+        if not 0 < count <= PARTITIONS_MAX:
+            return AdminFailure(
+                AdminError.INVALID_PARTITIONS, f"a topic has 1 to {PARTITIONS_MAX} partitions, not {count}"
+            )
+        factor = new.replication_factor
+        if factor == -1:
+            factor = config.int("default.replication.factor")
+        if factor < 1:
+            return AdminFailure(
+                AdminError.INVALID_REPLICATION_FACTOR, f"a partition has at least 1 replica, not {factor}"
+            )
+        return self._place(count, factor)
+
+    def _place(self, count: int, factor: int) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
+        catalog = self._node.catalog
+        placed = place_new_partitions(
+            catalog.usable_brokers(),
+            count,
+            factor,
+            cluster=(a.replicas for topic in catalog.topics.values() for a in topic.partitions),
+        )
+        if isinstance(placed, NotEnoughBrokers):
+            return AdminFailure(
+                AdminError.INVALID_REPLICATION_FACTOR,
+                f"{placed.wanted} replicas were asked for, {placed.usable} brokers are alive",
+            )
+        return placed
+
+    def _preview(self, command: CreateTopic) -> Topic:
+        return Topic(
+            command.name,
+            command.topic_id,
+            tuple(PartitionAssignment(replicas) for replicas in command.partitions),
+            command.configs,
+        )
+
+    def _config_problem(self, settings: Mapping[str, str]) -> AdminFailure | None:
+        """What is wrong with these topic settings, naming the key, the value and the nearest good key."""
+        try:
+            TopicConfig.check(settings)
+        except ConfigError as error:
+            return AdminFailure(AdminError.INVALID_CONFIG, str(error))
+        return None
+
+    async def _propose(self, command: Command) -> Result | ProposalFailed:
+        return await self._node.propose(command)
+
+
+def _failure(result: Result | ProposalFailed) -> AdminFailure:
+    """A refusal of the state machine in an administrator's terms."""
+    match result:
+        case ProposalFailed():
+            return AdminFailure(AdminError.UNAVAILABLE, str(result))
+        case Refused(reason, detail):
+            return AdminFailure(_ERRORS.get(reason, AdminError.INVALID_REQUEST), detail)
+        case _:
+            raise AssertionError(f"unexpected answer to an administrator: {result}")
+
+
+_ERRORS: Final = {
+    Refusal.TOPIC_EXISTS: AdminError.TOPIC_EXISTS,
+    Refusal.UNKNOWN_TOPIC: AdminError.UNKNOWN_TOPIC,
+    Refusal.INVALID_TOPIC: AdminError.INVALID_TOPIC,
+    Refusal.INVALID_PARTITIONS: AdminError.INVALID_PARTITIONS,
+    Refusal.INVALID_REPLICAS: AdminError.INVALID_REPLICA_ASSIGNMENT,
+}

@@ -1,0 +1,132 @@
+"""The partitions that this broker keeps: started and stopped as the catalog says.
+
+Invariants: a partition is in `by_id` exactly while its Raft group is in the driver; a topic that was
+deleted and made again has another id, so nothing of the old one is ever served under the new.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from raftlog.config import TopicConfig
+from raftlog.metadata.catalog import Topic
+from raftlog.partition.partition import Partition, PartitionSettings
+from raftlog.raft.group import RaftGroup
+from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
+
+if TYPE_CHECKING:
+    from raftlog.cluster.node import Node
+
+log = logging.getLogger("raftlog.cluster")
+
+
+class Replicas:
+    """What `Node.partition` looks into."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.by_name: dict[tuple[str, int], Partition] = {}
+        self.by_id: dict[tuple[bytes, int], Partition] = {}
+        self._seen = (RaftIndex(-1), False)
+        self._seen_change = True
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return list(self.by_id.values())
+
+    def catalog_changed(self) -> None:
+        """Something was applied; `reconcile` will look whether it concerns this broker."""
+        self._seen_change = True
+
+    def reconcile(self, now: float) -> None:
+        """Make what runs here equal to what the catalog says. Does nothing when the catalog stood still."""
+        catalog = self._node.catalog
+        if not self._seen_change:
+            return
+        self._seen_change = False
+        seen = (catalog.topology_index, self._node.metadata.is_caught_up)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        wanted = {
+            (topic.topic_id, number): topic for topic, number in catalog.hosted_by(self._node.broker_id)
+        }
+        for key in [key for key in self.by_id if key not in wanted]:
+            self._stop(key)
+        for (topic_id, number), topic in wanted.items():
+            existing = self.by_id.get((topic_id, number))
+            if existing is None:
+                self._start(topic, number, now)
+            else:
+                self._configure(existing, topic)
+        if self._node.metadata.is_caught_up:
+            self._delete_strays(set(wanted))
+        self._node.changed()
+
+    def _start(self, topic: Topic, number: int, now: float) -> None:
+        node = self._node
+        key = group_key(topic.topic_id, number)
+        group_log = node.store.logs.get(key)
+        if group_log is None:
+            group_log = node.store.create_log(key, f"{topic.name}-{number}.{topic.topic_id.hex()}")
+        if group_log.damage is not None:
+            log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
+        assignment = topic.partitions[number]
+        group = RaftGroup(
+            key,
+            node.broker_id,
+            group_log,
+            frozenset(assignment.replicas),
+            timing=node.timing,
+            rng=node.rng,
+            now=now,
+        )
+        partition = Partition(
+            TopicName(topic.name),
+            PartitionId(number),
+            topic.topic_id,
+            group,
+            group_log,
+            PartitionSettings(),
+            on_leadership=node.changed,
+        )
+        self._configure(partition, topic)
+        self.by_id[topic.topic_id, number] = partition
+        self.by_name[topic.name, number] = partition
+        node.driver.add(group, partition)
+
+    def _configure(self, partition: Partition, topic: Topic) -> None:
+        config = self._node.topic_config(topic)
+        partition.settings = settings_of(config, self._node.config.int("producer.id.expiration.ms"))
+        partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=config.int("segment.ms"))
+
+    def _stop(self, key: tuple[bytes, int]) -> None:
+        """The topic is gone, or the replica was moved away: the group ends and its files go."""
+        partition = self.by_id.pop(key)
+        if self.by_name.get((partition.topic, partition.partition)) is partition:
+            del self.by_name[partition.topic, partition.partition]
+        self._node.driver.remove(partition.group.key)
+        self._node.store.delete_log(partition.group.key)
+        partition.close()
+        log.info("%s-%d is no longer kept here", partition.topic, partition.partition)
+
+    def _delete_strays(self, wanted: set[tuple[bytes, int]]) -> None:
+        """Logs that a crash left behind between the deletion of a topic and that of its files. A catalog
+        that is behind this broker's own log knows too little to call anything a stray."""
+        keys = {group_key(topic_id, number) for topic_id, number in wanted} | {METADATA_GROUP}
+        for key in [key for key in self._node.store.logs if key not in keys]:
+            self._node.store.delete_log(key)
+
+
+def settings_of(config: TopicConfig, producer_expiration_ms: int) -> PartitionSettings:
+    """The topic configs that a partition acts on."""
+    return PartitionSettings(
+        max_message_bytes=config.int("max.message.bytes"),
+        log_append_time=config.str("message.timestamp.type") == "LogAppendTime",
+        timestamp_before_max_ms=config.int("message.timestamp.before.max.ms"),
+        timestamp_after_max_ms=config.int("message.timestamp.after.max.ms"),
+        retention_ms=config.int("retention.ms"),
+        retention_bytes=config.int("retention.bytes"),
+        producer_expiration_ms=producer_expiration_ms,
+    )
