@@ -28,10 +28,12 @@ CRC_START: Final = 21
 MAGIC: Final = 2
 NO_TIMESTAMP: Final = -1
 NO_PRODUCER: Final = -1
+NO_LEADER_EPOCH: Final = -1
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _OFFSET = struct.Struct(">q")
 _EPOCH = struct.Struct(">i")
+_CRC = struct.Struct(">I")
 _CRC = struct.Struct(">I")
 _ATTRIBUTES = struct.Struct(">h")
 
@@ -135,6 +137,43 @@ def stamp(data: bytearray | memoryview, base_offset: int, leader_epoch: int, pos
     """Write the two fields that the leader owns; both lie outside the CRC."""
     _OFFSET.pack_into(data, position, base_offset)
     _EPOCH.pack_into(data, position + 12, leader_epoch)
+
+
+def seal(
+    data: bytearray,
+    *,
+    base_offset: int,
+    codec: Codec,
+    transactional: bool,
+    control: bool,
+    last_offset_delta: int,
+    base_timestamp: int,
+    max_timestamp: int,
+    producer_id: int,
+    producer_epoch: int,
+    base_sequence: int,
+    record_count: int,
+) -> None:
+    """Make a batch of `data`: fill its first HEADER_SIZE bytes, the CRC over what follows among them."""
+    attributes = codec | (_TRANSACTIONAL if transactional else 0) | (_CONTROL if control else 0)
+    _HEADER.pack_into(
+        data,
+        0,
+        base_offset,
+        len(data) - LOG_OVERHEAD,
+        NO_LEADER_EPOCH,
+        MAGIC,
+        0,
+        attributes,
+        last_offset_delta,
+        base_timestamp,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        record_count,
+    )
+    _CRC.pack_into(data, CRC_START - _CRC.size, crc32c(memoryview(data)[CRC_START:]))
 
 
 def iter_headers(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, BatchHeader]]:
