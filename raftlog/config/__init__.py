@@ -1,11 +1,18 @@
 """Every setting: one table, how it is loaded, how it is shown.
 
-    config = BrokerConfig.load(file=path, environ=os.environ, overrides=["num.partitions=3"])
-    config.int("num.partitions")
-    TopicConfig(topic.configs, config).int("retention.ms")
+config = BrokerConfig.load(file=path, environ=os.environ, overrides=["num.partitions=3"])
+config.int("num.partitions")
+TopicConfig(topic.configs, config).int("retention.ms")
 """
 
-from raftlog.config.describe import ConfigEntry, ConfigSource, Synonym, describe_broker, describe_topic, markdown
+from raftlog.config.describe import (
+    ConfigEntry,
+    ConfigSource,
+    Synonym,
+    describe_broker,
+    describe_topic,
+    markdown,
+)
 from raftlog.config.keys import ConfigKey, ConfigType
 from raftlog.config.load import load_settings
 from raftlog.config.table import BROKER_CONFIGS, TOPIC_CONFIGS

@@ -13,12 +13,13 @@ from typing import Final
 
 from raftlog.types import BrokerId, RaftIndex
 
+BEFORE_ALL: Final = RaftIndex(0)
+
 FORMAT_VERSION: Final = 1
 """The version of commands and snapshots that this build writes."""
 
 CLUSTER_DEFAULT: Final = BrokerId(-1)
 """In `broker_configs`, the dynamic settings of all brokers."""
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class BrokerInfo:
     peer_port: int
     rack: str | None = None
     incarnation: bytes = bytes(16)
-    registered_index: RaftIndex = RaftIndex(0)
+    registered_index: RaftIndex = BEFORE_ALL
     """The index of the registration: what Kafka calls the broker epoch."""
     fenced: bool = False
     """Not to be given work: it has not been heard of."""
@@ -87,7 +88,7 @@ class Topic:
     partitions: tuple[PartitionAssignment, ...]
     configs: Mapping[str, str] = field(default_factory=dict)
     """Only what was set on the topic itself; defaults come from `raftlog.config.TopicConfig`."""
-    created_index: RaftIndex = RaftIndex(0)
+    created_index: RaftIndex = BEFORE_ALL
 
     @property
     def is_internal(self) -> bool:
@@ -123,8 +124,8 @@ class Catalog:
     """Group to (topic, partition) to offset; a group without offsets is not in it."""
     features: dict[str, int] = field(default_factory=dict)
     next_producer_id: int = 0
-    applied_index: RaftIndex = RaftIndex(0)
-    topology_index: RaftIndex = RaftIndex(0)
+    applied_index: RaftIndex = BEFORE_ALL
+    topology_index: RaftIndex = BEFORE_ALL
     """The last entry that changed brokers, topics or settings: what an encoded Metadata answer is
     cached by. Offsets and producer ids do not move it."""
 

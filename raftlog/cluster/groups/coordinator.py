@@ -71,7 +71,9 @@ class GroupCoordinator:
         """On NONE the group has no members and is forgotten here; the caller proposes DeleteGroup."""
         raise NotImplementedError
 
-    def check_delete_offsets(self, group_id: str, topics: Iterable[str]) -> GroupError | dict[str, GroupError]:
+    def check_delete_offsets(
+        self, group_id: str, topics: Iterable[str]
+    ) -> GroupError | dict[str, GroupError]:
         """An error of the whole request, or one for each topic: NONE or GROUP_SUBSCRIBED_TO_TOPIC."""
         raise NotImplementedError
 

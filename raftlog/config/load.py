@@ -1,0 +1,144 @@
+"""Where settings come from: a TOML or .properties file, the environment, `-o key=value`. As text: what
+a value means is decided in `values`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from raftlog.errors import ConfigError
+
+FILE_BYTES_MAX: Final = 1024 * 1024
+"""A settings file is a few kilobytes; a larger one is some other file named by mistake."""
+
+ENV_PREFIX: Final = "RAFTLOG_"
+
+_NOT_SETTINGS: Final = ("RAFTLOG_CONFIG", "RAFTLOG_PORT")
+_NOT_SETTING_PREFIXES: Final = ("RAFTLOG_SERVICE_", "RAFTLOG_PORT_", "RAFTLOG_TEST_")
+"""What Kubernetes puts into every container beside a Service named raftlog, and our own tests."""
+
+
+def load_settings(
+    file: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Iterable[str] = (),
+) -> dict[str, str]:
+    """Settings by dotted name, later sources win; raises ConfigError for what cannot be read."""
+    settings = read_file(file) if file is not None else {}
+    settings |= read_environment(environ or {})
+    settings |= dict(map(parse_override, overrides))
+    return settings
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """`key=value` as a pair; raises ConfigError without a key or an equals sign."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"{text!r} is not key=value")
+    return name.strip(), value.strip()
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The `RAFTLOG_…` variables as settings, by the rule of Kafka's container images: `_` is a dot, `__`
+    an underscore, `___` a dash. RAFTLOG_LOG_RETENTION_MS is log.retention.ms; raftlog's own keys begin
+    with the prefix twice, RAFTLOG_RAFTLOG_DURABILITY."""
+    return {
+        _setting_name(variable): value
+        for variable, value in sorted(environ.items())
+        if variable.startswith(ENV_PREFIX)
+        and variable not in _NOT_SETTINGS
+        and not variable.startswith(_NOT_SETTING_PREFIXES)
+    }
+
+
+def _setting_name(variable: str) -> str:
+    name = variable[len(ENV_PREFIX) :].lower()
+    # The longest run first; "\0" cannot be in a variable, so it can stand for what is done already.
+    return name.replace("___", "-").replace("__", "\0").replace("_", ".").replace("\0", "_")
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The settings in a file: .properties by its name, TOML otherwise; raises ConfigError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+        if len(data) > FILE_BYTES_MAX:
+            raise ConfigError(f"{os.fspath(path)}: larger than {FILE_BYTES_MAX} bytes, not a settings file")
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{os.fspath(path)}: not UTF-8 text: {error}") from error
+    try:
+        return parse_properties(text) if os.fspath(path).endswith(".properties") else parse_toml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, str]:
+    """TOML as settings: tables nest into dotted names, arrays become comma-separated lists."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}") from error
+    settings: dict[str, str] = {}
+    for name, value in _flat("", tables):
+        if name in settings:
+            raise ConfigError(f"{name} = {value!r}: it is set twice")
+        settings[name] = value
+    return settings
+
+
+def _flat(prefix: str, table: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flat(f"{name}.", value)
+        elif isinstance(value, list):
+            yield name, ",".join(_scalar(name, item) for item in value)
+        else:
+            yield name, _scalar(name, value)
+
+
+def _scalar(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ConfigError(f"{name} = {value}: a {type(value).__name__} is not a setting")
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    """Java's .properties: `key=value`, `key: value` or `key value`, `#` and `!` comments, a backslash
+    at the end of a line continues it. As there, the last one wins."""
+    settings: dict[str, str] = {}
+    for number, line in _logical_lines(text):
+        end = next((i for i, char in enumerate(line) if char in "=: \t"), None)
+        if end is None:
+            raise ConfigError(f"line {number}: {line!r} is not key=value")
+        name, rest = line[:end], line[end:].lstrip()
+        if rest[:1] in ("=", ":"):
+            rest = rest[1:].lstrip()
+        if not name:
+            raise ConfigError(f"line {number}: {line!r} has no key")
+        settings[name] = rest.rstrip()
+    return settings
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    start, joined = 0, ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not joined and (not line or line[0] in "#!"):
+            continue
+        start = start if joined else number
+        if line.endswith("\\") and not line.endswith("\\\\"):
+            joined += line[:-1]
+            continue
+        yield start, joined + line
+        joined = ""
+    if joined:
+        yield start, joined

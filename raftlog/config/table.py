@@ -1,0 +1,446 @@
+"""Every setting there is. Loading, DescribeConfigs and the reference in docs/ come from here.
+
+Names, types and defaults are Kafka's where Kafka has the setting; `doc` says where the meaning differs
+and why. A setting that raftlog has no use for but that common tools and copied files carry is taken
+and marked `ignored`; one that would promise something that is not kept is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from raftlog.config.addresses import check_advertised, check_host_port, check_listeners, check_peers
+from raftlog.config.keys import INT_MAX, LONG_MAX, ConfigKey, ConfigType, Value
+
+DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+
+
+def _key(name: str, kind: str, default: Value, doc: str, **rest: Any) -> ConfigKey:
+    return ConfigKey(name=name, type=ConfigType[kind], default=default, doc=doc, **rest)
+
+
+def _check_only_delete(value: Value) -> str | None:
+    assert isinstance(value, tuple)
+    if "compact" in value:
+        return "compaction is not built yet; only delete is served"
+    return None if value == ("delete",) else "it is delete"
+
+
+def _check_only_false(value: Value) -> str | None:
+    return "a leader always has every acknowledged record; this cannot be switched off" if value else None
+
+
+def _check_one_dir(value: Value) -> str | None:
+    assert isinstance(value, str)
+    return "exactly one data folder is served" if not value or "," in value else None
+
+
+def _check_compression(value: Value) -> str | None:
+    if value in ("uncompressed", "gzip", "snappy", "lz4", "zstd"):
+        return "batches are kept as their producer compressed them; only 'producer' is served"
+    return None if value == "producer" else "it is producer"
+
+
+_BROKER: Final = [
+    # Who and where
+    _key(
+        "node.id", "INT", 1, "This broker's number in the cluster.", minimum=0, synonyms=(("broker.id", 1),)
+    ),
+    _key("broker.rack", "STRING", None, "The broker's rack or zone; replicas are spread over racks."),
+    _key(
+        "listeners",
+        "LIST",
+        ("PLAINTEXT://127.0.0.1:9092",),
+        "Where Kafka clients are served: PROTOCOL://HOST:PORT, comma-separated. An empty host is every"
+        " interface.",
+        check=check_listeners,
+    ),
+    _key(
+        "advertised.listeners",
+        "LIST",
+        None,
+        "The addresses that clients are told, when they differ from `listeners`.",
+        check=check_advertised,
+    ),
+    _key(
+        "raftlog.peer.listen",
+        "STRING",
+        "127.0.0.1:9192",
+        "Where other brokers are served, HOST:PORT.",
+        check=check_host_port,
+    ),
+    _key(
+        "raftlog.peer.advertise",
+        "STRING",
+        None,
+        "The address that other brokers are told, when it differs from `raftlog.peer.listen`.",
+        check=check_host_port,
+    ),
+    _key(
+        "raftlog.peers",
+        "LIST",
+        (),
+        "The brokers that found the cluster, this one included: ID@HOST:PORT of their peer listeners,"
+        " comma-separated. Empty: a cluster of one.",
+        check=check_peers,
+    ),
+    _key(
+        "raftlog.http.listen",
+        "STRING",
+        "127.0.0.1:9644",
+        "Where /healthz, /readyz, /metrics and the console are served; empty: nowhere.",
+        check=check_host_port,
+    ),
+    _key(
+        "log.dirs",
+        "STRING",
+        "./raftlog-data",
+        "The data folder. Exactly one: put a RAID or a volume manager under it.",
+        synonyms=(("log.dir", 1),),
+        check=_check_one_dir,
+    ),
+    # Connections and requests
+    _key(
+        "socket.request.max.bytes",
+        "INT",
+        104_857_600,
+        "The largest request that is read; a larger one costs the client its connection.",
+        minimum=1024,
+    ),
+    _key(
+        "connections.max.idle.ms",
+        "LONG",
+        600_000,
+        "A client connection that is idle for longer is closed. -1: never.",
+        minimum=-1,
+        dynamic=True,
+    ),
+    _key(
+        "max.connections",
+        "INT",
+        10_000,
+        "Client connections at once; more are closed as they come. Kafka's default is no bound.",
+        minimum=1,
+        dynamic=True,
+    ),
+    _key(
+        "max.connections.per.ip",
+        "INT",
+        INT_MAX,
+        "Client connections at once from one address.",
+        minimum=1,
+        dynamic=True,
+    ),
+    _key("fetch.max.bytes", "INT", 57_671_680, "The most that one Fetch is answered with.", minimum=1024),
+    # Topics
+    _key(
+        "auto.create.topics.enable",
+        "BOOLEAN",
+        True,
+        "Whether a topic that a client asks for and may create is created.",
+        dynamic=True,
+    ),
+    _key("delete.topic.enable", "BOOLEAN", True, "Whether topics may be deleted."),
+    _key(
+        "num.partitions",
+        "INT",
+        1,
+        "Partitions of a topic that is created without saying how many.",
+        minimum=1,
+        maximum=10_000,
+        dynamic=True,
+    ),
+    _key(
+        "default.replication.factor",
+        "INT",
+        1,
+        "Replicas of a topic that is created without saying how many. -1: three, or one for each broker"
+        " where there are fewer.",
+        minimum=-1,
+        maximum=15,
+        dynamic=True,
+        check=lambda value: "it is -1 or at least 1" if value == 0 else None,
+    ),
+    # Logs: the defaults of topics
+    _key(
+        "log.segment.bytes",
+        "INT",
+        1_073_741_824,
+        "A segment file is closed when it would grow beyond this.",
+        minimum=1024,
+        dynamic=True,
+    ),
+    _key(
+        "log.roll.ms",
+        "LONG",
+        None,
+        "A segment is closed when its oldest record is this old; wins over log.roll.hours.",
+        minimum=1,
+        dynamic=True,
+    ),
+    _key("log.roll.hours", "INT", 168, "As log.roll.ms, in hours.", minimum=1),
+    _key(
+        "log.retention.ms",
+        "LONG",
+        None,
+        "Closed segments whose newest record is older are deleted; -1: never. Wins over"
+        " log.retention.minutes, which wins over log.retention.hours.",
+        minimum=-1,
+        dynamic=True,
+    ),
+    _key("log.retention.minutes", "INT", None, "As log.retention.ms, in minutes.", minimum=-1),
+    _key("log.retention.hours", "INT", 168, "As log.retention.ms, in hours.", minimum=-1),
+    _key(
+        "log.retention.bytes",
+        "LONG",
+        -1,
+        "A partition's oldest closed segments are deleted while it is larger; -1: never.",
+        minimum=-1,
+        dynamic=True,
+    ),
+    _key(
+        "log.retention.check.interval.ms",
+        "LONG",
+        300_000,
+        "How often segments are looked through for what is due to be closed or deleted.",
+        minimum=1,
+    ),
+    _key(
+        "log.cleanup.policy",
+        "LIST",
+        ("delete",),
+        "What happens to old records: delete. Compaction is not built yet and is refused.",
+        check=_check_only_delete,
+    ),
+    _key(
+        "log.message.timestamp.type",
+        "STRING",
+        "CreateTime",
+        "Whether a record's time is its producer's or that of its arrival.",
+        choices=("CreateTime", "LogAppendTime"),
+        dynamic=True,
+    ),
+    _key(
+        "log.message.timestamp.before.max.ms",
+        "LONG",
+        LONG_MAX,
+        "How far in the past a producer's timestamp may lie.",
+        minimum=0,
+        dynamic=True,
+    ),
+    _key(
+        "log.message.timestamp.after.max.ms",
+        "LONG",
+        HOUR_MS,
+        "How far in the future a producer's timestamp may lie.",
+        minimum=0,
+        dynamic=True,
+    ),
+    _key(
+        "message.max.bytes",
+        "INT",
+        1_048_588,
+        "The largest record batch that is taken, as compressed by its producer.",
+        minimum=0,
+        dynamic=True,
+    ),
+    _key(
+        "compression.type",
+        "STRING",
+        "producer",
+        "Batches are kept as their producer compressed them; only `producer` is served.",
+        check=_check_compression,
+    ),
+    _key(
+        "min.insync.replicas",
+        "INT",
+        1,
+        "Taken, and never less than asked for: every acknowledged record is on a majority of the replicas"
+        " whatever this says. A value above the majority does not make it more.",
+        minimum=1,
+        dynamic=True,
+    ),
+    _key(
+        "unclean.leader.election.enable",
+        "BOOLEAN",
+        False,
+        "Only false: a replica that lacks an acknowledged record cannot lead.",
+        check=_check_only_false,
+    ),
+    # Groups and producers
+    _key(
+        "group.min.session.timeout.ms", "INT", 6_000, "The shortest session time-out of a member.", minimum=1
+    ),
+    _key(
+        "group.max.session.timeout.ms",
+        "INT",
+        1_800_000,
+        "The longest session time-out of a member.",
+        minimum=1,
+    ),
+    _key(
+        "group.initial.rebalance.delay.ms",
+        "INT",
+        0,
+        "How long the first rebalance of an empty group waits for more members. Kafka waits 3000, which"
+        " saves rebalances when many members start together and costs every test and tutorial three"
+        " seconds; 0 starts at once.",
+        minimum=0,
+        dynamic=True,
+    ),
+    _key("group.max.size", "INT", INT_MAX, "Members that a group may have.", minimum=1),
+    _key(
+        "offsets.retention.minutes",
+        "INT",
+        10_080,
+        "A group's offsets are forgotten when it has had no members for this long.",
+        minimum=1,
+        dynamic=True,
+    ),
+    _key(
+        "offsets.retention.check.interval.ms",
+        "LONG",
+        600_000,
+        "How often offsets are looked through for what is due to be forgotten.",
+        minimum=1,
+    ),
+    _key(
+        "offset.metadata.max.bytes",
+        "INT",
+        4096,
+        "The longest text that may be committed with an offset.",
+        minimum=0,
+    ),
+    _key(
+        "producer.id.expiration.ms",
+        "INT",
+        DAY_MS,
+        "A partition forgets an idempotent producer that has been silent for longer.",
+        minimum=1,
+        dynamic=True,
+    ),
+    # raftlog's own
+    _key(
+        "raftlog.durability",
+        "STRING",
+        "fsync",
+        "What an acknowledgement rests on: a majority of disks (fsync), or a majority of page caches (os),"
+        " which is what Apache Kafka does.",
+        choices=("fsync", "os"),
+    ),
+    _key(
+        "raftlog.wal.file.bytes",
+        "LONG",
+        67_108_864,
+        "The size of one file of the write-ahead log.",
+        minimum=1_048_576,
+        maximum=INT_MAX,
+    ),
+    _key(
+        "raftlog.election.timeout.ms",
+        "INT",
+        1_000,
+        "A replica that has not heard its leader for between once and twice this long asks for an election;"
+        " at least four times raftlog.heartbeat.interval.ms.",
+        minimum=50,
+        maximum=600_000,
+    ),
+    _key(
+        "raftlog.heartbeat.interval.ms",
+        "INT",
+        150,
+        "How often a leader is heard when there is nothing to say.",
+        minimum=5,
+        maximum=60_000,
+    ),
+    # Taken without effect
+    _key("num.network.threads", "INT", 3, "One event loop serves the network.", ignored=True),
+    _key("num.io.threads", "INT", 8, "One event loop serves the requests.", ignored=True),
+    _key(
+        "num.recovery.threads.per.data.dir",
+        "INT",
+        2,
+        "Recovery reads the write-ahead log once.",
+        ignored=True,
+    ),
+    _key("socket.send.buffer.bytes", "INT", 102_400, "The operating system sizes the buffers.", ignored=True),
+    _key(
+        "socket.receive.buffer.bytes", "INT", 102_400, "The operating system sizes the buffers.", ignored=True
+    ),
+    _key(
+        "log.flush.interval.messages",
+        "LONG",
+        LONG_MAX,
+        "Every write is durable before it is acknowledged: see raftlog.durability.",
+        ignored=True,
+    ),
+    _key("log.flush.interval.ms", "LONG", None, "As log.flush.interval.messages.", ignored=True),
+    _key("log.index.interval.bytes", "INT", 4096, "The index chooses its own spacing.", ignored=True),
+    _key(
+        "offsets.topic.replication.factor",
+        "SHORT",
+        3,
+        "Offsets are in the metadata group, on every voter of it.",
+        ignored=True,
+    ),
+    _key("offsets.topic.num.partitions", "INT", 50, "Offsets are in the metadata group.", ignored=True),
+    _key(
+        "transaction.state.log.replication.factor",
+        "SHORT",
+        3,
+        "Transactions are in the metadata group.",
+        ignored=True,
+    ),
+    _key("transaction.state.log.min.isr", "INT", 2, "Transactions are in the metadata group.", ignored=True),
+]
+
+BROKER_CONFIGS: Final[dict[str, ConfigKey]] = {key.name: key for key in _BROKER}
+
+
+def _topic(name: str, default: Value, *synonyms: str | tuple[str, int]) -> ConfigKey:
+    """A topic key that takes type, range and meaning from the first of the broker keys that its
+    default comes from."""
+    pairs = tuple((item, 1) if isinstance(item, str) else item for item in synonyms)
+    base = BROKER_CONFIGS[pairs[0][0]]
+    return replace(base, name=name, scope="topic", default=default, synonyms=pairs, dynamic=True)
+
+
+def _ignored_topic(name: str, kind: str, default: Value, doc: str) -> ConfigKey:
+    return _key(name, kind, default, doc, scope="topic", dynamic=True, ignored=True)
+
+
+_TOPIC: Final = [
+    _topic("cleanup.policy", ("delete",), "log.cleanup.policy"),
+    _topic("compression.type", "producer", "compression.type"),
+    _topic("max.message.bytes", 1_048_588, "message.max.bytes"),
+    _topic("message.timestamp.type", "CreateTime", "log.message.timestamp.type"),
+    _topic("message.timestamp.before.max.ms", LONG_MAX, "log.message.timestamp.before.max.ms"),
+    _topic("message.timestamp.after.max.ms", HOUR_MS, "log.message.timestamp.after.max.ms"),
+    _topic("min.insync.replicas", 1, "min.insync.replicas"),
+    _topic("retention.bytes", -1, "log.retention.bytes"),
+    _topic(
+        "retention.ms",
+        7 * DAY_MS,
+        "log.retention.ms",
+        ("log.retention.minutes", 60_000),
+        ("log.retention.hours", HOUR_MS),
+    ),
+    _topic("segment.bytes", 1_073_741_824, "log.segment.bytes"),
+    _topic("segment.ms", 7 * DAY_MS, "log.roll.ms", ("log.roll.hours", HOUR_MS)),
+    _topic("unclean.leader.election.enable", False, "unclean.leader.election.enable"),
+    _ignored_topic("delete.retention.ms", "LONG", DAY_MS, "For compaction, which is not built yet."),
+    _ignored_topic("min.cleanable.dirty.ratio", "DOUBLE", 0.5, "For compaction, which is not built yet."),
+    _ignored_topic("min.compaction.lag.ms", "LONG", 0, "For compaction, which is not built yet."),
+    _ignored_topic("max.compaction.lag.ms", "LONG", LONG_MAX, "For compaction, which is not built yet."),
+    _ignored_topic("file.delete.delay.ms", "LONG", 60_000, "Open files outlive their deletion."),
+    _ignored_topic("flush.messages", "LONG", LONG_MAX, "Every write is durable before it is acknowledged."),
+    _ignored_topic("flush.ms", "LONG", LONG_MAX, "Every write is durable before it is acknowledged."),
+    _ignored_topic("index.interval.bytes", "INT", 4096, "The index chooses its own spacing."),
+    _ignored_topic("preallocate", "BOOLEAN", False, "The write-ahead log is preallocated, segments are not."),
+    _ignored_topic("segment.index.bytes", "INT", 10_485_760, "The index is as large as it needs to be."),
+    _ignored_topic("segment.jitter.ms", "LONG", 0, "Closing a segment costs nothing worth spreading."),
+]
+
+TOPIC_CONFIGS: Final[dict[str, ConfigKey]] = {key.name: key for key in _TOPIC}

@@ -1,0 +1,263 @@
+"""Settings in force: a broker's, and a topic's on top of it."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from raftlog.config.addresses import Listener, parse_host_port, parse_listener, parse_peer
+from raftlog.config.keys import BadValue, ConfigKey, Scope, Value
+from raftlog.config.load import load_settings
+from raftlog.config.table import BROKER_CONFIGS, TOPIC_CONFIGS
+from raftlog.errors import ConfigError
+
+_TABLES: dict[Scope, dict[str, ConfigKey]] = {"broker": BROKER_CONFIGS, "topic": TOPIC_CONFIGS}
+_OTHER_NAMES = {other: key.name for key in BROKER_CONFIGS.values() for other, _ in key.synonyms}
+
+
+def parse_setting(name: str, text: str, scope: Scope = "broker") -> tuple[ConfigKey, Value]:
+    """The key that `name` names and the typed value; raises ConfigError naming key, value, reason and,
+    for a name that nobody knows, the nearest good one."""
+    table = _TABLES[scope]
+    key = table.get(_OTHER_NAMES.get(name, name) if scope == "broker" else name)
+    if key is None:
+        raise ConfigError(f"{name} = {text!r}: there is no such {scope} setting{_nearest(name, table)}")
+    try:
+        return key, key.parse(text)
+    except BadValue as error:
+        shown = "(hidden)" if key.sensitive else repr(text)
+        raise ConfigError(f"{name} = {shown}: {error}") from None
+
+
+def config_error(name: str, text: str, scope: Scope = "topic") -> str | None:
+    """Why a setting is not taken, or None: what CreateTopics and AlterConfigs ask."""
+    try:
+        parse_setting(name, text, scope)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _nearest(name: str, table: Mapping[str, ConfigKey]) -> str:
+    near = get_close_matches(name[:100], table, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class _Typed:
+    """Typed access by name. A name that is not in the table is a mistake of the caller's: KeyError."""
+
+    __slots__ = ("_values",)
+
+    _values: Mapping[str, Value]
+    """Every key of the table."""
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def int(self, name: builtins.str) -> builtins.int:
+        value = self._values[name]
+        assert isinstance(value, int) and not isinstance(value, bool), (name, value)
+        return value
+
+    def bool(self, name: builtins.str) -> builtins.bool:
+        value = self._values[name]
+        assert isinstance(value, bool), (name, value)
+        return value
+
+    def str(self, name: builtins.str) -> builtins.str:
+        """Empty when there is no value."""
+        value = self._values[name]
+        assert value is None or isinstance(value, str), (name, value)
+        return value or ""
+
+    def list(self, name: builtins.str) -> tuple[builtins.str, ...]:
+        """Empty when there is no value."""
+        value = self._values[name]
+        assert value is None or isinstance(value, tuple), (name, value)
+        return value or ()
+
+
+class BrokerConfig(_Typed):
+    """A broker's settings: what its files and options say, and over them what was set while it ran.
+
+    Immutable: `with_dynamic` makes another.
+    """
+
+    __slots__ = ("cluster_dynamic", "own_dynamic", "static")
+
+    def __init__(
+        self,
+        static: Mapping[str, Value] | None = None,
+        *,
+        cluster_dynamic: Mapping[str, Value] | None = None,
+        own_dynamic: Mapping[str, Value] | None = None,
+    ) -> None:
+        """Typed values of keys that are in the table; `load` and `of` take text."""
+        self.static: Mapping[str, Value] = MappingProxyType(dict(static or {}))
+        self.cluster_dynamic: Mapping[str, Value] = MappingProxyType(dict(cluster_dynamic or {}))
+        self.own_dynamic: Mapping[str, Value] = MappingProxyType(dict(own_dynamic or {}))
+        defaults = {name: key.default for name, key in BROKER_CONFIGS.items()}
+        self._values = defaults | self.static | self.cluster_dynamic | self.own_dynamic
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={BROKER_CONFIGS[name].format(self[name])}"
+            for name in sorted({*self.static, *self.cluster_dynamic, *self.own_dynamic})
+            if not BROKER_CONFIGS[name].sensitive
+        )
+        return f"<BrokerConfig {' '.join(shown)}>"
+
+    @classmethod
+    def load(
+        cls,
+        file: str | os.PathLike[str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        overrides: Iterable[str] = (),
+    ) -> BrokerConfig:
+        """What a broker starts with: the file, over it the environment, over it `key=value` options.
+
+        Raises ConfigError for anything that is not understood, an OSError's reason included.
+        """
+        return cls.of(load_settings(file, environ or {}, overrides))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> BrokerConfig:
+        """Settings as text, checked one by one and against each other; raises ConfigError."""
+        static: dict[str, Value] = {}
+        named: dict[str, str] = {}
+        for name, text in settings.items():
+            key, value = parse_setting(name, text)
+            if key.name in named:
+                raise ConfigError(f"{name} = {text!r}: the same is set as {named[key.name]}")
+            named[key.name] = name
+            static[key.name] = value
+        config = cls(static)
+        config._check_together()
+        return config
+
+    def with_dynamic(self, cluster: Mapping[str, str], own: Mapping[str, str]) -> BrokerConfig:
+        """This with what the catalog says, for all brokers and for this one. What this build does not
+        know or take is left out: it was checked by the broker that it was asked of."""
+        return BrokerConfig(self.static, cluster_dynamic=_dynamic(cluster), own_dynamic=_dynamic(own))
+
+    def is_set(self, name: str) -> bool:
+        """Whether the value is somebody's choice and not the default."""
+        return name in self.static or name in self.cluster_dynamic or name in self.own_dynamic
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return tuple(map(parse_listener, self.list("listeners")))
+
+    @property
+    def advertised_listeners(self) -> tuple[Listener, ...]:
+        """As set; empty when the listeners are told as they are."""
+        return tuple(map(parse_listener, self.list("advertised.listeners")))
+
+    @property
+    def advertised(self) -> Listener:
+        """The address that clients are told."""
+        return (self.advertised_listeners or self.listeners)[0]
+
+    def with_advertised(self, host: builtins.str, port: builtins.int) -> BrokerConfig:
+        """This, telling clients another address: the port was the system's choice."""
+        listener = str(Listener(self.advertised.protocol, host, port))
+        static = {**self.static, "advertised.listeners": (listener,)}
+        return BrokerConfig(static, cluster_dynamic=self.cluster_dynamic, own_dynamic=self.own_dynamic)
+
+    def replication_factor(self, usable_brokers: builtins.int) -> builtins.int:
+        """`default.replication.factor`, its -1 resolved."""
+        factor = self.int("default.replication.factor")
+        return max(1, min(3, usable_brokers)) if factor == -1 else factor
+
+    @property
+    def peer_listen(self) -> tuple[str, int]:
+        return parse_host_port(self.str("raftlog.peer.listen"))
+
+    @property
+    def peers(self) -> dict[int, tuple[str, int]]:
+        """Broker id to peer address of those that found the cluster."""
+        parsed = map(parse_peer, self.list("raftlog.peers"))
+        return {number: (host, port) for number, host, port in parsed}
+
+    def _check_together(self) -> None:
+        low, high = self.int("group.min.session.timeout.ms"), self.int("group.max.session.timeout.ms")
+        if low > high:
+            raise ConfigError(
+                f"group.min.session.timeout.ms = {low}: it is above group.max.session.timeout.ms = {high}"
+            )
+        election = self.int("raftlog.election.timeout.ms")
+        heartbeat = self.int("raftlog.heartbeat.interval.ms")
+        if election < 4 * heartbeat:
+            raise ConfigError(
+                f"raftlog.election.timeout.ms = {election}: it must be at least four times"
+                f" raftlog.heartbeat.interval.ms = {heartbeat}, or a late heartbeat ends a leadership"
+            )
+        if self.advertised.host in ("", "0.0.0.0", "::"):
+            raise ConfigError(
+                f"listeners = {','.join(self.list('listeners'))!r}: clients cannot be told to connect to every"
+                " interface; set advertised.listeners"
+            )
+        node_id, peers = self.int("node.id"), self.peers
+        if peers and node_id not in peers:
+            raise ConfigError(
+                f"raftlog.peers = {','.join(self.list('raftlog.peers'))!r}: it does not name this broker,"
+                f" node.id = {node_id}"
+            )
+
+
+def _dynamic(settings: Mapping[str, str]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for name, text in sorted(settings.items()):
+        try:
+            key, value = parse_setting(name, text)
+        except ConfigError:
+            continue
+        if key.dynamic:
+            values[key.name] = value
+    return values
+
+
+class TopicConfig(_Typed):
+    """A topic's settings: its own, then the broker's, then the defaults."""
+
+    __slots__ = ("broker", "own")
+
+    def __init__(self, own: Mapping[str, str], broker: BrokerConfig) -> None:
+        """`own` as the catalog has it. What this build does not know or take is left out: it was checked
+        by the broker that it was asked of."""
+        self.broker = broker
+        self.own: Mapping[str, Value] = MappingProxyType(
+            {
+                name: TOPIC_CONFIGS[name].parse(text)
+                for name, text in own.items()
+                if not config_error(name, text)
+            }
+        )
+        inherited = {key.name: inherited_value(key, broker) for key in TOPIC_CONFIGS.values()}
+        self._values = inherited | self.own
+
+    @staticmethod
+    def check(own: Mapping[builtins.str, builtins.str]) -> None:
+        """Raises ConfigError for the first setting that is not taken."""
+        for name, text in own.items():
+            parse_setting(name, text, "topic")
+
+
+def inherited_value(key: ConfigKey, broker: BrokerConfig) -> Value:
+    """A topic key's value where the topic itself says nothing: of the broker keys that it comes from, the
+    first that is set (log.retention.ms before .minutes before .hours), else the default."""
+    for name, unit in key.synonyms:
+        value = broker[name]
+        if broker.is_set(name) and value is not None:
+            return in_unit(value, unit)
+    return key.default
+
+
+def in_unit(value: Value, unit: int) -> Value:
+    """A duration in the topic key's unit; negative is "never" in every unit."""
+    if unit == 1 or not isinstance(value, int) or value < 0:
+        return value
+    return value * unit
