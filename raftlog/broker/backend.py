@@ -1,0 +1,134 @@
+"""What the handlers need of the broker behind them.
+
+`cluster.node.Node` is the real one. Protocols, so that a handler is tested against a small fake that
+passes the same contract tests (`tests/memory/broker_contract.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from raftlog.cluster.admin import AdminFailure, NewTopic
+from raftlog.cluster.groups import (
+    CommitCheck,
+    GroupDescription,
+    GroupError,
+    GroupListing,
+    HeartbeatRequest,
+    JoinRequest,
+    JoinResult,
+    LeaveRequest,
+    LeaveResult,
+    SyncRequest,
+    SyncResult,
+)
+from raftlog.config import BrokerConfig
+from raftlog.metadata.catalog import Catalog, CommittedOffset, Topic
+from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.types import BrokerId
+
+
+class Partition(Protocol):
+    """A replica on this broker: see `raftlog.partition.partition.Partition`."""
+
+    @property
+    def is_leader(self) -> bool: ...
+    @property
+    def leader_epoch(self) -> int: ...
+    @property
+    def high_watermark(self) -> int: ...
+    @property
+    def log_start_offset(self) -> int: ...
+
+    def produce(
+        self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
+    ) -> None: ...
+    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult: ...
+    def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset: ...
+    def end_of_epoch(
+        self, epoch: int, *, leader_epoch: int = -1
+    ) -> tuple[PartitionError | None, int, int]: ...
+    def delete_before(self, offset: int) -> tuple[PartitionError | None, int]: ...
+    def add_waiter(self, waiter: Callable[[], None]) -> None: ...
+    def remove_waiter(self, waiter: Callable[[], None]) -> None: ...
+
+
+class Groups(Protocol):
+    """The group coordinator: see `raftlog.cluster.groups.coordinator.GroupCoordinator`."""
+
+    def join(self, request: JoinRequest, now: float, reply: Callable[[JoinResult], None]) -> None: ...
+    def sync(self, request: SyncRequest, now: float, reply: Callable[[SyncResult], None]) -> None: ...
+    def heartbeat(self, request: HeartbeatRequest, now: float) -> GroupError: ...
+    def leave(self, request: LeaveRequest, now: float) -> LeaveResult: ...
+    def check_commit(self, check: CommitCheck, now: float) -> GroupError: ...
+    def describe(self, group_id: str) -> GroupDescription: ...
+    def listing(self) -> list[GroupListing]: ...
+
+
+class Admin(Protocol):
+    """Topics and their settings: see `raftlog.cluster.admin.Admin`. Time-outs are seconds."""
+
+    async def create_topic(
+        self, new: NewTopic, *, timeout: float, validate_only: bool = False
+    ) -> Topic | AdminFailure: ...
+    async def delete_topic(self, name_or_id: str | bytes, *, timeout: float) -> Topic | AdminFailure: ...
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        assignments: Sequence[Sequence[BrokerId]] | None = None,
+        *,
+        timeout: float,
+        validate_only: bool = False,
+    ) -> Topic | AdminFailure: ...
+    async def alter_topic_config(
+        self,
+        name: str,
+        set_: Mapping[str, str],
+        remove: Sequence[str] = (),
+        *,
+        timeout: float,
+        validate_only: bool = False,
+    ) -> Topic | AdminFailure: ...
+
+
+class Node(Protocol):
+    """This broker's share of the cluster: see `raftlog.cluster.node.Node`."""
+
+    @property
+    def broker_id(self) -> BrokerId: ...
+    @property
+    def cluster_id(self) -> str: ...
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def config(self) -> BrokerConfig: ...
+    @property
+    def groups(self) -> Groups: ...
+    @property
+    def admin(self) -> Admin: ...
+    @property
+    def controller_id(self) -> BrokerId:
+        """A broker that is alive, and takes what Kafka sends to its controller."""
+        ...
+
+    @property
+    def coordinator_id(self) -> BrokerId | None:
+        """The broker on which `groups` answers for the whole cluster, when there is one."""
+        ...
+
+    def partition(self, topic: str, partition: int) -> Partition | None: ...
+    def partition_by_id(self, topic_id: bytes, partition: int) -> Partition | None: ...
+    def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, int]:
+        """(leader, epoch) as last heard; the epoch never goes back."""
+        ...
+
+    async def allocate_producer_id(self) -> tuple[int, int] | AdminFailure: ...
+    async def commit_offsets(
+        self, group: str, offsets: Mapping[tuple[str, int], CommittedOffset], *, timeout: float
+    ) -> AdminFailure | None: ...
+    async def delete_group(self, group: str, *, timeout: float) -> AdminFailure | None: ...
+    async def delete_offsets(
+        self, group: str, partitions: Sequence[tuple[str, int]], *, timeout: float
+    ) -> AdminFailure | None: ...

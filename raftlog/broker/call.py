@@ -1,0 +1,78 @@
+"""One request on its way through the broker: who asks, what, and how to answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import trio
+
+from raftlog.broker.backend import Node
+from raftlog.broker.outbox import Chunk, Outbox, Slot
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.codec import RequestHeader, encode_response
+from raftlog.protocol.encode import Fields
+
+
+class Call:
+    """A request that is being handled. It is answered once; later answers are ignored."""
+
+    __slots__ = ("_disconnect", "_outbox", "_slot", "api", "header", "node", "peer_host", "version")
+
+    def __init__(
+        self,
+        node: Node,
+        api: ApiKey,
+        header: RequestHeader,
+        peer_host: str,
+        outbox: Outbox,
+        slot: Slot,
+        disconnect: Callable[[str], None],
+    ) -> None:
+        self.node = node
+        self.api = api
+        self.header = header
+        self.version = header.version
+        self.peer_host = peer_host
+        self._outbox = outbox
+        self._slot = slot
+        self._disconnect = disconnect
+
+    def __repr__(self) -> str:
+        return f"<Call {self.api.name} v{self.version} #{self.header.correlation_id} of {self.peer_host}>"
+
+    @property
+    def client_id(self) -> str:
+        """What the client calls itself; empty when it does not say."""
+        return self.header.client_id or ""
+
+    @property
+    def now(self) -> float:
+        """The event loop's clock, seconds."""
+        return trio.current_time()
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock, milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def reply(self, fields: Fields) -> None:
+        """Answer with the superset of fields; the version asked takes its own."""
+        self.reply_chunks(encode_response(self.api, self.version, self.header.correlation_id, fields))
+
+    def reply_chunks(self, chunks: Sequence[Chunk]) -> None:
+        """Answer with a whole frame that is encoded already."""
+        self._outbox.complete(self._slot, chunks)
+
+    def end_without_answer(self) -> None:
+        """The request has no answer: acks=0."""
+        self._outbox.complete(self._slot, ())
+
+    def disconnect(self, reason: str) -> None:
+        """Close the connection: the only error that acks=0 can be told."""
+        self._disconnect(reason)
+
+    def expect_answer_within(self, seconds: float, on_deadline: Callable[[], None]) -> None:
+        """Call `on_deadline`, which should answer, when there is no answer by then (checked every second)."""
+        self._slot.deadline = trio.current_time() + seconds
+        self._slot.on_deadline = on_deadline

@@ -1,0 +1,155 @@
+"""One client connection: frames in, calls out, answers back in order.
+
+Decides when a request is read, when it is handled and when the connection is given up. Requests are
+handled one after the other, as Kafka does; only Produce is pipelined: the next is read while the last
+ones wait for their majority. Whatever a client does costs its own connection and nothing else.
+
+Invariants: at most PIPELINED_MAX requests or PIPELINED_BYTES_MAX bytes of them are unanswered; nothing but
+Produce is handled before all that came before it is answered and sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from raftlog.broker.backend import Node
+from raftlog.broker.call import Call
+from raftlog.broker.framing import FrameReader
+from raftlog.broker.outbox import Outbox
+from raftlog.broker.registry import Api, find_api, unsupported_version_answer
+from raftlog.errors import InvalidInput
+from raftlog.protocol.codec import decode_request_header
+
+log = logging.getLogger("raftlog.broker")
+
+PIPELINED_MAX: Final = 256
+"""Produce requests of one connection that wait for their answer; librdkafka sends as many as it likes."""
+PIPELINED_BYTES_MAX: Final = 32 * 1024 * 1024
+"""The same in bytes; one more request of any size is let in while below."""
+PROGRESS_MIN: Final = 4096
+"""Bytes of a large frame at once that count as progress against the idle time-out; a trickle does not."""
+
+
+class Connection:
+    """A socket that was accepted. `run` serves it until it ends; `close` ends it from anywhere."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer_host: str,
+        node: Node,
+        scratch: memoryview,
+        request_size_max: int,
+        spawn: Callable[[Connection], None],
+    ) -> None:
+        """`spawn` starts a task that runs `outbox.drain()`."""
+        self.peer_host = peer_host
+        self.end_reason: str | None = None
+        self._sock = sock
+        self._node = node
+        self._reader = FrameReader(scratch, request_size_max)
+        self.outbox = Outbox(sock, lambda: spawn(self), self.close)
+        self.requests = 0
+        self._progress = 0
+        self._last_progress = (-1, -1)
+        self._idle_since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.peer_host} {self.requests} requests {self.outbox.unanswered} unanswered>"
+
+    async def run(self) -> None:
+        """Serve until the client leaves, is given up on, or the task is cancelled. Raises only what is
+        an error of ours that the broker must stop for (SafetyError, DiskFailed)."""
+        try:
+            await self._serve()
+        except InvalidInput as error:
+            self.close(str(error))
+        except (OSError, trio.ClosedResourceError) as error:
+            self.close(f"receiving failed: {error!r}")
+        finally:
+            self.close("the broker stops")
+            self._sock.close()
+
+    def close(self, reason: str) -> None:
+        """End the connection. The first reason counts, and is logged unless the client just left."""
+        if self.end_reason is not None:
+            return
+        self.end_reason = reason
+        self.outbox.close()
+        trio.lowlevel.notify_closing(self._sock)
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def sweep(self, now: float, idle_max: float) -> None:
+        """Once a second: give up on overdue answers, and on a client that neither sends nor reads."""
+        self.outbox.expire(now)
+        progress = (self._progress, self.outbox.bytes_sent)
+        waiting_for_us = self.outbox.unanswered > 0 and not self.outbox.has_unsent
+        if progress != self._last_progress or waiting_for_us:
+            self._last_progress = progress
+            self._idle_since = now
+        elif now - self._idle_since > idle_max:
+            self.close(f"nothing came or went for {idle_max:g} s")
+
+    async def _serve(self) -> None:
+        sock, reader = self._sock, self._reader
+        while self.end_reason is None:
+            await trio.lowlevel.wait_readable(sock)
+            more = True
+            while more and self.end_reason is None:
+                try:
+                    count = sock.recv_into(reader.buffer())
+                except BlockingIOError:
+                    break
+                if count == 0:
+                    self.close("the client left")
+                    return
+                more = reader.expects_much
+                if more and count >= PROGRESS_MIN:
+                    self._progress += 1
+                for frame in reader.received(count):
+                    self._progress += 1
+                    await self._handle(frame)
+
+    async def _handle(self, frame: bytearray) -> None:
+        """Handle one request; returns when the next may be read."""
+        header = decode_request_header(frame)
+        api = find_api(header.api)
+        if api is None:
+            raise InvalidInput(f"there is no API {header.api} here")
+        self.requests += 1
+        outbox = self.outbox
+        if not api.pipelined:
+            if not outbox.is_settled:
+                await outbox.settled()
+        elif outbox.unanswered >= PIPELINED_MAX or outbox.request_bytes >= PIPELINED_BYTES_MAX:
+            await outbox.room(PIPELINED_MAX, PIPELINED_BYTES_MAX)
+        if self.end_reason is not None:
+            return
+        call = Call(self._node, api.key, header, self.peer_host, outbox, outbox.open(len(frame)), self.close)
+        if not api.first <= header.version <= api.last:
+            call.reply_chunks([unsupported_version_answer(api, header)])
+            return
+        await self._run(api, call, frame)
+
+    async def _run(self, api: Api, call: Call, frame: bytearray) -> None:
+        request = api.decode(frame, call.header)
+        try:
+            answer = api.handle(call, request)
+            if answer is not None and not isinstance(answer, dict):
+                answer = await answer
+            if answer is not None:
+                call.reply(answer)
+        except api.expected_failures:
+            raise
+        except Exception:
+            # Our bug, but only this client's request met it.
+            log.exception("%r failed", call)
+            self.close("its request met an error here")

@@ -1,0 +1,150 @@
+"""Accepts Kafka clients and looks after their connections.
+
+Knows sockets and limits; what a request means is the handlers' business. One bad client costs only itself:
+connections are bounded in number, frames in size, silence in time, and a shortage of file descriptors
+stops accepting for a moment, never serving.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from raftlog.broker.backend import Node
+from raftlog.broker.connection import Connection
+from raftlog.broker.framing import SCRATCH_SIZE
+
+log = logging.getLogger("raftlog.broker")
+
+BACKLOG: Final = 1024
+ACCEPTED_AT_ONCE_MAX: Final = 64
+"""Connections accepted before others get a turn."""
+SWEEP_INTERVAL: Final = 1.0
+SHORTAGE_PAUSE: Final = 0.25
+_SHORTAGES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Listener:
+    """A listening socket and its connections. Limits are read from the node's configuration once."""
+
+    def __init__(self, node: Node, sock: socket.socket) -> None:
+        self._node = node
+        self._sock = sock
+        self._connections: set[Connection] = set()
+        self._scratch = memoryview(bytearray(SCRATCH_SIZE))
+        config = node.config
+        self._request_size_max = config.int("socket.request.max.bytes")
+        self._connections_max = config.int("max.connections")
+        self._idle_max = config.int("connections.max.idle.ms") / 1000
+        self.accepted = 0
+        self.refused = 0
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.address[0]}:{self.address[1]} {len(self._connections)} connections>"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: the port that was given when 0 was asked for."""
+        host, port = self._sock.getsockname()[:2]
+        return host, port
+
+    def statistics(self) -> dict[str, int]:
+        """Counts since the start, and connections now."""
+        return {"connections": len(self._connections), "accepted": self.accepted, "refused": self.refused}
+
+    async def run(self) -> None:
+        """Accept and serve until cancelled; every connection is closed then. Raises what a connection
+        raises: an error of ours that the broker must stop for."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                await self._accept(nursery)
+        finally:
+            self._sock.close()
+
+    async def _accept(self, nursery: trio.Nursery) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            for _ in range(ACCEPTED_AT_ONCE_MAX):
+                try:
+                    sock, address = self._sock.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _SHORTAGES:
+                        log.warning("not accepting for a moment: %s", error)
+                        await trio.sleep(SHORTAGE_PAUSE)
+                    break  # otherwise the client went away before it was accepted
+                self._admit(sock, address[0], nursery)
+
+    def _admit(self, sock: socket.socket, host: str, nursery: trio.Nursery) -> None:
+        if len(self._connections) >= self._connections_max:
+            self.refused += 1
+            log.warning("refused %s: max.connections=%d are open", host, self._connections_max)
+            sock.close()
+            return
+        self.accepted += 1
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection = Connection(
+            sock,
+            host,
+            self._node,
+            self._scratch,
+            self._request_size_max,
+            lambda connection: nursery.start_soon(connection.outbox.drain),
+        )
+        self._connections.add(connection)
+        nursery.start_soon(self._serve, connection)
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if connection.end_reason != "the client left":
+                log.info("closed %s: %s", connection.peer_host, connection.end_reason)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_INTERVAL)
+            now = trio.current_time()
+            for connection in list(self._connections):
+                connection.sweep(now, self._idle_max)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one. Raises OSError."""
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@asynccontextmanager
+async def open_listener(node: Node, host: str, port: int) -> AsyncGenerator[Listener, None]:
+    """A listener that serves while the block runs; leaving it closes every connection."""
+    listener = Listener(node, listen(host, port))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.run)
+        try:
+            yield listener
+        finally:
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,217 @@
+"""The sending half of a connection: answers in the order of their requests, never waiting for the reader.
+
+An answer is sent from where it is completed (a handler, or the Raft driver's turn) with one non-blocking
+call; only when the socket is full does a task take over. So a reader that is slow costs its own
+connection memory, bounded by what `Connection` lets in, and nobody else time.
+
+Invariant: answers leave in the order in which their slots were opened.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+Buffer = bytes | bytearray | memoryview
+
+IOV_MAX: Final = 512
+"""Chunks given to one sendmsg; Linux takes 1024."""
+
+
+class FileRange:
+    """Bytes of a file, sent without passing through Python. `file` is kept open by being referred to."""
+
+    __slots__ = ("file", "fileno", "length", "position")
+
+    def __init__(self, file: object, fileno: int, position: int, length: int) -> None:
+        self.file = file
+        self.fileno = fileno
+        self.position = position
+        self.length = length
+
+
+Chunk = Buffer | FileRange
+
+
+class Slot:
+    """An answer's place in the order. `deadline` is when to give up on it (trio's clock)."""
+
+    __slots__ = ("chunks", "deadline", "on_deadline", "request_size")
+
+    def __init__(self, request_size: int) -> None:
+        self.request_size = request_size
+        self.chunks: Sequence[Chunk] | None = None
+        self.deadline = float("inf")
+        self.on_deadline: Callable[[], None] | None = None
+
+
+class Outbox:
+    """Slots that wait for their answer, and bytes that wait for the socket."""
+
+    def __init__(
+        self, sock: socket.socket, spawn_drain: Callable[[], None], on_broken: Callable[[str], None]
+    ) -> None:
+        """`spawn_drain` starts a task that runs `drain`; `on_broken` is told why sending is over."""
+        self._sock = sock
+        self._spawn_drain = spawn_drain
+        self._on_broken = on_broken
+        self._slots: deque[Slot] = deque()
+        self._unsent: deque[Chunk] = deque()
+        self._draining = False
+        self._changed: trio.Event | None = None
+        self.is_broken = False
+        self.request_bytes = 0
+        """Bytes of the requests that have no answer yet."""
+        self.bytes_sent = 0
+
+    def __repr__(self) -> str:
+        return f"<Outbox {len(self._slots)} unanswered, {len(self._unsent)} chunks unsent>"
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._slots)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the client has yet to take bytes."""
+        return bool(self._unsent)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every request is answered and every answer is with the kernel."""
+        return not self._slots and not self._unsent
+
+    def open(self, request_size: int) -> Slot:
+        """The next answer's place."""
+        slot = Slot(request_size)
+        self._slots.append(slot)
+        self.request_bytes += request_size
+        return slot
+
+    def complete(self, slot: Slot, chunks: Sequence[Chunk]) -> None:
+        """The slot's answer, sent as soon as those before it are; no chunks means that it has none.
+
+        Called from anywhere in the event loop's thread; raises nothing. A second answer is ignored: it is
+        that of a request that was given up on.
+        """
+        if slot.chunks is not None or self.is_broken:
+            return
+        slot.chunks = chunks
+        if self._slots and self._slots[0] is slot:
+            while self._slots and (ready := self._slots[0].chunks) is not None:
+                self.request_bytes -= self._slots.popleft().request_size
+                self._unsent.extend(ready)
+            if not self._draining:
+                self._push()
+            self._wake()
+
+    async def settled(self) -> None:
+        """Wait until every request is answered and every answer is with the kernel, or nothing can be."""
+        while not self.is_settled and not self.is_broken:
+            await self._next_change()
+
+    async def room(self, requests_max: int, bytes_max: int) -> None:
+        """Wait until fewer requests than that are unanswered and the socket takes bytes."""
+        while not self.is_broken and (
+            len(self._slots) >= requests_max or self.request_bytes >= bytes_max or self._draining
+        ):
+            await self._next_change()
+
+    async def drain(self) -> None:
+        """Send what is unsent as the socket takes it; ends when nothing is left."""
+        try:
+            while self._unsent and not self.is_broken:
+                await trio.lowlevel.wait_writable(self._sock)
+                self._try_send()
+        except (OSError, trio.ClosedResourceError, ValueError) as error:
+            self._break(f"sending failed: {error!r}")
+        finally:
+            self._draining = False
+            self._wake()
+
+    def expire(self, now: float) -> None:
+        """Give up on answers that are overdue: each says what to answer instead."""
+        for slot in list(self._slots):
+            if slot.deadline <= now and slot.chunks is None and slot.on_deadline is not None:
+                slot.deadline = float("inf")
+                slot.on_deadline()
+
+    def close(self) -> None:
+        """Forget everything that is unsent."""
+        self.is_broken = True
+        self._unsent.clear()
+        self._slots.clear()
+        self._wake()
+
+    def _push(self) -> None:
+        try:
+            self._try_send()
+        except OSError as error:
+            self._break(f"sending failed: {error}")
+            return
+        if self._unsent:
+            self._draining = True
+            self._spawn_drain()
+
+    def _try_send(self) -> None:
+        """Send until everything is sent or the socket is full; raises OSError when it is broken."""
+        unsent = self._unsent
+        try:
+            while unsent:
+                first = unsent[0]
+                if isinstance(first, FileRange):
+                    sent = os.sendfile(self._sock.fileno(), first.fileno, first.position, first.length)
+                    if sent == 0:
+                        raise OSError("a segment is shorter than it was")
+                    self.bytes_sent += sent
+                    first.position += sent
+                    first.length -= sent
+                    if first.length == 0:
+                        unsent.popleft()
+                elif len(unsent) == 1:
+                    sent = self._sock.send(first)
+                    self.bytes_sent += sent
+                    if sent == len(first):
+                        unsent.popleft()
+                    else:
+                        unsent[0] = memoryview(first)[sent:]
+                else:
+                    self._send_gathered()
+        except BlockingIOError:
+            pass
+
+    def _send_gathered(self) -> None:
+        unsent = self._unsent
+        buffers: list[Buffer] = []
+        for chunk in unsent:
+            if isinstance(chunk, FileRange) or len(buffers) == IOV_MAX:
+                break
+            buffers.append(chunk)
+        sent = self._sock.sendmsg(buffers)
+        self.bytes_sent += sent
+        for buffer in buffers:
+            if sent < len(buffer):
+                unsent[0] = memoryview(buffer)[sent:]
+                return
+            sent -= len(buffer)
+            unsent.popleft()
+
+    def _break(self, reason: str) -> None:
+        self.close()
+        self._on_broken(reason)
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def _next_change(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()

@@ -1,0 +1,102 @@
+"""The one list of the Kafka APIs that are served.
+
+ApiVersions, the docs' compatibility table and the dispatch come from it. Each API has a module in
+`handlers/`, imported when its first request comes: a broker starts fast, and most never see most of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable, Iterator
+from functools import cached_property
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.errors import DiskFailed, InvalidInput, SafetyError
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.codec import RequestHeader, decode_request, encode_response
+from raftlog.protocol.encode import Fields
+from raftlog.protocol.errors import ErrorCode
+
+Decode = Callable[[bytearray, RequestHeader], Any]
+Answer = dict[str, Any]
+Handle = Callable[[Call, Any], Answer | Awaitable[Answer | None] | None]
+"""A handler: gives the answer's superset of fields at once or later, or None when it answers by itself."""
+
+
+class Api:
+    """One API: versions `first` to `last`, and the handler in `handlers/<name>.py`.
+
+    A handler module has `handle(call, request)`, and `decode(frame, header)` when it reads by hand.
+    `pipelined`: the next request is read before this one is answered; for Produce alone.
+    """
+
+    expected_failures: Final = (InvalidInput, SafetyError, DiskFailed)
+    """What a handler may raise: a client that lied, or a broker that must stop."""
+
+    def __init__(self, key: ApiKey, first: int, last: int, *, pipelined: bool = False) -> None:
+        self.key = key
+        self.first = first
+        self.last = last
+        self.pipelined = pipelined
+
+    def __repr__(self) -> str:
+        return f"<Api {self.key.name} v{self.first} to v{self.last}>"
+
+    @cached_property
+    def _module(self) -> Any:
+        return importlib.import_module(f"raftlog.broker.handlers.{self.key.name.lower()}")
+
+    @cached_property
+    def handle(self) -> Handle:
+        handle: Handle = self._module.handle
+        return handle
+
+    @cached_property
+    def decode(self) -> Decode:
+        decode: Decode = getattr(self._module, "decode", decode_request)
+        return decode
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring, for the docs."""
+        return (self._module.__doc__ or "").strip().partition("\n")[0]
+
+
+# Minimums are Apache Kafka 4's, since clients read more into them than they say; Produce begins at 0 although
+# 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). AlterConfigs ends at 1 because
+# Sarama writes 2 wrongly. Telemetry (71, 72) stays away: it makes every librdkafka client log noise.
+REGISTRY: Final[dict[int, Api]] = {
+    api.key: api
+    for api in (
+        Api(ApiKey.PRODUCE, 0, 11, pipelined=True),
+        Api(ApiKey.FETCH, 4, 17),
+        Api(ApiKey.LIST_OFFSETS, 1, 11),
+        Api(ApiKey.METADATA, 0, 13),
+        Api(ApiKey.API_VERSIONS, 0, 4),
+        Api(ApiKey.INIT_PRODUCER_ID, 0, 5),
+    )
+}
+
+
+def find_api(key: int) -> Api | None:
+    return REGISTRY.get(key)
+
+
+def served() -> Iterator[Api]:
+    """What is served, by key."""
+    yield from sorted(REGISTRY.values(), key=lambda api: api.key)
+
+
+def unsupported_version_answer(api: Api, header: RequestHeader) -> bytes:
+    """The answer to a version that is not served. Only ApiVersions has one: version 0 of itself, with the
+    range that would do (KIP-511). Raises InvalidInput for the others: nothing could be read."""
+    if api.key is not ApiKey.API_VERSIONS:
+        raise InvalidInput(
+            f"{api.key.name} v{header.version} is not served, only v{api.first} to v{api.last}"
+        )
+    fields: Fields = {
+        "error_code": ErrorCode.UNSUPPORTED_VERSION,
+        "api_keys": [{"api_key": api.key, "min_version": api.first, "max_version": api.last}],
+    }
+    return b"".join(encode_response(api.key, 0, header.correlation_id, fields))
