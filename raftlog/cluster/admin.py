@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.config import TopicConfig
-from raftlog.errors import ConfigError
+from raftlog.config import config_error
 from raftlog.metadata.catalog import PartitionAssignment, Topic
 from raftlog.metadata.commands import AlterTopicConfig, Command, CreatePartitions, CreateTopic, DeleteTopic
 from raftlog.metadata.names import topic_collision, topic_name_problem
@@ -96,7 +95,7 @@ class Admin:
                     await self._node.wait_for_leaders(topic)
                     return topic
                 case _:
-                    return _failure(result)
+                    return admin_failure(result)
         assert scope.cancelled_caught
         return AdminFailure(AdminError.TIMED_OUT, f"topic {new.name!r} was not ready within {timeout:g} s")
 
@@ -109,7 +108,7 @@ class Admin:
             return AdminFailure(error, f"there is no topic {name_or_id!r}")
         with trio.move_on_after(timeout):
             result = await self._propose(DeleteTopic(topic_id=topic.topic_id))
-            return result.topic if isinstance(result, TopicDeleted) else _failure(result)
+            return result.topic if isinstance(result, TopicDeleted) else admin_failure(result)
         return AdminFailure(AdminError.TIMED_OUT, f"topic {topic.name!r} may still be deleted")
 
     async def create_partitions(
@@ -150,7 +149,7 @@ class Admin:
         with trio.move_on_after(timeout):
             result = await self._propose(command)
             if not isinstance(result, PartitionsCreated):
-                return _failure(result)
+                return admin_failure(result)
             await self._node.wait_for_leaders(result.topic)
             return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"the new partitions of {name!r} have no leaders yet")
@@ -176,7 +175,7 @@ class Admin:
         command = AlterTopicConfig(topic_id=topic.topic_id, set=dict(set_), remove=tuple(remove))
         with trio.move_on_after(timeout):
             result = await self._propose(command)
-            return result.topic if isinstance(result, TopicConfigAltered) else _failure(result)
+            return result.topic if isinstance(result, TopicConfigAltered) else admin_failure(result)
         return AdminFailure(AdminError.TIMED_OUT, f"the settings of {name!r} may still change")
 
     # Planning: decides, proposes nothing
@@ -209,14 +208,14 @@ class Admin:
                 return AdminFailure(AdminError.INVALID_REQUEST, "give either assignments or counts, not both")
             return new.assignments
         config = self._node.config
-        count = config.int("num.partitions") if new.partitions == -1 else new.partitions
+        count = config.get_int("num.partitions") if new.partitions == -1 else new.partitions
         if not 0 < count <= PARTITIONS_MAX:
             return AdminFailure(
                 AdminError.INVALID_PARTITIONS, f"a topic has 1 to {PARTITIONS_MAX} partitions, not {count}"
             )
         factor = new.replication_factor
         if factor == -1:
-            factor = config.int("default.replication.factor")
+            factor = config.get_int("default.replication.factor")
         if factor < 1:
             return AdminFailure(
                 AdminError.INVALID_REPLICATION_FACTOR, f"a partition has at least 1 replica, not {factor}"
@@ -248,17 +247,17 @@ class Admin:
 
     def _config_problem(self, settings: Mapping[str, str]) -> AdminFailure | None:
         """What is wrong with these topic settings, naming the key, the value and the nearest good key."""
-        try:
-            TopicConfig.check(settings)
-        except ConfigError as error:
-            return AdminFailure(AdminError.INVALID_CONFIG, str(error))
+        for name, text in settings.items():
+            problem = config_error(name, text)
+            if problem is not None:
+                return AdminFailure(AdminError.INVALID_CONFIG, problem)
         return None
 
     async def _propose(self, command: Command) -> Result | ProposalFailed:
         return await self._node.propose(command)
 
 
-def _failure(result: Result | ProposalFailed) -> AdminFailure:
+def admin_failure(result: Result | ProposalFailed) -> AdminFailure:
     """A refusal of the state machine in an administrator's terms."""
     match result:
         case ProposalFailed():

@@ -6,32 +6,36 @@ One process runs one node on one Trio event loop; `Node.run` holds every task of
 
 from __future__ import annotations
 
+import base64
 import logging
 import random
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
 
-from raftlog.cluster.admin import Admin
+from raftlog.cluster.admin import Admin, AdminError, AdminFailure, admin_failure
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.replicas import Replicas
 from raftlog.config import BrokerConfig, TopicConfig
-from raftlog.errors import DiskFailed
-from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.catalog import Catalog, CommittedOffset, Topic
 from raftlog.metadata.commands import (
     AllocateProducerIds,
     Command,
+    DeleteGroup,
+    DeleteOffsets,
     ExpireOffsets,
+    GroupCommit,
     InitializeCluster,
+    OffsetCommit,
     RegisterBroker,
 )
-from raftlog.metadata.results import ProducerIdsAllocated, Refused, Result
+from raftlog.metadata.results import OffsetsCommitted, ProducerIdsAllocated, Refusal, Refused, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
@@ -58,7 +62,7 @@ class Node:
         self.config = config
         self.store = store
         self.rng = rng
-        self.broker_id = BrokerId(config.int("node.id"))
+        self.broker_id = BrokerId(config.get_int("node.id"))
         self.incarnation = rng.randbytes(16)
         self.timing = RaftTiming()
         self.driver = Driver(store, send=self._send)
@@ -71,6 +75,8 @@ class Node:
             new_id=lambda: str(uuid.UUID(bytes=rng.randbytes(16), version=4)),
             stored_groups=lambda: self.catalog.group_offsets,
         )
+        self.advertised = ("localhost", 9092)
+        """Where clients reach this broker; set before `run`, when the listener is bound."""
         self._groups_changed = trio.Event()
         self._changed = trio.Event()
         self._coordinating = False
@@ -87,12 +93,12 @@ class Node:
         """
         rng = rng if rng is not None else random.Random(secrets.randbits(128))
         settings = StoreSettings(
-            node_id=BrokerId(config.int("node.id")),
-            wal_file_bytes=config.int("raftlog.wal.file.bytes"),
-            fsync=config.str("raftlog.durability") == "fsync",
+            node_id=BrokerId(config.get_int("node.id")),
+            wal_file_bytes=config.get_int("raftlog.wal.file.bytes"),
+            fsync=config.get_str("raftlog.durability") == "fsync",
         )
         store = Store.open(
-            disk if disk is not None else RealDisk(), config.str("log.dirs"), settings, rng=rng
+            disk if disk is not None else RealDisk(), config.get_str("log.dirs"), settings, rng=rng
         )
         return cls(config, store, rng=rng)
 
@@ -144,6 +150,11 @@ class Node:
         """A random UUID of version 4, never one of the reserved low ids (KIP-516)."""
         return uuid.UUID(bytes=self.rng.randbytes(16), version=4).bytes
 
+    @staticmethod
+    def now_ms() -> int:
+        """The wall clock, in milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
     # What handlers ask for
 
     async def propose(self, command: Command) -> Result | ProposalFailed:
@@ -156,7 +167,7 @@ class Node:
             answer.append(result)
             done.set()
 
-        self.metadata.propose(command, now=trio.current_time(), now_ms=now_ms(), on_result=on_result)
+        self.metadata.propose(command, now=trio.current_time(), now_ms=self.now_ms(), on_result=on_result)
         await done.wait()
         return answer[0]
 
@@ -169,18 +180,55 @@ class Node:
         replica = self.replicas.by_id.get((topic.topic_id, partition))
         return replica is not None and replica.group.is_ready
 
-    async def allocate_producer_id(self) -> int | ProposalFailed:
-        """A producer id that nobody has had; ids come in blocks, so that most need no proposal."""
+    async def allocate_producer_id(self) -> tuple[int, int] | AdminFailure:
+        """(producer id, epoch) that nobody has had; ids come in blocks, so most need no proposal."""
         async with self._producer_ids_lock:
             if not self._producer_ids:
                 result = await self.propose(AllocateProducerIds(broker_id=self.broker_id))
-                if isinstance(result, ProposalFailed):
-                    return result
-                assert isinstance(result, ProducerIdsAllocated), result
+                if not isinstance(result, ProducerIdsAllocated):
+                    return admin_failure(result)
                 self._producer_ids = range(result.first, result.first + result.count)
             producer_id = self._producer_ids[0]
             self._producer_ids = self._producer_ids[1:]
-            return producer_id
+            return producer_id, 0
+
+    async def commit_offsets(
+        self, group: str, offsets: Mapping[tuple[str, int], CommittedOffset], *, timeout: float
+    ) -> AdminFailure | None:
+        """Commit a group's offsets; None once they are on a majority of disks. A caller that is cancelled
+        or times out may find them committed later."""
+        commits = tuple(
+            OffsetCommit(topic, partition, offset.offset, offset.leader_epoch, offset.metadata)
+            for (topic, partition), offset in offsets.items()
+        )
+        with trio.move_on_after(timeout):
+            result = await self.offsets.commit(GroupCommit(group, self.now_ms(), commits))
+            return None if isinstance(result, OffsetsCommitted) else admin_failure(result)
+        return AdminFailure(AdminError.TIMED_OUT, f"the commit of group {group!r} may still happen")
+
+    async def delete_group(self, group: str, *, timeout: float) -> AdminFailure | None:
+        """Forget a group's offsets; the coordinator has forgotten its members already."""
+        return await self._change_group(DeleteGroup(group=group), timeout)
+
+    async def delete_offsets(
+        self, group: str, partitions: Sequence[tuple[str, int]], *, timeout: float
+    ) -> AdminFailure | None:
+        """Forget a group's offsets in some partitions."""
+        return await self._change_group(DeleteOffsets(group=group, partitions=tuple(partitions)), timeout)
+
+    async def _change_group(
+        self, command: DeleteGroup | DeleteOffsets, timeout: float
+    ) -> AdminFailure | None:
+        with trio.move_on_after(timeout):
+            result = await self.propose(command)
+            match result:
+                case ProposalFailed():
+                    return admin_failure(result)
+                case Refused(reason=reason) if reason is not Refusal.UNKNOWN_GROUP:
+                    return admin_failure(result)
+                case _:
+                    return None
+        return AdminFailure(AdminError.TIMED_OUT, f"{type(command).__name__} may still happen")
 
     # Running
 
@@ -217,16 +265,15 @@ class Node:
         assert self.catalog.cluster_id is not None
         if self.store.cluster_id is None:
             self.store.set_cluster_id(self.catalog.cluster_id)
-        listener = self.config.advertised
         await self._insist(
             RegisterBroker(
                 broker_id=self.broker_id,
                 incarnation=self.incarnation,
-                host=listener.host,
-                port=listener.port,
+                host=self.advertised[0],
+                port=self.advertised[1],
                 peer_host="",
                 peer_port=0,
-                rack=self.config.str("broker.rack") or None,
+                rack=self.config.maybe_str("broker.rack"),
             )
         )
 
@@ -239,10 +286,6 @@ class Node:
                     log.error("%s was refused: %s", type(command).__name__, result.detail)
                 return result
             await trio.sleep(RETRY_S)
-
-    def advertise(self, host: str, port: int) -> None:
-        """Tell where clients reach this broker; before `run`, when the port was the system's choice."""
-        self.config = self.config.with_advertised(host, port)
 
     def _open_metadata(self) -> MetadataGroup:
         now = time.monotonic()
@@ -310,14 +353,14 @@ class Node:
         while True:
             await trio.sleep(TICK_S)
             for partition in self.replicas.partitions:
-                partition.tick(now_ms())
+                partition.tick(self.now_ms())
             if self._coordinating:
                 await self._expire_offsets()
 
     async def _expire_offsets(self) -> None:
-        retention_ms = self.config.int("offsets.retention.minutes") * 60_000
+        retention_ms = self.config.get_int("offsets.retention.minutes") * 60_000
         groups = self.groups.expirable(self.catalog.group_offsets, retention_ms, trio.current_time())
-        before_ms = now_ms() - retention_ms
+        before_ms = self.now_ms() - retention_ms
         old = tuple(
             group
             for group in groups
@@ -329,20 +372,13 @@ class Node:
     def _group_settings(self) -> GroupSettings:
         config = self.config
         return GroupSettings(
-            session_timeout_min_ms=config.int("group.min.session.timeout.ms"),
-            session_timeout_max_ms=config.int("group.max.session.timeout.ms"),
-            initial_rebalance_delay_ms=config.int("group.initial.rebalance.delay.ms"),
-            size_max=config.int("group.max.size"),
+            session_timeout_min_ms=config.get_int("group.min.session.timeout.ms"),
+            session_timeout_max_ms=config.get_int("group.max.session.timeout.ms"),
+            initial_rebalance_delay_ms=config.get_int("group.initial.rebalance.delay.ms"),
+            size_max=config.get_int("group.max.size"),
         )
-
-
-def now_ms() -> int:
-    """The wall clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def new_cluster_id(rng: random.Random) -> str:
     """A cluster id as Kafka makes them: 16 random bytes in URL-safe base64 without padding."""
-    import base64
-
     return base64.urlsafe_b64encode(rng.randbytes(16)).decode().rstrip("=")

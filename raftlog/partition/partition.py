@@ -113,6 +113,7 @@ class Partition:
         log: GroupLog,
         settings: PartitionSettings,
         *,
+        now_ms: int,
         on_leadership: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_leadership` is called when who leads, or whether the leader is ready, may have changed."""
@@ -128,7 +129,7 @@ class Partition:
         self._waiters: dict[Waiter, None] = {}
         self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self._uncommitted_bytes = 0
-        self._now_ms = 0
+        self._now_ms = now_ms
         self._applied = log.snapshot_index
         self._producers.restore(log.snapshot_state)
 

@@ -1,0 +1,128 @@
+"""`raftlog serve`: one broker in this process."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+import click
+
+EXIT_DISK_FAILED = 74
+"""The exit code when the disk failed or is damaged (EX_IOERR), so that a supervisor can tell."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  raftlog serve
+  raftlog serve --listen 0.0.0.0:9092 --advertise broker-1.example:9092 --data-dir /var/lib/raftlog
+  raftlog serve -o num.partitions=3 -o log.retention.hours=24
+"""
+)
+@click.option("--config", "config_file", type=click.Path(), help="Settings in TOML or .properties.")
+@click.option("--node-id", help="This broker's id (node.id).")
+@click.option("--listen", help="HOST:PORT for Kafka clients; port 0 takes a free one (listeners).")
+@click.option("--advertise", help="HOST:PORT that clients are told (advertised.listeners).")
+@click.option("--data-dir", help="Where the data lies (log.dirs).")
+@click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what goes right, too.")
+def command(
+    config_file: str | None,
+    node_id: str | None,
+    listen: str | None,
+    advertise: str | None,
+    data_dir: str | None,
+    overrides: tuple[str, ...],
+    verbose: bool,
+) -> None:
+    """Start a broker.
+
+    With no options: a single broker on 127.0.0.1:9092, data in ./raftlog-data. Prints one line `ready …`
+    on stdout when it serves; logs go to stderr. SIGTERM and Ctrl-C stop it, exit code 0.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    options = {
+        "node.id": node_id,
+        "listeners": f"PLAINTEXT://{listen}" if listen else None,
+        "advertised.listeners": f"PLAINTEXT://{advertise}" if advertise else None,
+        "log.dirs": data_dir,
+    }
+    named = [f"{key}={value}" for key, value in options.items() if value is not None]
+    serve(config_file, (*named, *overrides))
+
+
+def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
+    """Load the settings, run a broker until a signal comes, and close it. Exits on any failure."""
+    started = time.monotonic()
+    from raftlog.config import BrokerConfig
+    from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, StorageError
+
+    try:
+        config = BrokerConfig.load(config_file, os.environ, overrides)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    import trio
+
+    from raftlog.broker.server import Broker
+
+    try:
+        broker = Broker.open(config)
+    except (ConfigError, DataDirBusy) as error:
+        _fail(str(error), 2)
+    except (DamagedLog, StorageError) as error:
+        _fail(str(error), EXIT_DISK_FAILED)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            await nursery.start(broker.run)
+            # What start-up made lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            host, port = broker.address
+            took = time.monotonic() - started
+            print(
+                f"ready bootstrap={host}:{port} node={broker.node.broker_id} cluster={broker.node.cluster_id}"
+                f" after={took:.2f}s",
+                flush=True,
+            )
+
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        failures = group.subgroup(StorageError)
+        if failures is None:
+            raise
+        _fail(f"the disk failed, and the broker stops: {_first(failures)}", EXIT_DISK_FAILED)
+    finally:
+        broker.close()
+
+
+async def _stop_on_signal(scope: object) -> None:
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            assert isinstance(scope, trio.CancelScope)
+            scope.cancel()
+            return
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"raftlog serve: {message}", err=True)
+    raise SystemExit(code)
