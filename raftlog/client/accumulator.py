@@ -1,0 +1,514 @@
+"""The producer's batches: which records wait where, what may be sent now, what an answer means for them.
+
+Pure: time comes in as `now`, in seconds; leaders and connections come in as functions. The producer does the
+I/O: it sends what `drain` returns and tells `complete` and `interrupt` how that ended.
+
+Invariants:
+* The batches of a partition are sent in the order of their records, and so are retries: a batch that is sent
+  again goes alone, as the oldest of its partition, so what was behind it stays behind it.
+* With idempotence a batch keeps its sequence numbers through every retry (KIP-98). They are given anew
+  only to a batch that is certainly not in the log, under the next epoch, when nothing of the partition is
+  under way (KIP-360): so a retry never writes twice.
+* `buffered` counts the bytes of every batch that is not done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from raftlog.client.errors import ClientError, DeliveryError, RecordTooLarge, RequestTimedOut, broker_error
+from raftlog.client.metadata import TopicPartition
+from raftlog.client.settings import ProducerSettings
+from raftlog.protocol.errors import ErrorCode
+from raftlog.records.batch import Codec
+from raftlog.records.record import BatchBuilder, Headers, decode_batch
+
+SEQUENCE_MASK: Final = 0x7FFFFFFF
+EPOCH_MAX: Final = 0x7FFF
+FOREVER: Final = float("inf")
+UNSEEN_MAX: Final = 64
+"""Failed batches that are kept to be raised at the end; the first few say what happened."""
+
+
+class Batch:
+    """Records of one partition that travel together, and who waits for them."""
+
+    __slots__ = (
+        "attempts",
+        "base_offset",
+        "base_sequence",
+        "builder",
+        "created",
+        "deadline",
+        "done",
+        "error",
+        "event",
+        "halves",
+        "log_append_time",
+        "not_before",
+        "observed",
+        "order",
+        "parent",
+        "parent_index",
+        "partition",
+        "producer_epoch",
+        "sealed",
+        "topic",
+        "uncertain",
+        "wire",
+    )
+
+    def __init__(
+        self, queue: Queue, order: tuple[int, ...], size_max: int, now: float, deadline: float
+    ) -> None:
+        self.topic = queue.topic
+        self.partition = queue.partition
+        self.order = order  # its place among the queue's batches, for ever
+        self.builder = BatchBuilder(size_max)
+        self.created = now
+        self.deadline = deadline
+        self.sealed = False
+        self.wire: bytearray | None = None
+        self.base_sequence = -1
+        self.producer_epoch = -1
+        self.attempts = 0
+        self.not_before = 0.0
+        self.uncertain = False  # an attempt ended so that the records may be in the log
+        self.done = False
+        self.error: DeliveryError | None = None
+        self.observed = False  # somebody has seen the error
+        self.base_offset = -1
+        self.log_append_time = -1
+        self.event: trio.Event | None = None
+        self.halves: tuple[Batch, Batch] | None = None  # of a batch that was split
+        self.parent: Batch | None = None  # of a half: where its records' handles point
+        self.parent_index = 0
+
+    def part_of(self, index: int) -> tuple[Batch, int]:
+        """Where a record of this batch travelled in the end, should the batch have been split."""
+        if self.halves is None:
+            return self, index
+        first, second = self.halves
+        if index < second.parent_index:
+            return first.part_of(index)
+        return second.part_of(index - second.parent_index)
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else f"attempts={self.attempts}"
+        return f"<Batch {self.topic}-{self.partition} records={self.builder.record_count} {state}>"
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """One partition's batches, oldest first. `open` is the last of `waiting` while it takes records."""
+
+    topic: str
+    partition: int
+    open: Batch | None = None
+    waiting: deque[Batch] = field(default_factory=deque)
+    under_way: list[Batch] = field(default_factory=list)
+    next_sequence: int = 0
+    epoch: int = -1
+    opened: int = 0
+    gap: bool = False  # a numbered batch will never be written: number anew when nothing is under way
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.under_way
+
+
+@dataclass(slots=True)
+class ProducerStatistics:
+    """What a producer has done so far; `buffered_bytes` and `requests_under_way` are as of now."""
+
+    records: int = 0
+    records_acknowledged: int = 0
+    records_failed: int = 0
+    batches: int = 0
+    bytes_sent: int = 0
+    requests: int = 0
+    retries: int = 0
+    buffered_bytes: int = 0
+    requests_under_way: int = 0
+
+
+class Accumulator:
+    """Every partition's queue of a producer."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        *,
+        retry_backoff: Callable[[int], float],
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.buffered = 0
+        self.queues: dict[TopicPartition, Queue] = {}
+        self.producer_id = -1
+        self.base_epoch = -1
+        self.flushing = 0
+        self.unseen: deque[Batch] = deque(maxlen=UNSEEN_MAX)
+        self.statistics = ProducerStatistics()
+        self._active: dict[TopicPartition, Queue] = {}
+        self._next_expiry = FOREVER
+        self._retry_backoff = retry_backoff
+        self._on_room = on_room
+        self._linger = settings.linger_ms / 1000
+        self._codec: Codec = settings.codec
+
+    def __repr__(self) -> str:
+        return f"<Accumulator partitions={len(self._active)} buffered={self.buffered}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether batches may be numbered: an idempotent producer needs its id first."""
+        return self.producer_id >= 0 or not self.settings.enable_idempotence
+
+    def identify(self, producer_id: int, epoch: int) -> None:
+        """The id that InitProducerId gave."""
+        self.producer_id, self.base_epoch = producer_id, epoch
+
+    # -- filling
+
+    def queue(self, topic: str, partition: int) -> Queue:
+        """The queue of a partition."""
+        key = TopicPartition(topic, partition)
+        queue = self.queues.get(key)
+        if queue is None:
+            queue = self.queues[key] = Queue(topic, partition)
+        return queue
+
+    def append(
+        self, queue: Queue, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> Batch | None:
+        """Put a record into the open batch of a queue, which is returned: it is the batch's last record.
+
+        None when there is no open batch or it is full: `open` the next and try again.
+        """
+        batch = queue.open
+        if batch is None:
+            return None
+        builder = batch.builder
+        before = builder.size
+        if not builder.append(timestamp, key, value, headers):
+            return None
+        self.buffered += builder.size - before
+        return batch
+
+    def open(self, queue: Queue, now: float) -> None:
+        """Seal the open batch of a queue and open the next."""
+        if queue.open is not None:
+            queue.open.sealed = True
+        settings = self.settings
+        deadline = now + settings.delivery_timeout_ms / 1000
+        queue.opened += 1
+        batch = Batch(queue, (queue.opened,), settings.batch_size, now, deadline)
+        queue.open = batch
+        queue.waiting.append(batch)
+        self._active[TopicPartition(queue.topic, queue.partition)] = queue
+        self._next_expiry = min(self._next_expiry, deadline)
+        self.buffered += batch.builder.size
+        self.statistics.batches += 1
+
+    # -- what to send
+
+    def drain(
+        self,
+        now: float,
+        leader_of: Callable[[str, int], int | None],
+        room: Callable[[int], int],
+    ) -> tuple[list[tuple[int, list[Batch]]], float, bool]:
+        """What to send now: ([(broker, batches of one request)…], when to ask again, leader unknown).
+
+        `room(broker)` says how many requests a broker's connection takes; 0 while it is not ready. Batches
+        that are returned are under way until `complete` or `interrupt` is told about each of them.
+        """
+        again = self._expire(now)
+        requests: list[tuple[int, list[Batch]]] = []
+        lost = False
+        if not self.ready:
+            return requests, again, lost
+        rooms: dict[int, int] = {}
+        filling: dict[int, tuple[list[Batch], int]] = {}
+        for queue in list(self._active.values()):
+            batch, due = self._sendable(queue, now)
+            if batch is None:
+                again = min(again, due)
+                continue
+            leader = leader_of(queue.topic, queue.partition)
+            if leader is None:
+                lost = True
+                continue
+            if leader not in rooms:
+                rooms[leader] = room(leader)
+            batches, size = filling.get(leader, ([], 0))
+            if batches and size + batch.builder.size > self.settings.max_request_size:
+                requests.append((leader, batches))
+                rooms[leader] -= 1
+                batches, size = [], 0
+            if rooms[leader] <= 0:
+                filling.pop(leader, None)
+                continue
+            self._launch(queue, batch)
+            batches.append(batch)
+            filling[leader] = (batches, size + batch.builder.size)
+            # Who was served goes to the end, so that one full request does not starve the rest.
+            self._active[TopicPartition(queue.topic, queue.partition)] = self._active.pop(
+                TopicPartition(queue.topic, queue.partition)
+            )
+        requests += [(leader, batches) for leader, (batches, _) in filling.items() if batches]
+        return requests, again, lost
+
+    def _sendable(self, queue: Queue, now: float) -> tuple[Batch | None, float]:
+        """The batch of a queue that may go now, or None and when that may change by itself."""
+        if not queue.waiting:
+            return None, FOREVER
+        batch = queue.waiting[0]
+        if batch.not_before > now:
+            return None, batch.not_before
+        under_way = queue.under_way
+        if under_way and (batch.attempts or queue.gap or under_way[0].attempts > 1):
+            return None, FOREVER
+        if batch.sealed or batch.attempts or self.flushing or self.buffered >= self.settings.buffer_memory:
+            return batch, now
+        if self._linger == 0:
+            return (None, FOREVER) if under_way else (batch, now)
+        due = batch.created + self._linger
+        return (batch, now) if due <= now else (None, due)
+
+    def _launch(self, queue: Queue, batch: Batch) -> None:
+        queue.waiting.popleft()
+        batch.sealed = True
+        if queue.open is batch:
+            queue.open = None
+        if self.settings.enable_idempotence:
+            self._number(queue, batch)
+        if batch.wire is None:
+            batch.wire = batch.builder.build(
+                codec=self._codec,
+                producer_id=self.producer_id,
+                producer_epoch=batch.producer_epoch,
+                base_sequence=batch.base_sequence,
+            )
+        if batch.attempts:
+            self.statistics.retries += 1
+        batch.attempts += 1
+        self.statistics.bytes_sent += len(batch.wire)
+        queue.under_way.append(batch)
+
+    def _number(self, queue: Queue, batch: Batch) -> None:
+        if batch.uncertain and batch.base_sequence >= 0:
+            return  # it may be in the log under these numbers
+        if queue.gap:
+            assert not queue.under_way, "renumbering while batches are under way"
+            queue.gap = False
+            queue.epoch += 1
+            queue.next_sequence = 0
+        if queue.epoch < 0:
+            queue.epoch = self.base_epoch
+        if batch.producer_epoch == queue.epoch and batch.base_sequence >= 0:
+            return
+        batch.producer_epoch = queue.epoch
+        batch.base_sequence = queue.next_sequence
+        batch.wire = None
+        queue.next_sequence = (queue.next_sequence + batch.builder.record_count) & SEQUENCE_MASK
+
+    def _expire(self, now: float) -> float:
+        """Fail the batches whose delivery time is over; when the next one's is."""
+        if now < self._next_expiry:
+            return self._next_expiry
+        self._next_expiry = FOREVER
+        for queue in list(self._active.values()):
+            for batch in [*queue.under_way, *queue.waiting]:
+                if batch.deadline > now:
+                    self._next_expiry = min(self._next_expiry, batch.deadline)
+                elif not batch.done:
+                    self._expire_batch(queue, batch)
+            self._settle(queue)
+        return self._next_expiry
+
+    def _expire_batch(self, queue: Queue, batch: Batch) -> None:
+        if batch in queue.waiting:
+            queue.waiting.remove(batch)
+            if queue.open is batch:
+                queue.open = None
+        else:
+            batch.uncertain = True  # it stays under way until its request ends, for the order's sake
+        queue.gap = queue.gap or batch.base_sequence >= 0
+        limit = self.settings.delivery_timeout_ms / 1000
+        self._fail(batch, RequestTimedOut(f"not acknowledged within {limit:g} s"))
+
+    # -- what came of it
+
+    def complete(
+        self, batch: Batch, code: int, base_offset: int, log_append_time: int, message: str | None, now: float
+    ) -> bool:
+        """The broker's answer for a batch. True when the metadata should be asked for again."""
+        queue = self._landed(batch)
+        error = ErrorCode.of(code)
+        if error in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
+            if not batch.done:
+                self._succeed(batch, base_offset, log_append_time)
+            self._settle(queue)
+            return False
+        if batch.done:  # it expired; nobody waits, and its numbers are lost
+            self._settle(queue)
+            return error.retriable
+        match error:
+            case ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode.UNKNOWN_PRODUCER_ID:
+                self._out_of_order(queue, batch, error, message, now)
+            case ErrorCode.MESSAGE_TOO_LARGE | ErrorCode.RECORD_LIST_TOO_LARGE if (
+                batch.builder.record_count > 1
+            ):
+                self._split(queue, batch)
+            case _ if error.retriable and batch.attempts <= self.settings.retries:
+                batch.uncertain = True
+                self._retry(queue, batch, now)
+            case _:
+                self._give_up(queue, batch, broker_error(code, message))
+        self._settle(queue)
+        return error.retriable
+
+    def interrupt(self, batch: Batch, error: ClientError, now: float) -> None:
+        """The request of a batch ended without an answer."""
+        queue = self._landed(batch)
+        batch.uncertain = True
+        if not batch.done:
+            if batch.attempts <= self.settings.retries:
+                self._retry(queue, batch, now)
+            else:
+                self._give_up(queue, batch, error)
+        self._settle(queue)
+
+    def abandon(self, error: ClientError) -> None:
+        """Fail everything that is not done; the producer is going away."""
+        for queue in list(self._active.values()):
+            for batch in queue.under_way:
+                batch.uncertain = True
+            for batch in [*queue.under_way, *queue.waiting]:
+                if not batch.done:
+                    self._fail(batch, error)
+            queue.waiting.clear()
+            queue.under_way.clear()
+            queue.open = None
+        self._active.clear()
+
+    def unfinished(self) -> list[Batch]:
+        """The batches that are not done."""
+        return [b for q in self._active.values() for b in (*q.under_way, *q.waiting) if not b.done]
+
+    def _landed(self, batch: Batch) -> Queue:
+        queue = self.queues[TopicPartition(batch.topic, batch.partition)]
+        if batch in queue.under_way:
+            queue.under_way.remove(batch)
+        return queue
+
+    def _settle(self, queue: Queue) -> None:
+        if queue.idle:
+            self._active.pop(TopicPartition(queue.topic, queue.partition), None)
+
+    def _out_of_order(
+        self, queue: Queue, batch: Batch, error: ErrorCode, message: str | None, now: float
+    ) -> None:
+        """The broker has not what comes before this batch. Either that is still being retried, or it will
+        never come, or the broker has forgotten this producer."""
+        if any(not b.done for b in queue.under_way) or self._older_waits(queue, batch):
+            self._retry(queue, batch, now)
+        elif batch.uncertain or queue.epoch >= EPOCH_MAX:
+            self._give_up(queue, batch, broker_error(error, message))
+        else:
+            queue.gap = True
+            self._retry(queue, batch, now)
+
+    @staticmethod
+    def _older_waits(queue: Queue, batch: Batch) -> bool:
+        return any(b.order < batch.order and b.producer_epoch == batch.producer_epoch for b in queue.waiting)
+
+    def _retry(self, queue: Queue, batch: Batch, now: float) -> None:
+        batch.not_before = now + self._retry_backoff(batch.attempts - 1)
+        self._put_back(queue, [batch])
+
+    def _put_back(self, queue: Queue, batches: Iterable[Batch]) -> None:
+        """Before everything that was sent after it, or never."""
+        for batch in batches:
+            place = sum(1 for other in queue.waiting if other.order < batch.order)
+            queue.waiting.insert(place, batch)
+        self._active[TopicPartition(queue.topic, queue.partition)] = queue
+
+    def _split(self, queue: Queue, batch: Batch) -> None:
+        """Two halves instead of a batch that the broker finds too large; they keep its numbers."""
+        assert batch.wire is not None
+        records = decode_batch(batch.wire)
+        middle = len(records) // 2
+        self.buffered -= batch.builder.size
+        position = 0
+        halves = []
+        for part in (records[:middle], records[middle:]):
+            order = (*batch.order, position)
+            half = Batch(queue, order, batch.builder.size, batch.created, batch.deadline)
+            for record in part:
+                half.builder.append(record.timestamp, record.key, record.value, record.headers)
+            half.sealed = True
+            half.attempts = 1  # so that it goes as a retry does
+            half.producer_epoch = batch.producer_epoch
+            if batch.base_sequence >= 0:
+                half.base_sequence = (batch.base_sequence + position) & SEQUENCE_MASK
+            half.parent, half.parent_index = batch, position
+            position += len(part)
+            self.buffered += half.builder.size
+            halves.append(half)
+        batch.halves = (halves[0], halves[1])
+        self._put_back(queue, halves)
+
+    def _succeed(self, batch: Batch, base_offset: int, log_append_time: int) -> None:
+        batch.base_offset = base_offset
+        batch.log_append_time = log_append_time
+        self.statistics.records_acknowledged += batch.builder.record_count
+        self._finish(batch)
+
+    def _give_up(self, queue: Queue, batch: Batch, error: ClientError) -> None:
+        queue.gap = queue.gap or batch.base_sequence >= 0
+        self._fail(batch, error)
+
+    def _fail(self, batch: Batch, error: ClientError) -> None:
+        count = batch.builder.record_count
+        failure = DeliveryError(
+            f"{count} record{'s' * (count != 1)} to {batch.topic}-{batch.partition}: {error}"
+            f" ({'may be in the log' if batch.uncertain else 'not in the log'})",
+            topic=batch.topic,
+            partition=batch.partition,
+            records=count,
+            may_be_written=batch.uncertain,
+        )
+        failure.__cause__ = error
+        batch.error = failure
+        self.statistics.records_failed += count
+        self.unseen.append(batch)
+        self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        batch.done = True
+        batch.wire = None
+        self.buffered -= batch.builder.size
+        if batch.event is not None:
+            batch.event.set()
+        parent = batch.parent
+        while parent is not None and parent.halves and all(half.done for half in parent.halves):
+            parent.done = True
+            if parent.event is not None:
+                parent.event.set()
+            parent = parent.parent
+        self._on_room()
+
+
+def too_large(size: int, limit: int) -> RecordTooLarge:
+    """A record that max.request.size forbids."""
+    return RecordTooLarge(
+        ErrorCode.MESSAGE_TOO_LARGE, f"a record of {size} bytes; max.request.size is {limit} bytes"
+    )

@@ -1,0 +1,417 @@
+"""The way to the brokers: connections, metadata that is kept fresh, calls that are retried.
+
+A connection belongs to a broker and a *lane*: answers come in the order of requests, so a fetch that waits
+for records must not stand before a heartbeat. Each producer and consumer has lanes of its own and closes
+them; the client's own lane is for metadata and admin.
+
+Connections and the metadata keeper are tasks of the client's nursery: a caller that is cancelled leaves
+them as they are.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import trio
+
+from raftlog.client.backoff import Backoff
+from raftlog.client.connection import Connection, OpenSocket, open_socket
+from raftlog.client.errors import (
+    ClientError,
+    Closed,
+    Disconnected,
+    RequestTimedOut,
+    broker_error,
+    is_retriable,
+)
+from raftlog.client.metadata import MetadataCache
+from raftlog.client.settings import ClientSettings
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.encode import Fields
+from raftlog.protocol.errors import ErrorCode
+
+CLIENT_LANE: Final = "client"
+METADATA_PATIENCE_S: Final = 2.0
+"""How long one broker may take for metadata before another is asked: it may be paused, or cut off."""
+
+T = TypeVar("T")
+Answer = tuple[int, Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """The place of one connection; it outlives the connection, so that the backoff does."""
+
+    broker_id: int
+    lane: str
+    backoff: Backoff
+    connection: Connection | None = None
+    failure: ClientError | None = None
+    not_before: float = 0.0
+    connecting: trio.CancelScope | None = None
+    changed: trio.Event = field(default_factory=trio.Event)
+    wakes: set[Callable[[], None]] = field(default_factory=set)
+
+    def announce(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+        for wake in tuple(self.wakes):
+            wake()
+
+
+class Cluster:
+    """Connections to a cluster's brokers, and what is known about it."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        nursery: trio.Nursery,
+        *,
+        rng: random.Random | None = None,
+        open_socket: OpenSocket = open_socket,
+    ) -> None:
+        self.settings = settings
+        self.metadata = MetadataCache()
+        self.rng = rng or random.Random()
+        self._nursery = nursery
+        self._open_socket = open_socket
+        self._slots: dict[tuple[int, str], _Slot] = {}
+        self.on_update: set[Callable[[], None]] = set()
+        self._interests: dict[object, set[str] | None] = {}
+        self._update_wanted = trio.Event()
+        self._updated = trio.Event()
+        self._update_failure: ClientError | None = None
+        self._closed = False
+        self._bootstrap = settings.servers
+        self._lanes = 0
+
+    # -- connections
+
+    def new_lane(self, purpose: str) -> str:
+        """A name for connections that nobody else uses."""
+        self._lanes += 1
+        return f"{purpose}-{self._lanes}"
+
+    def maybe_connection(self, broker_id: int, lane: str, wake: Callable[[], None]) -> Connection | None:
+        """The connection if it is ready; if not it is being made, and `wake` is called when it is, or
+        failed, or broke."""
+        slot = self._slot(broker_id, lane)
+        slot.wakes.add(wake)
+        if slot.connection is not None and slot.connection.closed is None:
+            return slot.connection
+        self._start_connecting(slot)
+        return None
+
+    async def connection(self, broker_id: int, lane: str = CLIENT_LANE) -> Connection:
+        """The connection to a broker, made if need be. Raises Disconnected when that fails.
+
+        Cancelled, it goes on being made.
+        """
+        slot = self._slot(broker_id, lane)
+        while slot.connection is None or slot.connection.closed is not None:
+            self._start_connecting(slot)
+            await slot.changed.wait()
+            if slot.failure is not None:
+                raise Disconnected(str(slot.failure)) from slot.failure
+            if self._closed or self._slots.get((broker_id, lane)) is not slot:
+                raise Closed(f"the connections of {lane} are closed")
+        return slot.connection
+
+    def close_lane(self, lane: str) -> None:
+        """Close the connections of a lane and forget it."""
+        for key in [key for key in self._slots if key[1] == lane]:
+            self._close_slot(self._slots.pop(key))
+
+    def _close_slot(self, slot: _Slot) -> None:
+        slot.wakes.clear()
+        if slot.connecting is not None:
+            slot.connecting.cancel()
+        if slot.connection is not None:
+            slot.connection.close(Closed(f"{slot.connection.name} was closed"))
+        slot.announce()
+
+    def _slot(self, broker_id: int, lane: str) -> _Slot:
+        slot = self._slots.get((broker_id, lane))
+        if slot is None:
+            if self._closed:
+                raise Closed("the client is closed")
+            settings = self.settings
+            backoff = Backoff(settings.reconnect_backoff_ms, settings.reconnect_backoff_max_ms, self.rng)
+            slot = self._slots[broker_id, lane] = _Slot(broker_id=broker_id, lane=lane, backoff=backoff)
+        return slot
+
+    def _start_connecting(self, slot: _Slot) -> None:
+        if slot.connecting is None and not self._closed:
+            slot.connecting = trio.CancelScope()
+            slot.failure = None
+            self._nursery.start_soon(self._connect, slot)
+
+    async def _connect(self, slot: _Slot) -> None:
+        assert slot.connecting is not None
+        connection: Connection | None = None
+        with slot.connecting:
+            try:
+                connection = await self._connected(slot)
+            except (ClientError, OSError) as error:
+                slot.failure = (
+                    error
+                    if isinstance(error, ClientError)
+                    else Disconnected(f"broker {slot.broker_id} at {self._place(slot.broker_id)}: {error}")
+                )
+                slot.not_before = trio.current_time() + slot.backoff.next()
+                self.request_update()
+        slot.connecting = None
+        if connection is not None and self._slots.get((slot.broker_id, slot.lane)) is not slot:
+            connection.close(Closed("closed while it was being made"))
+            return
+        slot.connection = connection
+        slot.announce()
+
+    async def _connected(self, slot: _Slot) -> Connection:
+        await trio.sleep_until(slot.not_before)
+        address = self._address(slot.broker_id)
+        if address is None:
+            raise Disconnected(f"broker {slot.broker_id} is not part of the cluster")
+        host, port = address
+        sock: socket.socket | None = None
+        setup = self.settings.socket_connection_setup_timeout_ms / 1000
+        with trio.move_on_after(setup):
+            sock = await self._open_socket(host, port)
+        if sock is None:
+            raise Disconnected(f"{host}:{port} does not accept a connection within {setup:g} s")
+        connection = Connection(sock, name=f"{host}:{port}/{slot.lane}", client_id=self.settings.client_id)
+        self._nursery.start_soon(self._run_connection, connection, slot)
+        try:
+            await connection.handshake(self.request_deadline())
+        except BaseException:
+            connection.close()
+            raise
+        slot.backoff.reset()
+        return connection
+
+    async def _run_connection(self, connection: Connection, slot: _Slot) -> None:
+        await connection.run()
+        if slot.connection is connection:
+            slot.connection = None
+            slot.failure = connection.closed
+            slot.not_before = trio.current_time() + slot.backoff.next()
+            slot.announce()
+            self.request_update()
+
+    def _address(self, broker_id: int) -> tuple[str, int] | None:
+        if broker_id < 0:
+            return self._bootstrap[-1 - broker_id]
+        broker = self.metadata.brokers.get(broker_id)
+        return (broker.host, broker.port) if broker is not None else None
+
+    def _place(self, broker_id: int) -> str:
+        address = self._address(broker_id)
+        return "an unknown address" if address is None else f"{address[0]}:{address[1]}"
+
+    def _candidates(self) -> list[int]:
+        """Whom to ask what any broker knows: connected ones, then known ones, then the bootstrap list."""
+
+        def ready(broker_id: int) -> bool:
+            slot = self._slots.get((broker_id, CLIENT_LANE))
+            return slot is not None and slot.connection is not None and slot.connection.closed is None
+
+        known = list(self.metadata.brokers)
+        bootstrap = [-1 - i for i in range(len(self._bootstrap))]
+        self.rng.shuffle(known)
+        self.rng.shuffle(bootstrap)
+        return sorted(known, key=lambda b: (not ready(b), self._in_flight(b))) + bootstrap
+
+    def _in_flight(self, broker_id: int) -> int:
+        slot = self._slots.get((broker_id, CLIENT_LANE))
+        return slot.connection.in_flight if slot is not None and slot.connection is not None else 0
+
+    def request_deadline(self, more_ms: float = 0) -> float:
+        """When a request that is sent now must be answered."""
+        return trio.current_time() + (self.settings.request_timeout_ms + more_ms) / 1000
+
+    # -- metadata
+
+    def watch(self, owner: object, topics: Iterable[str] | None) -> None:
+        """Keep the metadata of these topics, or of all (None), fresh for `owner`."""
+        wanted = None if topics is None else set(topics)
+        before = self._interests.get(owner, set())
+        self._interests[owner] = wanted
+        if wanted is None or (before is not None and wanted - before - self.metadata.topics.keys()):
+            self.request_update()
+
+    def unwatch(self, owner: object) -> None:
+        """Forget what `owner` was interested in."""
+        self._interests.pop(owner, None)
+
+    def request_update(self) -> None:
+        """Something looks out of date: ask for metadata soon."""
+        self._update_wanted.set()
+
+    def next_update(self) -> trio.Event:
+        """An event that is set when the next metadata have arrived, or failed to."""
+        return self._updated
+
+    async def updated(self) -> None:
+        """Ask for metadata and wait for them. Raises what the attempt failed with."""
+        self.request_update()
+        await self._updated.wait()
+        if self._update_failure is not None:
+            raise self._update_failure
+
+    async def keep_metadata(self) -> None:
+        """The task that asks for metadata when they are old or look wrong."""
+        settings = self.settings
+        backoff = Backoff(settings.retry_backoff_ms, settings.retry_backoff_max_ms, self.rng)
+        while True:
+            with trio.move_on_after(settings.metadata_max_age_ms / 1000):
+                await self._update_wanted.wait()
+            self._update_wanted = trio.Event()
+            before = trio.current_time()
+            try:
+                await self._fetch_metadata()
+                self._update_failure = None
+            except ClientError as error:
+                self._update_failure = error
+                self._update_wanted.set()
+            event, self._updated = self._updated, trio.Event()
+            event.set()
+            for told in tuple(self.on_update):
+                told()
+            if self._unsettled():
+                self._update_wanted.set()
+            if self._update_failure is None and not self._unsettled():
+                backoff.reset()
+            await trio.sleep_until(before + backoff.next())
+
+    def _unsettled(self) -> bool:
+        """Whether a topic that is wanted is missing or has partitions without a leader."""
+        wanted = set().union(*(topics for topics in self._interests.values() if topics))
+        views = [self.metadata.topics.get(name) for name in wanted]
+        return any(view is None or len(view.available) < len(view.partitions) for view in views)
+
+    async def _fetch_metadata(self) -> None:
+        everything = any(topics is None for topics in self._interests.values())
+        names = sorted(set().union(*(topics for topics in self._interests.values() if topics)))
+        create = self.settings.allow_auto_create_topics
+        if not everything or set(names) - self.metadata.topics.keys():
+            await self.describe_topics(names, create=create)
+        if everything:
+            # Asking for all topics does not create one that is missing, so that comes second.
+            await self.describe_topics(None, create=create)
+
+    # -- calls
+
+    async def ask_any(self, api: ApiKey, fields: Fields) -> Any:
+        """Ask the brokers in turn until one answers. Raises the last failure when none does."""
+        failure: ClientError = Disconnected("there is no broker to ask")
+        for broker_id in self._candidates():
+            with trio.move_on_after(METADATA_PATIENCE_S):
+                try:
+                    connection = await self.connection(broker_id)
+                    return await connection.request(api, fields, deadline=self.request_deadline())
+                except (Disconnected, RequestTimedOut) as error:
+                    failure = error
+                    continue
+            failure = RequestTimedOut(
+                f"{self._place(broker_id)} did not answer within {METADATA_PATIENCE_S:g} s"
+            )
+        raise failure
+
+    async def ask(
+        self, broker_id: int, api: ApiKey, fields: Fields, *, lane: str = CLIENT_LANE, more_ms: float = 0
+    ) -> Any:
+        """Ask one broker once. `more_ms` is what the broker may take by itself beyond the time-out."""
+        connection = await self.connection(broker_id, lane)
+        return await connection.request(api, fields, deadline=self.request_deadline(more_ms))
+
+    async def retrying(
+        self, attempt: Callable[[], Awaitable[T]], *, what: str, timeout_ms: float | None = None
+    ) -> T:
+        """Try until it works, the error is final or the time is over. Raises RequestTimedOut from the last
+        error then."""
+        settings = self.settings
+        timeout = (settings.default_api_timeout_ms if timeout_ms is None else timeout_ms) / 1000
+        backoff = Backoff(settings.retry_backoff_ms, settings.retry_backoff_max_ms, self.rng)
+        last: Exception | None = None
+        with trio.move_on_after(timeout):
+            while True:
+                try:
+                    return await attempt()
+                except ClientError as error:
+                    if not is_retriable(error):
+                        raise
+                    last = error
+                    self.request_update()
+                await trio.sleep(backoff.next())
+        raise RequestTimedOut(
+            f"{what}: no success within {timeout:g} s{f' ({last})' if last else ''}"
+        ) from last
+
+    async def any_broker(self) -> int:
+        """The id of a broker, once one is known."""
+        while not self.metadata.brokers:
+            await self.updated()
+        return next(b for b in self._candidates() if b >= 0)
+
+    async def controller(self) -> int:
+        """The broker that takes admin requests."""
+        if self.metadata.controller_id is None:
+            await self.updated()
+        if self.metadata.controller_id is None:
+            raise broker_error(ErrorCode.NOT_CONTROLLER, "no controller is known")
+        return self.metadata.controller_id
+
+    async def coordinator(self, group: str) -> int:
+        """The broker that coordinates a group. Raises a retriable error while there is none."""
+        fields = {"key": group, "key_type": 0, "coordinator_keys": [group]}
+        answer = await self.ask_any(ApiKey.FIND_COORDINATOR, fields)
+        found = answer.coordinators[0] if hasattr(answer, "coordinators") else answer
+        if int(found.error_code) != 0:
+            raise broker_error(int(found.error_code), getattr(found, "error_message", None))
+        broker_id = int(found.node_id)
+        if broker_id not in self.metadata.brokers:
+            await self.updated()
+        return broker_id
+
+    async def leader(self, topic: str, partition: int) -> int:
+        """Who leads a partition. Raises a retriable error while nobody does."""
+        leader = self.metadata.leader(topic, partition)
+        if leader is None:
+            await self.describe_topics([topic])
+            leader = self.metadata.leader(topic, partition)
+        if leader is None:
+            code = self.metadata.errors.get(topic, ErrorCode.LEADER_NOT_AVAILABLE)
+            if topic in self.metadata.topics and self.metadata.partition(topic, partition) is None:
+                code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            raise broker_error(code, f"{topic}-{partition}")
+        return leader
+
+    async def describe_topics(self, topics: list[str] | None, *, create: bool = False) -> Any:
+        """An answer of Metadata, taken in on the way; None asks for all topics."""
+        fields = {
+            "topics": None if topics is None else [{"name": name, "topic_id": bytes(16)} for name in topics],
+            "allow_auto_topic_creation": create,
+            "include_cluster_authorized_operations": False,
+            "include_topic_authorized_operations": False,
+        }
+        answer = await self.ask_any(ApiKey.METADATA, fields)
+        self.metadata.update(answer, trio.current_time(), every_topic=topics is None)
+        return answer
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        for slot in self._slots.values():
+            self._close_slot(slot)
+        self._slots.clear()
+
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return [slot.connection for slot in self._slots.values() if slot.connection is not None]
+
+    def __repr__(self) -> str:
+        return f"<Cluster brokers={sorted(self.metadata.brokers)} connections={len(self.connections())}>"

@@ -1,0 +1,333 @@
+"""One connection to a broker: frames out, frames in, answers matched to requests in order.
+
+`submit` is synchronous: it hands the frame to the kernel at once and registers who wants the answer, so the
+order of calls is the order on the wire, and cancelling a waiting caller never tears a frame. `run` is
+the connection's one task: it reads, and it writes what the kernel did not take at once.
+
+A request that is not answered by its deadline breaks the connection, since every later answer comes behind
+it. When the connection ends, every request under way ends with its error, exactly once.
+
+It must not know what a request means, nor retry anything. The socket is a plain non-blocking one: `recv_into`
+a reused buffer costs a sixth of a Trio stream's `receive_some` on large answers (TLS will wrap it here).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import trio
+
+from raftlog.client.errors import ClientError, Disconnected, RequestTimedOut, UnsupportedVersion
+from raftlog.errors import InvalidInput
+from raftlog.protocol.api import VERSIONS, ApiKey
+from raftlog.protocol.codec import decode_response, encode_request
+from raftlog.protocol.encode import Buffer, Fields
+
+RECEIVE_BUFFER_BYTES: Final = 256 * 1024
+"""Answers that fit are cut out of one reused buffer; a larger one gets a buffer of its own."""
+FRAME_BYTES_MAX: Final = 1 << 30
+"""A longer answer is taken for garbage; fetch.max.bytes stays far below."""
+READS_PER_TURN_MAX: Final = 16
+"""Reads before other tasks get their turn, however much has arrived."""
+IOV_MAX: Final = 512
+"""Chunks in one sendmsg; Linux takes 1024."""
+
+OnAnswer = Callable[[Any], None]
+"""Called once with the decoded answer, or with the exception that ended the request. It must not raise."""
+OpenSocket = Callable[[str, int], Awaitable[socket.socket]]
+
+
+class _UnderWay(NamedTuple):
+    correlation_id: int
+    api: ApiKey
+    version: int
+    deadline: float
+    on_answer: OnAnswer
+
+
+@dataclass(slots=True)
+class ConnectionStatistics:
+    """What went over a connection."""
+
+    requests: int = 0
+    answers: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+async def open_socket(host: str, port: int) -> socket.socket:
+    """A connected non-blocking TCP socket. Raises OSError. Cancelled, it leaves nothing open."""
+    stream = await trio.open_tcp_stream(host, port)
+    connected = socket.socket(fileno=stream.socket.detach())
+    connected.setblocking(False)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+class Connection:
+    """A connected socket on which requests may be pipelined."""
+
+    def __init__(self, sock: socket.socket, *, name: str, client_id: str) -> None:
+        self.name = name
+        self.versions: Mapping[int, tuple[int, int]] = {}
+        self.closed: ClientError | None = None
+        self._socket = sock
+        self._client_id = client_id
+        self._correlation_id = 0
+        self._under_way: deque[_UnderWay] = deque()
+        self._outgoing: deque[memoryview] = deque()
+        self._outgoing_waits = trio.Event()
+        self._scope = trio.CancelScope()
+        self._statistics = ConnectionStatistics()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._under_way)
+
+    def version_of(self, api: ApiKey, *, most: int | None = None) -> int:
+        """The highest version of an API that both sides speak. Raises UnsupportedVersion."""
+        first, last = self.versions.get(api, (0, -1))
+        ours = VERSIONS[api]
+        version = min(last, ours.last if most is None else most)
+        if version < max(first, ours.first):
+            raise UnsupportedVersion(
+                f"{api.name}: {self.name} speaks {first} to {last}, this client {ours.first} to {ours.last}"
+            )
+        return version
+
+    def submit(
+        self, api: ApiKey, version: int, fields: Fields, *, deadline: float, on_answer: OnAnswer | None
+    ) -> None:
+        """Send a request now. `on_answer` is None for one that the broker does not answer (acks=0).
+
+        Raises Disconnected when the connection is closed; a connection that breaks during the call is told
+        through `on_answer`, as later.
+        """
+        if self.closed is not None:
+            raise Disconnected(f"{self.name} is closed") from self.closed
+        self._correlation_id = correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
+        chunks = encode_request(api, version, correlation_id, self._client_id, fields)
+        if on_answer is not None:
+            self._under_way.append(_UnderWay(correlation_id, api, version, deadline, on_answer))
+            if deadline < self._scope.deadline:
+                self._scope.deadline = deadline
+        self._statistics.requests += 1
+        self._send(chunks)
+
+    async def request(self, api: ApiKey, fields: Fields, *, deadline: float, most: int | None = None) -> Any:
+        """Send a request and wait for the answer. Raises Disconnected, RequestTimedOut, UnsupportedVersion.
+
+        Cancelled, the request is on its way nevertheless, and its answer will be dropped.
+        """
+        answered = trio.Event()
+        answers: list[Any] = []
+
+        def on_answer(answer: Any) -> None:
+            answers.append(answer)
+            answered.set()
+
+        version = self.version_of(api, most=most)
+        self.submit(api, version, fields, deadline=deadline, on_answer=on_answer)
+        await answered.wait()
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+    def close(self, reason: ClientError | None = None) -> None:
+        """End the connection now; every request under way ends with `reason`."""
+        if self.closed is not None:
+            return
+        self.closed = reason or Disconnected(f"{self.name} was closed")
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        self._scope.cancel()
+        self._outgoing.clear()
+        under_way, self._under_way = self._under_way, deque()
+        for request in under_way:
+            request.on_answer(self.closed)
+
+    async def run(self) -> None:
+        """Read and write until the connection ends; never raises for its end. Closes when cancelled."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+            self.close(RequestTimedOut(f"{self.name} did not answer in time"))
+        finally:
+            self.close()
+
+    async def handshake(self, deadline: float) -> None:
+        """Learn which versions the broker speaks (KIP-511): ask in our newest, step down once."""
+        answers: list[Any] = []
+        answered = trio.Event()
+
+        def on_answer(answer: Any) -> None:
+            answers.append(answer)
+            answered.set()
+
+        for version in (3, 0):
+            fields = {"client_software_name": "raftlog", "client_software_version": "0.1.0"}
+            self.submit(ApiKey.API_VERSIONS, version, fields, deadline=deadline, on_answer=on_answer)
+            await answered.wait()
+            answer = answers.pop()
+            answered = trio.Event()
+            if isinstance(answer, Exception):
+                raise answer
+            if int(answer.error_code) == 0:
+                self.versions = {
+                    int(key.api_key): (key.min_version, key.max_version) for key in answer.api_keys
+                }
+                return
+        raise UnsupportedVersion(f"{self.name} does not answer ApiVersions: {answer.error_code}")
+
+    def statistics(self) -> ConnectionStatistics:
+        """A snapshot of the counters."""
+        now = self._statistics
+        return ConnectionStatistics(now.requests, now.answers, now.bytes_sent, now.bytes_received)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Connection {self.name} {state} in_flight={self.in_flight}>"
+
+    # -- writing
+
+    def _send(self, chunks: list[Buffer]) -> None:
+        if self._outgoing:
+            self._outgoing.extend(memoryview(chunk) for chunk in chunks)
+            return
+        try:
+            sent = self._socket.sendmsg(chunks)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.close(_disconnected(self.name, error))
+            return
+        self._statistics.bytes_sent += sent
+        for chunk in chunks:
+            if sent >= len(chunk):
+                sent -= len(chunk)
+                continue
+            self._outgoing.append(memoryview(chunk)[sent:])
+            sent = 0
+        if self._outgoing:
+            self._outgoing_waits.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._outgoing_waits.wait()
+            while self._outgoing:
+                try:
+                    await trio.lowlevel.wait_writable(self._socket)
+                    sent = self._socket.sendmsg(list(islice(self._outgoing, IOV_MAX)))
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    self.close(_disconnected(self.name, error))
+                    return
+                except trio.ClosedResourceError:
+                    return
+                self._statistics.bytes_sent += sent
+                while sent:
+                    head = self._outgoing[0]
+                    if sent < len(head):
+                        self._outgoing[0] = head[sent:]
+                        break
+                    sent -= len(head)
+                    self._outgoing.popleft()
+            self._outgoing_waits = trio.Event()
+
+    # -- reading
+
+    async def _read(self) -> None:
+        buffer = bytearray(RECEIVE_BUFFER_BYTES)
+        view = memoryview(buffer)
+        start = end = 0
+        large: memoryview | None = None  # the frame that is larger than the buffer, and how much has come
+        large_end = 0
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._socket)
+                for _ in range(READS_PER_TURN_MAX):
+                    target = view[end:] if large is None else large[large_end:]
+                    try:
+                        received = self._socket.recv_into(target)
+                    except BlockingIOError:
+                        break
+                    if received == 0:
+                        raise ConnectionResetError(errno.ECONNRESET, "the broker closed the connection")
+                    self._statistics.bytes_received += received
+                    if large is not None:
+                        large_end += received
+                        if large_end == len(large):
+                            self._take(large)
+                            large, large_end = None, 0
+                        continue
+                    end += received
+                    start = self._take_frames(view, start, end)
+                    if start == end:
+                        start = end = 0
+                        continue
+                    size = int.from_bytes(view[start : start + 4], "big") if end - start >= 4 else 0
+                    if size + 4 > RECEIVE_BUFFER_BYTES:
+                        if size > FRAME_BYTES_MAX:
+                            raise InvalidInput(f"an answer of {size} bytes")
+                        large = memoryview(bytearray(size))
+                        large_end = end - start - 4
+                        large[:large_end] = view[start + 4 : end]
+                        start = end = 0
+                    elif start + size + 4 > RECEIVE_BUFFER_BYTES or end == RECEIVE_BUFFER_BYTES:
+                        view[: end - start] = bytes(view[start:end])
+                        start, end = 0, end - start
+        except OSError as error:
+            self.close(_disconnected(self.name, error))
+        except trio.ClosedResourceError:
+            pass
+        except InvalidInput as error:
+            failure = Disconnected(f"{self.name} sent what is not the protocol: {error}")
+            failure.__cause__ = error
+            self.close(failure)
+
+    def _take_frames(self, view: memoryview, start: int, end: int) -> int:
+        """Handle every whole frame in [start, end); where the first one that is not whole starts."""
+        while end - start >= 4:
+            size = int.from_bytes(view[start : start + 4], "big")
+            if start + 4 + size > end:
+                break
+            self._take(memoryview(bytes(view[start + 4 : start + 4 + size])))
+            start += 4 + size
+        return start
+
+    def _take(self, frame: memoryview) -> None:
+        if not self._under_way:
+            raise InvalidInput("an answer to nothing")
+        request = self._under_way[0]
+        if int.from_bytes(frame[:4], "big") != request.correlation_id:
+            raise InvalidInput(f"answer {frame[:4].hex()} to request {request.correlation_id}")
+        answer = self._decode(request, frame)
+        self._under_way.popleft()
+        self._scope.deadline = min((one.deadline for one in self._under_way), default=float("inf"))
+        self._statistics.answers += 1
+        request.on_answer(answer)
+
+    def _decode(self, request: _UnderWay, frame: memoryview) -> Any:
+        try:
+            _, answer = decode_response(request.api, request.version, frame)
+        except InvalidInput:
+            if request.api is not ApiKey.API_VERSIONS or request.version == 0:
+                raise
+            _, answer = decode_response(request.api, 0, frame)
+        return answer
+
+
+def _disconnected(name: str, error: OSError) -> Disconnected:
+    failure = Disconnected(f"{name}: {error.strerror or error}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,143 @@
+"""What the client raises, by whose fault it is.
+
+`BrokerError` is an answer of the broker's that retries could not turn into success; the errors that users
+catch by name are classes under it, every other code is a plain `BrokerError` with its `code`. The rest are
+the client's own: no answer in time, nothing to connect to, a call that makes no sense now.
+
+A failure to write is never vague: `DeliveryError.may_be_written` says whether the records can be in the log.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftlog.errors import RaftlogError
+from raftlog.protocol.errors import ErrorCode
+
+
+class ClientError(RaftlogError):
+    """Everything that the client raises on purpose."""
+
+
+class Closed(ClientError):
+    """The client, producer or consumer was used after its `async with`."""
+
+
+class Disconnected(ClientError):
+    """The connection broke, or could not be made; whether the request was carried out is unknown."""
+
+
+class RequestTimedOut(ClientError):
+    """A call took longer than its time-out. `__cause__` is the last error that was retried, if any."""
+
+
+class UnsupportedVersion(ClientError):
+    """The broker does not speak a version of an API that this client speaks."""
+
+
+class NoOffset(ClientError):
+    """A partition has no committed offset, or an offset out of range, and `auto_offset_reset` is "none"."""
+
+
+class RebalanceNeeded(ClientError):
+    """A commit came too late: the group has given the partitions to another member."""
+
+
+class DeliveryError(ClientError):
+    """Records were not acknowledged. `__cause__` says why.
+
+    `may_be_written` is False when the records are certainly not in the log, True when nobody knows.
+    """
+
+    def __init__(
+        self, message: str, *, topic: str, partition: int, records: int, may_be_written: bool
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.records = records
+        self.may_be_written = may_be_written
+
+
+class BrokerError(ClientError):
+    """The broker's answer was an error."""
+
+    def __init__(self, code: int, message: str | None = None) -> None:
+        self.code = ErrorCode.of(code)
+        name = self.code.name if self.code == code else f"error {code}"
+        super().__init__(f"{name}: {message}" if message else name)
+
+    @property
+    def retriable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.code.retriable
+
+
+class UnknownTopic(BrokerError):
+    """The topic or the partition does not exist."""
+
+
+class TopicExists(BrokerError):
+    """The topic exists already."""
+
+
+class InvalidTopic(BrokerError):
+    """The topic's name is not allowed."""
+
+
+class RecordTooLarge(BrokerError):
+    """A record is larger than the broker or the topic takes."""
+
+
+class OffsetOutOfRange(BrokerError):
+    """The log does not hold this offset."""
+
+
+class UnknownGroup(BrokerError):
+    """The group does not exist."""
+
+
+class GroupNotEmpty(BrokerError):
+    """The group has members, so this cannot be done to it."""
+
+
+class NotAuthorized(BrokerError):
+    """The broker does not allow this to this user."""
+
+
+class FencedInstance(BrokerError):
+    """Another consumer has joined the group with the same `group_instance_id`."""
+
+
+_CLASSES: Final[dict[ErrorCode, type[BrokerError]]] = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: UnknownTopic,
+    ErrorCode.UNKNOWN_TOPIC_ID: UnknownTopic,
+    ErrorCode.TOPIC_ALREADY_EXISTS: TopicExists,
+    ErrorCode.INVALID_TOPIC_EXCEPTION: InvalidTopic,
+    ErrorCode.MESSAGE_TOO_LARGE: RecordTooLarge,
+    ErrorCode.RECORD_LIST_TOO_LARGE: RecordTooLarge,
+    ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
+    ErrorCode.GROUP_ID_NOT_FOUND: UnknownGroup,
+    ErrorCode.NON_EMPTY_GROUP: GroupNotEmpty,
+    ErrorCode.TOPIC_AUTHORIZATION_FAILED: NotAuthorized,
+    ErrorCode.GROUP_AUTHORIZATION_FAILED: NotAuthorized,
+    ErrorCode.CLUSTER_AUTHORIZATION_FAILED: NotAuthorized,
+    ErrorCode.FENCED_INSTANCE_ID: FencedInstance,
+}
+
+
+def broker_error(code: int, message: str | None = None) -> BrokerError:
+    """The exception of an error code that is not NONE."""
+    assert code != ErrorCode.NONE
+    return _CLASSES.get(ErrorCode.of(code), BrokerError)(code, message)
+
+
+def is_retriable(error: Exception) -> bool:
+    """Whether a call may be tried again after this: the broker says so, or the connection broke."""
+    match error:
+        case BrokerError():
+            return error.retriable
+        case Disconnected() | RequestTimedOut():
+            return True
+        case _:
+            return False

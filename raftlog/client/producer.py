@@ -1,0 +1,509 @@
+"""The producer: records in, acknowledgements out.
+
+What is sent when is decided by the accumulator; here are the waiting and the sending. Sending is
+synchronous: an answer's callback sends what has become ready, so a record costs no task switch and a
+request none but its reader's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import trio
+
+from raftlog.client.accumulator import Accumulator, Batch, ProducerStatistics, Queue, too_large
+from raftlog.client.backoff import pause_after
+from raftlog.client.cluster import Cluster
+from raftlog.client.errors import ClientError, Closed, RequestTimedOut, broker_error
+from raftlog.client.metadata import TopicView
+from raftlog.client.nursery import background
+from raftlog.client.partitioner import Sticky, murmur2_partition
+from raftlog.client.settings import ProducerSettings
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.schema import timestamp_ms
+from raftlog.records.record import Headers
+
+PRODUCE_VERSION_MAX: Final = 12
+"""Version 13 names topics by id; until then names do."""
+RECORD_OVERHEAD: Final = 40
+"""More than a record's lengths and deltas take, for the check against max.request.size."""
+
+HeaderInput: TypeAlias = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]]
+
+
+class RecordMetadata(NamedTuple):
+    """Where a record was written. `offset` is -1 with acks=0, and when a retry found it in the log already
+    and the broker no longer knew where; `timestamp` is in milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Delivery:
+    """A record that is on its way: `await` it for its RecordMetadata.
+
+    Raises DeliveryError when the record was not acknowledged. Waiting may be cancelled and repeated: the record
+    is delivered all the same.
+    """
+
+    __slots__ = ("_batch", "_index", "_timestamp")
+
+    def __init__(self, batch: Batch, index: int, timestamp: int) -> None:
+        self._batch = batch
+        self._index = index
+        self._timestamp = timestamp
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._batch.part_of(self._index)[0].done
+
+    async def wait(self) -> RecordMetadata:
+        """What `await delivery` does. A checkpoint even when the outcome is known, but then no task switch."""
+        batch, index = self._batch.part_of(self._index)
+        if batch.done:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        while not batch.done:
+            if batch.event is None:
+                batch.event = trio.Event()
+            await batch.event.wait()
+            batch, index = self._batch.part_of(self._index)
+        if batch.error is not None:
+            batch.observed = True
+            raise batch.error
+        offset = batch.base_offset + index if batch.base_offset >= 0 else -1
+        timestamp = self._timestamp if batch.log_append_time < 0 else batch.log_append_time
+        return RecordMetadata(batch.topic, batch.partition, offset, timestamp)
+
+    def __await__(self) -> Generator[Any, Any, RecordMetadata]:
+        return self.wait().__await__()
+
+    def __repr__(self) -> str:
+        batch, _ = self._batch.part_of(self._index)
+        state = "failed" if batch.error else "done" if batch.done else "under way"
+        return f"<Delivery {batch.topic}-{batch.partition} {state}>"
+
+
+class _Topic:
+    """What the hot path needs of a topic: its queues by partition, who has a leader, where records stick."""
+
+    __slots__ = ("available", "count", "queues", "sticky", "version", "view")
+
+    def __init__(self, sticky: Sticky) -> None:
+        self.version = -1
+        self.view: TopicView | None = None
+        self.count = 0
+        self.queues: list[Queue] = []
+        self.available: list[int] = []
+        self.sticky = sticky
+
+
+class Producer:
+    """Writes records. Made by `Client.producer`; lives inside its `async with`.
+
+    Leaving the `async with` waits until everything is delivered, and raises DeliveryError if something was not
+    and nobody has seen it. Leaving by an exception or by cancellation gives up what is not delivered yet:
+    what was on its way may be written, what was not is not.
+    """
+
+    def __init__(self, cluster: Cluster, settings: ProducerSettings) -> None:
+        self.settings = settings
+        self._cluster = cluster
+        self._lane = cluster.new_lane("producer")
+        self._topics: dict[str, _Topic] = {}
+        self._room = trio.Event()
+        self._wake = trio.Event()
+        self._closed = False
+        self._yield_due = False
+        self._pumping = False
+        self._timer = trio.CancelScope()
+        client = cluster.settings
+        self._accumulator = Accumulator(
+            settings,
+            retry_backoff=lambda failures: (
+                pause_after(failures, client.retry_backoff_ms, client.retry_backoff_max_ms, cluster.rng)
+                / 1000
+            ),
+            on_room=self._make_room,
+        )
+
+    # -- records in
+
+    async def send(
+        self,
+        topic: str,
+        value: Any = None,
+        *,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: HeaderInput | None = None,
+    ) -> RecordMetadata:
+        """Write a record and wait until it is acknowledged.
+
+        `key` and `value` are bytes or None, or whatever the serializers take. `partition` is chosen by the key
+        unless it is given. `timestamp_ms`, since the epoch, is now unless it is given.
+
+        Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`, RecordTooLarge,
+        and RequestTimedOut when there was no room or no such topic within `max_block_ms`. Cancelled, the
+        record may or may not be written.
+        """
+        delivery = await self.send_soon(
+            topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
+        )
+        if not self.settings.linger_ms:
+            self._pump()
+        self._yield_due = False
+        return await delivery.wait()
+
+    async def send_soon(
+        self,
+        topic: str,
+        value: Any = None,
+        *,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: HeaderInput | None = None,
+    ) -> Delivery:
+        """Hand over a record to be written; await the result for the acknowledgement, now or later.
+
+        Waits only for room among `buffer_memory`, and for a topic that is not known yet. It is a checkpoint
+        whenever it waits and once a batch, not once a record: a record takes about two microseconds.
+
+        Arguments and errors are those of `send`, but for DeliveryError, which awaiting the result raises.
+        Cancelled, the record is not written. Of results that nobody awaits, `flush` and the end of the
+        `async with` raise the failures.
+        """
+        settings = self.settings
+        if settings.key_serializer is not None:
+            key = settings.key_serializer(key)
+        if settings.value_serializer is not None:
+            value = settings.value_serializer(value)
+        accumulator = self._accumulator
+        if self._closed or accumulator.buffered >= settings.buffer_memory or self._yield_due:
+            await self._wait_for_room()
+        known = self._topics.get(topic)
+        if known is None or known.version != self._cluster.metadata.version:
+            known = await self._topic(topic)
+        if partition is None:
+            if settings.partitioner is not None:
+                partition = settings.partitioner(topic, key, value, known.count)
+            elif key is not None:
+                partition = murmur2_partition(key, known.count)
+            else:
+                size = RECORD_OVERHEAD + (len(value) if value is not None else 0)
+                partition = known.sticky.choose(known.available, size)
+        if not 0 <= partition < known.count:
+            known = await self._topic_with(topic, partition)
+        wire_headers = () if not headers else _headers(headers)
+        now_ms = timestamp_ms if timestamp_ms is not None else int(time.time() * 1000)
+        if (len(value) if value else 0) + (
+            len(key) if key else 0
+        ) + RECORD_OVERHEAD > settings.max_request_size:
+            raise too_large(len(value or b"") + len(key or b""), settings.max_request_size)
+        queue = known.queues[partition]
+        batch = accumulator.append(queue, now_ms, key, value, wire_headers)
+        if batch is None:
+            accumulator.open(queue, trio.current_time())
+            self._yield_due = True
+            self._wake.set()
+            batch = accumulator.append(queue, now_ms, key, value, wire_headers)
+            assert batch is not None, "a new batch takes a record of any size"
+        return Delivery(batch, batch.builder.record_count - 1, now_ms)
+
+    async def flush(self) -> None:
+        """Wait until everything that was handed over before is delivered, without lingering.
+
+        Raises DeliveryError when something was not, and nobody has seen it. Cancelled, nothing is lost:
+        delivery goes on.
+        """
+        accumulator = self._accumulator
+        waiting = accumulator.unfinished()
+        accumulator.flushing += 1
+        try:
+            self._pump()
+            for batch in waiting:
+                while not batch.done:
+                    if batch.event is None:
+                        batch.event = trio.Event()
+                    await batch.event.wait()
+        finally:
+            accumulator.flushing -= 1
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._raise_unseen()
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises RequestTimedOut when it is not there in time."""
+        return (await self._topic(topic)).count
+
+    def statistics(self) -> ProducerStatistics:
+        """A snapshot of the counters."""
+        now = self._accumulator.statistics
+        pending = sum(batch.builder.record_count for batch in self._accumulator.unfinished())
+        return ProducerStatistics(
+            records=now.records_acknowledged + now.records_failed + pending,
+            records_acknowledged=now.records_acknowledged,
+            records_failed=now.records_failed,
+            batches=now.batches,
+            bytes_sent=now.bytes_sent,
+            requests=now.requests,
+            retries=now.retries,
+            buffered_bytes=self._accumulator.buffered,
+            requests_under_way=now.requests_under_way,
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<Producer {state} acks={self.settings.acks} buffered={self._accumulator.buffered}>"
+
+    # -- waiting for room and topics
+
+    async def _wait_for_room(self) -> None:
+        if self._closed:
+            raise Closed("the producer is closed")
+        self._yield_due = False
+        settings, accumulator = self.settings, self._accumulator
+        if accumulator.buffered < settings.buffer_memory:
+            await trio.lowlevel.checkpoint()
+            return
+        self._pump()
+        with trio.move_on_after(settings.max_block_ms / 1000):
+            while accumulator.buffered >= settings.buffer_memory:
+                await self._room.wait()
+            return
+        raise RequestTimedOut(
+            f"{accumulator.buffered} bytes wait for delivery, and no room came within {settings.max_block_ms:g} ms"
+        )
+
+    def _make_room(self) -> None:
+        if self._accumulator.buffered < self.settings.buffer_memory:
+            room, self._room = self._room, trio.Event()
+            room.set()
+
+    async def _topic(self, name: str) -> _Topic:
+        """A topic as it is now, once the brokers know it."""
+        metadata = self._cluster.metadata
+        known = self._topics.get(name)
+        if known is None:
+            known = _Topic(Sticky(self.settings.batch_size, self._cluster.rng))
+        if name not in metadata.topics:
+            self._cluster.watch(self, {*self._topics, name})
+            await self._until_known(name)
+        view = metadata.topics[name]
+        self._topics[name] = known
+        known.version = metadata.version
+        if view is not known.view:
+            known.view = view
+            known.count = len(view.partitions)
+            known.queues = [self._accumulator.queue(name, p) for p in range(known.count)]
+            known.available = view.available or list(range(known.count))
+            if known.sticky.partition not in known.available:
+                known.sticky.switch(known.available)
+        return known
+
+    async def _until_known(self, name: str) -> None:
+        metadata = self._cluster.metadata
+        limit = self.settings.max_block_ms
+        with trio.move_on_after(limit / 1000):
+            while name not in metadata.topics:
+                self._cluster.request_update()
+                await self._cluster.next_update().wait()
+                code = metadata.errors.get(name)
+                if code is not None and not code.retriable:
+                    raise broker_error(code, name)
+            return
+        code = metadata.errors.get(name)
+        if code is not None:
+            raise broker_error(code, f"topic {name!r} did not appear within {limit:g} ms")
+        raise RequestTimedOut(f"no metadata of topic {name!r} within {limit:g} ms")
+
+    async def _topic_with(self, name: str, partition: int) -> _Topic:
+        """A topic once it has this partition: it may have grown."""
+        known = await self._topic(name)
+        if partition >= 0:
+            with trio.move_on_after(self.settings.max_block_ms / 1000):
+                while partition >= known.count:
+                    await self._cluster.updated()
+                    known = await self._topic(name)
+                return known
+        raise broker_error(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            f"{name} has partitions 0 to {known.count - 1}, not {partition}",
+        )
+
+    def _raise_unseen(self) -> None:
+        unseen = self._accumulator.unseen
+        failures = [b.error for b in unseen if b.error is not None and not b.observed]
+        unseen.clear()
+        if failures:
+            raise failures[0]
+
+    # -- sending
+
+    def _pump(self) -> None:
+        """Send whatever may be sent now."""
+        if self._pumping or self._closed:
+            self._wake.set()
+            return
+        self._pumping = True
+        try:
+            requests, again, lost = self._accumulator.drain(
+                trio.current_time(), self._cluster.metadata.leader, self._room_at
+            )
+            for leader, batches in requests:
+                self._submit(leader, batches)
+        finally:
+            self._pumping = False
+        self._timer.deadline = again
+        if lost:
+            self._cluster.request_update()
+
+    def _room_at(self, broker_id: int) -> int:
+        connection = self._cluster.maybe_connection(broker_id, self._lane, self._wake_up)
+        if connection is None:
+            return 0
+        return self.settings.max_in_flight_requests_per_connection - connection.in_flight
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    def _submit(self, leader: int, batches: list[Batch]) -> None:
+        connection = self._cluster.maybe_connection(leader, self._lane, self._wake_up)
+        topics: dict[str, list[dict[str, Any]]] = {}
+        for batch in batches:
+            topics.setdefault(batch.topic, []).append({"index": batch.partition, "records": batch.wire})
+        acks = self.settings.acks_number
+        fields = {
+            "transactional_id": None,
+            "acks": acks,
+            "timeout": int(self._cluster.settings.request_timeout_ms),
+            "topic_data": [{"name": name, "partition_data": data} for name, data in topics.items()],
+        }
+        statistics = self._accumulator.statistics
+        statistics.requests += 1
+        try:
+            if connection is None:
+                raise Closed("the connection closed")
+            version = connection.version_of(ApiKey.PRODUCE, most=PRODUCE_VERSION_MAX)
+            connection.submit(
+                ApiKey.PRODUCE,
+                version,
+                fields,
+                deadline=self._cluster.request_deadline(),
+                on_answer=partial(self._answered, batches) if acks else None,
+            )
+        except ClientError as error:
+            self._interrupt(batches, error)
+            return
+        if acks:
+            statistics.requests_under_way += 1
+        else:
+            for batch in batches:
+                self._accumulator.complete(batch, 0, -1, -1, None, trio.current_time())
+
+    def _answered(self, batches: list[Batch], answer: Any) -> None:
+        self._accumulator.statistics.requests_under_way -= 1
+        if isinstance(answer, ClientError):
+            self._interrupt(batches, answer)
+        else:
+            self._take(batches, answer)
+        self._pump()
+
+    def _interrupt(self, batches: list[Batch], error: ClientError) -> None:
+        now = trio.current_time()
+        for batch in batches:
+            self._accumulator.interrupt(batch, error, now)
+        self._cluster.request_update()
+        self._wake.set()
+
+    def _take(self, batches: list[Batch], answer: Any) -> None:
+        results = {
+            (str(topic.name), int(one.index)): one
+            for topic in answer.responses
+            for one in topic.partition_responses
+        }
+        now = trio.current_time()
+        stale = False
+        for batch in batches:
+            one = results.get((batch.topic, batch.partition))
+            if one is None:
+                missing = RequestTimedOut("the broker's answer does not mention the partition")
+                self._accumulator.interrupt(batch, missing, now)
+                continue
+            leader = getattr(one, "current_leader", None)
+            hinted = leader is not None and self._cluster.metadata.learn_leader(
+                batch.topic, batch.partition, int(leader.leader_id), int(leader.leader_epoch)
+            )
+            wants_update = self._accumulator.complete(
+                batch,
+                int(one.error_code),
+                int(one.base_offset),
+                timestamp_ms(one.log_append_time),
+                getattr(one, "error_message", None),
+                now,
+            )
+            stale = stale or (wants_update and not hinted)
+        if stale:
+            self._cluster.request_update()
+
+    # -- the tasks
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Producer]:
+        """The producer's life."""
+        cluster = self._cluster
+        cluster.on_update.add(self._wake_up)
+        try:
+            async with background() as nursery:
+                nursery.start_soon(self._keep_sending)
+                if self.settings.enable_idempotence:
+                    nursery.start_soon(self._identify)
+                yield self
+                await self.flush()
+        finally:
+            self._closed = True
+            cluster.on_update.discard(self._wake_up)
+            self._accumulator.abandon(Closed("the producer was closed"))
+            cluster.close_lane(self._lane)
+            cluster.unwatch(self)
+            self._make_room()
+
+    async def _keep_sending(self) -> None:
+        while True:
+            with self._timer:
+                await self._wake.wait()
+            self._wake = trio.Event()
+            self._timer = trio.CancelScope()
+            self._pump()
+
+    async def _identify(self) -> None:
+        """Get a producer id, however long it takes: delivery time-outs go on meanwhile."""
+        fields = {
+            "transactional_id": None,
+            "transaction_timeout": 60_000,
+            "transaction_timeout_ms": 60_000,
+            "producer_id": -1,
+            "producer_epoch": -1,
+        }
+
+        async def attempt() -> Any:
+            answer = await self._cluster.ask_any(ApiKey.INIT_PRODUCER_ID, fields)
+            if int(answer.error_code) != 0:
+                raise broker_error(int(answer.error_code))
+            return answer
+
+        answer = await self._cluster.retrying(attempt, what="InitProducerId", timeout_ms=float("inf"))
+        self._accumulator.identify(int(answer.producer_id), int(answer.producer_epoch))
+        self._pump()
+
+
+def _headers(headers: HeaderInput) -> Headers:
+    return tuple(headers.items()) if isinstance(headers, Mapping) else tuple((k, v) for k, v in headers)

@@ -1,0 +1,380 @@
+"""Every setting of the client: name, type, default, range and what it means, in one place.
+
+A setting's keyword is the snake_case twin of Kafka's dotted key: `linger_ms` is `linger.ms`. What is not
+set has the default of Kafka's Java client, except where the text says otherwise. A bad value is refused
+with the key, the value and the reason; an unknown key with the nearest good one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
+
+from raftlog.client.partitioner import Partitioner
+from raftlog.errors import ConfigError
+from raftlog.records.batch import Codec
+
+Serializer = Callable[[Any], bytes | None]
+Deserializer = Callable[[bytes | None], Any]
+Acks = Literal["all", 0, 1, -1]
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+OffsetReset = Literal["earliest", "latest", "none"]
+AssignorName = Literal["range", "roundrobin", "cooperative-sticky"]
+
+INT32_MAX: Final = 2**31 - 1
+IN_FLIGHT_IDEMPOTENT_MAX: Final = 5
+"""A broker remembers the last five batches of a producer, so more in flight cannot be deduplicated (KIP-98)."""
+
+
+def _setting(default: Any, doc: str, *, least: float | None = None, most: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"doc": doc, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What producer, consumer and admin of one client share."""
+
+    bootstrap_servers: str = _setting("localhost:9092", "host:port of some brokers, separated by commas")
+    client_id: str = _setting("raftlog", "the name by which brokers know this client")
+    request_timeout_ms: float = _setting(30_000, "how long one request waits for its answer", least=1)
+    default_api_timeout_ms: float = _setting(60_000, "how long a call retries in all", least=1)
+    retry_backoff_ms: float = _setting(100, "the pause before the first retry; it doubles", least=0)
+    retry_backoff_max_ms: float = _setting(1_000, "the longest pause between retries", least=0)
+    reconnect_backoff_ms: float = _setting(50, "the pause before connecting again; it doubles", least=0)
+    reconnect_backoff_max_ms: float = _setting(1_000, "the longest pause between connects", least=0)
+    socket_connection_setup_timeout_ms: float = _setting(10_000, "how long connecting may take", least=1)
+    metadata_max_age_ms: float = _setting(300_000, "how old the picture of the cluster may get", least=10)
+    allow_auto_create_topics: bool = _setting(True, "ask the broker to create a topic that does not exist")
+    security_protocol: Literal["PLAINTEXT"] = _setting("PLAINTEXT", "TLS and SASL are not built yet")
+
+    def __post_init__(self) -> None:
+        _check(self)
+        _servers(self.bootstrap_servers)
+
+    @property
+    def servers(self) -> list[tuple[str, int]]:
+        """The bootstrap addresses."""
+        return _servers(self.bootstrap_servers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerSettings:
+    """What a producer does with its records."""
+
+    acks: Acks = _setting("all", "who must have a record before it counts as written")
+    enable_idempotence: bool = _setting(True, "number the batches so that a retry never writes twice")
+    linger_ms: float = _setting(
+        0,
+        "how long a batch that is not full waits for company. At 0 it goes out at once unless a batch of its"
+        " partition is under way; then it collects until that is answered or it is full",
+        least=0,
+    )
+    batch_size: int = _setting(
+        128 * 1024, "bytes of records in a batch at most (Java: 16384); a larger record is a batch of its own",
+        least=1, most=64 << 20,
+    )  # fmt: skip
+    buffer_memory: int = _setting(32 << 20, "bytes that may wait for delivery; send waits beyond", least=1)
+    max_request_size: int = _setting(1 << 20, "bytes of a request, and of a record, at most", least=1)
+    max_block_ms: float = _setting(60_000, "how long send waits for buffer or metadata", least=0)
+    delivery_timeout_ms: float = _setting(120_000, "how long after send a record counts as failed", least=1)
+    max_in_flight_requests_per_connection: int = _setting(5, "requests under way to a broker", least=1)
+    retries: int = _setting(INT32_MAX, "attempts after the first; time bounds them as well", least=0)
+    compression_type: Compression = _setting("none", "the codec of the batches")
+    partitioner: Partitioner | None = _setting(None, "(topic, key, value, partitions) -> partition")
+    key_serializer: Serializer | None = _setting(None, "a function from a key to bytes")
+    value_serializer: Serializer | None = _setting(None, "a function from a value to bytes")
+    transactional_id: str | None = _setting(None, "transactions are not built yet")
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.transactional_id is not None:
+            raise ConfigError(f"transactional.id = {self.transactional_id!r}: transactions are not built yet")
+        if not self.enable_idempotence:
+            return
+        if self.acks not in ("all", -1):
+            raise ConfigError(
+                f"acks = {self.acks!r} needs enable.idempotence = false: dedupe rests on acks=all"
+            )
+        if self.max_in_flight_requests_per_connection > IN_FLIGHT_IDEMPOTENT_MAX:
+            raise ConfigError(
+                "max.in.flight.requests.per.connection ="
+                f" {self.max_in_flight_requests_per_connection}: at most 5 with enable.idempotence"
+            )
+
+    @property
+    def codec(self) -> Codec:
+        return Codec[self.compression_type.upper()]
+
+    @property
+    def acks_number(self) -> int:
+        """As the protocol writes it: -1 is all."""
+        return -1 if self.acks == "all" else self.acks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """What a consumer reads, and how it shares the work with its group."""
+
+    group_id: str | None = _setting(None, "the consumer group; without one there are no commits")
+    group_instance_id: str | None = _setting(None, "a name that outlives restarts: a static member (KIP-345)")
+    auto_offset_reset: OffsetReset = _setting("latest", "where to start without a committed offset")
+    enable_auto_commit: bool = _setting(True, "commit what was handed out, from time to time and at the end")
+    auto_commit_interval_ms: float = _setting(5_000, "the time between two such commits", least=1)
+    session_timeout_ms: float = _setting(45_000, "without a heartbeat the group gives a member up", least=1)
+    heartbeat_interval_ms: float = _setting(3_000, "the time between heartbeats", least=1)
+    max_poll_interval_ms: float = _setting(300_000, "how long handling a record or batch may take", least=1)
+    partition_assignment_strategy: tuple[AssignorName, ...] = _setting(
+        ("range", "cooperative-sticky"), "how the group spreads partitions, best first"
+    )
+    fetch_min_bytes: int = _setting(1, "the broker waits until it has so many bytes", least=0, most=INT32_MAX)
+    fetch_max_wait_ms: float = _setting(500, "but no longer than this", least=0)
+    fetch_max_bytes: int = _setting(50 << 20, "bytes of an answer at most", least=1, most=INT32_MAX)
+    max_partition_fetch_bytes: int = _setting(
+        1 << 20, "bytes of a partition in an answer at most", least=1, most=INT32_MAX
+    )
+    prefetch_max_bytes: int = _setting(
+        32 << 20, "bytes fetched ahead at most, give or take one answer (raftlog's own key)", least=1
+    )
+    max_poll_records: int = _setting(500, "records in a batch of `batches()` unless it says", least=1)
+    isolation_level: Literal["read_uncommitted"] = _setting(
+        "read_uncommitted", "read_committed comes with transactions"
+    )
+    check_crcs: bool = _setting(True, "check the checksum of every batch")
+    client_rack: str = _setting("", "where this client is")
+    exclude_internal_topics: bool = _setting(True, "a pattern does not match the brokers' own topics")
+    key_deserializer: Deserializer | None = _setting(None, "a function from a key's bytes")
+    value_deserializer: Deserializer | None = _setting(None, "a function from a value's bytes")
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.group_id == "":
+            raise ConfigError("group.id is empty: leave it out to read without a group")
+        if not self.partition_assignment_strategy:
+            raise ConfigError("partition.assignment.strategy names no assignor")
+        if self.heartbeat_interval_ms >= self.session_timeout_ms:
+            raise ConfigError(
+                f"heartbeat.interval.ms = {self.heartbeat_interval_ms:g} must be below"
+                f" session.timeout.ms = {self.session_timeout_ms:g}"
+            )
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of `open_client`; ClientSettings says what each means."""
+
+    client_id: str
+    request_timeout_ms: float
+    default_api_timeout_ms: float
+    retry_backoff_ms: float
+    retry_backoff_max_ms: float
+    reconnect_backoff_ms: float
+    reconnect_backoff_max_ms: float
+    socket_connection_setup_timeout_ms: float
+    metadata_max_age_ms: float
+    allow_auto_create_topics: bool
+    security_protocol: Literal["PLAINTEXT"]
+
+
+class ProducerOptions(TypedDict, total=False):
+    """The keywords of `Client.producer`; ProducerSettings says what each means."""
+
+    acks: Acks
+    enable_idempotence: bool
+    linger_ms: float
+    batch_size: int
+    buffer_memory: int
+    max_request_size: int
+    max_block_ms: float
+    delivery_timeout_ms: float
+    max_in_flight_requests_per_connection: int
+    retries: int
+    compression_type: Compression
+    partitioner: Partitioner | None
+    key_serializer: Serializer | None
+    value_serializer: Serializer | None
+    transactional_id: str | None
+
+
+class ConsumerOptions(TypedDict, total=False):
+    """The keywords of `Client.consumer`; ConsumerSettings says what each means."""
+
+    group_instance_id: str | None
+    auto_offset_reset: OffsetReset
+    enable_auto_commit: bool
+    auto_commit_interval_ms: float
+    session_timeout_ms: float
+    heartbeat_interval_ms: float
+    max_poll_interval_ms: float
+    partition_assignment_strategy: tuple[AssignorName, ...]
+    fetch_min_bytes: int
+    fetch_max_wait_ms: float
+    fetch_max_bytes: int
+    max_partition_fetch_bytes: int
+    prefetch_max_bytes: int
+    max_poll_records: int
+    isolation_level: Literal["read_uncommitted"]
+    check_crcs: bool
+    client_rack: str
+    exclude_internal_topics: bool
+    key_deserializer: Deserializer | None
+    value_deserializer: Deserializer | None
+
+
+Settings = TypeVar("Settings", ClientSettings, ProducerSettings, ConsumerSettings)
+
+_ALL: Final = (ClientSettings, ProducerSettings, ConsumerSettings)
+
+_FUNCTIONS: Final = frozenset(
+    {"partitioner", "key_serializer", "value_serializer", "key_deserializer", "value_deserializer"}
+)
+_JAVA_ONLY: Final = re.compile(
+    r"(key|value)\.(de)?serializer|partitioner\.class|interceptor\.classes|metric(s|\..*|\.reporters)|group\.protocol"
+)
+_JAVA_ASSIGNORS: Final = {
+    "org.apache.kafka.clients.consumer.RangeAssignor": "range",
+    "org.apache.kafka.clients.consumer.RoundRobinAssignor": "roundrobin",
+    "org.apache.kafka.clients.consumer.CooperativeStickyAssignor": "cooperative-sticky",
+}
+
+
+def dotted(name: str) -> str:
+    """Kafka's key of a keyword."""
+    return name.replace("_", ".")
+
+
+def make_settings(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """The settings of a class from keywords. Raises ConfigError, with the nearest name for an unknown one."""
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r}{nearest(name, known)}")
+    return cls(**values)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` when a known name is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _servers(text: str) -> list[tuple[str, int]]:
+    servers = []
+    for part in text.split(","):
+        host, separator, port = part.strip().rpartition(":")
+        if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(f"bootstrap.servers = {text!r}: {part.strip()!r} is not host:port")
+        servers.append((host.strip("[]"), int(port)))
+    return servers
+
+
+def _check(settings: Any) -> None:
+    hints = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        reason = _reason_against(value, hints[field.name], field.metadata)
+        if reason:
+            raise ConfigError(f"{dotted(field.name)} = {value!r}: {reason}")
+
+
+def _reason_against(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return None if value in choices and type(value) is not bool else f"must be one of {_spoken(choices)}"
+    if get_origin(hint) is tuple:
+        choices = get_args(get_args(hint)[0])
+        if not isinstance(value, tuple):
+            return f"must be a tuple of {_spoken(choices)}"
+        return next(
+            (f"{one!r} is not one of {_spoken(choices)}" for one in value if one not in choices), None
+        )
+    if hint is bool:
+        return None if isinstance(value, bool) else "must be True or False"
+    if hint is str:
+        return None if isinstance(value, str) else "must be a string"
+    if hint is int or hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else int):
+            return "must be a number" if hint is float else "must be a whole number"
+        least, most = metadata["least"], metadata["most"]
+        if least is not None and value < least:
+            return f"must be at least {least}"
+        if most is not None and value > most:
+            return f"must be at most {most}"
+    return None
+
+
+def _spoken(choices: tuple[Any, ...]) -> str:
+    return ", ".join(repr(choice) for choice in choices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Properties:
+    """Settings read from Kafka's dotted keys, as keywords of the three classes."""
+
+    client: Mapping[str, Any]
+    producer: Mapping[str, Any]
+    consumer: Mapping[str, Any]
+
+
+def read_properties(source: str | os.PathLike[str] | Mapping[str, Any]) -> Properties:
+    """Settings from a client.properties file, or from a dict with Kafka's dotted keys.
+
+    One file may hold keys of producer and consumer; each takes its own. Raises ConfigError for a key that
+    nothing here knows, naming the nearest, and for a value that is not of its type.
+    """
+    pairs = source if isinstance(source, Mapping) else _parse(Path(source).read_text(encoding="utf-8"))
+    found: dict[type[Any], dict[str, Any]] = {cls: {} for cls in _ALL}
+    fields = {dotted(f.name): (cls, f) for cls in _ALL for f in dataclasses.fields(cls)}
+    for key, value in pairs.items():
+        function = callable(value) and key.replace(".", "_") in _FUNCTIONS
+        if _JAVA_ONLY.fullmatch(key) and not function:
+            raise ConfigError(
+                f"{key} = {value!r}: names Java code; pass a Python function where one is needed"
+            )
+        if key not in fields:
+            raise ConfigError(f"unknown key {key!r}{nearest(key, fields)}")
+        cls, field = fields[key]
+        hint = get_type_hints(cls)[field.name]
+        found[cls][field.name] = value if function else _convert(key, value, hint)
+    for cls in _ALL:
+        make_settings(cls, found[cls])
+    return Properties(
+        client=found[ClientSettings], producer=found[ProducerSettings], consumer=found[ConsumerSettings]
+    )
+
+
+def _convert(key: str, value: Any, hint: Any) -> Any:
+    """A value of a properties file as its setting's type: text says all of them."""
+    if get_origin(hint) is tuple:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(_JAVA_ASSIGNORS.get(name.strip(), name.strip()) for name in names)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), value)
+    if hint is int or hint is float or (key == "acks" and text != "all"):
+        try:
+            return int(text) if hint is not float else float(text)
+        except ValueError:
+            return value
+    return text
+
+
+def _parse(text: str) -> dict[str, str]:
+    """A .properties file: `key=value` or `key: value`, # and ! comments, backslash continues a line."""
+    joined = re.sub(r"\\\r?\n[ \t]*", "", text)
+    pairs = {}
+    for number, line in enumerate(joined.splitlines(), 1):
+        line = line.strip()
+        if not line or line[0] in "#!":
+            continue
+        match = re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line)
+        if match is None:
+            raise ConfigError(f"line {number} is not key=value: {line!r}")
+        pairs[match[1]] = match[2]
+    return pairs
