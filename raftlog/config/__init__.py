@@ -5,6 +5,7 @@ config.int("num.partitions")
 TopicConfig(topic.configs, config).int("retention.ms")
 """
 
+from raftlog.config.addresses import Listener, parse_host_port, parse_listener
 from raftlog.config.describe import (
     ConfigEntry,
     ConfigSource,
@@ -16,14 +17,7 @@ from raftlog.config.describe import (
 from raftlog.config.keys import ConfigKey, ConfigType
 from raftlog.config.load import load_settings
 from raftlog.config.table import BROKER_CONFIGS, TOPIC_CONFIGS
-from raftlog.config.values import (
-    BrokerConfig,
-    Listener,
-    TopicConfig,
-    config_error,
-    parse_host_port,
-    parse_listener,
-)
+from raftlog.config.values import BrokerConfig, TopicConfig, config_error
 
 __all__ = [
     "BROKER_CONFIGS",

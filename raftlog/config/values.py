@@ -197,8 +197,8 @@ class BrokerConfig(_Typed):
             )
         if self.advertised.host in ("", "0.0.0.0", "::"):
             raise ConfigError(
-                f"listeners = {','.join(self.list('listeners'))!r}: clients cannot be told to connect to every"
-                " interface; set advertised.listeners"
+                f"listeners = {','.join(self.list('listeners'))!r}: clients cannot be told to connect to"
+                " every interface; set advertised.listeners"
             )
         node_id, peers = self.int("node.id"), self.peers
         if peers and node_id not in peers:

@@ -1,8 +1,8 @@
 """The catalog: what the cluster has agreed on, as values that everyone may read.
 
-It decides nothing: only `MetadataState.apply` changes it, and only by replacing a value, so that a
-reader that holds a Topic holds a consistent one. Who leads a partition is not here: leadership is the
-partition's own business and is told as hints (DESIGN.md §6).
+It decides nothing: only `MetadataState.apply` changes it. Brokers and topics are replaced, never changed
+in place, so that a reader that holds a Topic holds a consistent one.
+Who leads a partition is not here: leadership is the partition's own business and is told as hints.
 """
 
 from __future__ import annotations

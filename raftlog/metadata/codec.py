@@ -45,14 +45,14 @@ def to_plain(value: object) -> object:
         return [to_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: to_plain(value[key]) for key in sorted(value)}
-    cls = type(value)
+    cls: Any = type(value)
     items = [(name, to_plain(getattr(value, name))) for name in _field_names(cls)]
     return dict(items) if _is_map(cls) else [item for _, item in items]
 
 
 def from_plain(cls: type[T], plain: object) -> T:
     """The `cls` that `plain` describes; raises InvalidInput that says what does not fit."""
-    return cast(T, _reader(cls)(plain))
+    return cast(T, _reader(cast(Any, cls))(plain))
 
 
 @cache
@@ -82,16 +82,18 @@ def _reader(annotation: Any) -> _Read:
     if origin is Mapping:
         return _mapping(_reader(args[0]), _reader(args[1]))
     assert is_dataclass(annotation), f"no CBOR form for {annotation}"
-    hints = get_type_hints(annotation)
-    readers = {name: _reader(hints[name]) for name in _field_names(annotation)}
-    if _is_map(annotation):
-        required = frozenset(
-            field.name
-            for field in fields(annotation)
-            if field.default is MISSING and field.default_factory is MISSING
-        )
-        return _record(annotation, readers, required)
-    return _row(annotation.__name__, tuple(readers.values()), lambda values: annotation(*values))
+    return _dataclass(annotation)
+
+
+def _dataclass(cls: Any) -> _Read:
+    hints = get_type_hints(cls)
+    readers = {name: _reader(hints[name]) for name in _field_names(cls)}
+    if not _is_map(cls):
+        return _row(cls.__name__, tuple(readers.values()), lambda values: cls(*values))
+    required = frozenset(
+        field.name for field in fields(cls) if field.default is MISSING and field.default_factory is MISSING
+    )
+    return _record(cls, readers, required)
 
 
 def _wrong(wanted: str, got: object) -> InvalidInput:

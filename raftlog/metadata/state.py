@@ -10,10 +10,71 @@ the same commands have the same `digest()`.
 
 from __future__ import annotations
 
-from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import Command
-from raftlog.metadata.results import Result
-from raftlog.types import RaftIndex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from hashlib import blake2b
+from typing import Final, assert_never
+
+from raftlog.metadata.catalog import (
+    CLUSTER_DEFAULT,
+    BrokerInfo,
+    Catalog,
+    CommittedOffset,
+    PartitionAssignment,
+    Topic,
+)
+from raftlog.metadata.commands import (
+    AllocateProducerIds,
+    AlterBrokerConfig,
+    AlterTopicConfig,
+    CancelMove,
+    Command,
+    CommitOffsets,
+    CreatePartitions,
+    CreateTopic,
+    DeleteGroup,
+    DeleteOffsets,
+    DeleteTopic,
+    DrainBroker,
+    ExpireOffsets,
+    FenceBroker,
+    FinishMove,
+    InitializeCluster,
+    MovePartition,
+    RegisterBroker,
+    SetFeature,
+    UnregisterBroker,
+)
+from raftlog.metadata.image import decode_catalog, encode_catalog
+from raftlog.metadata.names import topic_collision, topic_name_problem
+from raftlog.metadata.results import (
+    BrokerChanged,
+    BrokerConfigAltered,
+    BrokerUnregistered,
+    ClusterInitialized,
+    FeatureSet,
+    OffsetsCommitted,
+    OffsetsDeleted,
+    PartitionMoved,
+    PartitionsCreated,
+    ProducerIdsAllocated,
+    Refusal,
+    Refused,
+    Result,
+    TopicConfigAltered,
+    TopicCreated,
+    TopicDeleted,
+)
+from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
+
+PRODUCER_ID_MAX: Final = 2**63 - 1
+PRODUCER_ID_BLOCK_MAX: Final = 1_000_000
+"""Ids in one block: what a broker that asks for too many may waste."""
+
+_RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
+
+_OFFSETS_AND_IDS: Final = (CommitOffsets, DeleteOffsets, DeleteGroup, ExpireOffsets, AllocateProducerIds)
+"""The commands that leave brokers, topics and settings as they are."""
 
 
 class MetadataState:
@@ -28,19 +89,310 @@ class MetadataState:
     def __init__(self) -> None:
         self.catalog = Catalog()
 
+    def __repr__(self) -> str:
+        catalog = self.catalog
+        return (
+            f"<MetadataState applied={catalog.applied_index} brokers={len(catalog.brokers)}"
+            f" topics={len(catalog.topics)} groups={len(catalog.group_offsets)}>"
+        )
+
     def apply(self, command: Command, index: RaftIndex) -> Result:
-        """Apply the committed `command` at `index`, which must be beyond `catalog.applied_index`."""
-        raise NotImplementedError
+        """Apply the committed `command` at `index`. Several commands may share an index, when one entry
+        holds them; it never goes back."""
+        assert index >= self.catalog.applied_index, (index, self.catalog.applied_index)
+        result = self._apply(command, index)
+        self.catalog.applied_index = index
+        if not isinstance(result, Refused) and not isinstance(command, _OFFSETS_AND_IDS):
+            self.catalog.topology_index = index
+        return result
 
     def digest(self) -> bytes:
         """32 bytes that are equal for equal states."""
-        raise NotImplementedError
+        return blake2b(self.to_bytes(), digest_size=32).digest()
 
     def to_bytes(self) -> bytes:
-        """The whole state as CBOR."""
-        raise NotImplementedError
+        """The whole state, for `restore`."""
+        return encode_catalog(self.catalog)
 
-    def restore(self, data: bytes) -> None:
-        """Become what `data`, a snapshot, says. The Catalog stays the same object, so that whoever
-        holds it goes on reading it. Raises InvalidInput and changes nothing when `data` is not a snapshot."""
-        raise NotImplementedError
+    def restore(self, data: bytes | bytearray | memoryview) -> None:
+        """Become what `data` says. The Catalog stays the same object, so that whoever holds it goes on
+        reading it. Raises InvalidInput, and changes nothing, when `data` is not a state."""
+        restored = decode_catalog(data)
+        for field in fields(Catalog):
+            setattr(self.catalog, field.name, getattr(restored, field.name))
+
+    def _apply(self, command: Command, index: RaftIndex) -> Result:
+        match command:
+            case InitializeCluster():
+                return self._initialize(command)
+            case RegisterBroker():
+                return self._register(command, index)
+            case FenceBroker():
+                return self._fence(command)
+            case DrainBroker():
+                return self._drain(command)
+            case UnregisterBroker():
+                return self._unregister(command)
+            case CreateTopic():
+                return self._create_topic(command, index)
+            case DeleteTopic():
+                return self._with_topic(command.topic_id, self._delete_topic)
+            case CreatePartitions():
+                return self._with_topic(command.topic_id, lambda topic: self._add_partitions(topic, command))
+            case AlterTopicConfig():
+                return self._with_topic(command.topic_id, lambda topic: self._alter_topic(topic, command))
+            case AlterBrokerConfig():
+                return self._alter_broker(command)
+            case MovePartition() | FinishMove() | CancelMove():
+                return self._with_topic(command.topic_id, lambda topic: self._move(topic, command))
+            case CommitOffsets():
+                return self._commit_offsets(command)
+            case DeleteOffsets():
+                return self._delete_offsets(command)
+            case DeleteGroup():
+                return self._delete_group(command)
+            case ExpireOffsets():
+                return self._expire_offsets(command)
+            case AllocateProducerIds():
+                return self._allocate_producer_ids(command)
+            case SetFeature():
+                return self._set_feature(command)
+            case _:
+                assert_never(command)
+
+    # Cluster and brokers
+
+    def _initialize(self, command: InitializeCluster) -> Result:
+        known = self.catalog.cluster_id
+        if known is not None and known != command.cluster_id:
+            return Refused(Refusal.CLUSTER_NAMED, f"the cluster's id is {known}")
+        if not command.cluster_id:
+            return Refused(Refusal.INVALID_VALUE, "a cluster id cannot be empty")
+        self.catalog.cluster_id = command.cluster_id
+        return ClusterInitialized(command.cluster_id)
+
+    def _register(self, command: RegisterBroker, index: RaftIndex) -> Result:
+        if command.broker_id < 0 or len(command.incarnation) != 16:
+            return Refused(
+                Refusal.INVALID_VALUE, f"broker {command.broker_id} or its incarnation is malformed"
+            )
+        known = self.catalog.brokers.get(command.broker_id)
+        broker = BrokerInfo(
+            id=command.broker_id,
+            host=command.host,
+            port=command.port,
+            peer_host=command.peer_host,
+            peer_port=command.peer_port,
+            rack=command.rack,
+            incarnation=command.incarnation,
+            registered_index=index,
+            draining=known is not None and known.draining,
+        )
+        if known is not None and known.incarnation == command.incarnation:
+            # The same process again, by a proposal that was repeated or because its address changed.
+            broker = replace(broker, registered_index=known.registered_index)
+        return self._put_broker(broker)
+
+    def _fence(self, command: FenceBroker) -> Result:
+        known = self.catalog.brokers.get(command.broker_id)
+        if known is None:
+            return _unknown_broker(command.broker_id)
+        if known.incarnation != command.incarnation:
+            return Refused(Refusal.STALE_INCARNATION, f"broker {known.id} has started again since")
+        return self._put_broker(replace(known, fenced=command.fenced))
+
+    def _drain(self, command: DrainBroker) -> Result:
+        known = self.catalog.brokers.get(command.broker_id)
+        if known is None:
+            return _unknown_broker(command.broker_id)
+        return self._put_broker(replace(known, draining=command.draining))
+
+    def _put_broker(self, broker: BrokerInfo) -> Result:
+        self.catalog.brokers[broker.id] = broker
+        return BrokerChanged(broker)
+
+    def _unregister(self, command: UnregisterBroker) -> Result:
+        known = self.catalog.brokers.get(command.broker_id)
+        if known is None:
+            return _unknown_broker(command.broker_id)
+        hosted = len(self.catalog.hosted_by(command.broker_id))
+        if hosted:
+            return Refused(Refusal.BROKER_HAS_REPLICAS, f"broker {known.id} keeps {hosted} replicas")
+        del self.catalog.brokers[command.broker_id]
+        self.catalog.broker_configs.pop(command.broker_id, None)
+        return BrokerUnregistered(known)
+
+    def _alter_broker(self, command: AlterBrokerConfig) -> Result:
+        target = command.broker_id
+        if target != CLUSTER_DEFAULT and target not in self.catalog.brokers:
+            return _unknown_broker(target)
+        configs = _altered(self.catalog.broker_configs.get(target, {}), command.set, command.remove)
+        if configs:
+            self.catalog.broker_configs[target] = configs
+        else:
+            self.catalog.broker_configs.pop(target, None)
+        return BrokerConfigAltered(target)
+
+    def _set_feature(self, command: SetFeature) -> Result:
+        if not command.name or command.level < 0:
+            return Refused(
+                Refusal.INVALID_VALUE, f"feature {command.name!r} cannot have level {command.level}"
+            )
+        if command.level:
+            self.catalog.features[command.name] = command.level
+        else:
+            self.catalog.features.pop(command.name, None)
+        return FeatureSet(command.name, command.level)
+
+    # Topics
+
+    def _with_topic(self, topic_id: bytes, apply: Callable[[Topic], Result]) -> Result:
+        topic = self.catalog.topics_by_id.get(topic_id)
+        if topic is None:
+            return Refused(Refusal.UNKNOWN_TOPIC, f"there is no topic with id {topic_id.hex()}")
+        return apply(topic)
+
+    def _put_topic(self, topic: Topic) -> Topic:
+        self.catalog.topics[topic.name] = topic
+        self.catalog.topics_by_id[topic.topic_id] = topic
+        return topic
+
+    def _create_topic(self, command: CreateTopic, index: RaftIndex) -> Result:
+        known = self.catalog.topics.get(command.name)
+        if known is not None and known.topic_id == command.topic_id:
+            return TopicCreated(known)
+        if known is not None:
+            return Refused(Refusal.TOPIC_EXISTS, f"topic {command.name!r} exists already")
+        if (problem := topic_name_problem(command.name)) is not None:
+            return Refused(Refusal.INVALID_TOPIC, problem)
+        if (other := topic_collision(command.name, self.catalog.topics)) is not None:
+            return Refused(
+                Refusal.INVALID_TOPIC, f"{command.name!r} differs from {other!r} only in '.' and '_'"
+            )
+        used = command.topic_id in self.catalog.topics_by_id or command.topic_id in _RESERVED_TOPIC_IDS
+        if used or len(command.topic_id) != 16:
+            return Refused(Refusal.INVALID_TOPIC, f"topic id {command.topic_id.hex()} cannot be given")
+        if not command.partitions:
+            return Refused(Refusal.INVALID_PARTITIONS, "a topic has at least one partition")
+        if (problem := self._replicas_problem(command.partitions)) is not None:
+            return Refused(Refusal.INVALID_REPLICAS, problem)
+        partitions = tuple(map(PartitionAssignment, command.partitions))
+        topic = Topic(command.name, command.topic_id, partitions, dict(command.configs), index)
+        return TopicCreated(self._put_topic(topic))
+
+    def _delete_topic(self, topic: Topic) -> Result:
+        del self.catalog.topics[topic.name]
+        del self.catalog.topics_by_id[topic.topic_id]
+        for group in list(self.catalog.group_offsets):
+            self._forget_offsets(group, lambda partition, _: partition[0] == topic.name)
+        return TopicDeleted(topic)
+
+    def _add_partitions(self, topic: Topic, command: CreatePartitions) -> Result:
+        first = len(topic.partitions)
+        if command.existing != first or not command.partitions:
+            detail = f"topic {topic.name!r} has {first} partitions, {command.existing} were expected"
+            return Refused(Refusal.INVALID_PARTITIONS, detail)
+        if (problem := self._replicas_problem(command.partitions)) is not None:
+            return Refused(Refusal.INVALID_REPLICAS, problem)
+        added = tuple(map(PartitionAssignment, command.partitions))
+        return PartitionsCreated(self._put_topic(replace(topic, partitions=topic.partitions + added)), first)
+
+    def _alter_topic(self, topic: Topic, command: AlterTopicConfig) -> Result:
+        configs = _altered(topic.configs, command.set, command.remove)
+        return TopicConfigAltered(self._put_topic(replace(topic, configs=configs)))
+
+    def _move(self, topic: Topic, command: MovePartition | FinishMove | CancelMove) -> Result:
+        number = command.partition
+        if not 0 <= number < len(topic.partitions):
+            return Refused(Refusal.UNKNOWN_PARTITION, f"topic {topic.name!r} has no partition {number}")
+        now = topic.partitions[number]
+        match command:
+            case MovePartition(target=target):
+                if (problem := self._replicas_problem([target])) is not None:
+                    return Refused(Refusal.INVALID_REPLICAS, problem)
+                stays = set(target) == set(now.replicas)
+                moved = PartitionAssignment(target) if stays else PartitionAssignment(now.replicas, target)
+            case FinishMove(target=target):
+                if target != (now.target or now.replicas):
+                    return Refused(Refusal.NO_MOVE, f"{topic.name}-{number} is not moving to {target}")
+                moved = PartitionAssignment(target)
+            case CancelMove():
+                if not now.is_moving:
+                    return Refused(Refusal.NO_MOVE, f"{topic.name}-{number} is not moving")
+                moved = PartitionAssignment(now.replicas)
+        partitions = (*topic.partitions[:number], moved, *topic.partitions[number + 1 :])
+        return PartitionMoved(self._put_topic(replace(topic, partitions=partitions)), number)
+
+    def _replicas_problem(self, partitions: Iterable[tuple[BrokerId, ...]]) -> str | None:
+        for replicas in partitions:
+            if not replicas:
+                return "a partition has at least one replica"
+            if len(set(replicas)) < len(replicas):
+                return f"a broker is named twice in {list(replicas)}"
+            for broker in replicas:
+                if broker not in self.catalog.brokers:
+                    return f"broker {broker} is not registered"
+        return None
+
+    # Groups and producers
+
+    def _commit_offsets(self, command: CommitOffsets) -> Result:
+        unknown = []
+        for commit in command.commits:
+            for at in commit.offsets:
+                topic = self.catalog.topics.get(at.topic)
+                if topic is None or not 0 <= at.partition < len(topic.partitions):
+                    unknown.append((commit.group, at.topic, at.partition))
+                    continue
+                offset = CommittedOffset(at.offset, at.leader_epoch, at.metadata, commit.timestamp_ms)
+                self.catalog.group_offsets.setdefault(commit.group, {})[at.topic, at.partition] = offset
+        return OffsetsCommitted(tuple(unknown))
+
+    def _delete_offsets(self, command: DeleteOffsets) -> Result:
+        if command.group not in self.catalog.group_offsets:
+            return Refused(Refusal.UNKNOWN_GROUP, f"group {command.group!r} has no offsets")
+        wanted = frozenset(command.partitions)
+        return OffsetsDeleted(self._forget_offsets(command.group, lambda partition, _: partition in wanted))
+
+    def _delete_group(self, command: DeleteGroup) -> Result:
+        if command.group not in self.catalog.group_offsets:
+            return Refused(Refusal.UNKNOWN_GROUP, f"group {command.group!r} has no offsets")
+        return OffsetsDeleted(len(self.catalog.group_offsets.pop(command.group)))
+
+    def _expire_offsets(self, command: ExpireOffsets) -> Result:
+        return OffsetsDeleted(
+            sum(
+                self._forget_offsets(group, lambda _, at: at.commit_timestamp_ms < command.before_ms)
+                for group in command.groups
+            )
+        )
+
+    def _forget_offsets(self, group: str, chosen: Callable[[tuple[str, int], CommittedOffset], bool]) -> int:
+        """How many were chosen; a group that has none left is gone."""
+        offsets = self.catalog.group_offsets.get(group, {})
+        gone = [partition for partition, at in offsets.items() if chosen(partition, at)]
+        for partition in gone:
+            del offsets[partition]
+        if not offsets:
+            self.catalog.group_offsets.pop(group, None)
+        return len(gone)
+
+    def _allocate_producer_ids(self, command: AllocateProducerIds) -> Result:
+        first = self.catalog.next_producer_id
+        if not 0 < command.count <= PRODUCER_ID_BLOCK_MAX or first + command.count > PRODUCER_ID_MAX:
+            return Refused(
+                Refusal.INVALID_VALUE, f"{command.count} producer ids from {first} cannot be given"
+            )
+        self.catalog.next_producer_id = first + command.count
+        return ProducerIdsAllocated(first, command.count)
+
+
+def _unknown_broker(broker: BrokerId) -> Refused:
+    return Refused(Refusal.UNKNOWN_BROKER, f"broker {broker} is not registered")
+
+
+def _altered(configs: Mapping[str, str], set_: Mapping[str, str], remove: Iterable[str]) -> dict[str, str]:
+    """Removed first: a key that is both removed and set is set."""
+    removed = frozenset(remove)
+    kept = {name: value for name, value in configs.items() if name not in removed}
+    return {**kept, **set_}
