@@ -203,19 +203,19 @@ class Admin:
         )
 
     def _replicas_of(self, new: NewTopic) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
+        config, catalog = self._node.config, self._node.catalog
         if new.assignments is not None:
             if new.partitions != -1 or new.replication_factor != -1:
                 return AdminFailure(AdminError.INVALID_REQUEST, "give either assignments or counts, not both")
             return new.assignments
-        config = self._node.config
-        count = config.get_int("num.partitions") if new.partitions == -1 else new.partitions
+        count = config.int("num.partitions") if new.partitions == -1 else new.partitions
         if not 0 < count <= PARTITIONS_MAX:
             return AdminFailure(
                 AdminError.INVALID_PARTITIONS, f"a topic has 1 to {PARTITIONS_MAX} partitions, not {count}"
             )
         factor = new.replication_factor
         if factor == -1:
-            factor = config.get_int("default.replication.factor")
+            factor = config.replication_factor(len(catalog.usable_brokers()))
         if factor < 1:
             return AdminFailure(
                 AdminError.INVALID_REPLICATION_FACTOR, f"a partition has at least 1 replica, not {factor}"

@@ -15,7 +15,7 @@ from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import Command, decode_command, encode_command
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
-from raftlog.raft.group import RaftGroup
+from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import stamp
 from raftlog.records.record import NewRecord, decode_batch, encode_batch

@@ -39,7 +39,7 @@ from raftlog.metadata.results import OffsetsCommitted, ProducerIdsAllocated, Ref
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
-from raftlog.raft.group import RaftGroup
+from raftlog.raft.engine import RaftGroup
 from raftlog.raft.messages import Message
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.disk import Disk, RealDisk
@@ -62,7 +62,7 @@ class Node:
         self.config = config
         self.store = store
         self.rng = rng
-        self.broker_id = BrokerId(config.get_int("node.id"))
+        self.broker_id = BrokerId(config.int("node.id"))
         self.incarnation = rng.randbytes(16)
         self.timing = RaftTiming()
         self.driver = Driver(store, send=self._send)
@@ -93,12 +93,12 @@ class Node:
         """
         rng = rng if rng is not None else random.Random(secrets.randbits(128))
         settings = StoreSettings(
-            node_id=BrokerId(config.get_int("node.id")),
-            wal_file_bytes=config.get_int("raftlog.wal.file.bytes"),
-            fsync=config.get_str("raftlog.durability") == "fsync",
+            node_id=BrokerId(config.int("node.id")),
+            wal_file_bytes=config.int("raftlog.wal.file.bytes"),
+            fsync=config.str("raftlog.durability") == "fsync",
         )
         store = Store.open(
-            disk if disk is not None else RealDisk(), config.get_str("log.dirs"), settings, rng=rng
+            disk if disk is not None else RealDisk(), config.str("log.dirs"), settings, rng=rng
         )
         return cls(config, store, rng=rng)
 
@@ -273,7 +273,7 @@ class Node:
                 port=self.advertised[1],
                 peer_host="",
                 peer_port=0,
-                rack=self.config.maybe_str("broker.rack"),
+                rack=self.config.str("broker.rack") or None,
             )
         )
 
@@ -358,7 +358,7 @@ class Node:
                 await self._expire_offsets()
 
     async def _expire_offsets(self) -> None:
-        retention_ms = self.config.get_int("offsets.retention.minutes") * 60_000
+        retention_ms = self.config.int("offsets.retention.minutes") * 60_000
         groups = self.groups.expirable(self.catalog.group_offsets, retention_ms, trio.current_time())
         before_ms = self.now_ms() - retention_ms
         old = tuple(
@@ -372,10 +372,10 @@ class Node:
     def _group_settings(self) -> GroupSettings:
         config = self.config
         return GroupSettings(
-            session_timeout_min_ms=config.get_int("group.min.session.timeout.ms"),
-            session_timeout_max_ms=config.get_int("group.max.session.timeout.ms"),
-            initial_rebalance_delay_ms=config.get_int("group.initial.rebalance.delay.ms"),
-            size_max=config.get_int("group.max.size"),
+            session_timeout_min_ms=config.int("group.min.session.timeout.ms"),
+            session_timeout_max_ms=config.int("group.max.session.timeout.ms"),
+            initial_rebalance_delay_ms=config.int("group.initial.rebalance.delay.ms"),
+            size_max=config.int("group.max.size"),
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from raftlog.config import TopicConfig
 from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import Partition, PartitionSettings
-from raftlog.raft.group import RaftGroup
+from raftlog.raft.engine import RaftGroup
 from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
 
 if TYPE_CHECKING:
@@ -99,10 +99,8 @@ class Replicas:
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
         config = self._node.topic_config(topic)
-        partition.settings = settings_of(config, self._node.config.get_int("producer.id.expiration.ms"))
-        partition.log.configure(
-            segment_bytes=config.get_int("segment.bytes"), roll_ms=config.get_int("segment.ms")
-        )
+        partition.settings = settings_of(config, self._node.config.int("producer.id.expiration.ms"))
+        partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=config.int("segment.ms"))
 
     def _stop(self, key: tuple[bytes, int]) -> None:
         """The topic is gone, or the replica was moved away: the group ends and its files go."""
@@ -125,11 +123,11 @@ class Replicas:
 def settings_of(config: TopicConfig, producer_expiration_ms: int) -> PartitionSettings:
     """The topic configs that a partition acts on."""
     return PartitionSettings(
-        max_message_bytes=config.get_int("max.message.bytes"),
-        log_append_time=config.get_str("message.timestamp.type") == "LogAppendTime",
-        timestamp_before_max_ms=config.get_int("message.timestamp.before.max.ms"),
-        timestamp_after_max_ms=config.get_int("message.timestamp.after.max.ms"),
-        retention_ms=config.get_int("retention.ms"),
-        retention_bytes=config.get_int("retention.bytes"),
+        max_message_bytes=config.int("max.message.bytes"),
+        log_append_time=config.str("message.timestamp.type") == "LogAppendTime",
+        timestamp_before_max_ms=config.int("message.timestamp.before.max.ms"),
+        timestamp_after_max_ms=config.int("message.timestamp.after.max.ms"),
+        retention_ms=config.int("retention.ms"),
+        retention_bytes=config.int("retention.bytes"),
         producer_expiration_ms=producer_expiration_ms,
     )

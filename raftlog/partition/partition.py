@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 
 from raftlog.errors import CorruptBatch, DamagedLog, UnsupportedBatch
 from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
-from raftlog.raft.group import RaftGroup
+from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
-from raftlog.records.batch import check_produced_batch as check_batch
+from raftlog.records.produced import check_produced_batch
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog, Slice
 from raftlog.types import BrokerId, Offset, PartitionId, RaftIndex, Term, TopicName
@@ -258,7 +258,7 @@ class Partition:
                 message=f"a batch of {len(batch)} bytes is over max.message.bytes={limit}",
             )
         try:
-            header = check_batch(batch)
+            header = check_produced_batch(batch)
         except CorruptBatch as error:
             return ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error))
         except UnsupportedBatch as error:

@@ -29,7 +29,7 @@ class SeenBatch(NamedTuple):
     first_sequence: int
     last_sequence: int
     base_offset: int
-    index: int
+    raft_index: int
 
 
 @dataclass(slots=True)
@@ -44,10 +44,10 @@ class NewBatch(NamedTuple):
 
 
 class RepeatedBatch(NamedTuple):
-    """The batch is in the log already, at `base_offset`; acknowledge it when `index` is committed."""
+    """The batch is in the log already, at `base_offset`; acknowledge it when `raft_index` is committed."""
 
     base_offset: Offset
-    index: RaftIndex
+    raft_index: RaftIndex
 
 
 class StaleEpoch(NamedTuple):
@@ -95,7 +95,7 @@ class Producers:
         last_sequence = header.last_sequence
         for batch in seen:
             if batch.first_sequence == header.base_sequence and batch.last_sequence == last_sequence:
-                return RepeatedBatch(Offset(batch.base_offset), RaftIndex(batch.index))
+                return RepeatedBatch(Offset(batch.base_offset), RaftIndex(batch.raft_index))
         expected = (seen[-1].last_sequence + 1) & 0x7FFFFFFF if seen else 0
         if header.base_sequence == expected:
             return _NEW
@@ -111,7 +111,7 @@ class Producers:
         records' time says nothing about how long they have been silent."""
         producer_id = header.producer_id
         pending = self._pending.get(producer_id)
-        if pending and pending[0][1].index <= index:
+        if pending and pending[0][1].raft_index <= index:
             pending.pop(0)
             if not pending:
                 del self._pending[producer_id]
