@@ -12,30 +12,26 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
-from raftlog.cluster.admin import Admin, AdminError, AdminFailure, admin_failure
+from raftlog.cluster.admin import Admin
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.replicas import Replicas
 from raftlog.config import BrokerConfig, TopicConfig
-from raftlog.metadata.catalog import Catalog, CommittedOffset, Topic
+from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import (
     AllocateProducerIds,
     Command,
-    DeleteGroup,
-    DeleteOffsets,
     ExpireOffsets,
-    GroupCommit,
     InitializeCluster,
-    OffsetCommit,
     RegisterBroker,
 )
-from raftlog.metadata.results import OffsetsCommitted, ProducerIdsAllocated, Refusal, Refused, Result
+from raftlog.metadata.results import ProducerIdsAllocated, Refused, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
@@ -180,55 +176,18 @@ class Node:
         replica = self.replicas.by_id.get((topic.topic_id, partition))
         return replica is not None and replica.group.is_ready
 
-    async def allocate_producer_id(self) -> tuple[int, int] | AdminFailure:
-        """(producer id, epoch) that nobody has had; ids come in blocks, so most need no proposal."""
+    async def allocate_producer_id(self) -> int | ProposalFailed:
+        """A producer id that nobody has had; ids come in blocks, so that most need no proposal."""
         async with self._producer_ids_lock:
             if not self._producer_ids:
                 result = await self.propose(AllocateProducerIds(broker_id=self.broker_id))
-                if not isinstance(result, ProducerIdsAllocated):
-                    return admin_failure(result)
+                if isinstance(result, ProposalFailed):
+                    return result
+                assert isinstance(result, ProducerIdsAllocated), result
                 self._producer_ids = range(result.first, result.first + result.count)
             producer_id = self._producer_ids[0]
             self._producer_ids = self._producer_ids[1:]
-            return producer_id, 0
-
-    async def commit_offsets(
-        self, group: str, offsets: Mapping[tuple[str, int], CommittedOffset], *, timeout: float
-    ) -> AdminFailure | None:
-        """Commit a group's offsets; None once they are on a majority of disks. A caller that is cancelled
-        or times out may find them committed later."""
-        commits = tuple(
-            OffsetCommit(topic, partition, offset.offset, offset.leader_epoch, offset.metadata)
-            for (topic, partition), offset in offsets.items()
-        )
-        with trio.move_on_after(timeout):
-            result = await self.offsets.commit(GroupCommit(group, self.now_ms(), commits))
-            return None if isinstance(result, OffsetsCommitted) else admin_failure(result)
-        return AdminFailure(AdminError.TIMED_OUT, f"the commit of group {group!r} may still happen")
-
-    async def delete_group(self, group: str, *, timeout: float) -> AdminFailure | None:
-        """Forget a group's offsets; the coordinator has forgotten its members already."""
-        return await self._change_group(DeleteGroup(group=group), timeout)
-
-    async def delete_offsets(
-        self, group: str, partitions: Sequence[tuple[str, int]], *, timeout: float
-    ) -> AdminFailure | None:
-        """Forget a group's offsets in some partitions."""
-        return await self._change_group(DeleteOffsets(group=group, partitions=tuple(partitions)), timeout)
-
-    async def _change_group(
-        self, command: DeleteGroup | DeleteOffsets, timeout: float
-    ) -> AdminFailure | None:
-        with trio.move_on_after(timeout):
-            result = await self.propose(command)
-            match result:
-                case ProposalFailed():
-                    return admin_failure(result)
-                case Refused(reason=reason) if reason is not Refusal.UNKNOWN_GROUP:
-                    return admin_failure(result)
-                case _:
-                    return None
-        return AdminFailure(AdminError.TIMED_OUT, f"{type(command).__name__} may still happen")
+            return producer_id
 
     # Running
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.metadata.commands import CommitOffsets, GroupCommit
-from raftlog.metadata.results import Result
+from raftlog.metadata.results import OffsetsCommitted, Refused, Result
 
 if TYPE_CHECKING:
     from raftlog.cluster.node import Node
@@ -18,16 +19,7 @@ MAX_COMMITS: Final = 1000
 MAX_WAITING: Final = 10_000
 """Commits that wait for the entry before; beyond it a commit is refused, and the client tries again."""
 
-
-class _Waiting:
-    """A commit and, once it is known, what became of it."""
-
-    __slots__ = ("commit", "done", "result")
-
-    def __init__(self, commit: GroupCommit) -> None:
-        self.commit = commit
-        self.done = trio.Event()
-        self.result: Result | ProposalFailed | None = None
+OnCommitted = Callable[[OffsetsCommitted | Refused | ProposalFailed], None]
 
 
 class OffsetCommits:
@@ -35,19 +27,16 @@ class OffsetCommits:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[GroupCommit, OnCommitted]] = []
         self._arrived = trio.Event()
 
-    async def commit(self, commit: GroupCommit) -> Result | ProposalFailed:
-        """Commit one group's offsets. A caller that is cancelled does not take the commit back."""
+    def commit(self, commit: GroupCommit, on_done: OnCommitted) -> None:
+        """Commit one group's offsets; `on_done` is called once they are on a majority of disks."""
         if len(self._waiting) >= MAX_WAITING:
-            return ProposalFailed("too many offset commits are waiting", may_still_happen=False)
-        waiting = _Waiting(commit)
-        self._waiting.append(waiting)
+            on_done(ProposalFailed("too many offset commits are waiting", may_still_happen=False))
+            return
+        self._waiting.append((commit, on_done))
         self._arrived.set()
-        await waiting.done.wait()
-        assert waiting.result is not None
-        return waiting.result
 
     async def run(self) -> None:
         """Propose what has been collected, one entry at a time, until cancelled."""
@@ -56,8 +45,11 @@ class OffsetCommits:
             batch, self._waiting = self._waiting[:MAX_COMMITS], self._waiting[MAX_COMMITS:]
             if not self._waiting:
                 self._arrived = trio.Event()
-            command = CommitOffsets(commits=tuple(waiting.commit for waiting in batch))
-            result = await self._node.propose(command)
-            for waiting in batch:
-                waiting.result = result
-                waiting.done.set()
+            result = await self._node.propose(CommitOffsets(commits=tuple(commit for commit, _ in batch)))
+            for _, on_done in batch:
+                on_done(_checked(result))
+
+
+def _checked(result: Result | ProposalFailed) -> OffsetsCommitted | Refused | ProposalFailed:
+    assert isinstance(result, OffsetsCommitted | Refused | ProposalFailed), result
+    return result
