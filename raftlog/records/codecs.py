@@ -39,7 +39,7 @@ _OUTPUT_GROWTH: Final = 8
 """How the output buffer is guessed: a multiple of the input, then eightfold, so that a stream costs at
 most two or three attempts and a short batch never touches megabytes."""
 
-_OUTPUT_FULL: Final = "failed to write whole buffer"  # Rust's io::ErrorKind::WriteZero
+_END_MARK: Final = bytes.fromhex("c65a0d9137e24b8ff01e6d29a4735cb8")  # as good as random
 
 _GZIP_WINDOW_BITS: Final = 31  # zlib's way to ask for a gzip header and 32 KiB of window
 _GZIP_LEVEL: Final = 6
@@ -108,19 +108,21 @@ def _too_large(codec: Codec, max_output: int) -> OutputTooLarge:
 def _decompress_into(codec: Codec, into: Callable[[Any, Any], int], data: Buffer, max_output: int) -> bytes:
     """Decompress into a buffer that is guessed and grown, since what a frame says of its size is a claim.
 
-    cramjam tells a full output buffer from a damaged stream only by its message. Nothing but the error's
-    name rests on that message: a damaged stream fails at the same byte in any buffer.
+    cramjam tells a full buffer from a damaged stream only by the words of its message, so the buffer ends
+    in a mark: while that stands, a larger buffer would fail at the same byte.
     """
     size = min(max(len(data) * _FIRST_RATIO, _FIRST_OUTPUT), max_output)
     while True:
         output = bytearray(size)
+        mark = _END_MARK[:size]
+        output[size - len(mark) :] = mark
         try:
             written = into(data, output)
         except cramjam.DecompressionError as error:
-            if size >= max_output:
-                if _OUTPUT_FULL in str(error):
-                    raise _too_large(codec, max_output) from None
+            if output.endswith(mark):
                 raise CorruptBatch(f"{codec.name.lower()} records: {error}") from None
+            if size == max_output:
+                raise _too_large(codec, max_output) from None
             size = min(size * _OUTPUT_GROWTH, max_output)
         else:
             return bytes(memoryview(output)[:written])
@@ -139,7 +141,7 @@ def _decompress_snappy(data: Buffer, max_output: int) -> bytes:
     view = memoryview(data)
     # Only the magic is asked for: some producers write the two versions in little-endian.
     if bytes(view[: len(_XERIAL_MAGIC)]) != _XERIAL_MAGIC:
-        return _decompress_snappy_block(view, max_output)
+        return _decompress_snappy_block(view, max_output, max_output)
     parts: list[bytes] = []
     room, position, end = max_output, len(_XERIAL_HEADER), len(view)
     if end < position:
@@ -151,21 +153,22 @@ def _decompress_snappy(data: Buffer, max_output: int) -> bytes:
         position += _LENGTH.size
         if length > end - position:
             raise CorruptBatch(f"a snappy block of {length} bytes where {end - position} are left")
-        part = _decompress_snappy_block(view[position : position + length], room)
+        part = _decompress_snappy_block(view[position : position + length], room, max_output)
         parts.append(part)
         room -= len(part)
         position += length
     return b"".join(parts)
 
 
-def _decompress_snappy_block(block: memoryview, max_output: int) -> bytes:
+def _decompress_snappy_block(block: memoryview, room: int, max_output: int) -> bytes:
+    """One block, of which `room` bytes are left of `max_output`."""
     if not block:
         raise CorruptBatch("an empty snappy block")
     try:
         size = cramjam.snappy.decompress_raw_len(block)
         if size > len(block) * _SNAPPY_RATIO_MAX:
             raise CorruptBatch(f"a snappy block of {len(block)} bytes claims to hold {size}")
-        if size > max_output:
+        if size > room:
             raise _too_large(Codec.SNAPPY, max_output)
         output = bytearray(size)
         written = cramjam.snappy.decompress_raw_into(block, output)
