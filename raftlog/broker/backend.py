@@ -6,7 +6,7 @@ passes the same contract tests (`tests/memory/broker_contract.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from raftlog.cluster.admin import AdminFailure, NewTopic
@@ -23,8 +23,11 @@ from raftlog.cluster.groups import (
     SyncRequest,
     SyncResult,
 )
+from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
-from raftlog.metadata.catalog import Catalog, CommittedOffset, Topic
+from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.commands import Command, GroupCommit
+from raftlog.metadata.results import OffsetsCommitted, Refused, Result
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
 from raftlog.types import BrokerId
 
@@ -62,8 +65,14 @@ class Groups(Protocol):
     def heartbeat(self, request: HeartbeatRequest, now: float) -> GroupError: ...
     def leave(self, request: LeaveRequest, now: float) -> LeaveResult: ...
     def check_commit(self, check: CommitCheck, now: float) -> GroupError: ...
-    def describe(self, group_id: str) -> GroupDescription: ...
-    def listing(self) -> list[GroupListing]: ...
+    def describe(self, group_id: str) -> GroupDescription | GroupError: ...
+    def list_groups(
+        self, states: Collection[str] = (), types: Collection[str] = ()
+    ) -> list[GroupListing] | GroupError: ...
+    def delete(self, group_id: str, now: float) -> GroupError: ...
+    def check_delete_offsets(
+        self, group_id: str, topics: Collection[str]
+    ) -> GroupError | dict[str, GroupError]: ...
 
 
 class Admin(Protocol):
@@ -93,6 +102,14 @@ class Admin(Protocol):
     ) -> Topic | AdminFailure: ...
 
 
+class Offsets(Protocol):
+    """Offset commits on the coordinator: see `raftlog.cluster.offsets.OffsetCommits`."""
+
+    def commit(
+        self, commit: GroupCommit, on_done: Callable[[OffsetsCommitted | Refused | ProposalFailed], None]
+    ) -> None: ...
+
+
 class Node(Protocol):
     """This broker's share of the cluster: see `raftlog.cluster.node.Node`."""
 
@@ -109,6 +126,8 @@ class Node(Protocol):
     @property
     def admin(self) -> Admin: ...
     @property
+    def offsets(self) -> Offsets: ...
+    @property
     def controller_id(self) -> BrokerId:
         """A broker that is alive, and takes what Kafka sends to its controller."""
         ...
@@ -118,17 +137,24 @@ class Node(Protocol):
         """The broker on which `groups` answers for the whole cluster, when there is one."""
         ...
 
+    @property
+    def is_coordinator(self) -> bool:
+        """Whether it is this one, and ready."""
+        ...
+
     def partition(self, topic: str, partition: int) -> Partition | None: ...
     def partition_by_id(self, topic_id: bytes, partition: int) -> Partition | None: ...
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, int]:
         """(leader, epoch) as last heard; the epoch never goes back."""
         ...
 
-    async def allocate_producer_id(self) -> tuple[int, int] | AdminFailure: ...
-    async def commit_offsets(
-        self, group: str, offsets: Mapping[tuple[str, int], CommittedOffset], *, timeout: float
-    ) -> AdminFailure | None: ...
-    async def delete_group(self, group: str, *, timeout: float) -> AdminFailure | None: ...
-    async def delete_offsets(
-        self, group: str, partitions: Sequence[tuple[str, int]], *, timeout: float
-    ) -> AdminFailure | None: ...
+    async def wait_for_leaders(self, topic: Topic) -> None:
+        """Until every partition of the topic has a leader; the caller sets the time-out."""
+        ...
+
+    def groups_changed(self) -> None:
+        """To be called after what may have moved a deadline of the groups."""
+        ...
+
+    async def propose(self, command: Command) -> Result | ProposalFailed: ...
+    async def allocate_producer_id(self) -> int | ProposalFailed: ...

@@ -4,7 +4,8 @@ kio would copy the records once and take 26 µs for an answer. Here records are 
 came in (writable when the frame is: the leader stamps offsets in place), and an answer costs a microsecond.
 `tests/property/test_protocol_fast_paths.py` holds both against kio for every version.
 
-Versions 3 to 13. From 9 on lengths are compact; 13 names topics by id (KIP-516).
+Versions 0 to 13; kio has none before 3, which are read so that they can be refused politely. From 9 on
+lengths are compact; 13 names topics by id (KIP-516).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _I32 = struct.Struct(">i")
 _ACKS_TIMEOUT = struct.Struct(">hi")
 _INDEX_SIZE = struct.Struct(">ii")
 _ANSWER = struct.Struct(">ihqq")
+_OLD_ANSWER = struct.Struct(">ihq")
 _I64 = struct.Struct(">q")
 _LEADER = struct.Struct(">ii")
 
@@ -80,7 +82,7 @@ def decode_produce_request(frame: bytearray | memoryview, header: RequestHeader)
     try:
         if header.version >= FLEXIBLE_FROM:
             return _decode_flexible(view, header.body, header.version)
-        return _decode_legacy(view, header.body)
+        return _decode_legacy(view, header.body, header.version)
     except (IndexError, struct.error):
         raise InvalidInput(f"Produce v{header.version} ends in the middle of a field") from None
     except UnicodeDecodeError:
@@ -119,13 +121,14 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
     return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
 
-def _decode_legacy(view: memoryview, position: int) -> ProduceRequest:
+def _decode_legacy(view: memoryview, position: int, version: int) -> ProduceRequest:
     end = len(view)
-    (size,) = _I16.unpack_from(view, position)
-    position += 2
     transactional_id = None
-    if size != -1:
-        transactional_id, position = _text(view, position, size)
+    if version >= 3:
+        (size,) = _I16.unpack_from(view, position)
+        position += 2
+        if size != -1:
+            transactional_id, position = _text(view, position, size)
     acks, timeout_ms = _ACKS_TIMEOUT.unpack_from(view, position)
     (topic_count,) = _I32.unpack_from(view, position + 6)
     position += 10
@@ -215,14 +218,17 @@ def _encode_legacy(
         out += name
         out += _I32.pack(len(answers))
         for answer in answers:
-            out += _ANSWER.pack(answer.partition, answer.error, answer.base_offset, answer.log_append_time)
+            out += _OLD_ANSWER.pack(answer.partition, answer.error, answer.base_offset)
+            if version >= 2:
+                out += _I64.pack(answer.log_append_time)
             if version >= 5:
                 out += _I64.pack(answer.log_start_offset)
             if version >= 8:
                 message = None if answer.message is None else answer.message.encode()
                 out += b"\0\0\0\0"
                 out += b"\xff\xff" if message is None else _I16.pack(len(message)) + message
-    out += b"\0\0\0\0"
+    if version >= 1:
+        out += b"\0\0\0\0"
 
 
 def compact(text: str | None) -> bytes:

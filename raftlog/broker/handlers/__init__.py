@@ -1,0 +1,1 @@
+"""One Kafka API, one file. `raftlog.broker.registry` says which versions of each are served."""

@@ -1,0 +1,201 @@
+"""Fetch (1), v4 to v17: read committed batches.
+
+Behaviour: whole batches from the one that holds the offset, the first of an answer even when it is larger
+than every limit (KIP-74); large ranges go from the file to the socket without passing through here. With
+less than `min_bytes` the answer waits for the high watermark to move; an error, an empty request or a
+closing session never waits. Topics by id from v13, leaders and where they listen from v16 (KIP-951).
+Missing on purpose: sessions (the session id is always 0, which clients accept: KIP-227), transactions
+(everything committed is stable), reading from followers, and replicas: who claims to be one is a consumer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
+
+import trio
+
+from raftlog.broker.backend import Partition
+from raftlog.broker.call import Call
+from raftlog.broker.errors import partition_error_code
+from raftlog.broker.outbox import Chunk, FileRange
+from raftlog.broker.routing import endpoints, find_partition, leader_hint
+from raftlog.partition.partition import FetchResult
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
+from raftlog.protocol.schema import milliseconds, uuid_bytes
+from raftlog.storage.group_log import Slice
+
+TOPIC_IDS_FROM: Final = 13
+STORAGE_ERROR_FROM: Final = 6
+LEADER_HINTS_FROM: Final = 12
+SENDFILE_MIN: Final = 32 * 1024
+"""Bytes of a range from which sendfile is cheaper than reading it and sending it with the rest."""
+WAIT_MAX_S: Final = 60.0
+"""The longest that an answer is held back, whatever the client asks for: it may be gone meanwhile."""
+
+
+class Wanted(NamedTuple):
+    """A partition as the request names it; `replica` is an error code when it is not here."""
+
+    partition: int
+    replica: Partition | ErrorCode
+    offset: int
+    max_bytes: int
+    leader_epoch: int
+
+
+class Found(NamedTuple):
+    """What a pass over the partitions gave, in the request's order."""
+
+    results: list[list[FetchResult | ErrorCode]]
+    size: int
+    has_error: bool
+
+
+def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
+    if getattr(request, "session_id", 0) != 0:
+        _reply(call, [], Found([], 0, True), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        return None
+    topics = _resolve(call, request)
+    max_bytes = min(request.max_bytes, call.node.config.int("fetch.max.bytes"))
+    found = _read(topics, max_bytes)
+    wait_s = min(milliseconds(request.max_wait) / 1000, WAIT_MAX_S)
+    if found.size >= request.min_bytes or found.has_error or wait_s <= 0 or not topics:
+        _reply(call, topics, found)
+        return None
+    return _wait(call, topics, max_bytes, request.min_bytes, wait_s)
+
+
+Topics = list[tuple[str | bytes, list[Wanted]]]
+
+
+def _resolve(call: Call, request: Any) -> Topics:
+    node, by_id, epochs = call.node, call.version >= TOPIC_IDS_FROM, call.version >= 9
+    topics: Topics = []
+    for each in request.topics:
+        topic = uuid_bytes(each.topic_id) if by_id else each.topic
+        topics.append(
+            (
+                topic,
+                [
+                    Wanted(
+                        one.partition,
+                        find_partition(node, topic, one.partition),
+                        one.fetch_offset,
+                        one.partition_max_bytes,
+                        one.current_leader_epoch if epochs else -1,
+                    )
+                    for one in each.partitions
+                ],
+            )
+        )
+    return topics
+
+
+def _read(topics: Topics, max_bytes: int) -> Found:
+    """One pass. The first batch found is given whole; after it, what fits."""
+    rows: list[list[FetchResult | ErrorCode]] = []
+    size, has_error = 0, False
+    for _, partitions in topics:
+        row: list[FetchResult | ErrorCode] = []
+        for _, replica, offset, partition_max, epoch in partitions:
+            if isinstance(replica, ErrorCode):
+                row.append(replica)
+                has_error = True
+                continue
+            limit = min(partition_max, max_bytes - size)
+            result = replica.fetch(offset, max(limit, 1), leader_epoch=epoch)
+            found = result.slice
+            if found is None:
+                has_error = has_error or result.error is not None
+            elif size and found.length > limit:
+                result = result._replace(slice=None)
+            else:
+                size += found.length
+            row.append(result)
+        rows.append(row)
+    return Found(rows, size, has_error)
+
+
+async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait_s: float) -> None:
+    """Read again whenever a high watermark or a leadership moves, until there is enough or time is up."""
+    alarm = _Alarm()
+    replicas = [
+        wanted.replica
+        for _, partitions in topics
+        for wanted in partitions
+        if not isinstance(wanted.replica, ErrorCode)
+    ]
+    for replica in replicas:
+        replica.add_waiter(alarm.ring)
+    try:
+        found = _read(topics, max_bytes)
+        with trio.move_on_after(wait_s):
+            while found.size < min_bytes and not found.has_error:
+                await alarm.wait()
+                found = _read(topics, max_bytes)
+    finally:
+        for replica in replicas:
+            replica.remove_waiter(alarm.ring)
+    _reply(call, topics, found)
+
+
+class _Alarm:
+    """Wakes one task; rings that come before it waits again are one."""
+
+    __slots__ = ("_event", "ring")
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self.ring = self._ring  # one object: it is a waiter's identity
+
+    def _ring(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = ErrorCode.NONE) -> None:
+    hints_wanted = call.version >= LEADER_HINTS_FROM
+    rows: list[tuple[str | bytes, list[FetchAnswer]]] = []
+    hints = []
+    for (topic, partitions), results in zip(topics, found.results, strict=True):
+        answers: list[FetchAnswer] = []
+        for wanted, result in zip(partitions, results, strict=True):
+            answer = _answer(call, wanted.partition, result)
+            if answer.error == ErrorCode.NOT_LEADER_OR_FOLLOWER and hints_wanted:
+                hint = leader_hint(call.node, topic, wanted.partition)
+                answer = answer._replace(leader=hint)
+                hints.append(hint)
+            answers.append(answer)
+        rows.append((topic, answers))
+    chunks: list[Any] = encode_fetch_response(
+        call.version, call.header.correlation_id, rows, endpoints(call.node, hints), error=error
+    )
+    call.reply_chunks(chunks)
+
+
+def _answer(call: Call, index: int, result: FetchResult | ErrorCode) -> FetchAnswer:
+    if isinstance(result, ErrorCode):
+        return FetchAnswer(index, result)
+    code = partition_error_code(result.error)
+    if code is ErrorCode.KAFKA_STORAGE_ERROR and call.version < STORAGE_ERROR_FROM:
+        code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    if result.slice is None:
+        return FetchAnswer(index, code, result.high_watermark, result.log_start_offset)
+    records = _records(result.slice)
+    return FetchAnswer(
+        index, code, result.high_watermark, result.log_start_offset, records, result.slice.length
+    )
+
+
+def _records(found: Slice) -> Chunk:
+    if found.length < SENDFILE_MIN:
+        return found.read()
+    fileno = found.fileno
+    if fileno < 0:  # a disk that is not the system's, as in simulations
+        return found.read()
+    return FileRange(found.file, fileno, found.position, found.length)

@@ -1,0 +1,52 @@
+"""ListOffsets (2), v1 to v11: which offset a timestamp maps to.
+
+Behaviour: earliest (-2, -4), latest (-1), the record with the largest timestamp (-3, KIP-734), or the first
+record at or after a timestamp, exactly. A leader that does not know its high watermark yet answers
+OFFSET_NOT_AVAILABLE. Everything committed is stable, so the isolation level changes nothing.
+Missing on purpose: tiered storage; what is asked about it (-5, -6) has no offset.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import partition_error_code
+from raftlog.broker.registry import Answer
+from raftlog.broker.routing import find_partition
+from raftlog.protocol.errors import ErrorCode
+
+TIERED: Final = (-5, -6)
+NOT_AVAILABLE_FROM: Final = 5
+
+
+def handle(call: Call, request: Any) -> Answer:
+    return {
+        "topics": [
+            {
+                "name": topic.name,
+                "partitions": [_find(call, topic.name, wanted) for wanted in topic.partitions],
+            }
+            for topic in request.topics
+        ]
+    }
+
+
+def _find(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
+    index = wanted.partition_index
+    replica = find_partition(call.node, topic, index)
+    if isinstance(replica, ErrorCode):
+        return {"partition_index": index, "error_code": replica}
+    if wanted.timestamp in TIERED:
+        return {"partition_index": index, "error_code": ErrorCode.NONE}
+    found = replica.find_offset(wanted.timestamp, leader_epoch=getattr(wanted, "current_leader_epoch", -1))
+    code = partition_error_code(found.error)
+    if code is ErrorCode.OFFSET_NOT_AVAILABLE and call.version < NOT_AVAILABLE_FROM:
+        code = ErrorCode.LEADER_NOT_AVAILABLE
+    return {
+        "partition_index": index,
+        "error_code": code,
+        "timestamp": found.timestamp,
+        "offset": found.offset,
+        "leader_epoch": found.leader_epoch,
+    }

@@ -1,0 +1,148 @@
+"""Metadata (3), v0 to v13: brokers, topics, and who leads what.
+
+Behaviour: topics by name, by id (v12), or all (null; an empty list in v0). A topic that is asked for by
+name and does not exist is created when client and `auto.create.topics.enable` allow it, and the answer waits
+until it has leaders, so that it can be produced to at once. The controller is always a live broker (KRaft
+does the same): what it cannot do itself it passes on. The in-sync replicas are those on brokers that are
+alive: a majority of them holds everything that is committed.
+Missing on purpose: authorized operations (there is no authorization), offline folders.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import trio
+
+from raftlog.broker.backend import Node
+from raftlog.broker.call import Call
+from raftlog.broker.errors import admin_error_code
+from raftlog.broker.registry import Answer
+from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
+from raftlog.metadata.catalog import PartitionAssignment, Topic
+from raftlog.metadata.names import topic_name_problem
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.schema import ZERO_UUID
+
+CREATION_TIMEOUT_S: Final = 5.0
+"""How long an answer waits for a topic it creates; clients ask again after LEADER_NOT_AVAILABLE."""
+CREATED_AT_ONCE_MAX: Final = 100
+"""Topics that one request creates; the rest are created when it is repeated."""
+
+_Described = dict[str, Any]
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    node = call.node
+    wanted = request.topics
+    if wanted is None or (call.version == 0 and not wanted):
+        topics = [_describe(node, topic) for topic in node.catalog.topics.values()]
+    else:
+        names = [each.name for each in wanted if each.name is not None]
+        missing = [name for name in dict.fromkeys(names) if name not in node.catalog.topics]
+        failures: dict[str, ErrorCode] = {}
+        if missing:
+            allowed = getattr(request, "allow_auto_topic_creation", True)
+            if allowed and node.config.bool("auto.create.topics.enable"):
+                failures = await _create(node, missing)
+            else:
+                failures = {name: _unknown(name) for name in missing}
+        topics = [
+            _named(node, each.name, failures)
+            if each.name is not None
+            else _with_id(node, getattr(each, "topic_id", None))
+            for each in wanted
+        ]
+    return {
+        "brokers": [
+            {"node_id": broker.id, "host": broker.host, "port": broker.port, "rack": broker.rack}
+            for _, broker in sorted(node.catalog.brokers.items())
+            if not broker.fenced
+        ],
+        "cluster_id": node.cluster_id,
+        "controller_id": node.controller_id,
+        "topics": topics,
+        "error_code": ErrorCode.NONE,
+    }
+
+
+async def _create(node: Node, names: Sequence[str]) -> dict[str, ErrorCode]:
+    """Create topics that are asked for, side by side; gives an error for those that are not there then."""
+    failures: dict[str, ErrorCode] = {}
+
+    async def create(name: str) -> None:
+        outcome = await node.admin.create_topic(NewTopic(name=name), timeout=CREATION_TIMEOUT_S)
+        if not isinstance(outcome, AdminFailure):
+            return
+        match outcome.error:
+            case AdminError.TOPIC_EXISTS:  # another request creates it just now
+                topic = node.catalog.topics.get(name)
+                if topic is not None:
+                    with trio.move_on_after(CREATION_TIMEOUT_S):
+                        await node.wait_for_leaders(topic)
+            case AdminError.TIMED_OUT | AdminError.UNAVAILABLE:
+                failures[name] = ErrorCode.LEADER_NOT_AVAILABLE
+            case error:
+                failures[name] = admin_error_code(error)
+
+    async with trio.open_nursery() as nursery:
+        for name in names[:CREATED_AT_ONCE_MAX]:
+            nursery.start_soon(create, name)
+    failures |= dict.fromkeys(names[CREATED_AT_ONCE_MAX:], ErrorCode.LEADER_NOT_AVAILABLE)
+    return failures
+
+
+def _unknown(name: str) -> ErrorCode:
+    if topic_name_problem(name) is not None:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def _named(node: Node, name: str, failures: dict[str, ErrorCode]) -> _Described:
+    topic = node.catalog.topics.get(name)
+    if topic is not None:
+        return _describe(node, topic)
+    return _absent(name, ZERO_UUID, failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+
+
+def _with_id(node: Node, topic_id: uuid.UUID | None) -> _Described:
+    topic = node.catalog.topics_by_id.get(topic_id.bytes) if topic_id is not None else None
+    if topic is not None:
+        return _describe(node, topic)
+    return _absent(None, topic_id.bytes if topic_id is not None else ZERO_UUID, ErrorCode.UNKNOWN_TOPIC_ID)
+
+
+def _absent(name: str | None, topic_id: bytes, code: ErrorCode) -> _Described:
+    return {"error_code": code, "name": name, "topic_id": topic_id, "is_internal": False, "partitions": []}
+
+
+def _describe(node: Node, topic: Topic) -> _Described:
+    return {
+        "error_code": ErrorCode.NONE,
+        "name": topic.name,
+        "topic_id": topic.topic_id,
+        "is_internal": topic.is_internal,
+        "partitions": [
+            _describe_partition(node, topic, index, assignment)
+            for index, assignment in enumerate(topic.partitions)
+        ],
+    }
+
+
+def _describe_partition(
+    node: Node, topic: Topic, index: int, assignment: PartitionAssignment
+) -> dict[str, Any]:
+    leader, epoch = node.leader_of(topic, index)
+    brokers = node.catalog.brokers
+    alive = [one for one in assignment.hosts if (info := brokers.get(one)) is not None and not info.fenced]
+    return {
+        "error_code": ErrorCode.LEADER_NOT_AVAILABLE if leader is None else ErrorCode.NONE,
+        "partition_index": index,
+        "leader_id": -1 if leader is None else leader,
+        "leader_epoch": epoch,
+        "replica_nodes": assignment.hosts,
+        "isr_nodes": alive,
+        "offline_replicas": [one for one in assignment.hosts if one not in alive],
+    }

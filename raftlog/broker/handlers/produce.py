@@ -1,0 +1,129 @@
+"""Produce (0), v3 to v11: append batches.
+
+Behaviour: every partition's batch goes to its Raft group; the answer goes out when the last of them is
+committed or refused, straight from the driver's turn. acks=1 is answered like acks=all, acks=0 not at all:
+an error closes the connection. A partition led elsewhere is answered with its leader (v10, KIP-951).
+v0 to v2 are advertised, for librdkafka's sake, and refused with UNSUPPORTED_VERSION.
+Missing on purpose: transactions; topics by id (v13).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import partition_error_code
+from raftlog.broker.routing import endpoints, find_partition, leader_hint
+from raftlog.partition.partition import ProduceResult
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.produce import (
+    ProduceAnswer,
+    ProduceRequest,
+    decode_produce_request,
+    encode_produce_response,
+)
+
+SERVED_FROM: Final = 3
+LEADER_HINTS_FROM: Final = 10
+ACKS: Final = (-1, 0, 1)
+
+decode = decode_produce_request
+
+
+def handle(call: Call, request: ProduceRequest) -> None:
+    pending = _Pending(call, request)
+    refusal = _refusal(call, request)
+    call.expect_answer_within(request.timeout_ms / 1000, pending.expire)
+    now, now_ms, node = call.now, call.now_ms, call.node
+    for row, (topic, partitions) in enumerate(request.topics):
+        for column, (index, records) in enumerate(partitions):
+            if refusal is not None:
+                pending.refuse(row, column, refusal)
+                continue
+            if records is None:
+                pending.refuse(row, column, ErrorCode.INVALID_RECORD)
+                continue
+            replica = find_partition(node, topic, index)
+            if isinstance(replica, ErrorCode):
+                pending.refuse(row, column, replica)
+                continue
+            replica.produce(records, now=now, now_ms=now_ms, on_done=partial(pending.resolve, row, column))
+    pending.all_started()
+
+
+def _refusal(call: Call, request: ProduceRequest) -> ErrorCode | None:
+    """Why nothing of the request can be done."""
+    if call.version < SERVED_FROM or request.transactional_id is not None:
+        return ErrorCode.UNSUPPORTED_VERSION
+    if request.acks not in ACKS:
+        return ErrorCode.INVALID_REQUIRED_ACKS
+    return None
+
+
+class _Pending:
+    """A request whose partitions answer one by one."""
+
+    __slots__ = ("_answers", "_call", "_missing", "_request")
+
+    def __init__(self, call: Call, request: ProduceRequest) -> None:
+        self._call = call
+        self._request = request
+        self._answers: list[list[ProduceAnswer | None]] = [
+            [None] * len(partitions) for _, partitions in request.topics
+        ]
+        self._missing = 1 + sum(len(partitions) for _, partitions in request.topics)
+
+    def resolve(self, row: int, column: int, result: ProduceResult) -> None:
+        """A partition is done. Called from the driver's turn: it raises nothing."""
+        index = self._request.topics[row].partitions[column].partition
+        if result.error is None:
+            answer = ProduceAnswer(index, 0, result.base_offset, result.append_time, result.log_start_offset)
+            self._put(row, column, answer)
+        else:
+            self.refuse(row, column, partition_error_code(result.error), result.message)
+
+    def refuse(self, row: int, column: int, code: ErrorCode, message: str | None = None) -> None:
+        topic, partitions = self._request.topics[row]
+        index = partitions[column].partition
+        hint = None
+        if code is ErrorCode.NOT_LEADER_OR_FOLLOWER and self._call.version >= LEADER_HINTS_FROM:
+            hint = leader_hint(self._call.node, topic, index)
+        self._put(row, column, ProduceAnswer(index, code, message=message, leader=hint))
+
+    def all_started(self) -> None:
+        """Every partition was asked; those that have not answered yet will."""
+        self._missing -= 1
+        if not self._missing:
+            self._finish()
+
+    def expire(self) -> None:
+        """The producer's patience is over: what has not answered may still happen."""
+        for row, answers in enumerate(self._answers):
+            for column, answer in enumerate(answers):
+                if answer is None:
+                    self.refuse(row, column, ErrorCode.REQUEST_TIMED_OUT)
+
+    def _put(self, row: int, column: int, answer: ProduceAnswer) -> None:
+        if self._answers[row][column] is not None:
+            return  # answered by `expire` before
+        self._answers[row][column] = answer
+        self._missing -= 1
+        if not self._missing:
+            self._finish()
+
+    def _finish(self) -> None:
+        call = self._call
+        rows = [
+            (topic, [answer for answer in answers if answer is not None])
+            for (topic, _), answers in zip(self._request.topics, self._answers, strict=True)
+        ]
+        if self._request.acks == 0:
+            failed = next((a for _, answers in rows for a in answers if a.error), None)
+            if failed is None:
+                call.end_without_answer()
+            else:
+                call.disconnect(f"acks=0 met {ErrorCode(failed.error).name}: there is no other way to say so")
+            return
+        hints = endpoints(call.node, (answer.leader for _, answers in rows for answer in answers))
+        call.reply_chunks([encode_produce_response(call.version, call.header.correlation_id, rows, hints)])

@@ -1,0 +1,60 @@
+"""Finding the replica that a request names, and whom to name instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from raftlog.broker.backend import Node, Partition
+from raftlog.metadata.catalog import Topic
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.produce import NodeEndpoint
+from raftlog.types import BrokerId
+
+LeaderHint = tuple[int, int]
+"""(leader id, leader epoch)"""
+
+
+def find_topic(node: Node, topic: str | bytes) -> Topic | ErrorCode:
+    """The topic of that name or id."""
+    found = node.catalog.topic(topic)
+    if found is not None:
+        return found
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if isinstance(topic, str) else ErrorCode.UNKNOWN_TOPIC_ID
+
+
+def find_partition(node: Node, topic: str | bytes, partition: int) -> Partition | ErrorCode:
+    """The replica that this broker keeps, or why there is none: no such topic or partition, or another
+    broker's."""
+    if isinstance(topic, str):
+        replica = node.partition(topic, partition)
+    else:
+        replica = node.partition_by_id(topic, partition)
+    if replica is not None:
+        return replica
+    found = find_topic(node, topic)
+    if isinstance(found, ErrorCode):
+        return found
+    if not 0 <= partition < len(found.partitions):
+        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def leader_hint(node: Node, topic: str | bytes, partition: int) -> LeaderHint | None:
+    """Who leads, for a client that asked the wrong broker (KIP-951); None when that is not known."""
+    found = node.catalog.topic(topic)
+    if found is None or not 0 <= partition < len(found.partitions):
+        return None
+    leader, epoch = node.leader_of(found, partition)
+    return None if leader is None else (leader, epoch)
+
+
+def endpoints(node: Node, leaders: Iterable[LeaderHint | None]) -> list[NodeEndpoint]:
+    """Where the leaders that an answer names listen."""
+    wanted = {BrokerId(leader[0]) for leader in leaders if leader is not None}
+    if not wanted:
+        return []
+    known = node.catalog.brokers
+    return [
+        NodeEndpoint(broker.id, broker.host, broker.port, broker.rack)
+        for broker in (known[one] for one in sorted(wanted) if one in known)
+    ]
