@@ -113,11 +113,12 @@ class MetadataGroup:
         if self._applied > self.group.log.snapshot_index:
             self.group.log.save_snapshot(self.state.to_bytes(), self._applied, drop_before=True)
 
-    # raft.driver.StateMachine
-
     @property
     def applied_index(self) -> RaftIndex:
+        """The last entry that is in the catalog."""
         return self._applied
+
+    # raft.driver.StateMachine
 
     def apply(self, entries: Sequence[Entry], now: float) -> None:
         for entry in entries:
@@ -138,7 +139,7 @@ class MetadataGroup:
     def truncated(self, from_index: RaftIndex) -> None:
         self._last_at_start = min(self._last_at_start, RaftIndex(from_index - 1))
 
-    def restore(self, state: bytes, index: RaftIndex) -> None:
+    def restore(self, state: bytes) -> None:
         self.state.restore(state)
-        self._applied = index
+        self._applied = self.group.log.snapshot_index
         self._on_change()

@@ -37,6 +37,7 @@ from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.messages import Message
+from raftlog.raft.runner import Runner
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
@@ -194,7 +195,7 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; `started` when the broker can serve. Raises DiskFailed or SafetyError."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.driver.run)
+            nursery.start_soon(Runner(self.driver).run)
             nursery.start_soon(self._reconcile)
             await self._join()
             nursery.start_soon(self._tick)
@@ -262,7 +263,7 @@ class Node:
             eager_commit=True,
         )
         metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
-        self.driver.add(group, metadata)
+        self.driver.add(group, metadata, applied_index=metadata.applied_index)
         return metadata
 
     def _send(self, to: BrokerId, messages: Sequence[Message]) -> None:

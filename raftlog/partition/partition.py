@@ -388,11 +388,12 @@ class Partition:
         self._fail_repeats()
         self._wake()
 
-    # raft.driver.StateMachine
-
     @property
     def applied_index(self) -> RaftIndex:
+        """The last entry whose effect the producers' state holds."""
         return self._applied
+
+    # raft.driver.StateMachine
 
     def apply(self, entries: Sequence[Entry], now: float) -> None:
         """Entries are committed and in their segment."""
@@ -427,9 +428,9 @@ class Partition:
         self._on_leadership()
         self._wake()
 
-    def restore(self, state: bytes, index: RaftIndex) -> None:
-        """Take over a snapshot that a leader sent; it ends at `index`."""
-        self._applied = index
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot that a leader sent; the log is the snapshot's already."""
+        self._applied = self.log.snapshot_index
         self._producers.restore(state)
         self._wake()
 

@@ -1,0 +1,49 @@
+"""Who leads what, as brokers tell each other: hints, not consensus (DESIGN.md §6).
+
+A hint is (term, leader). A newer term replaces an older one, an older one is ignored, so the leader epoch
+that clients are shown never goes back. A hint may be wrong for a moment; the partition itself refuses who
+comes to the wrong broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from raftlog.types import BrokerId, GroupKey, Term
+
+
+class Hint(NamedTuple):
+    group: GroupKey
+    term: Term
+    leader: BrokerId
+
+
+class Hints:
+    """The newest hint of every group."""
+
+    def __init__(self) -> None:
+        self._hints: dict[GroupKey, tuple[Term, BrokerId]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Hints {len(self._hints)} groups>"
+
+    def leader(self, group: GroupKey) -> tuple[BrokerId | None, Term]:
+        """The last leader that was heard of, and its term; (None, -1) when there was none."""
+        term, leader = self._hints.get(group, (Term(-1), None))
+        return leader, term
+
+    def update(self, hints: Iterable[Hint]) -> bool:
+        """Take what is newer; True when anything was."""
+        changed = False
+        for group, term, leader in hints:
+            known = self._hints.get(group)
+            if known is None or term > known[0]:
+                self._hints[group] = (term, leader)
+                changed = True
+        return changed
+
+    def keep_only(self, groups: Collection[GroupKey]) -> None:
+        """Forget the groups of topics that are gone."""
+        for group in [group for group in self._hints if group not in groups]:
+            del self._hints[group]
