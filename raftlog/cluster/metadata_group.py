@@ -139,7 +139,7 @@ class MetadataGroup:
     def truncated(self, from_index: RaftIndex) -> None:
         self._last_at_start = min(self._last_at_start, RaftIndex(from_index - 1))
 
-    def restore(self, state: bytes) -> None:
+    def restore(self, state: bytes, index: RaftIndex) -> None:
         self.state.restore(state)
-        self._applied = self.group.log.snapshot_index
+        self._applied = index
         self._on_change()

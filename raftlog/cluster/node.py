@@ -263,7 +263,7 @@ class Node:
             eager_commit=True,
         )
         metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
-        self.driver.add(group, metadata, applied_index=metadata.applied_index)
+        self.driver.add(group, metadata)
         return metadata
 
     def _send(self, to: BrokerId, messages: Sequence[Message]) -> None:

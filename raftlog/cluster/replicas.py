@@ -95,7 +95,7 @@ class Replicas:
         self._configure(partition, topic)
         self.by_id[topic.topic_id, number] = partition
         self.by_name[topic.name, number] = partition
-        node.driver.add(group, partition, applied_index=partition.applied_index)
+        node.driver.add(group, partition)
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
         config = self._node.topic_config(topic)

@@ -428,9 +428,9 @@ class Partition:
         self._on_leadership()
         self._wake()
 
-    def restore(self, state: bytes) -> None:
-        """Take over a snapshot that a leader sent; the log is the snapshot's already."""
-        self._applied = self.log.snapshot_index
+    def restore(self, state: bytes, index: RaftIndex) -> None:
+        """Take over a snapshot that a leader sent; it ends at `index`."""
+        self._applied = index
         self._producers.restore(state)
         self._wake()
 

@@ -1,31 +1,61 @@
-"""The coordinator of classic consumer groups."""
+"""The coordinator of classic consumer groups: which requests are taken, which are refused, when groups
+are looked at.
+
+A synchronous state machine (Kafka's GroupCoordinator, KIP-62, 345, 394, 814). It must not know the Kafka
+encoding, the network, or how offsets are stored. Membership lives in memory only: after a change of
+coordinator the members come back by joining again, as UNKNOWN_MEMBER_ID tells them to.
+"""
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
 from raftlog.cluster.groups.api import (
+    NO_MEMBER,
     CommitCheck,
     GroupDescription,
     GroupError,
     GroupListing,
     GroupSettings,
+    GroupState,
     HeartbeatRequest,
     JoinRequest,
     JoinResult,
     LeaveRequest,
     LeaveResult,
+    LeavingMember,
+    LeftMember,
     SyncRequest,
     SyncResult,
 )
+from raftlog.cluster.groups.group import (
+    EMPTY_GROUP_KEPT_S,
+    PENDING_WAIT_S,
+    REBALANCE_TIMEOUT_MIN_S,
+    Group,
+    Member,
+    Outbox,
+)
+
+GROUPS_MAX: Final = 100_000
+"""Groups kept in memory; a client that makes up names must not fill it."""
+
+PENDING_MAX: Final = 10_000
+"""Ids that a group has given out and not seen again."""
+
+JoinReply = Callable[[JoinResult], None]
+SyncReply = Callable[[SyncResult], None]
 
 
 class GroupCoordinator:
     """All groups of a cluster, on the broker that leads the metadata group.
 
-    Time is seconds on a monotonic clock, passed in. `new_id` makes the random part of a member id.
-    `stored_groups` tells which groups have committed offsets. Between `unload` and `load` everything
-    is answered NOT_COORDINATOR.
+    Time is seconds on a monotonic clock, passed in. Every reply callback is called exactly once: at once,
+    from a later call, or from `unload`; it must not raise. Until `load`, and after `unload`, everything is
+    answered NOT_COORDINATOR.
     """
 
     def __init__(
@@ -35,49 +65,299 @@ class GroupCoordinator:
         new_id: Callable[[], str],
         stored_groups: Callable[[], Collection[str]],
     ) -> None:
-        raise NotImplementedError
+        """`new_id` makes the random part of a member id; `stored_groups` tells which groups have
+        committed offsets."""
+        self._settings = settings
+        self._new_id = new_id
+        self._stored_groups = stored_groups
+        self._groups: dict[str, Group] = {}
+        self._timers: list[tuple[float, str]] = []
+        self._outbox: Outbox = []
+        self._loaded_at: float | None = None
+
+    def __repr__(self) -> str:
+        role = "active" if self.is_active else "inactive"
+        return f"<GroupCoordinator {role} groups={len(self._groups)}>"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this broker coordinates the groups."""
+        return self._loaded_at is not None
+
+    def statistics(self) -> dict[str, int]:
+        """Groups by state, and members."""
+        counts = {state.value: 0 for state in GroupState}
+        for group in self._groups.values():
+            counts[group.state.value] += 1
+        return {**counts, "members": sum(len(group.members) for group in self._groups.values())}
+
+    # Taking over, giving up, time
+
+    def load(self, now: float) -> None:
+        """Become the coordinator; no group has a member yet."""
+        assert not self._groups, "loaded twice"
+        self._loaded_at = now
+
+    def unload(self) -> None:
+        """Stop being the coordinator; whoever waits is told to look for the new one."""
+        for group in self._groups.values():
+            for member in group.members.values():
+                group.refuse_waiting(member, GroupError.NOT_COORDINATOR)
+        self._groups.clear()
+        self._timers.clear()
+        self._loaded_at = None
+        self._send()
 
     @property
     def next_deadline(self) -> float:
         """When `tick` has something to do; infinity for never."""
-        raise NotImplementedError
+        return self._timers[0][0] if self._timers else math.inf
 
-    def load(self, now: float) -> None: ...
-    def unload(self) -> None: ...
-    def tick(self, now: float) -> None: ...
-    def join(self, request: JoinRequest, now: float, reply: Callable[[JoinResult], None]) -> None: ...
-    def sync(self, request: SyncRequest, now: float, reply: Callable[[SyncResult], None]) -> None: ...
+    def tick(self, now: float) -> None:
+        """Let time pass: sessions run out, rebalances end."""
+        while self._timers and self._timers[0][0] <= now:
+            deadline, group_id = heapq.heappop(self._timers)
+            group = self._groups.get(group_id)
+            if group is not None and group.timer == deadline:
+                group.timer = math.inf
+                group.expire(now)
+                self._settle(group, now)
+        self._send()
+
+    def _settle(self, group: Group, now: float) -> None:
+        """After anything that happened to a group: end its rebalance if it can end, forget it or look at
+        it again in time."""
+        group.complete_join(now)
+        if not group.members and not group.pending and group.state is GroupState.EMPTY:
+            kept_until = group.empty_since + EMPTY_GROUP_KEPT_S
+            if kept_until <= now and group.group_id in self._stored_groups():
+                # Its offsets last from when it became empty, so that is to be remembered.
+                kept_until = now + EMPTY_GROUP_KEPT_S
+            if kept_until <= now:
+                self._groups.pop(group.group_id, None)
+                return
+            self._look_at(group, kept_until)
+            return
+        self._look_at(group, group.next_deadline(now))
+
+    def _look_at(self, group: Group, deadline: float) -> None:
+        if deadline < group.timer:
+            group.timer = deadline
+            heapq.heappush(self._timers, (deadline, group.group_id))
+
+    def _send(self) -> None:
+        """Call back whoever is to be answered. Last of all, for a callback may call the coordinator."""
+        while self._outbox:
+            due = self._outbox.copy()
+            self._outbox.clear()
+            for reply, result in due:
+                reply(result)
+
+    # JoinGroup
+
+    def join(self, request: JoinRequest, now: float, reply: JoinReply) -> None:
+        """A client wants to be a member, or a member was told to join again."""
+        group = self._groups.get(request.group_id)
+        error = self._join_error(request, group)
+        if error is GroupError.NONE:
+            group = group or Group(request.group_id, self._outbox)
+            error = self._join(group, request, now, reply)
+            if error is GroupError.NONE:
+                self._groups[group.group_id] = group
+                self._settle(group, now)
+        if error is not GroupError.NONE:
+            self._outbox.append((reply, JoinResult(error=error, member_id=request.member_id)))
+        self._send()
+
+    def _join_error(self, request: JoinRequest, group: Group | None) -> GroupError:
+        """What can be refused without looking at the members."""
+        if not self.is_active:
+            return GroupError.NOT_COORDINATOR
+        if not request.group_id:
+            return GroupError.INVALID_GROUP_ID
+        settings = self._settings()
+        low, high = settings.session_timeout_min_ms, settings.session_timeout_max_ms
+        if not low <= request.session_timeout_ms <= high:
+            return GroupError.INVALID_SESSION_TIMEOUT
+        if group is None and request.member_id:
+            return GroupError.UNKNOWN_MEMBER_ID
+        if group is None and len(self._groups) >= GROUPS_MAX:
+            return GroupError.GROUP_MAX_SIZE_REACHED
+        return GroupError.NONE
+
+    def _join(self, group: Group, request: JoinRequest, now: float, reply: JoinReply) -> GroupError:
+        """NONE when the request is answered or parked."""
+        if request.member_id in group.pending and request.instance_id is None:
+            return self._add_member(group, request, request.member_id, now, reply)
+        if request.member_id:
+            member = _find(group, request.member_id, request.instance_id)
+            if isinstance(member, GroupError):
+                return member
+            return self._join_again(group, member, request, now, reply)
+        known = group.static.get(request.instance_id) if request.instance_id is not None else None
+        if known is not None:
+            return self._replace_static(group, group.members[known], request, now, reply)
+        return self._join_new(group, request, now, reply)
+
+    def _join_new(self, group: Group, request: JoinRequest, now: float, reply: JoinReply) -> GroupError:
+        if not group.takes(request.protocol_type, request.protocols, None):
+            return GroupError.INCONSISTENT_GROUP_PROTOCOL
+        if len(group.members) + len(group.pending) >= self._settings().size_max:
+            return GroupError.GROUP_MAX_SIZE_REACHED
+        member_id = self._member_id(request)
+        if request.instance_id is not None or not request.require_known_member_id:
+            return self._add_member(group, request, member_id, now, reply)
+        if len(group.pending) >= PENDING_MAX:
+            return GroupError.GROUP_MAX_SIZE_REACHED
+        group.pending[member_id] = (now + PENDING_WAIT_S, now + request.session_timeout_ms / 1000)
+        result = JoinResult(error=GroupError.MEMBER_ID_REQUIRED, member_id=member_id)
+        self._outbox.append((reply, result))
+        return GroupError.NONE
+
+    def _member_id(self, request: JoinRequest) -> str:
+        name = request.client_id if request.instance_id is None else request.instance_id
+        return f"{name}-{self._new_id()}"
+
+    def _add_member(
+        self, group: Group, request: JoinRequest, member_id: str, now: float, reply: JoinReply
+    ) -> GroupError:
+        if not group.takes(request.protocol_type, request.protocols, None):
+            return GroupError.INCONSISTENT_GROUP_PROTOCOL
+        delay = self._settings().initial_rebalance_delay_ms / 1000
+        member = Member(
+            member_id, request.instance_id, "", "", 0.0, 0.0, protocols=(), session_deadline=math.inf
+        )
+        group.delay_initial(now, delay)
+        group.add(member)
+        _update(group, member, request, now)
+        group.rebalance(now, delay)
+        member.waiting_join = reply
+        return GroupError.NONE
+
+    def _join_again(
+        self, group: Group, member: Member, request: JoinRequest, now: float, reply: JoinReply
+    ) -> GroupError:
+        if not group.takes(request.protocol_type, request.protocols, member):
+            return GroupError.INCONSISTENT_GROUP_PROTOCOL
+        same = member.protocols == request.protocols and group.protocol_type == request.protocol_type
+        leads = member.member_id == group.leader
+        settled = group.state is GroupState.COMPLETING_REBALANCE or (
+            group.state is GroupState.STABLE and not leads
+        )
+        _update(group, member, request, now)
+        if same and settled:
+            # It lost the answer; a leader that joins a stable group wants a rebalance.
+            self._outbox.append((reply, group.join_result(member)))
+            return GroupError.NONE
+        group.rebalance(now)
+        _park_join(group, member, reply)
+        return GroupError.NONE
+
+    def _replace_static(
+        self, group: Group, member: Member, request: JoinRequest, now: float, reply: JoinReply
+    ) -> GroupError:
+        """A static member starts again. In a stable group it takes its place back without a rebalance,
+        unless that would change what is assigned to whom."""
+        if not group.takes(request.protocol_type, request.protocols, member):
+            return GroupError.INCONSISTENT_GROUP_PROTOCOL
+        leader_before, topics_before = group.leader, group.topics_of(member)
+        group.replace_static(member, self._member_id(request))
+        _update(group, member, request, now)
+        same = group.elect_protocol() == group.protocol and group.topics_of(member) == topics_before
+        if group.state is not GroupState.STABLE or not same:
+            group.rebalance(now)
+            _park_join(group, member, reply)
+            return GroupError.NONE
+        result = group.join_result(member)
+        if request.can_skip_assignment:
+            result = _skipping(result)
+        elif result.leader == member.member_id:
+            # Told that it leads, it would assign anew what is assigned: let it believe that another does.
+            result = _as_follower(result, leader_before)
+        self._outbox.append((reply, result))
+        return GroupError.NONE
+
+    # SyncGroup, Heartbeat, LeaveGroup
+
+    def sync(self, request: SyncRequest, now: float, reply: SyncReply) -> None:
+        """A member asks for its assignment; the leader brings everyone's."""
+        group = self._groups.get(request.group_id)
+        error = self._sync(group, request, now, reply) if group else self._no_group()
+        if group is not None:
+            self._settle(group, now)
+        if error is not GroupError.NONE:
+            self._outbox.append((reply, SyncResult(error=error)))
+        self._send()
+
+    def _no_group(self) -> GroupError:
+        return GroupError.UNKNOWN_MEMBER_ID if self.is_active else GroupError.NOT_COORDINATOR
+
+    def _sync(self, group: Group, request: SyncRequest, now: float, reply: SyncReply) -> GroupError:
+        member = _find(group, request.member_id, request.instance_id)
+        if isinstance(member, GroupError):
+            return member
+        if request.generation_id != group.generation:
+            return GroupError.ILLEGAL_GENERATION
+        if request.protocol_type not in (None, group.protocol_type):
+            return GroupError.INCONSISTENT_GROUP_PROTOCOL
+        if request.protocol_name not in (None, group.protocol):
+            return GroupError.INCONSISTENT_GROUP_PROTOCOL
+        if group.state is GroupState.PREPARING_REBALANCE:
+            return GroupError.REBALANCE_IN_PROGRESS
+        member.owes_sync = False
+        member.refresh(now)
+        # A second request of one member means that the first one's connection is gone.
+        group.answer_sync(member, SyncResult(error=GroupError.REBALANCE_IN_PROGRESS))
+        if group.state is GroupState.STABLE:
+            self._outbox.append((reply, group.sync_result(member)))
+            return GroupError.NONE
+        member.waiting_sync = reply
+        if member.member_id == group.leader:
+            group.assign(request.assignments, now)
+        return GroupError.NONE
+
     def heartbeat(self, request: HeartbeatRequest, now: float) -> GroupError:
-        raise NotImplementedError
+        """A member is alive, and learns whether it is to join again."""
+        group = self._groups.get(request.group_id)
+        if group is None:
+            return self._no_group()
+        member = _find(group, request.member_id, request.instance_id)
+        if isinstance(member, GroupError):
+            return member
+        if request.generation_id != group.generation:
+            return GroupError.ILLEGAL_GENERATION
+        member.refresh(now)
+        rebalancing = group.state is GroupState.PREPARING_REBALANCE
+        return GroupError.REBALANCE_IN_PROGRESS if rebalancing else GroupError.NONE
 
     def leave(self, request: LeaveRequest, now: float) -> LeaveResult:
-        raise NotImplementedError
+        """Members go, each by itself or at an administrator's word."""
+        if not self.is_active:
+            return LeaveResult(error=GroupError.NOT_COORDINATOR)
+        group = self._groups.get(request.group_id)
+        left = tuple(
+            LeftMember(
+                leaving.member_id,
+                leaving.instance_id,
+                self._leave(group, leaving) if group else GroupError.UNKNOWN_MEMBER_ID,
+            )
+            for leaving in request.members
+        )
+        if group is not None and any(member.error is GroupError.NONE for member in left):
+            if group.state is not GroupState.EMPTY:
+                group.rebalance(now)
+            self._settle(group, now)
+        self._send()
+        return LeaveResult(error=GroupError.NONE, members=left)
 
-    def check_commit(self, check: CommitCheck, now: float) -> GroupError:
-        """Whether these offsets may be committed; counts as a heartbeat when they may."""
-        raise NotImplementedError
-
-    def describe(self, group_id: str) -> GroupDescription | GroupError:
-        """NOT_COORDINATOR is the only error."""
-        raise NotImplementedError
-
-    def list_groups(
-        self, states: Iterable[str] = (), types: Iterable[str] = ()
-    ) -> list[GroupListing] | GroupError:
-        """Groups with members and groups with offsets; empty filters take all, case does not count."""
-        raise NotImplementedError
-
-    def delete(self, group_id: str, now: float) -> GroupError:
-        """On NONE the group has no members and is forgotten here; the caller proposes DeleteGroup."""
-        raise NotImplementedError
-
-    def check_delete_offsets(
-        self, group_id: str, topics: Iterable[str]
-    ) -> GroupError | dict[str, GroupError]:
-        """An error of the whole request, or one for each topic: NONE or GROUP_SUBSCRIBED_TO_TOPIC."""
-        raise NotImplementedError
-
-    def expirable(self, groups: Iterable[str], retention_ms: int, now: float) -> list[str]:
-        """Those of `groups` that have been without members for the retention, as far as is known here;
-        none at all soon after `load`, when members may not have come back yet. For ExpireOffsets."""
-        raise NotImplementedError
+    def _leave(self, group: Group, leaving: LeavingMember) -> GroupError:
+        member_id = leaving.member_id
+        if group.pending.pop(member_id, None) is not None:
+            return GroupError.NONE
+        if member_id == NO_MEMBER and leaving.instance_id is not None:
+            member_id = group.static.get(leaving.instance_id, NO_MEMBER)
+        member = _find(group, member_id, leaving.instance_id)
+        if isinstance(member, GroupError):
+            return member
+        group.remove(member)
+        return GroupError.NONE
