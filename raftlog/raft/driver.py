@@ -1,29 +1,47 @@
-"""The loop that drives every group of a broker: deliver, tick, persist, release, resolve."""
+"""The loop that drives every group of a broker over one disk.
+
+Always in this order: **deliver, tick, persist, release, resolve**. No message leaves and no proposal
+resolves before the fsync that it rests on; only what a leader sends leaves before its own fsync, so that
+all disks of a group work at once, since a leader counts itself by what it has synced.
+
+A turn handles the groups for which there is a message, a proposal or a deadline, and nothing else: an idle
+group costs its heartbeat. What arrived since the last turn goes out in one write and one fdatasync, for all
+groups together.
+
+`Driver` is synchronous and knows no clock; the simulator calls `turn`. `raftlog.raft.runner` is its shell.
+It must not know what an entry means, nor how a message travels.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Final, Protocol
 
-from raftlog.raft.group import RaftGroup
-from raftlog.raft.messages import Message
+from raftlog.raft.engine import RaftGroup
+from raftlog.raft.messages import Addressed, Message
 from raftlog.raft.values import Role
+from raftlog.storage.entry import Entry
+from raftlog.storage.store import Store, WriteTicket
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
-if TYPE_CHECKING:
-    from raftlog.storage.entry import Entry
-    from raftlog.storage.store import Store
+INBOX_MESSAGES_MAX: Final = 20_000
+"""Messages that wait for the next turn; more are dropped, which Raft repairs. A turn takes them all."""
+
+FOREVER: Final = float("inf")
+
+Send = Callable[[BrokerId, Sequence[Message]], None]
 
 
 class StateMachine(Protocol):
     """What a group's committed entries are for. Called from the driver's turn; nothing here may block or
-    raise: an exception is our bug and stops the broker (it would otherwise be applied twice, PYSYNCOBJ o).
+    raise: an exception is our bug and stops the broker, since trying again would apply an entry twice.
     """
 
     @property
     def applied_index(self) -> RaftIndex:
-        """The last entry whose effect the state holds. Read once, by `Driver.add`: applying goes on behind
-        it. A machine that keeps all its state in the log's segments answers `log.commit_index`."""
+        """The last entry whose effect the machine holds. Read once, by `Driver.add`: the committed entries
+        behind it are applied again, a bounded number a turn."""
         ...
 
     def apply(self, entries: Sequence[Entry], now: float) -> None:
@@ -31,11 +49,13 @@ class StateMachine(Protocol):
         ...
 
     def restore(self, state: bytes, index: RaftIndex) -> None:
-        """The log was replaced by a snapshot that ends at `index`: forget all, take `state`."""
+        """A leader's snapshot that ends at `index` replaced the log: forget all, take `state`. It is empty,
+        with index 0, when the log starts from nothing."""
         ...
 
     def leadership_changed(self, role: Role, term: Term, leader: BrokerId | None) -> None:
-        """Role, term or leader are no longer what the last call said. A LEADER may propose from here on."""
+        """Role, term or leader are no longer what the last call said. A LEADER may propose from here on;
+        all that this replica knew to be committed has been applied."""
         ...
 
     def truncated(self, from_index: RaftIndex) -> None:
@@ -43,30 +63,272 @@ class StateMachine(Protocol):
         ...
 
 
+class _Member:
+    """A group and what the driver remembers of it."""
+
+    __slots__ = ("group", "is_active", "is_dirty", "is_removed", "machine", "scheduled_at", "told")
+
+    def __init__(self, group: RaftGroup, machine: StateMachine) -> None:
+        self.group = group
+        self.machine = machine
+        self.is_active = False
+        """In the list of what this turn, or the next, handles."""
+        self.is_dirty = False
+        """Handled since the last write: something of it may be in the next one."""
+        self.is_removed = False
+        self.scheduled_at = FOREVER
+        """The earliest deadline that the heap holds for it; its own may be later by now."""
+        self.told: tuple[Role, Term, BrokerId | None] = (group.role, group.term, None)
+
+
 class Driver:
-    """The groups of one broker over one Store."""
+    """The groups of one broker over one Store. Not thread-safe."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        send: Callable[[BrokerId, Sequence[Message]], None],
-    ) -> None:
-        """`send` must not block and may drop (raftlog.raft.links)."""
-        raise NotImplementedError
+    def __init__(self, store: Store, *, send: Send) -> None:
+        """`send` takes messages for a peer; it must not block and may drop them (raftlog.raft.links)."""
+        self.store = store
+        self.groups: dict[GroupKey, RaftGroup] = {}
+        self.on_work: Callable[[], None] = lambda: None
+        """Called when there is something to do that no deadline announces; the shell sets it."""
+        self.dropped_messages = 0
+        self.turns = 0
+        self._send = send
+        self._members: dict[GroupKey, _Member] = {}
+        self._inbox: list[tuple[BrokerId, Sequence[Message]]] = []
+        self._inbox_messages = 0
+        self._new: list[_Member] = []
+        self._active: list[_Member] = []
+        self._dirty: list[_Member] = []
+        self._written: list[_Member] = []
+        self._ticket: WriteTicket | None = None
+        self._heap: list[tuple[float, int, _Member]] = []
+        self._heap_count = 0
 
-    groups: dict[GroupKey, RaftGroup]
+    # What others call
 
-    def add(self, group: RaftGroup, machine: StateMachine) -> None: ...
+    def add(self, group: RaftGroup, machine: StateMachine) -> None:
+        """Drive the group from the next turn on; its time-outs run from then."""
+        assert group.key not in self.groups, group
+        group.applied_index = RaftIndex(min(machine.applied_index, group.commit_index))
+        member = _Member(group, machine)
+        self.groups[group.key] = group
+        self._members[group.key] = member
+        group.on_work = lambda group: self._activate(member)
+        self._new.append(member)
+        self._activate(member)
+
     def remove(self, key: GroupKey) -> None:
-        """Forget a group; its pending proposals end as MAY_STILL_HAPPEN. The caller deletes the log."""
+        """Forget a group. Its pending proposals end as MAY_STILL_HAPPEN in the next turn. The caller deletes
+        the log."""
+        member = self._members.pop(key)
+        del self.groups[key]
+        member.group.close()
+        member.is_removed = True
+        self._activate(member)
 
     def notify(self, group: RaftGroup) -> None:
-        """The group has work. Proposals call it themselves; calls in one turn of the event loop are one turn here."""
+        """The group has work. Proposals say so themselves."""
+        self._activate(self._members[group.key])
 
-    def receive(self, sender: BrokerId, messages: Sequence[Message]) -> None: ...
-    def turn(self, now: float) -> None:
-        """All five phases, the sync inline. For the simulator, and what `run` does while the disk is fast."""
+    def receive(self, sender: BrokerId, messages: Sequence[Message]) -> None:
+        """Messages from a peer; they are delivered in the next turn."""
+        if self._inbox_messages + len(messages) > INBOX_MESSAGES_MAX:
+            self.dropped_messages += len(messages)
+            return
+        self._inbox_messages += len(messages)
+        self._inbox.append((sender, messages))
+        self.on_work()
+
+    @property
+    def next_deadline(self) -> float:
+        """When a turn is due although nothing arrived."""
+        return self._heap[0][0] if self._heap else FOREVER
+
+    @property
+    def has_work(self) -> bool:
+        """A turn would do something now, whatever the time."""
+        return bool(self._active or self._inbox or (self._ticket is None and self.store.has_pending))
+
+    def statistics(self) -> dict[str, int]:
+        return {
+            "groups": len(self.groups),
+            "leading": sum(group.is_leader for group in self.groups.values()),
+            "turns": self.turns,
+            "dropped_messages": self.dropped_messages,
+        }
 
     async def run(self) -> None:
-        """Turns for ever, until cancelled. Raises DiskFailed or SafetyError: the broker must stop then."""
+        """Turn for ever. Raises DiskFailed or SafetyError when the broker must stop; however it ends, all
+        pending proposals have been answered then."""
+        from raftlog.raft.runner import Runner
+
+        await Runner(self).run()
+
+    # The turn
+
+    def turn(self, now: float) -> None:
+        """One turn with the sync inline. Raises DiskFailed or SafetyError: the broker must stop."""
+        ticket = self.begin(now)
+        if ticket is not None:
+            ticket.sync()
+            self.synced(now)
+        self.finish(now)
+        if self.store.checkpoint_due:
+            job = self.store.begin_checkpoint()
+            job.run()
+            self.store.finish_checkpoint(job)
+
+    def begin(self, now: float) -> WriteTicket | None:
+        """Deliver, tick, and the write of persist. The caller syncs the ticket, wherever it likes, and calls
+        `synced`; until then further turns deliver and tick, and write nothing."""
+        self.turns += 1
+        self._deliver(now)
+        self._tick(now)
+        self._send_before_sync(now)
+        return self._write()
+
+    def _deliver(self, now: float) -> None:
+        inbox, self._inbox, self._inbox_messages = self._inbox, [], 0
+        members = self._members
+        for sender, messages in inbox:
+            for message in messages:
+                member = members.get(message.group)
+                if member is not None:
+                    member.group.step(sender, message, now)
+                    if not member.is_active:
+                        self._activate(member)
+
+    def _tick(self, now: float) -> None:
+        if self._new:
+            for member in self._new:
+                member.group.start(now)
+                self._schedule(member)
+            self._new.clear()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            member = heapq.heappop(heap)[2]
+            member.scheduled_at = FOREVER
+            if member.is_removed:
+                continue
+            if member.group.next_deadline <= now:
+                member.group.tick(now)
+                self._activate(member)
+            else:
+                self._schedule(member)
+
+    def _send_before_sync(self, now: float) -> None:
+        outbox: list[Addressed] = []
+        for member in self._active:  # grows while machines propose
+            self._announce(member, now)
+            messages = member.group.take_messages(now)
+            if messages:
+                outbox += messages
+            if not member.is_dirty:
+                member.is_dirty = True
+                self._dirty.append(member)
+            if not member.is_removed:
+                self._schedule(member)
+        if outbox:
+            self._send_all(outbox)
+
+    def _announce(self, member: _Member, now: float) -> None:
+        group, machine = member.group, member.machine
+        if group.has_news:
+            if group.take_restored():
+                machine.restore(group.log.snapshot_state, group.applied_index)
+            from_index = group.take_truncated()
+            if from_index is not None:
+                machine.truncated(from_index)
+        told = (group.role, group.term, group.leader)
+        if told != member.told:
+            member.told = told
+            if told[0] is Role.LEADER:
+                while group.has_committed:
+                    self._apply(member, now)
+            machine.leadership_changed(*told)
+
+    def _write(self) -> WriteTicket | None:
+        if self._ticket is not None or not self.store.has_pending:
+            return None
+        self._ticket = self.store.write()
+        self._written, self._dirty = self._dirty, []
+        for member in self._written:
+            member.is_dirty = False
+            member.group.on_written()
+        return self._ticket
+
+    def synced(self, now: float) -> None:
+        """The ticket that `begin` returned is on the disk."""
+        assert self._ticket is not None
+        self.store.synced(self._ticket)
+        self._ticket = None
+        for member in self._written:
+            if not member.is_removed:
+                member.group.on_synced(now)
+                if not member.is_active:
+                    self._activate(member)
+        self._written = []
+
+    def finish(self, now: float) -> None:
+        """Release and resolve what this turn's groups may let go of."""
+        active, self._active = self._active, []
+        outbox: list[Addressed] = []
+        for member in active:
+            member.is_active = False
+            replies = member.group.take_replies()
+            if replies:
+                outbox += replies
+        if outbox:
+            self._send_all(outbox)
+        for member in active:
+            self._resolve(member, now)
+
+    def _resolve(self, member: _Member, now: float) -> None:
+        group = member.group
+        if not member.is_removed:
+            self._apply(member, now)
+            if group.has_committed:
+                self._activate(member)
+        for on_done, outcome, entry in group.take_done():
+            on_done(outcome, entry)
+        if group.has_reads:
+            for on_ready, led in group.take_reads():
+                on_ready(led)
+
+    def _apply(self, member: _Member, now: float) -> None:
+        entries = member.group.take_committed()
+        if entries:
+            member.machine.apply(entries, now)
+
+    def abandon(self) -> None:
+        """The broker stops, or its disk failed: every pending proposal ends as MAY_STILL_HAPPEN, now."""
+        for member in self._members.values():
+            member.group.close()
+            for on_done, outcome, entry in member.group.take_done():
+                on_done(outcome, entry)
+            for on_ready, led in member.group.take_reads():
+                on_ready(led)
+
+    def _send_all(self, outbox: list[Addressed]) -> None:
+        by_broker: dict[BrokerId, list[Message]] = {}
+        for broker, message in outbox:
+            messages = by_broker.get(broker)
+            if messages is None:
+                by_broker[broker] = [message]
+            else:
+                messages.append(message)
+        for broker, messages in by_broker.items():
+            self._send(broker, messages)
+
+    def _activate(self, member: _Member) -> None:
+        if not member.is_active:
+            member.is_active = True
+            self._active.append(member)
+            self.on_work()
+
+    def _schedule(self, member: _Member) -> None:
+        deadline = member.group.next_deadline
+        if deadline < member.scheduled_at:
+            member.scheduled_at = deadline
+            self._heap_count += 1
+            heapq.heappush(self._heap, (deadline, self._heap_count, member))

@@ -1,0 +1,350 @@
+"""What a leader does in its term: replicate, count, answer reads, hand over.
+
+An object of this class lives as long as one leadership of one group, so nothing of an old term can be
+counted in a new one. It knows no pysyncobj: the engine hands it SyncObj's own next and match index.
+
+Invariants: an index is committed when a majority of the voters has it on disk, this broker included, and it
+is of this term (Raft §5.4.2); `next_index` is never lowered by an acknowledgement, `match_index` never at
+all, unless the follower says that it lost its log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from raftlog.errors import SafetyError
+from raftlog.raft.messages import (
+    Append,
+    AppendReject,
+    Heartbeat,
+    Message,
+    Rejoin,
+    Snapshot,
+    TimeoutNow,
+    Welcome,
+)
+from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Progress
+from raftlog.raft.values import Membership, RaftTiming
+from raftlog.storage.entry import Entry
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+
+PENDING_READS_MAX: Final = 10_000
+"""Reads that wait for a majority at once; beyond it a read is answered "no"."""
+ROUNDS_MAX: Final = 64
+"""Heartbeat rounds whose time of sending is remembered, for the lease."""
+SNAPSHOT_RETRY: Final = 5.0
+"""Seconds before an unanswered snapshot is sent again: it may be large, and on its way."""
+
+Send = Callable[[BrokerId, Message], None]
+
+
+class Leadership:
+    """One term of leading one group."""
+
+    def __init__(
+        self,
+        key: GroupKey,
+        term: Term,
+        self_id: BrokerId,
+        log: GroupLog,
+        next_index: dict[Progress, int],
+        match_index: dict[Progress, int],
+        timing: RaftTiming,
+        send: Send,
+        now: float,
+    ) -> None:
+        self.term = term
+        self.first_index = log.last_index
+        """The index of this term's no-op: everything from here on is of this term."""
+        self.sent_index = log.last_index
+        """Up to here entries have been offered to a peer or the disk."""
+        self.last_heard: dict[Progress, float] = {}
+        self._key = key
+        self._self_id = self_id
+        self._log = log
+        self._next = next_index
+        self._match = match_index
+        self._timing = timing
+        self._send = send
+        self._peers: tuple[Progress, ...] = ()
+        self._voters: tuple[Progress, ...] = ()
+        self._membership = b""
+        self._round = 0
+        self._round_times: deque[tuple[int, float]] = deque(maxlen=ROUNDS_MAX)
+        self._lease_until = float("-inf")
+        self._lease_allowed = True
+        self._reads: deque[tuple[int, RaftIndex, Callable[[bool], None]]] = deque()
+        self._read_waits_for_round = False
+        self._transfer: tuple[Progress, float] | None = None
+        self._started_at = now
+
+    def set_membership(self, membership: Membership, peers: dict[BrokerId, Progress], now: float) -> None:
+        """The configuration that counts is the latest in the log, committed or not (Raft §6)."""
+        assert self._self_id in membership.voters, (self._self_id, membership)
+        self._membership = membership.encode()
+        self._voters = tuple(peers[b] for b in sorted(membership.voters) if b != self._self_id)
+        self._peers = tuple(peers[b] for b in sorted(membership.members) if b != self._self_id)
+        for peer in self._peers:
+            if peer not in self.last_heard:
+                self.last_heard[peer] = now
+        for peer in [p for p in self.last_heard if p not in self._peers]:
+            del self.last_heard[peer]
+
+    # Replication
+
+    def replicate(self, now: float) -> None:
+        """Send every follower what its window allows of what it lacks."""
+        last_index = self._log.last_index
+        self.sent_index = last_index
+        for peer in self._peers:
+            if self._next[peer] <= last_index and peer.may_send:
+                self._replicate_to(peer, now)
+
+    def _replicate_to(self, peer: Progress, now: float) -> None:
+        log = self._log
+        next_index = self._next[peer]
+        while peer.may_send:
+            prev_index = RaftIndex(next_index - 1)
+            prev_term = log.term_at(prev_index)
+            if prev_term is None:
+                self._send_snapshot(peer, now)
+                return
+            entries: list[Entry] = []
+            if next_index <= log.last_index:
+                entries = log.entries(RaftIndex(next_index), APPEND_BYTES_MAX, APPEND_ENTRIES_MAX)
+            elif not peer.probing:
+                break
+            self._send_append(peer, prev_index, prev_term, entries)
+            next_index += len(entries)
+            peer.sent(next_index - 1, sum([len(entry.payload) for entry in entries]))
+        self._next[peer] = next_index
+
+    def _send_append(self, peer: Progress, prev: RaftIndex, prev_term: Term, entries: list[Entry]) -> None:
+        commit_index = self._log.commit_index
+        self._send(peer.broker, Append(self._key, self.term, prev, prev_term, commit_index, entries))
+
+    def _send_snapshot(self, peer: Progress, now: float) -> None:
+        if now - peer.snapshot_sent_at < SNAPSHOT_RETRY:
+            return
+        log = self._log
+        index = RaftIndex(log.first_index - 1)
+        index_term = log.term_at(index)
+        assert index_term is not None, index
+        first = log.entries(log.first_index, 1, 1)
+        offset = first[0].base_offset if first else log.log_end_offset
+        peer.probe()
+        peer.paused = True
+        peer.snapshot_sent_at = now
+        self._next[peer] = index + 1
+        self._send(
+            peer.broker,
+            Snapshot(self._key, self.term, index, index_term, offset, self._membership, log.snapshot_state),
+        )
+
+    def on_match(self, peer: Progress, match_index: RaftIndex, now: float) -> bool:
+        """The follower holds everything up to `match_index` on disk. True when its match index moved."""
+        self.last_heard[peer] = now
+        known = self._match[peer]
+        if match_index > self._log.last_index:
+            raise SafetyError(
+                f"broker {peer.broker} acknowledged {match_index} of {self._log.last_index} entries"
+            )
+        if match_index > known:
+            self._match[peer] = match_index
+            if self._next[peer] <= match_index:
+                self._next[peer] = match_index + 1
+        if not peer.probing or match_index >= self._next[peer] - 1:
+            peer.acked(match_index)
+        if self._next[peer] <= self._log.last_index and peer.may_send:
+            self._replicate_to(peer, now)
+        if self._transfer is not None:
+            self._continue_transfer()
+        return match_index > known
+
+    def on_reject(self, peer: Progress, reject: AppendReject, now: float) -> None:
+        """The follower lacks `prev_index`: go back to where the logs may agree, a whole term at a time."""
+        self.last_heard[peer] = now
+        match = self._match[peer]
+        stale = reject.prev_index != self._next[peer] - 1 if peer.probing else reject.prev_index <= match
+        if stale or reject.hint_index < match:
+            return
+        log = self._log
+        index = min(reject.hint_index, reject.prev_index - 1)
+        while index > match:
+            term = log.term_at(RaftIndex(index))
+            if term is None or term <= reject.hint_term:
+                break
+            index -= 1
+        self._next[peer] = max(index, match) + 1
+        peer.probe()
+        self._replicate_to(peer, now)
+
+    def on_rejoin(self, peer: Progress, rejoin: Rejoin, now: float) -> None:
+        """The follower lost its log. What it acknowledged before must not be counted again."""
+        self.last_heard[peer] = now
+        if peer.rejoin_nonce != rejoin.nonce:
+            peer.rejoin_nonce = rejoin.nonce
+            peer.reset()
+            self._match[peer] = 0
+            self._next[peer] = self._log.last_index + 1
+        commit_index = self._log.commit_index if self.has_committed else RaftIndex(0)
+        self._send(peer.broker, Welcome(self._key, self.term, rejoin.nonce, commit_index))
+        self._replicate_to(peer, now)
+
+    # Counting
+
+    @property
+    def has_committed(self) -> bool:
+        """This term's no-op is committed, and with it all that came before (Raft §8)."""
+        return self._log.commit_index >= self.first_index
+
+    def committable_index(self) -> RaftIndex:
+        """The highest index that may be committed now; the commit index when none is."""
+        log = self._log
+        synced = min(log.synced_index, log.last_index)
+        voters = self._voters
+        if voters:
+            match = self._match
+            indexes = [match[peer] for peer in voters]
+            indexes.append(synced)
+            indexes.sort()
+            index = min(indexes[(len(indexes) - 1) // 2], synced)
+        else:
+            index = synced
+        if index < self.first_index:
+            return log.commit_index
+        return RaftIndex(max(index, log.commit_index))
+
+    def has_quorum(self, now: float) -> bool:
+        """A majority has been heard within the lower election bound (check-quorum, Raft thesis §6.2)."""
+        since = now - self._timing.election_min
+        heard = 1 + sum(self.last_heard[peer] > since for peer in self._voters)
+        return 2 * heard > len(self._voters) + 1
+
+    # Heartbeats, reads, lease
+
+    def beat(self, now: float) -> None:
+        """Tell every follower who leads; asks for a new round of answers."""
+        self._round += 1
+        self._round_times.append((self._round, now))
+        self._read_waits_for_round = False
+        commit_index = self._log.commit_index
+        heartbeat = Heartbeat(self._key, self.term, commit_index, self._round)
+        for peer in self._peers:
+            self._send(peer.broker, heartbeat)
+        if not self._voters:
+            self._count_round(now)
+        if self._transfer is not None and now >= self._transfer[1]:
+            self._transfer = None
+
+    def announce_commit(self) -> None:
+        """Let the followers know the commit index now, not with the next message."""
+        heartbeat = Heartbeat(self._key, self.term, self._log.commit_index, self._round)
+        for peer in self._peers:
+            self._send(peer.broker, heartbeat)
+
+    def on_heartbeat_reply(self, peer: Progress, match_index: RaftIndex, round_: int, now: float) -> bool:
+        """As on_match; also repairs what was lost, and moves the round that a majority answered."""
+        if round_ > self._round:
+            raise SafetyError(f"broker {peer.broker} answers round {round_}, {self._round} was the last")
+        peer.paused = False  # the probe or its answer was lost, if there is one
+        moved = self.on_match(peer, match_index, now)
+        if round_ > peer.acked_round:
+            peer.acked_round = round_
+            self._count_round(now)
+        next_index = self._next[peer]
+        if peer.probing or self._match[peer] < next_index - 1:
+            self._probe(peer, now)
+        return moved
+
+    def _probe(self, peer: Progress, now: float) -> None:
+        """Something sent was not acknowledged: ask with an empty append whether it arrived. A follower that
+        lacks it refuses, and is sent it again."""
+        prev_index = RaftIndex(self._next[peer] - 1)
+        prev_term = self._log.term_at(prev_index)
+        if prev_term is None:
+            self._send_snapshot(peer, now)
+        elif not peer.paused:
+            self._send_append(peer, prev_index, prev_term, [])
+
+    def _count_round(self, now: float) -> None:
+        rounds = sorted([peer.acked_round for peer in self._voters] + [self._round])
+        heard = rounds[(len(rounds) - 1) // 2]
+        times = self._round_times
+        while times and times[0][0] <= heard:
+            _, sent_at = times.popleft()
+            if self._lease_allowed:
+                self._lease_until = max(self._lease_until, sent_at + self._timing.lease)
+
+    @property
+    def confirmed_round(self) -> int:
+        rounds = sorted([peer.acked_round for peer in self._voters] + [self._round])
+        return rounds[(len(rounds) - 1) // 2]
+
+    def read(self, now: float, on_ready: Callable[[bool], None]) -> None:
+        """Queue a read; `take_reads` gives back those that may be answered."""
+        if len(self._reads) >= PENDING_READS_MAX:
+            on_ready(False)
+            return
+        leased = now < self._lease_until or not self._voters
+        if not leased:
+            self._read_waits_for_round = True
+        self._reads.append((0 if leased else self._round + 1, self._log.commit_index, on_ready))
+
+    @property
+    def has_reads(self) -> bool:
+        return bool(self._reads)
+
+    @property
+    def wants_round(self) -> bool:
+        """A read waits for a heartbeat that has not been sent yet."""
+        return self._read_waits_for_round
+
+    def take_reads(self, applied_index: RaftIndex) -> list[Callable[[bool], None]]:
+        """The reads that a majority has confirmed, and whose state is applied. In order of arrival."""
+        reads = self._reads
+        if not reads or not self.has_committed:
+            return []
+        confirmed = self.confirmed_round
+        ready: list[Callable[[bool], None]] = []
+        while reads and reads[0][0] <= confirmed and max(reads[0][1], self.first_index) <= applied_index:
+            ready.append(reads.popleft()[2])
+        return ready
+
+    def drop_reads(self) -> list[Callable[[bool], None]]:
+        """Leadership is over: every read that still waits."""
+        reads = [read[2] for read in self._reads]
+        self._reads.clear()
+        return reads
+
+    # Handing over
+
+    @property
+    def is_transferring(self) -> bool:
+        return self._transfer is not None
+
+    def transfer(self, to: BrokerId, now: float) -> str | None:
+        """Start handing over; returns why not."""
+        if self._transfer is not None:
+            return f"a transfer to broker {self._transfer[0].broker} is under way"
+        target = next((peer for peer in self._voters if peer.broker == to), None)
+        if target is None:
+            return f"broker {to} is no other voter of this group"
+        if now - self.last_heard[target] > self._timing.election_min:
+            return f"broker {to} has not been heard for {now - self.last_heard[target]:.1f} s"
+        # The target's election ignores that this leader is alive, so no lease of this term holds any more,
+        # also when the request is delayed and the transfer given up meanwhile.
+        self._lease_allowed = False
+        self._lease_until = float("-inf")
+        self._transfer = (target, now + self._timing.election_min)
+        self._continue_transfer()
+        return None
+
+    def _continue_transfer(self) -> None:
+        assert self._transfer is not None
+        target = self._transfer[0]
+        if self._match[target] == self._log.last_index:
+            self._send(target.broker, TimeoutNow(self._key, self.term))
