@@ -1,8 +1,9 @@
 """The metadata group on this broker: commands in, a catalog out.
 
 A command becomes one record batch holding one record, so the group's log is stored and dumped as any
-partition's. The result of a command is what applying it gave *here*; a proposer on another broker gets it
-sent back (see `forward`).
+partition's. A proposal ends in the index of its entry; what applying the entry came to is the same on every
+broker, so a proposer on another broker waits until its own state is there and looks it up: it reads its
+writes.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raftlog.errors import SafetyError
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import Command, decode_command, encode_command
+from raftlog.metadata.commands import decode_command
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.engine import RaftGroup
@@ -28,6 +28,9 @@ SNAPSHOT_EVERY: Final = 10_000
 MAX_WAITING: Final = 10_000
 """Proposals that wait at once; beyond it a proposer is told to come back."""
 
+RESULTS_KEPT: Final = 2 * MAX_WAITING
+"""Results that can be looked up; more than can be waited for."""
+
 
 class ProposalFailed(Exception):
     """The command will not be applied, or (`may_still_happen`) nobody knows. Both may be tried again."""
@@ -37,7 +40,7 @@ class ProposalFailed(Exception):
         self.may_still_happen = may_still_happen
 
 
-OnResult = Callable[[Result | ProposalFailed], None]
+OnDone = Callable[[RaftIndex | ProposalFailed], None]
 
 
 class MetadataGroup:
@@ -49,7 +52,7 @@ class MetadataGroup:
         self.state = state
         self._on_change = on_change
         self._results: dict[RaftIndex, Result] = {}
-        self._waiting: set[RaftIndex] = set()
+        self._waiting = 0
         self._applied = group.log.snapshot_index
         self._last_at_start = group.log.last_index
         if group.log.snapshot_state:
@@ -81,32 +84,34 @@ class MetadataGroup:
     def leader(self) -> BrokerId | None:
         return self.group.leader
 
-    def propose(self, command: Command, *, now: float, now_ms: int, on_result: OnResult) -> None:
-        """Propose on the leader; `on_result` is called once, with what applying it here gave."""
-        if len(self._waiting) >= MAX_WAITING:
-            on_result(ProposalFailed("too many commands are waiting", may_still_happen=False))
+    def propose(self, command: bytes, *, now: float, now_ms: int, on_done: OnDone) -> None:
+        """Propose an encoded command on the leader; `on_done` is called once, with the index at which it
+        was applied here."""
+        if self._waiting >= MAX_WAITING:
+            on_done(ProposalFailed("too many commands are waiting", may_still_happen=False))
             return
-        batch = encode_batch([NewRecord(now_ms, None, encode_command(command), ())])
+        batch = encode_batch([NewRecord(now_ms, None, command, ())])
         stamp(batch, self.group.log.log_end_offset, self.group.term)
 
         def resolved(outcome: Outcome, entry: Entry) -> None:
-            self._waiting.discard(entry.index)
-            result = self._results.pop(entry.index, None)
+            self._waiting -= 1
             match outcome:
                 case Outcome.COMMITTED:
-                    if result is None:
-                        raise SafetyError(f"entry {entry.index} is committed but was not applied")
-                    on_result(result)
+                    on_done(entry.index)
                 case Outcome.WILL_NOT_HAPPEN:
-                    on_result(ProposalFailed("the leader changed", may_still_happen=False))
+                    on_done(ProposalFailed("the leader changed", may_still_happen=False))
                 case Outcome.MAY_STILL_HAPPEN:
-                    on_result(ProposalFailed("the leader changed", may_still_happen=True))
+                    on_done(ProposalFailed("the leader changed", may_still_happen=True))
 
         entry = self.group.propose(memoryview(batch), 1, now, resolved)
         if isinstance(entry, NotLeader):
-            on_result(ProposalFailed("this broker does not lead the metadata group", may_still_happen=False))
+            on_done(ProposalFailed("this broker does not lead the metadata group", may_still_happen=False))
             return
-        self._waiting.add(entry.index)
+        self._waiting += 1
+
+    def result_at(self, index: RaftIndex) -> Result | None:
+        """What the command at `index` came to; None when it is not applied yet, or applied long ago."""
+        return self._results.get(index)
 
     def save(self) -> None:
         """Keep the state as of the last applied entry and let the log before it go."""
@@ -125,9 +130,9 @@ class MetadataGroup:
             if entry.kind is EntryKind.BATCH:
                 (record,) = decode_batch(entry.payload)
                 assert record.value is not None
-                result = self.state.apply(decode_command(record.value), entry.index)
-                if entry.index in self._waiting:
-                    self._results[entry.index] = result
+                self._results[entry.index] = self.state.apply(decode_command(record.value), entry.index)
+        while len(self._results) > RESULTS_KEPT:
+            del self._results[next(iter(self._results))]
         self._applied = entries[-1].index
         if self._applied - self.group.log.snapshot_index >= SNAPSHOT_EVERY:
             self.save()

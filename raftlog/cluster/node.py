@@ -30,6 +30,7 @@ from raftlog.metadata.commands import (
     ExpireOffsets,
     InitializeCluster,
     RegisterBroker,
+    encode_command,
 )
 from raftlog.metadata.results import ProducerIdsAllocated, Refused, Result
 from raftlog.metadata.state import MetadataState
@@ -41,7 +42,7 @@ from raftlog.raft.runner import Runner
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import METADATA_GROUP, BrokerId, Term
+from raftlog.types import METADATA_GROUP, BrokerId, RaftIndex, Term
 
 METADATA_DIRNAME: Final = "__cluster_metadata-0"
 TICK_S: Final = 1.0
@@ -155,16 +156,28 @@ class Node:
     # What handlers ask for
 
     async def propose(self, command: Command) -> Result | ProposalFailed:
-        """Have a command applied, and give what that came to. A caller that is cancelled or times out
-        does not know whether it was."""
-        done = trio.Event()
-        answer: list[Result | ProposalFailed] = []
+        """Have a command applied, and give what that came to, once it is applied here. A caller that is
+        cancelled or times out does not know whether it was."""
+        index = await self._propose_here(encode_command(command))
+        if isinstance(index, ProposalFailed):
+            return index
+        while self.metadata.applied_index < index:
+            await self._changed.wait()
+        result = self.metadata.result_at(index)
+        if result is None:  # a snapshot took this broker past it
+            return ProposalFailed("applied, but what it came to is not known here", may_still_happen=True)
+        return result
 
-        def on_result(result: Result | ProposalFailed) -> None:
-            answer.append(result)
+    async def _propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
+        done = trio.Event()
+        answer: list[RaftIndex | ProposalFailed] = []
+
+        def on_done(outcome: RaftIndex | ProposalFailed) -> None:
+            answer.append(outcome)
             done.set()
 
-        self.metadata.propose(command, now=trio.current_time(), now_ms=self.now_ms(), on_result=on_result)
+        now = trio.current_time()
+        self.metadata.propose(command, now=now, now_ms=self.now_ms(), on_done=on_done)
         await done.wait()
         return answer[0]
 
