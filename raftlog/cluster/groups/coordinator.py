@@ -11,9 +11,11 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 from raftlog.cluster.groups.api import (
+    CONSUMER_PROTOCOL_TYPE,
     NO_MEMBER,
     CommitCheck,
     GroupDescription,
@@ -34,7 +36,6 @@ from raftlog.cluster.groups.api import (
 from raftlog.cluster.groups.group import (
     EMPTY_GROUP_KEPT_S,
     PENDING_WAIT_S,
-    REBALANCE_TIMEOUT_MIN_S,
     Group,
     Member,
     Outbox,
@@ -190,7 +191,7 @@ class GroupCoordinator:
         if request.member_id in group.pending and request.instance_id is None:
             return self._add_member(group, request, request.member_id, now, reply)
         if request.member_id:
-            member = _find(group, request.member_id, request.instance_id)
+            member = group.find(request.member_id, request.instance_id)
             if isinstance(member, GroupError):
                 return member
             return self._join_again(group, member, request, now, reply)
@@ -224,14 +225,12 @@ class GroupCoordinator:
         if not group.takes(request.protocol_type, request.protocols, None):
             return GroupError.INCONSISTENT_GROUP_PROTOCOL
         delay = self._settings().initial_rebalance_delay_ms / 1000
-        member = Member(
-            member_id, request.instance_id, "", "", 0.0, 0.0, protocols=(), session_deadline=math.inf
-        )
         group.delay_initial(now, delay)
+        member = Member(member_id, request.instance_id)
         group.add(member)
-        _update(group, member, request, now)
+        group.take(member, request, now)
         group.rebalance(now, delay)
-        member.waiting_join = reply
+        group.park_join(member, reply)
         return GroupError.NONE
 
     def _join_again(
@@ -244,13 +243,13 @@ class GroupCoordinator:
         settled = group.state is GroupState.COMPLETING_REBALANCE or (
             group.state is GroupState.STABLE and not leads
         )
-        _update(group, member, request, now)
+        group.take(member, request, now)
         if same and settled:
             # It lost the answer; a leader that joins a stable group wants a rebalance.
             self._outbox.append((reply, group.join_result(member)))
             return GroupError.NONE
         group.rebalance(now)
-        _park_join(group, member, reply)
+        group.park_join(member, reply)
         return GroupError.NONE
 
     def _replace_static(
@@ -260,20 +259,21 @@ class GroupCoordinator:
         unless that would change what is assigned to whom."""
         if not group.takes(request.protocol_type, request.protocols, member):
             return GroupError.INCONSISTENT_GROUP_PROTOCOL
-        leader_before, topics_before = group.leader, group.topics_of(member)
+        leader_before, before = group.leader, (group.protocol_type, group.topics_of(member))
         group.replace_static(member, self._member_id(request))
-        _update(group, member, request, now)
-        same = group.elect_protocol() == group.protocol and group.topics_of(member) == topics_before
+        group.take(member, request, now)
+        after = (group.protocol_type, group.topics_of(member))
+        same = after == before and group.elect_protocol() == group.protocol
         if group.state is not GroupState.STABLE or not same:
             group.rebalance(now)
-            _park_join(group, member, reply)
+            group.park_join(member, reply)
             return GroupError.NONE
         result = group.join_result(member)
         if request.can_skip_assignment:
-            result = _skipping(result)
+            result = replace(result, skip_assignment=result.leader == member.member_id)
         elif result.leader == member.member_id:
             # Told that it leads, it would assign anew what is assigned: let it believe that another does.
-            result = _as_follower(result, leader_before)
+            result = replace(result, leader=leader_before, members=())
         self._outbox.append((reply, result))
         return GroupError.NONE
 
@@ -293,7 +293,7 @@ class GroupCoordinator:
         return GroupError.UNKNOWN_MEMBER_ID if self.is_active else GroupError.NOT_COORDINATOR
 
     def _sync(self, group: Group, request: SyncRequest, now: float, reply: SyncReply) -> GroupError:
-        member = _find(group, request.member_id, request.instance_id)
+        member = group.find(request.member_id, request.instance_id)
         if isinstance(member, GroupError):
             return member
         if request.generation_id != group.generation:
@@ -304,15 +304,11 @@ class GroupCoordinator:
             return GroupError.INCONSISTENT_GROUP_PROTOCOL
         if group.state is GroupState.PREPARING_REBALANCE:
             return GroupError.REBALANCE_IN_PROGRESS
-        member.owes_sync = False
         member.refresh(now)
-        # A second request of one member means that the first one's connection is gone.
-        group.answer_sync(member, SyncResult(error=GroupError.REBALANCE_IN_PROGRESS))
+        group.park_sync(member, reply)
         if group.state is GroupState.STABLE:
-            self._outbox.append((reply, group.sync_result(member)))
-            return GroupError.NONE
-        member.waiting_sync = reply
-        if member.member_id == group.leader:
+            group.answer_sync(member, group.sync_result(member))
+        elif member.member_id == group.leader:
             group.assign(request.assignments, now)
         return GroupError.NONE
 
@@ -321,7 +317,7 @@ class GroupCoordinator:
         group = self._groups.get(request.group_id)
         if group is None:
             return self._no_group()
-        member = _find(group, request.member_id, request.instance_id)
+        member = group.find(request.member_id, request.instance_id)
         if isinstance(member, GroupError):
             return member
         if request.generation_id != group.generation:
@@ -356,8 +352,109 @@ class GroupCoordinator:
             return GroupError.NONE
         if member_id == NO_MEMBER and leaving.instance_id is not None:
             member_id = group.static.get(leaving.instance_id, NO_MEMBER)
-        member = _find(group, member_id, leaving.instance_id)
+        member = group.find(member_id, leaving.instance_id)
         if isinstance(member, GroupError):
             return member
         group.remove(member)
         return GroupError.NONE
+
+    # What others ask of a group
+
+    def check_commit(self, check: CommitCheck, now: float) -> GroupError:
+        """Whether these offsets may be committed; counts as a heartbeat of the member's."""
+        if not self.is_active:
+            return GroupError.NOT_COORDINATOR
+        group = self._groups.get(check.group_id)
+        nameless = check.generation_id < 0 and not check.member_id and check.instance_id is None
+        if check.transactional and nameless:
+            return GroupError.NONE
+        if group is None:
+            return GroupError.NONE if check.generation_id < 0 else GroupError.ILLEGAL_GENERATION
+        if check.generation_id < 0 and group.state is GroupState.EMPTY:
+            return GroupError.NONE
+        member = group.find(check.member_id, check.instance_id)
+        if isinstance(member, GroupError):
+            return member
+        if check.generation_id != group.generation:
+            return GroupError.ILLEGAL_GENERATION
+        member.refresh(now)
+        # In PreparingRebalance a member still owns what it is about to give up, and commits it.
+        settling = group.state is GroupState.COMPLETING_REBALANCE
+        return GroupError.REBALANCE_IN_PROGRESS if settling else GroupError.NONE
+
+    def describe(self, group_id: str) -> GroupDescription | GroupError:
+        """The group as it is now; NOT_COORDINATOR is the only error."""
+        if not self.is_active:
+            return GroupError.NOT_COORDINATOR
+        group = self._groups.get(group_id)
+        if group is not None:
+            return group.describe()
+        state = GroupState.EMPTY if group_id in self._stored_groups() else GroupState.DEAD
+        return GroupDescription(group_id=group_id, state=state)
+
+    def list_groups(
+        self, states: Iterable[str] = (), types: Iterable[str] = ()
+    ) -> list[GroupListing] | GroupError:
+        """Groups with members and groups with offsets; an empty filter takes all, case does not count.
+        NOT_COORDINATOR is the only error."""
+        if not self.is_active:
+            return GroupError.NOT_COORDINATOR
+        in_states = {state.lower() for state in states}
+        of_types = {kind.lower() for kind in types}
+        known = [
+            GroupListing(group.group_id, group.protocol_type or "", group.state)
+            for group in self._groups.values()
+        ]
+        stored = [
+            GroupListing(group_id, "", GroupState.EMPTY)
+            for group_id in self._stored_groups()
+            if group_id not in self._groups
+        ]
+        return [
+            listing
+            for listing in known + stored
+            if (not in_states or listing.state.value.lower() in in_states)
+            and (not of_types or listing.group_type in of_types)
+        ]
+
+    def delete(self, group_id: str, now: float) -> GroupError:
+        """On NONE the group has no members and is forgotten here; the caller proposes DeleteGroup, which
+        may find that there were no offsets."""
+        if not self.is_active:
+            return GroupError.NOT_COORDINATOR
+        group = self._groups.get(group_id)
+        if group is None:
+            return GroupError.NONE if group_id in self._stored_groups() else GroupError.GROUP_ID_NOT_FOUND
+        if group.state is not GroupState.EMPTY:
+            return GroupError.NON_EMPTY_GROUP
+        del self._groups[group_id]
+        return GroupError.NONE
+
+    def check_delete_offsets(
+        self, group_id: str, topics: Iterable[str]
+    ) -> GroupError | dict[str, GroupError]:
+        """An error of the whole request, or one for each topic: NONE or GROUP_SUBSCRIBED_TO_TOPIC."""
+        if not self.is_active:
+            return GroupError.NOT_COORDINATOR
+        group = self._groups.get(group_id)
+        if group is None and group_id not in self._stored_groups():
+            return GroupError.GROUP_ID_NOT_FOUND
+        if group is None or not group.members:
+            return dict.fromkeys(topics, GroupError.NONE)
+        if group.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            return GroupError.NON_EMPTY_GROUP
+        return {
+            topic: GroupError.GROUP_SUBSCRIBED_TO_TOPIC if group.is_subscribed(topic) else GroupError.NONE
+            for topic in topics
+        }
+
+    def expirable(self, groups: Iterable[str], retention_ms: int, now: float) -> list[str]:
+        """Those of `groups` that have had no members for the retention, as far as is known here; none at
+        all soon after `load`, when members may not have come back yet. For ExpireOffsets."""
+        if self._loaded_at is None or now - self._loaded_at < self._settings().session_timeout_max_ms / 1000:
+            return []
+        return [group_id for group_id in groups if self._is_expirable(group_id, now - retention_ms / 1000)]
+
+    def _is_expirable(self, group_id: str, before: float) -> bool:
+        group = self._groups.get(group_id)
+        return group is None or (group.state is GroupState.EMPTY and group.empty_since <= before)

@@ -1,0 +1,388 @@
+"""One group: its members, its generation, and how it goes from one generation to the next.
+
+    Empty ── join ──> PreparingRebalance ── all have joined, or time is up ──> CompletingRebalance
+      ^                  ^   │ nobody is left                                        │ the leader's sync
+      └──────────────────┼───┘                                                       v
+                         └── a member comes, changes, leaves or is silent ──────── Stable
+
+Decides what each event does to a group; which requests are refused is the coordinator's business.
+Times are seconds on the coordinator's clock.
+
+Invariants: a member waits for at most one join or sync, and each is answered exactly once, through the
+outbox; there is a leader exactly if there are members; the generation only grows; whoever waits to join
+is answered at `join_deadline` at the latest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from raftlog.cluster.groups.api import (
+    CONSUMER_PROTOCOL_TYPE,
+    NO_MEMBER,
+    GroupDescription,
+    GroupError,
+    GroupProtocol,
+    GroupState,
+    JoinedMember,
+    JoinRequest,
+    JoinResult,
+    MemberDescription,
+    SyncResult,
+)
+from raftlog.cluster.groups.subscription import subscribed_topics
+
+PENDING_WAIT_S: Final = 1.0
+"""How long a rebalance waits for a member that was just given an id. It comes back in a round trip; one
+that does not must not hold up the others for its session time-out."""
+
+REBALANCE_TIMEOUT_MIN_S: Final = 1.0
+"""A shorter one than this would throw members out faster than they can answer."""
+
+EMPTY_GROUP_KEPT_S: Final = 600.0
+"""How long a group without members or offsets is shown, and keeps counting its generations."""
+
+Reply = Callable[[Any], None]
+Outbox = list[tuple[Reply, JoinResult | SyncResult]]
+"""Answers that are due; sent when the state is consistent again."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A member, dynamic or static."""
+
+    member_id: str
+    instance_id: str | None
+    client_id: str = ""
+    client_host: str = ""
+    session_timeout: float = math.inf
+    rebalance_timeout: float = REBALANCE_TIMEOUT_MIN_S
+    protocols: tuple[GroupProtocol, ...] = ()
+    session_deadline: float = math.inf
+    assignment: bytes = b""
+    waiting_join: Callable[[JoinResult], None] | None = None
+    waiting_sync: Callable[[SyncResult], None] | None = None
+    owes_sync: bool = False
+    """It was told of this generation and has not asked for its assignment."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Parked here, so it cannot heartbeat: its session does not run out."""
+        return self.waiting_join is not None or self.waiting_sync is not None
+
+    def refresh(self, now: float) -> None:
+        """It was heard."""
+        self.session_deadline = now + self.session_timeout
+
+    def metadata_for(self, protocol: str | None) -> bytes:
+        """Its subscription in the words of a protocol; empty when it does not offer it."""
+        return next((offered.metadata for offered in self.protocols if offered.name == protocol), b"")
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """A classic group."""
+
+    group_id: str
+    outbox: Outbox
+    state: GroupState = GroupState.EMPTY
+    generation: int = 0
+    protocol_type: str | None = None
+    protocol: str | None = None
+    leader: str = NO_MEMBER
+    members: dict[str, Member] = field(default_factory=dict)
+    """By member id, in the order of joining."""
+    static: dict[str, str] = field(default_factory=dict)
+    """Instance id to member id."""
+    pending: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Ids that were given out and have not joined (KIP-394): until when a rebalance waits for them, and
+    until when they may be used."""
+    join_opens: float = -math.inf
+    """A rebalance does not end before, unless nobody is left: the initial delay."""
+    join_deadline: float = math.inf
+    sync_deadline: float = math.inf
+    """By when every member of the generation has asked for its assignment."""
+    empty_since: float = -math.inf
+    timer: float = math.inf
+    """When the coordinator looks at the group next."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Group {self.group_id} {self.state.value} generation={self.generation}"
+            f" members={len(self.members)} pending={len(self.pending)}>"
+        )
+
+    def find(self, member_id: str, instance_id: str | None) -> Member | GroupError:
+        """The member that says it is this one. A static one is fenced when another took its place."""
+        if instance_id is not None:
+            current = self.static.get(instance_id)
+            if current is None:
+                return GroupError.UNKNOWN_MEMBER_ID
+            return self.members[current] if current == member_id else GroupError.FENCED_INSTANCE_ID
+        return self.members.get(member_id, GroupError.UNKNOWN_MEMBER_ID)
+
+    # Answers
+
+    def park_join(self, member: Member, reply: Callable[[JoinResult], None]) -> None:
+        """A second request of one member means that the first one's connection is gone."""
+        self.refuse_waiting(member, GroupError.REBALANCE_IN_PROGRESS)
+        member.waiting_join = reply
+
+    def park_sync(self, member: Member, reply: Callable[[SyncResult], None]) -> None:
+        self.refuse_waiting(member, GroupError.REBALANCE_IN_PROGRESS)
+        member.waiting_sync, member.owes_sync = reply, False
+
+    def answer_join(self, member: Member, result: JoinResult) -> None:
+        if member.waiting_join is not None:
+            self.outbox.append((member.waiting_join, result))
+            member.waiting_join = None
+
+    def answer_sync(self, member: Member, result: SyncResult) -> None:
+        if member.waiting_sync is not None:
+            self.outbox.append((member.waiting_sync, result))
+            member.waiting_sync = None
+
+    def refuse_waiting(self, member: Member, error: GroupError) -> None:
+        """Answer whatever the member waits for with an error."""
+        self.answer_join(member, JoinResult(error=error, member_id=member.member_id))
+        self.answer_sync(member, SyncResult(error=error))
+
+    def join_result(self, member: Member) -> JoinResult:
+        """The generation as a member is told of it: the leader is told who the others are."""
+        leads = member.member_id == self.leader
+        return JoinResult(
+            error=GroupError.NONE,
+            generation_id=self.generation,
+            protocol_type=self.protocol_type,
+            protocol_name=self.protocol,
+            leader=self.leader,
+            member_id=member.member_id,
+            members=self._joined_members() if leads else (),
+        )
+
+    def sync_result(self, member: Member) -> SyncResult:
+        return SyncResult(
+            error=GroupError.NONE,
+            protocol_type=self.protocol_type,
+            protocol_name=self.protocol,
+            assignment=member.assignment,
+        )
+
+    def _joined_members(self) -> tuple[JoinedMember, ...]:
+        return tuple(
+            JoinedMember(member.member_id, member.instance_id, member.metadata_for(self.protocol))
+            for member in self.members.values()
+        )
+
+    # Members
+
+    def add(self, member: Member) -> None:
+        self.members[member.member_id] = member
+        self.pending.pop(member.member_id, None)
+        if member.instance_id is not None:
+            self.static[member.instance_id] = member.member_id
+        if self.leader == NO_MEMBER:
+            self.leader = member.member_id
+
+    def take(self, member: Member, request: JoinRequest, now: float) -> None:
+        """Take over what a member says of itself when it joins."""
+        if len(self.members) == 1:
+            self.protocol_type = request.protocol_type
+        member.client_id, member.client_host = request.client_id, request.client_host
+        member.session_timeout = request.session_timeout_ms / 1000
+        member.rebalance_timeout = max(request.rebalance_timeout_ms / 1000, REBALANCE_TIMEOUT_MIN_S)
+        member.protocols = request.protocols
+        member.refresh(now)
+
+    def remove(self, member: Member, error: GroupError = GroupError.UNKNOWN_MEMBER_ID) -> None:
+        """Take a member out; `rebalance` is the caller's to call."""
+        self.refuse_waiting(member, error)
+        del self.members[member.member_id]
+        if member.instance_id is not None:
+            del self.static[member.instance_id]
+        if self.leader == member.member_id:
+            self.leader = next(iter(self.members), NO_MEMBER)
+
+    def replace_static(self, member: Member, new_id: str) -> None:
+        """A static member came back under a new id: the old one is fenced (KIP-345)."""
+        assert member.instance_id is not None
+        self.refuse_waiting(member, GroupError.FENCED_INSTANCE_ID)
+        old_id = member.member_id
+        self.members = {new_id if key == old_id else key: known for key, known in self.members.items()}
+        self.static[member.instance_id] = member.member_id = new_id
+        if self.leader == old_id:
+            self.leader = new_id
+
+    def shared_protocols(self, without: Member | None = None) -> set[str] | None:
+        """The protocols that every member, but one, offers; None when there are no others."""
+        offers = [
+            {p.name for p in member.protocols} for member in self.members.values() if member is not without
+        ]
+        return set.intersection(*offers) if offers else None
+
+    def takes(self, protocol_type: str, protocols: Iterable[GroupProtocol], without: Member | None) -> bool:
+        """Whether a member of this type and offer has something in common with the others."""
+        names = {protocol.name for protocol in protocols}
+        if not protocol_type or not names:
+            return False
+        shared = self.shared_protocols(without)
+        return shared is None or (protocol_type == self.protocol_type and bool(shared & names))
+
+    def elect_protocol(self) -> str:
+        """What most members like best of what all offer; a tie goes to who joined first."""
+        shared = self.shared_protocols()
+        assert shared, self
+        votes: dict[str, int] = {}
+        for member in self.members.values():
+            choice = next(protocol.name for protocol in member.protocols if protocol.name in shared)
+            votes[choice] = votes.get(choice, 0) + 1
+        return max(votes, key=lambda name: votes[name])
+
+    def topics_of(self, member: Member) -> frozenset[str] | None:
+        """What the member subscribes to; None when that cannot be known."""
+        if self.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            return None
+        return subscribed_topics(member.metadata_for(self.protocol))
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Whether a member may be reading the topic."""
+        known = [self.topics_of(member) for member in self.members.values()]
+        return any(topics is None or topic in topics for topics in known)
+
+    # From generation to generation
+
+    def rebalance(self, now: float, initial_delay: float = 0.0) -> None:
+        """Ask everyone to join again, unless they are being asked already."""
+        if self.state is GroupState.PREPARING_REBALANCE:
+            return
+        for member in self.members.values():
+            if member.waiting_sync is not None:
+                self.answer_sync(member, SyncResult(error=GroupError.REBALANCE_IN_PROGRESS))
+                member.refresh(now)
+            member.owes_sync = False
+        timeout = max((member.rebalance_timeout for member in self.members.values()), default=0.0)
+        self.join_opens = now + initial_delay if self.state is GroupState.EMPTY else -math.inf
+        self.join_deadline = now + max(timeout, initial_delay)
+        self.sync_deadline = math.inf
+        self.state = GroupState.PREPARING_REBALANCE
+
+    def delay_initial(self, now: float, initial_delay: float) -> None:
+        """Another member came within the initial delay: more may follow."""
+        if self.state is GroupState.PREPARING_REBALANCE and self.join_opens > now:
+            self.join_opens = min(now + initial_delay, self.join_deadline)
+
+    def complete_join(self, now: float) -> None:
+        """Begin the next generation if everyone has joined or the time is up."""
+        if self.state is not GroupState.PREPARING_REBALANCE:
+            return
+        if now >= self.join_deadline:
+            for member in list(self.members.values()):
+                # A static member stays until its session runs out: it is expected back (KIP-345).
+                if member.waiting_join is None and member.instance_id is None:
+                    self.remove(member)
+        elif self.members and (now < self.join_opens or not self._all_joined(now)):
+            return
+        if not self.members:
+            self._become_empty(now)
+        elif self._elect_leader():
+            self._next_generation(now)
+        else:
+            self.join_deadline = now + max(member.rebalance_timeout for member in self.members.values())
+
+    def _all_joined(self, now: float) -> bool:
+        if any(waits_until > now for waits_until, _ in self.pending.values()):
+            return False
+        return all(member.waiting_join is not None for member in self.members.values())
+
+    def _elect_leader(self) -> bool:
+        """Make sure that the leader has joined; False when nobody has."""
+        joined = [member for member in self.members.values() if member.waiting_join is not None]
+        if joined and all(member.member_id != self.leader for member in joined):
+            self.leader = joined[0].member_id
+        return bool(joined)
+
+    def _become_empty(self, now: float) -> None:
+        self.generation += 1
+        self.protocol = None
+        self.state = GroupState.EMPTY
+        self.empty_since = now
+        self.join_opens, self.join_deadline = -math.inf, math.inf
+
+    def _next_generation(self, now: float) -> None:
+        self.generation += 1
+        self.protocol = self.elect_protocol()
+        self.state = GroupState.COMPLETING_REBALANCE
+        self.join_opens, self.join_deadline = -math.inf, math.inf
+        self.sync_deadline = now + max(member.rebalance_timeout for member in self.members.values())
+        for member in self.members.values():
+            if member.waiting_join is not None:
+                self.answer_join(member, self.join_result(member))
+                member.owes_sync = True
+                member.refresh(now)
+
+    def assign(self, assignments: Mapping[str, bytes], now: float) -> None:
+        """The leader has spoken: everyone that waits gets its part."""
+        assert self.state is GroupState.COMPLETING_REBALANCE, self
+        self.state = GroupState.STABLE
+        for member in self.members.values():
+            member.assignment = bytes(assignments.get(member.member_id, b""))
+            if member.waiting_sync is not None:
+                self.answer_sync(member, self.sync_result(member))
+                member.refresh(now)
+
+    # Time
+
+    def expire(self, now: float) -> None:
+        """Drop what has run out: ids that nobody used, silent members, members that did not ask for
+        their assignment."""
+        for member_id, (_, usable_until) in list(self.pending.items()):
+            if usable_until <= now:
+                del self.pending[member_id]
+        late = now >= self.sync_deadline
+        gone = [
+            member
+            for member in self.members.values()
+            if (member.session_deadline <= now and not member.is_waiting) or (late and member.owes_sync)
+        ]
+        for member in gone:
+            self.remove(member)
+        if gone:
+            self.rebalance(now)
+
+    def next_deadline(self, now: float) -> float:
+        """When `expire` or `complete_join` has something to do."""
+        due = [self.join_deadline]
+        if self.join_opens > now:
+            due.append(self.join_opens)
+        for waits_until, usable_until in self.pending.values():
+            due.append(waits_until if waits_until > now else usable_until)
+        for member in self.members.values():
+            if not member.is_waiting:
+                due.append(member.session_deadline)
+            if member.owes_sync:
+                due.append(self.sync_deadline)
+        return min(due)
+
+    def describe(self) -> GroupDescription:
+        """Subscriptions and assignments are shown when they are settled."""
+        stable = self.state is GroupState.STABLE
+        return GroupDescription(
+            group_id=self.group_id,
+            state=self.state,
+            protocol_type=self.protocol_type or "",
+            protocol_name=(self.protocol or "") if stable else "",
+            members=tuple(
+                MemberDescription(
+                    member.member_id,
+                    member.instance_id,
+                    member.client_id,
+                    member.client_host,
+                    member.metadata_for(self.protocol) if stable else b"",
+                    member.assignment if stable else b"",
+                )
+                for member in self.members.values()
+            ),
+        )
