@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.messages import Addressed, Message
 from raftlog.raft.values import Role
 from raftlog.storage.entry import Entry
-from raftlog.storage.store import Store, WriteTicket
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+
+if TYPE_CHECKING:
+    from raftlog.storage.store import Store, WriteTicket
 
 INBOX_MESSAGES_MAX: Final = 20_000
 """Messages that wait for the next turn; more are dropped, which Raft repairs. A turn takes them all."""

@@ -687,7 +687,8 @@ class RaftGroup:
     def _next_beat(self, now: float) -> float:
         """All groups of a broker beat at the same instants, so that their heartbeats share a frame."""
         period = self._timing.heartbeat
-        return (now // period + 1) * period
+        due = (now // period + 1) * period
+        return due if due - now > period / 2 else due + period
 
     def _ask_for_pre_votes(self, now: float) -> None:
         core = self._core
@@ -964,9 +965,8 @@ class RaftGroup:
 
     def take_done(self) -> list[tuple[OnDone, Outcome, Entry]]:
         """Callbacks of the proposals that have ended since the last call, with how."""
-        done, pending, applied = self._done, self._pending, self.applied_index
-        if done:
-            self._done = []
+        done, self._done = self._done, []
+        pending, applied = self._pending, self.applied_index
         while pending and pending[0][0] <= applied:
             _, entry, on_done = pending.popleft()
             done.append((on_done, Outcome.COMMITTED, entry))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from raftlog.raft.driver import FOREVER, Driver
-from raftlog.storage.store import CheckpointJob, WriteTicket
+
+if TYPE_CHECKING:
+    from raftlog.storage.store import CheckpointJob, WriteTicket
 
 SLOW_SYNC: Final = 0.010
 """Seconds. One inline sync that takes longer sends the next ones to a thread."""
