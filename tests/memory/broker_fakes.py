@@ -1,0 +1,396 @@
+"""A broker without disk, Raft or cluster, for tests of the listener and the handlers.
+
+`FakeNode` has the face of `raftlog.broker.backend.Node`; `test_broker_backend.py` holds it and the real
+node to the same contract.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import trio
+
+from raftlog.broker.backend import Node
+from raftlog.broker.listener import Listener, listen
+from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
+from raftlog.cluster.groups import GroupCoordinator, GroupSettings
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.config import BrokerConfig, config_error
+from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
+from raftlog.metadata.commands import Command, CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
+from raftlog.metadata.names import topic_name_problem
+from raftlog.metadata.results import Refused, Result
+from raftlog.metadata.state import MetadataState
+from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.codec import decode_response, encode_request
+from raftlog.records.batch import check_batch, stamp
+from raftlog.storage.group_log import Slice
+from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
+
+
+class MemoryFile:
+    """A file that sendfile takes and no disk has."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("fake")
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+    def append(self, data: bytes | memoryview) -> int:
+        position = os.fstat(self._fd).st_size
+        os.pwrite(self._fd, data, position)
+        return position
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def pread(self, size: int, position: int) -> bytes:
+        return os.pread(self._fd, size, position)
+
+
+class FakePartition:
+    """Commits at once, or when told to (`hold`)."""
+
+    def __init__(self) -> None:
+        self.is_leader = True
+        self.leader_epoch = 3
+        self.log_start_offset = 0
+        self.high_watermark = 0
+        self.hold = False
+        self.failure: PartitionError | Exception | None = None
+        self.log_end_offset = 0
+        self._file = MemoryFile()
+        self._batches: list[tuple[int, int, int, int]] = []  # base, next, position, size
+        self._held: list[tuple[bytes, int, Callable[[ProduceResult], None]]] = []
+        self.waiters: list[Callable[[], None]] = []
+
+    def produce(
+        self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
+    ) -> None:
+        if isinstance(self.failure, Exception):
+            raise self.failure
+        if not self.is_leader:
+            on_done(ProduceResult(PartitionError.NOT_LEADER))
+            return
+        if self.failure is not None:
+            on_done(ProduceResult(self.failure, message="as the test wants it"))
+            return
+        try:
+            header = check_batch(batch)
+        except ValueError:
+            on_done(ProduceResult(PartitionError.CORRUPT_BATCH))
+            return
+        except Exception as error:
+            on_done(ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error)))
+            return
+        base = self.log_end_offset
+        stamp(batch, base, self.leader_epoch)
+        self.log_end_offset += header.last_offset_delta + 1
+        self._held.append((bytes(batch), base, on_done))
+        if not self.hold:
+            self.commit()
+
+    def commit(self) -> None:
+        held, self._held = self._held, []
+        for data, base, on_done in held:
+            header = check_batch(data)
+            self.high_watermark = base + header.last_offset_delta + 1
+            self._batches.append((base, self.high_watermark, self._file.append(data), len(data)))
+            on_done(ProduceResult(None, base, -1, self.log_start_offset))
+        for waiter in list(self.waiters):
+            waiter()
+
+    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
+        end, start = Offset(self.high_watermark), Offset(self.log_start_offset)
+        error = self._error(leader_epoch)
+        if error is None and not start <= offset <= end:
+            error = PartitionError.OFFSET_OUT_OF_RANGE
+        if error is not None or offset == end:
+            return FetchResult(error, None, end, start)
+        wanted = [batch for batch in self._batches if batch[1] > offset]
+        size, last = 0, wanted[0]
+        for batch in wanted:
+            if size and size + batch[3] > max_bytes:
+                break
+            size, last = size + batch[3], batch
+        found = Slice(cast(Any, self._file), FilePosition(wanted[0][2]), size, Offset(last[1]))
+        return FetchResult(None, found, end, start)
+
+    def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
+        error = self._error(leader_epoch)
+        if error is not None:
+            return FoundOffset(error)
+        match timestamp:
+            case -2:
+                return FoundOffset(None, self.log_start_offset, -1, self.leader_epoch)
+            case -1:
+                return FoundOffset(None, self.high_watermark, -1, self.leader_epoch)
+        return FoundOffset(None)
+
+    def end_of_epoch(self, epoch: int, *, leader_epoch: int = -1) -> tuple[PartitionError | None, int, int]:
+        error = self._error(leader_epoch)
+        return (error, -1, -1) if error is not None else (None, self.leader_epoch, self.high_watermark)
+
+    def delete_before(self, offset: int) -> tuple[PartitionError | None, int]:
+        if not self.is_leader:
+            return PartitionError.NOT_LEADER, -1
+        target = self.high_watermark if offset == -1 else offset
+        if not self.log_start_offset <= target <= self.high_watermark:
+            return PartitionError.OFFSET_OUT_OF_RANGE, -1
+        self.log_start_offset = target
+        return None, target
+
+    def add_waiter(self, waiter: Callable[[], None]) -> None:
+        self.waiters.append(waiter)
+
+    def remove_waiter(self, waiter: Callable[[], None]) -> None:
+        self.waiters.remove(waiter)
+
+    def _error(self, leader_epoch: int) -> PartitionError | None:
+        if not self.is_leader:
+            return PartitionError.NOT_LEADER
+        if leader_epoch >= 0 and leader_epoch != self.leader_epoch:
+            older = leader_epoch < self.leader_epoch
+            return PartitionError.FENCED_LEADER_EPOCH if older else PartitionError.UNKNOWN_LEADER_EPOCH
+        return None
+
+
+class FakeNode:
+    """One broker, id 1, and a catalog that changes at once. It is its own admin and offsets."""
+
+    def __init__(self, **settings: str) -> None:
+        named = {name.replace("_", "."): value for name, value in settings.items()}
+        self.config = BrokerConfig.of(named)
+        self.broker_id = BrokerId(1)
+        self.cluster_id = "fake-cluster"
+        self.state = MetadataState()
+        self.catalog: Catalog = self.state.catalog
+        self.catalog.brokers[self.broker_id] = BrokerInfo(
+            id=self.broker_id, host="localhost", port=9092, peer_host="", peer_port=0
+        )
+        self.controller_id = self.broker_id
+        self.coordinator_id: BrokerId | None = self.broker_id
+        self.is_coordinator = True
+        self.admin = self
+        self.offsets = self
+        self.partitions: dict[tuple[str, int], FakePartition] = {}
+        self.no_leader = False
+        self.proposals_fail = 0
+        self._index = 0
+        self._producer_id = 1000
+        self.groups = GroupCoordinator(
+            settings=lambda: GroupSettings(session_timeout_min_ms=1),
+            new_id=lambda: str(uuid.uuid4()),
+            stored_groups=lambda: self.catalog.group_offsets,
+        )
+        self.groups.load(0.0)
+
+    def partition(self, topic: str, partition: int) -> FakePartition | None:
+        return self.partitions.get((topic, partition))
+
+    def partition_by_id(self, topic_id: bytes, partition: int) -> FakePartition | None:
+        topic = self.catalog.topics_by_id.get(topic_id)
+        return None if topic is None else self.partitions.get((topic.name, partition))
+
+    def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, int]:
+        replica = self.partitions[topic.name, partition]
+        leader = self.broker_id if replica.is_leader else BrokerId(2)
+        return (None if self.no_leader else leader), replica.leader_epoch
+
+    async def wait_for_leaders(self, topic: Topic) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def groups_changed(self) -> None:
+        pass
+
+    def add_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> Topic:
+        assignments = tuple(PartitionAssignment((self.broker_id,)) for _ in range(partitions))
+        topic = Topic(name, uuid.uuid4().bytes, assignments, dict(configs or {}))
+        self._put(topic)
+        return topic
+
+    def _put(self, topic: Topic) -> None:
+        self.catalog.topics[topic.name] = topic
+        self.catalog.topics_by_id[topic.topic_id] = topic
+        for index in range(len(topic.partitions)):
+            self.partitions.setdefault((topic.name, index), FakePartition())
+
+    async def propose(self, command: Command) -> Result | ProposalFailed:
+        await trio.lowlevel.checkpoint()
+        return self._apply(command)
+
+    def _apply(self, command: Command) -> Result | ProposalFailed:
+        if self.proposals_fail:
+            self.proposals_fail -= 1
+            return ProposalFailed("as the test wants it", may_still_happen=False)
+        self._index += 1
+        return self.state.apply(command, RaftIndex(self._index))
+
+    async def allocate_producer_id(self) -> int | ProposalFailed:
+        await trio.lowlevel.checkpoint()
+        if self.proposals_fail:
+            self.proposals_fail -= 1
+            return ProposalFailed("as the test wants it", may_still_happen=False)
+        self._producer_id += 1
+        return self._producer_id
+
+    def commit(self, commit: GroupCommit, on_done: Callable[[Any], None]) -> None:
+        result = self._apply(CommitOffsets(commits=(commit,)))
+        assert not isinstance(result, DeleteGroup | DeleteOffsets)
+        on_done(result)
+
+    # Admin
+
+    async def create_topic(
+        self, new: NewTopic, *, timeout: float, validate_only: bool = False
+    ) -> Topic | AdminFailure:
+        await trio.lowlevel.checkpoint()
+        problem = topic_name_problem(new.name)
+        if problem is not None:
+            return AdminFailure(AdminError.INVALID_TOPIC, problem)
+        if new.name in self.catalog.topics:
+            return AdminFailure(AdminError.TOPIC_EXISTS, "exists")
+        for key, value in new.configs.items():
+            wrong = config_error(key, value)
+            if wrong is not None:
+                return AdminFailure(AdminError.INVALID_CONFIG, wrong)
+        count = len(new.assignments) if new.assignments is not None else max(new.partitions, 1)
+        if validate_only:
+            assignments = tuple(PartitionAssignment((self.broker_id,)) for _ in range(count))
+            return Topic(new.name, bytes(16), assignments, dict(new.configs))
+        return self.add_topic(new.name, count, new.configs)
+
+    async def delete_topic(self, name_or_id: str | bytes, *, timeout: float) -> Topic | AdminFailure:
+        await trio.lowlevel.checkpoint()
+        topic = self.catalog.topic(name_or_id)
+        if topic is None:
+            by_id = isinstance(name_or_id, bytes)
+            return AdminFailure(AdminError.UNKNOWN_TOPIC_ID if by_id else AdminError.UNKNOWN_TOPIC, "unknown")
+        del self.catalog.topics[topic.name], self.catalog.topics_by_id[topic.topic_id]
+        for index in range(len(topic.partitions)):
+            del self.partitions[topic.name, index]
+        return topic
+
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        assignments: Sequence[Sequence[BrokerId]] | None = None,
+        *,
+        timeout: float,
+        validate_only: bool = False,
+    ) -> Topic | AdminFailure:
+        await trio.lowlevel.checkpoint()
+        topic = self.catalog.topics.get(name)
+        if topic is None:
+            return AdminFailure(AdminError.UNKNOWN_TOPIC, "unknown")
+        if count <= len(topic.partitions):
+            return AdminFailure(AdminError.INVALID_PARTITIONS, "not more than there are")
+        grown = Topic(
+            name,
+            topic.topic_id,
+            tuple(PartitionAssignment((self.broker_id,)) for _ in range(count)),
+            topic.configs,
+        )
+        if not validate_only:
+            self._put(grown)
+        return grown
+
+    async def alter_topic_config(
+        self,
+        name: str,
+        set_: Mapping[str, str],
+        remove: Sequence[str] = (),
+        *,
+        timeout: float,
+        validate_only: bool = False,
+    ) -> Topic | AdminFailure:
+        await trio.lowlevel.checkpoint()
+        topic = self.catalog.topics.get(name)
+        if topic is None:
+            return AdminFailure(AdminError.UNKNOWN_TOPIC, "unknown")
+        for key, value in set_.items():
+            wrong = config_error(key, value)
+            if wrong is not None:
+                return AdminFailure(AdminError.INVALID_CONFIG, wrong)
+        configs = {key: value for key, value in topic.configs.items() if key not in remove} | dict(set_)
+        altered = Topic(name, topic.topic_id, topic.partitions, configs)
+        if not validate_only:
+            self._put(altered)
+        return altered
+
+
+_: Callable[[FakeNode], Node] = lambda node: node  # noqa: E731  mypy holds the fake's face to the real one's
+del Refused
+
+
+class Peer:
+    """A client's end of a connection: writes frames, reads frames."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._correlation_id = 0
+        self._received = b""
+
+    async def send(self, api: ApiKey, version: int, **fields: Any) -> int:
+        self._correlation_id += 1
+        chunks = encode_request(api, version, self._correlation_id, "test", fields)
+        await self.stream.send_all(b"".join(chunks))
+        return self._correlation_id
+
+    async def ask(self, api: ApiKey, version: int, **fields: Any) -> Any:
+        """Send a request and read its answer."""
+        sent = await self.send(api, version, **fields)
+        correlation_id, message = decode_response(api, version, await self.frame())
+        assert correlation_id == sent
+        return message
+
+    async def receive(self, api: ApiKey, version: int) -> tuple[int, Any]:
+        """The next answer: (correlation id, message)."""
+        return decode_response(api, version, await self.frame())
+
+    async def frame(self) -> bytes:
+        """The next frame without its length; raises EOFError at the end."""
+        size = int.from_bytes(await self._exactly(4), "big")
+        return await self._exactly(size)
+
+    async def is_closed(self) -> bool:
+        """Whether the broker closes without another word."""
+        try:
+            return await self.stream.receive_some(1) == b""
+        except trio.BrokenResourceError:
+            return True
+
+    async def _exactly(self, size: int) -> bytes:
+        while len(self._received) < size:
+            more = await self.stream.receive_some(1 << 20)
+            if not more:
+                raise EOFError
+            self._received += more
+        data, self._received = self._received[:size], self._received[size:]
+        return data
+
+
+class Served:
+    """A listener on a free port of this machine, and clients for it."""
+
+    def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
+        self.node = node
+        self.listener = Listener(cast(Any, node), listen("127.0.0.1", 0))
+        self._streams: list[trio.SocketStream] = []
+        nursery.start_soon(self.listener.run)
+
+    async def connect(self) -> Peer:
+        stream = await trio.open_tcp_stream(*self.listener.address)
+        self._streams.append(stream)
+        return Peer(stream)
+
+    async def aclose(self) -> None:
+        """Close the clients' ends."""
+        for stream in self._streams:
+            await stream.aclose()
