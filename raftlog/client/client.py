@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Unpack
-
-import trio
+from typing import Unpack
 
 from raftlog.client.cluster import Cluster
+from raftlog.client.consumer import Consumer, RebalanceListener
+from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.client.producer import Producer
 from raftlog.client.settings import (
     ClientOptions,
     ClientSettings,
+    ConsumerOptions,
+    ConsumerSettings,
     ProducerOptions,
     ProducerSettings,
     Properties,
     make_settings,
-    read_properties,
 )
 
 
@@ -35,6 +36,24 @@ class Client:
         """A producer, to be used in `async with`. ProducerSettings says what the options are."""
         settings = make_settings(ProducerSettings, {**self._defaults.producer, **options})
         return Producer(self._cluster, settings).running()
+
+    def consumer(
+        self,
+        *topics: str,
+        group: str | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+        partitions: Iterable[TopicPartition | tuple[str, int]] = (),
+        listener: RebalanceListener | None = None,
+        **options: Unpack[ConsumerOptions],
+    ) -> AbstractAsyncContextManager[Consumer]:
+        """A consumer, to be used in `async with`. ConsumerSettings says what the options are."""
+        values = {**self._defaults.consumer, **options}
+        if group is not None:
+            values["group_id"] = group
+        settings = make_settings(ConsumerSettings, values)
+        return Consumer(
+            self._cluster, settings, topics=topics, pattern=pattern, partitions=partitions, listener=listener
+        ).running()
 
     def __repr__(self) -> str:
         return f"<Client {self._cluster.settings.bootstrap_servers} brokers={sorted(self._cluster.metadata.brokers)}>"

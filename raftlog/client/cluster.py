@@ -322,11 +322,19 @@ class Cluster:
         raise failure
 
     async def ask(
-        self, broker_id: int, api: ApiKey, fields: Fields, *, lane: str = CLIENT_LANE, more_ms: float = 0
+        self,
+        broker_id: int,
+        api: ApiKey,
+        fields: Fields,
+        *,
+        lane: str = CLIENT_LANE,
+        more_ms: float = 0,
+        most: int | None = None,
     ) -> Any:
-        """Ask one broker once. `more_ms` is what the broker may take by itself beyond the time-out."""
+        """Ask one broker once. `more_ms` is what the broker may take by itself beyond the time-out, `most`
+        the highest version to speak."""
         connection = await self.connection(broker_id, lane)
-        return await connection.request(api, fields, deadline=self.request_deadline(more_ms))
+        return await connection.request(api, fields, deadline=self.request_deadline(more_ms), most=most)
 
     async def retrying(
         self, attempt: Callable[[], Awaitable[T]], *, what: str, timeout_ms: float | None = None

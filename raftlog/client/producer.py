@@ -489,7 +489,6 @@ class Producer:
         fields = {
             "transactional_id": None,
             "transaction_timeout": 60_000,
-            "transaction_timeout_ms": 60_000,
             "producer_id": -1,
             "producer_epoch": -1,
         }

@@ -145,7 +145,6 @@ class ConsumerSettings:
     isolation_level: Literal["read_uncommitted"] = _setting(
         "read_uncommitted", "read_committed comes with transactions"
     )
-    check_crcs: bool = _setting(True, "check the checksum of every batch")
     client_rack: str = _setting("", "where this client is")
     exclude_internal_topics: bool = _setting(True, "a pattern does not match the brokers' own topics")
     key_deserializer: Deserializer | None = _setting(None, "a function from a key's bytes")
@@ -218,7 +217,6 @@ class ConsumerOptions(TypedDict, total=False):
     prefetch_max_bytes: int
     max_poll_records: int
     isolation_level: Literal["read_uncommitted"]
-    check_crcs: bool
     client_rack: str
     exclude_internal_topics: bool
     key_deserializer: Deserializer | None
