@@ -686,6 +686,8 @@ class RaftGroup:
 
     def _next_beat(self, now: float) -> float:
         """All groups of a broker beat at the same instants, so that their heartbeats share a frame."""
+        if len(self.membership.members) == 1:
+            return FOREVER
         period = self._timing.heartbeat
         due = (now // period + 1) * period
         return due if due - now > period / 2 else due + period
@@ -827,7 +829,6 @@ class RaftGroup:
         assert core._SyncObj__raftLeader is self._self_node
         self._use_membership(now)
         self._leadership.beat(now)
-        self._beat_due = self._next_beat(now)
 
     def _follow(self, term: Term) -> None:
         """A newer term: whatever this replica was, it follows now; whom, it does not know yet."""
@@ -1024,6 +1025,7 @@ class RaftGroup:
             del self._match_index[gone], self._next_index[gone]
         if self._leadership is not None:
             self._leadership.set_membership(membership, self._peers, now)
+            self._beat_due = self._next_beat(now)
 
     def _learn_memberships(self, entries: Sequence[Entry], now: float) -> None:
         known = len(self._memberships)

@@ -50,7 +50,7 @@ class Runner:
         self.driver = driver
         self.pace = DiskPace()
         self._sleeper: trio.lowlevel.Task | None = None
-        self._is_awake = True
+        self._is_due = True
         self._timer = trio.CancelScope()
         self._timer_at = FOREVER
         self._failure: Exception | None = None
@@ -61,7 +61,7 @@ class Runner:
         """Turns until cancelled. Raises DiskFailed or SafetyError when the broker must stop; in every case
         all pending proposals have been answered when it ends."""
         driver = self.driver
-        driver.on_work = self._wake
+        driver.on_work = self._rouse
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_timer)
@@ -126,7 +126,11 @@ class Runner:
     # Waiting
 
     def _wake(self) -> None:
-        self._is_awake = True
+        """A turn is due although the driver does not know it yet."""
+        self._is_due = True
+        self._rouse()
+
+    def _rouse(self) -> None:
         if self._sleeper is not None:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
@@ -134,8 +138,8 @@ class Runner:
     async def _wait(self) -> None:
         """Until there is work. Always lets the other tasks run first, so that what they propose meanwhile
         shares one write."""
-        if self._is_awake or self.driver.has_work:
-            self._is_awake = False
+        if self._is_due or self.driver.has_work:
+            self._is_due = False
             await trio.lowlevel.checkpoint()
             return
 
@@ -145,7 +149,7 @@ class Runner:
 
         self._sleeper = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
-        self._is_awake = False
+        self._is_due = False
 
     def _arm_timer(self) -> None:
         deadline = self.driver.next_deadline
