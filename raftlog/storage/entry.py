@@ -28,7 +28,7 @@ class EntryKind(IntEnum):
 class Entry(NamedTuple):
     """One entry of a Raft log. Internal kinds use up an index but no offset: base_offset == next_offset."""
 
-    index: RaftIndex
+    index: RaftIndex  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     term: Term
     kind: EntryKind
     payload: Payload
@@ -43,13 +43,13 @@ class HardState(NamedTuple):
     voted_for: BrokerId | None
 
 
-class LogStart(NamedTuple):
-    """The place before a log's first entry: the last index and term that are gone, and the first offset."""
+class LogPoint(NamedTuple):
+    """A place between two entries: the last index and term before it, the first offset behind it."""
 
-    index: RaftIndex
+    index: RaftIndex  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     term: Term
     offset: Offset
 
 
-EMPTY_START = LogStart(RaftIndex(0), Term(0), Offset(0))
+LOG_BEGIN = LogPoint(RaftIndex(0), Term(0), Offset(0))
 """Where a log begins that has never been cut."""

@@ -1,35 +1,69 @@
 """The Raft log of one group: committed batches in segments, the uncommitted tail in memory and the WAL.
 
-(Signatures; the bodies follow.)
+It decides where an entry goes and refuses what Raft must never do. It does not know who leads, what an
+entry means or what time it is.
+
+Invariants, each a SafetyError when broken: indexes and offsets are dense, terms never fall; nothing at or
+below commit_index is truncated; nothing is committed here before it is durable here, which is why
+everything in a segment that no checkpoint covers yet is also in the write-ahead log; a term never falls
+and a vote is never changed.
+
+A log's folder belongs to one life of it: after a reset the log goes on in a new folder, so that nothing
+that is still being done to the old one (a checkpoint, an unlink) can touch the new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import errno
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
 
-from raftlog.storage.disk import File
-from raftlog.storage.entry import Entry, EntryKind, HardState, Payload
-from raftlog.types import FilePosition, GroupKey, Offset, RaftIndex, Term
+import cbor2
+
+from raftlog.errors import DamagedLog, SafetyError, StorageError
+from raftlog.storage.checkpoint import CheckpointJob
+from raftlog.storage.committed import CommittedLog, LogLimits
+from raftlog.storage.disk import Disk, Health
+from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoint, Payload
+from raftlog.storage.epochs import Epochs
+from raftlog.storage.recent import RecentEntries
+from raftlog.storage.segment import SegmentPool, Slice
+from raftlog.storage.snapshot import LogImage, encode, entry_to_cbor
+from raftlog.storage.wal import Wal
+from raftlog.storage.wal_format import RecordKind
+from raftlog.types import Offset, RaftIndex, Term
+
+__all__ = ["GroupLog", "LogContext", "Slice"]
+
+NO_HARD_STATE: Final = HardState(Term(0), None)
+
+_STAMP: Final = struct.Struct(">qii")  # base offset, length, leader epoch
+_LOG_OVERHEAD: Final = 12
+_OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Whole committed batches as a range of a file. Valid as long as it is referred to, also when
-    retention removes the file meanwhile."""
+@dataclass(slots=True)
+class LogContext:
+    """What the logs of one store share."""
 
-    file: File
-    position: FilePosition
-    length: int
-    next_offset: Offset
-
-    @property
-    def fileno(self) -> int:
-        return self.file.fileno()
-
-    def read(self) -> bytes:
-        """The bytes themselves, where sendfile will not do."""
-        return self.file.pread(self.length, self.position)
+    disk: Disk
+    root: str
+    health: Health
+    wal: Wal
+    pool: SegmentPool
+    recent: RecentEntries
+    limits: LogLimits
+    touched: dict[GroupLog, None]
+    """Logs with something pending in the WAL."""
+    abandoned: list[str]
+    """Folders that are of no use once what is pending is durable."""
+    new_dirname: Callable[[str], str]
+    """A folder's name that nothing on the disk has, like the one given."""
+    has_garbage: bool = False
+    """Whether files wait for the next checkpoint to be removed."""
 
 
 class GroupLog:
@@ -37,49 +71,117 @@ class GroupLog:
 
     Plain attributes, to be read by everyone and set by nobody else:
       key, dirname
-      first_index      the first entry that can still be read
       last_index       the last entry, committed or not; first_index - 1 when there is none
       last_term        its term
       commit_index     the last entry known to be committed; everything up to it is in the segments
       synced_index     the last entry that is durable: what an ack may rest on
-      log_start_offset, high_watermark (end of what is committed), log_end_offset (end of everything)
+      high_watermark   the end of what is committed; log_end_offset: of everything
       snapshot_state, snapshot_index   the state machine's last saved state and the entry it stands at
       damage           None, or what is wrong with bytes that had been acknowledged
     """
 
-    key: GroupKey
-    dirname: str
-    first_index: RaftIndex
-    last_index: RaftIndex
-    last_term: Term
-    commit_index: RaftIndex
-    synced_index: RaftIndex
-    log_start_offset: Offset
-    high_watermark: Offset
-    log_end_offset: Offset
-    snapshot_state: bytes
-    snapshot_index: RaftIndex
-    damage: str | None
+    def __init__(
+        self,
+        context: LogContext,
+        dirname: str,
+        image: LogImage,
+        *,
+        has_snapshot: bool = False,
+        hard_state: HardState = NO_HARD_STATE,
+    ) -> None:
+        self._context = context
+        self.key = image.key
+        self.dirname = dirname
+        self._hard_state = hard_state
+        self._has_snapshot = has_snapshot
+        self._is_closed = False
+        self._limits = context.limits
+        self._begin(image)
+        self._is_changed = image.start != LOG_BEGIN and not has_snapshot
+
+    def _begin(self, image: LogImage) -> None:
+        """Stand where `image` says, with nothing uncommitted."""
+        context = self._context
+        self.damage = image.damage
+        folder = f"{context.root}/{self.dirname}"
+        self._epochs = Epochs(image.epochs)
+        self._committed = CommittedLog(
+            context.disk, context.health, context.pool, folder, self._limits, image, self.term_at
+        )
+        self.commit_index = self.last_index = image.commit.index
+        self.last_term = image.commit.term
+        self.high_watermark = self.log_end_offset = image.commit.offset
+        self._memory: list[Entry] = []
+        self._memory_first = self.commit_index + 1
+        self.synced_index = self._written_index = self.commit_index
+        self.snapshot_state, self.snapshot_index = image.state, image.snapshot_index
+        self._memberships = [] if image.membership is None else [image.membership]
+        self._memberships += [entry for entry in image.internal if entry.kind is EntryKind.MEMBERSHIP]
+
+    def __repr__(self) -> str:
+        return (
+            f"<GroupLog {self.dirname} entries={self.first_index}..{self.last_index} term={self.last_term} "
+            f"committed={self.commit_index} synced={self.synced_index} end={self.log_end_offset}"
+            f"{' DAMAGED' if self.damage else ''}>"
+        )
 
     @property
-    def hard_state(self) -> HardState:
-        """Term and vote as last set. Setting it makes it pending: it is durable once the next ticket is
-        synced. A term that falls, or a second vote in one term, is a SafetyError."""
-        raise NotImplementedError
+    def first_index(self) -> RaftIndex:
+        """The first entry that can still be read."""
+        return RaftIndex(self._committed.start.index + 1)
 
-    @hard_state.setter
-    def hard_state(self, value: HardState) -> None:
-        raise NotImplementedError
+    @property
+    def log_start_offset(self) -> Offset:
+        return self._committed.log_start_offset
+
+    @property
+    def max_timestamp(self) -> int:
+        """The greatest timestamp (ms) of a committed record, -1 when there is none."""
+        return self._committed.max_timestamp
 
     @property
     def memberships(self) -> list[Entry]:
         """The MEMBERSHIP entries that the log holds or has held last: the newest one that was compacted
         away (if any), then all that are in the log, in index order."""
-        raise NotImplementedError
+        return list(self._memberships)
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term and vote as last set. Setting it makes it pending: it is durable once the next ticket is
+        synced. A term that falls, or a second vote in one term, is a SafetyError."""
+        return self._hard_state
+
+    @hard_state.setter
+    def hard_state(self, value: HardState) -> None:
+        old = self._hard_state
+        if value == old:
+            return
+        if value.term < old.term or (value.term == old.term and old.voted_for is not None):
+            raise SafetyError(f"{self!r}: {old} must not become {value}")
+        self._hard_state = value
+        vote = -1 if value.voted_for is None else value.voted_for
+        self._add(RecordKind.HARD_STATE, index=vote, term=value.term)
+
+    def _add(
+        self, kind: RecordKind, *, index: int = 0, term: int = 0, offset: int = 0, payload: bytes = b""
+    ) -> None:
+        self._check()
+        self._context.wal.add(kind, self.key, index=index, term=term, offset=offset, payload=payload)
+        self._context.touched[self] = None
+
+    def _check(self) -> None:
+        self._context.health.check()
+        if self._is_closed:
+            raise SafetyError(f"{self!r} was deleted or closed")
+
+    # Raft's side: the tail.
 
     def term_at(self, index: RaftIndex) -> Term | None:
         """The term of the entry at `index`; also of first_index - 1; None outside of that."""
-        raise NotImplementedError
+        start = self._committed.start
+        if index > self.last_index or index < start.index:
+            return None
+        return start.term if index == start.index else self._epochs.term_at(index)
 
     def append(self, term: Term, kind: EntryKind, payload: Payload, record_count: int) -> Entry:
         """The leader's append: gives the entry the next index and offset, and makes it pending.
@@ -87,51 +189,198 @@ class GroupLog:
         A BATCH must have been stamped with `log_end_offset` and `term` by the caller. Its record count is
         the number of offsets it takes (last offset delta + 1); 0 for the other kinds.
         """
-        raise NotImplementedError
+        offset = self.log_end_offset
+        entry = Entry(
+            RaftIndex(self.last_index + 1), term, kind, payload, offset, Offset(offset + record_count)
+        )
+        self._append(entry)
+        return entry
 
     def append_entries(self, entries: Sequence[Entry]) -> None:
         """The follower's append: entries as the leader numbered them, the first being last_index + 1.
         The caller truncates first where terms conflict. Raises SafetyError when they do not fit."""
-        raise NotImplementedError
+        for entry in entries:
+            self._append(entry)
+
+    def _append(self, entry: Entry) -> None:
+        context = self._context
+        if context.health.failure is not None or self._is_closed:
+            self._check()
+        index, term, kind, payload, base_offset, next_offset = entry
+        if index != self.last_index + 1 or base_offset != self.log_end_offset or term < self.last_term:
+            raise SafetyError(f"{self!r}: {_describe(entry)} does not follow term {self.last_term}")
+        if kind is EntryKind.BATCH:
+            if len(payload) < _STAMP.size or next_offset <= base_offset:
+                raise SafetyError(f"{self!r}: {_describe(entry)} is not a batch")
+            stamped_offset, length, epoch = _STAMP.unpack_from(payload)
+            if stamped_offset != base_offset or epoch != term or length + _LOG_OVERHEAD != len(payload):
+                raise SafetyError(
+                    f"{self!r}: {_describe(entry)} is stamped with offset {stamped_offset}, term {epoch}, "
+                    f"length {length}"
+                )
+        elif next_offset != base_offset:
+            raise SafetyError(f"{self!r}: {_describe(entry)} must not take an offset")
+        elif kind is EntryKind.MEMBERSHIP:
+            self._memberships.append(entry)
+        if term != self.last_term or not self._epochs:
+            self._epochs.add(term, index, base_offset)
+            self.last_term = term
+        self._memory.append(entry)
+        self.last_index = index
+        self.log_end_offset = next_offset
+        context.wal.add_entry(self.key, entry, self.commit_index)
+        context.touched[self] = None
 
     def truncate_from(self, index: RaftIndex) -> None:
         """Drop the uncommitted entries from `index` on. At or below commit_index: SafetyError."""
-        raise NotImplementedError
+        if index <= self.commit_index:
+            raise SafetyError(f"{self!r}: must not truncate from {index}, which is committed")
+        if index > self.last_index:
+            return
+        self._add(RecordKind.TRUNCATE, index=index)
+        del self._memory[index - self._memory_first :]
+        self._epochs.truncate_from(index)
+        self.last_index = RaftIndex(index - 1)
+        if self.last_index > self.commit_index:
+            last = self._memory[-1]
+            self.last_term, self.log_end_offset = last.term, last.next_offset
+        else:
+            end = self._committed.end
+            self.last_term, self.log_end_offset = end.term, end.offset
+        self.synced_index = min(self.synced_index, self.last_index)
+        self._written_index = min(self._written_index, self.last_index)
+        while self._memberships and self._memberships[-1].index >= index:
+            del self._memberships[-1]
 
     def commit_to(self, index: RaftIndex) -> list[Entry]:
         """Move what is committed up to `index` into the segments (written, not synced) and return the
         entries that became committed. Only what is synced here can be committed here (index at most
         synced_index), else SafetyError. Does nothing when `index` is not ahead of commit_index.
         """
-        raise NotImplementedError
+        if index <= self.commit_index:
+            return []
+        if index > self.synced_index:
+            raise SafetyError(f"{self!r}: must not commit {index}, which is not durable here")
+        first = self._memory_first
+        entries = self._memory[self.commit_index + 1 - first : index + 1 - first]
+        self._committed.append(entries)
+        self.commit_index = index
+        self.high_watermark = entries[-1].next_offset
+        self._context.recent.add(self, entries)
+        return entries
+
+    def forget_to(self, index: RaftIndex) -> None:
+        """Let go of committed entries in memory; they are read from the segments from now on."""
+        count = min(index, self.commit_index) + 1 - self._memory_first
+        if count > 0:
+            del self._memory[:count]
+            self._memory_first += count
+
+    def note_written(self) -> None:
+        """Everything pending has been written, and waits for its sync."""
+        self._written_index = self.last_index
+
+    def note_synced(self) -> None:
+        """What had been written then is durable now, but for what was truncated meanwhile."""
+        self.synced_index = max(self.synced_index, self._written_index)
+
+    def reset(
+        self, index: RaftIndex, term: Term, offset: Offset, state: bytes, membership: Entry | None = None
+    ) -> None:
+        """Install a snapshot: the whole log goes, the next entry will be index + 1 at `offset`. Pending
+        until the next ticket is synced (synced_index is 0 until then). Clears `damage`.
+
+        `membership` is the newest MEMBERSHIP entry at or below `index`, where it is known.
+        """
+        dirname = self._context.new_dirname(self.dirname)
+        payload = cbor2.dumps([dirname, state, entry_to_cbor(membership)])
+        self._add(RecordKind.RESET, index=index, term=term, offset=offset, payload=payload)
+        self._context.abandoned.append(self.dirname)
+        self.begin_anew(dirname, LogPoint(index, term, offset), state, membership)
+
+    def begin_anew(self, dirname: str, point: LogPoint, state: bytes, membership: Entry | None) -> None:
+        """What `reset` does, now or in a replay, but for the record of it."""
+        self._committed.close()
+        self.dirname = dirname
+        self._has_snapshot = False
+        self._begin(
+            LogImage(
+                key=self.key,
+                start=point,
+                log_start_offset=point.offset,
+                commit=point,
+                snapshot_index=point.index,
+                state=state,
+                membership=membership,
+            )
+        )
+        self._is_changed = True
+        self.synced_index = self._written_index = RaftIndex(0)
+
+    # Readers' side.
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What cannot be read is damage: it is remembered, reported and refused."""
+        self._context.health.check()
+        try:
+            yield
+        except DamagedLog as error:
+            self.damage = self.damage or str(error)
+            raise
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                raise StorageError(f"{self.dirname}: {error}") from error
+            self.damage = self.damage or f"{self.dirname}: {error}"
+            raise DamagedLog(f"{self.dirname}: {error}") from error
 
     def entries(self, from_index: RaftIndex, max_bytes: int, max_count: int) -> list[Entry]:
         """Entries from `from_index` on, from memory or from the segments: at least one if there is one,
-        then while payloads fit `max_bytes` and entries `max_count`. Empty past last_index.
+        then while payloads fit `max_bytes` and entries `max_count`. Empty past last_index. It may stop
+        early where memory begins; ask again from there.
 
         Raises LookupError below first_index, DamagedLog when the bytes are not what was written.
         """
-        raise NotImplementedError
+        if from_index > self.last_index:
+            return []
+        if from_index < self.first_index:
+            raise LookupError(f"{self!r}: entry {from_index} is gone")
+        start = from_index - self._memory_first
+        if start < 0:
+            with self._reading():
+                return self._committed.entries(from_index, max_bytes, max_count)
+        stop, last = start, min(start + max(max_count, 1), len(self._memory))
+        while stop < last:
+            max_bytes -= len(self._memory[stop].payload)
+            if max_bytes < 0 and stop > start:
+                break
+            stop += 1
+        return self._memory[start:stop]
 
     def read(self, offset: Offset, max_bytes: int) -> Slice | None:
         """Committed batches from the one that contains `offset` on: at least one, whole ones, at most
         `max_bytes` after the first, from one segment. None at the high watermark and outside
         [log_start_offset, high_watermark). Raises DamagedLog."""
-        raise NotImplementedError
+        with self._reading():
+            return self._committed.read(offset, max_bytes)
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[Offset, int] | None:
         """(offset, timestamp) of the first committed record at or after `timestamp_ms`, or None."""
-        raise NotImplementedError
+        from raftlog.records.record import decode_batch  # codecs are only needed here
+
+        with self._reading():
+            for batch in self._committed.batches_from_timestamp(timestamp_ms):
+                for record in decode_batch(batch):
+                    if record.timestamp >= timestamp_ms and record.offset >= self.log_start_offset:
+                        return Offset(record.offset), record.timestamp
+        return None
 
     def offset_for_term(self, term: Term) -> tuple[Term, Offset]:
         """OffsetForLeaderEpoch: the newest term at or before `term`, and where its offsets end (KIP-101,
         KIP-279). (-1, -1) for a term newer than every one known. Never beyond the high watermark."""
-        raise NotImplementedError
+        return self._epochs.end_offset(term, self.high_watermark)
 
-    @property
-    def max_timestamp(self) -> int:
-        """The greatest timestamp (ms) of a committed record, -1 when there is none."""
-        raise NotImplementedError
+    # Limits, retention, snapshots.
 
     def configure(
         self,
@@ -141,33 +390,104 @@ class GroupLog:
         index_interval_bytes: int | None = None,
     ) -> None:
         """Change the log's limits; what is None stays."""
-        raise NotImplementedError
+        changes = {
+            "segment_bytes": segment_bytes,
+            "roll_ms": roll_ms,
+            "index_interval_bytes": index_interval_bytes,
+        }
+        self._limits = replace(self._limits, **{key: value for key, value in changes.items() if value})
+        self._committed.limits = self._limits
+
+    def roll_if_due(self, now_ms: int) -> bool:
+        """Close the active segment when its first record is older than roll_ms; True when it was."""
+        return self._committed.roll_if_due(now_ms)
 
     def expire(self, now_ms: int, retention_ms: int, retention_bytes: int) -> bool:
         """Drop whole segments that are older than `retention_ms` or that lie before the last
         `retention_bytes` (-1: no limit), and those before log_start_offset. True when something went.
         Call `save_snapshot` first: entries that are gone are not applied after a restart."""
-        raise NotImplementedError
+        count = self._committed.expire(now_ms, retention_ms, retention_bytes)
+        if count:
+            self._start_moved()
+        return count > 0
 
     def delete_before(self, offset: Offset) -> None:
-        """Move log_start_offset forward to `offset`, at most to the high watermark (DeleteRecords)."""
-        raise NotImplementedError
-
-    def roll_if_due(self, now_ms: int) -> bool:
-        """Close the active segment when its first record is older than roll_ms."""
-        raise NotImplementedError
+        """Move log_start_offset forward to `offset`, at most to the high watermark (DeleteRecords). The
+        files go with the next `expire`."""
+        self._committed.delete_before(offset)
 
     def save_snapshot(self, state: bytes, index: RaftIndex, *, drop_before: bool = False) -> None:
         """Keep the state machine's state as of entry `index` (committed); durable with the next
         checkpoint. With `drop_before` the entries up to `index` are dropped (metadata group)."""
-        raise NotImplementedError
+        if index > self.commit_index or index < self.snapshot_index:
+            raise SafetyError(f"{self!r}: a snapshot at {index} after one at {self.snapshot_index}")
+        self.snapshot_state, self.snapshot_index = state, index
+        self._is_changed = True
+        if drop_before:
+            term = self.term_at(index)
+            assert term is not None, index
+            self._committed.drop_to(index, term)
+            self._start_moved()
 
-    def reset(
-        self, index: RaftIndex, term: Term, offset: Offset, state: bytes, membership: Entry | None = None
-    ) -> None:
-        """Install a snapshot: the whole log goes, the next entry will be index + 1 at `offset`. Pending
-        until the next ticket is synced (synced_index is `index` only then). Clears `damage`."""
-        raise NotImplementedError
+    def _start_moved(self) -> None:
+        """The log begins later: let go of what memory holds of the part that is gone."""
+        start = self._committed.start.index
+        self._context.has_garbage = True
+        self.forget_to(start)
+        self._epochs.drop_before(RaftIndex(start + 1))
+        gone = [entry for entry in self._memberships if entry.index <= start]
+        self._memberships = gone[-1:] + self._memberships[len(gone) :]
+
+    # The store's side.
+
+    def capture(self, job: CheckpointJob) -> list[object]:
+        """Give `job` what makes the committed part durable, and return the log's line in the checkpoint:
+        its name, term and vote, and how far it was committed."""
+        committed = self._committed
+        for segment in committed.take_dirty():
+            job.add_segment(segment)
+        if self._is_changed or committed.is_changed:
+            image = LogImage(
+                key=self.key,
+                epochs=self._epochs.lines_to(self.commit_index),
+                membership=next(
+                    (entry for entry in self._memberships if entry.index < self.first_index), None
+                ),
+                snapshot_index=self.snapshot_index,
+                state=self.snapshot_state,
+                damage=self.damage,
+            )
+            job.snapshots.append((committed.folder, encode(committed.image(image))))
+            self._has_snapshot = True
+            self._is_changed = committed.is_changed = False
+        job.doomed += committed.doomed
+        committed.doomed = []
+        active = committed.segments[-1].extent if committed.segments else None
+        return [self.key, self.dirname, self._has_snapshot, self._hard_state, committed.end, active]
+
+    def carry_over(self) -> None:
+        """Write the uncommitted tail once more, since the WAL's files before it are to be reused."""
+        for entry in self._memory[self.commit_index + 1 - self._memory_first :]:
+            self._context.wal.add_entry(self.key, entry, self.commit_index)
+
+    def close(self) -> None:
+        """No use of the log is allowed any more. Slices stay valid."""
+        self._is_closed = True
+        self._committed.close()
 
     def statistics(self) -> dict[str, int]:
-        raise NotImplementedError
+        """Sizes in bytes; entries in memory."""
+        return {
+            "segments": len(self._committed.segments),
+            "segment_bytes": self._committed.size,
+            "memory_entries": len(self._memory),
+            "uncommitted_entries": self.last_index - self.commit_index,
+            "internal_entries": len(self._committed.internal),
+        }
+
+
+def _describe(entry: Entry) -> str:
+    return (
+        f"entry {entry.index} of term {entry.term}, {EntryKind(entry.kind).name}, "
+        f"{len(entry.payload)} bytes, offsets {entry.base_offset}..{entry.next_offset}"
+    )

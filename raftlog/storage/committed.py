@@ -1,0 +1,292 @@
+"""The committed part of a log: its segments, the entries of Raft itself between them, and their ends.
+
+Decides where a batch goes, when a segment is full, what a reader gets and what retention takes. It knows
+nothing of what is not committed. What retention drops stays on the disk until the snapshot file that no
+longer names it is durable (`doomed`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from raftlog.errors import DamagedLog
+from raftlog.storage.disk import Disk, Health
+from raftlog.storage.entry import Entry, EntryKind, LogPoint
+from raftlog.storage.segment import NO_TIMESTAMP, Segment, SegmentExtent, SegmentPool, Slice
+from raftlog.storage.snapshot import LogImage
+from raftlog.types import FilePosition, Offset, RaftIndex, Term
+
+TermAt = Callable[[RaftIndex], Term | None]
+
+_READ_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLimits:
+    """When a segment is full or old, and how dense its index is."""
+
+    segment_bytes: int
+    roll_ms: int
+    index_interval_bytes: int
+
+
+class CommittedLog:
+    """Segments in ascending order; the last one is appended to unless it was closed."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        health: Health,
+        pool: SegmentPool,
+        folder: str,
+        limits: LogLimits,
+        image: LogImage,
+        term_at: TermAt,
+    ) -> None:
+        self._disk, self._health, self._pool = disk, health, pool
+        self._term_at = term_at
+        self.folder = folder
+        self.limits = limits
+        self.start = image.start
+        self.log_start_offset = image.log_start_offset
+        self.end = image.commit
+        """The last committed entry, and the high watermark."""
+        self.internal: dict[int, Entry] = {entry.index: entry for entry in image.internal}
+        self.segments = [self._segment(extent, is_new=False) for extent in image.segments]
+        self.is_changed = False
+        """Whether something happened that the snapshot file must tell (more than a longer last segment)."""
+        self.doomed: list[str] = []
+        self._is_closed = False
+
+    def _segment(self, extent: SegmentExtent, *, is_new: bool) -> Segment:
+        return Segment(self._pool, self.folder, extent, self._next_batch_index, is_new=is_new)
+
+    def _next_batch_index(self, index: int) -> RaftIndex:
+        """The first index from `index` on that no entry of Raft itself takes."""
+        while index in self.internal:
+            index += 1
+        return RaftIndex(index)
+
+    @property
+    def size(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def max_timestamp(self) -> int:
+        return max((segment.max_timestamp for segment in self.segments), default=NO_TIMESTAMP)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Take over entries that became committed. Raises DiskFailed."""
+        active = self._active()
+        with self._health:
+            batches: list[Entry] = []
+            size = 0
+            room = self.limits.segment_bytes - active.size if active is not None else 0
+            for entry in entries:
+                if entry.kind is not EntryKind.BATCH:
+                    self.internal[entry.index] = entry
+                    self.is_changed = True
+                    continue
+                if active is None or (size + len(entry.payload) > room and (batches or active.size)):
+                    if active is not None and batches:
+                        active.append(batches, self.limits.index_interval_bytes)
+                    active, batches, size = self._roll(entry), [], 0
+                    room = self.limits.segment_bytes
+                batches.append(entry)
+                size += len(entry.payload)
+            if active is not None and batches:
+                active.append(batches, self.limits.index_interval_bytes)
+        last = entries[-1]
+        self.end = LogPoint(last.index, last.term, last.next_offset)
+
+    def _active(self) -> Segment | None:
+        """The segment to go on with. One that cannot be read is left as it is, for a new one: damage in one
+        log must not stop the others."""
+        if not self.segments or self._is_closed:
+            return None
+        try:
+            self.segments[-1].index(self.limits.index_interval_bytes)
+        except OSError:
+            self._is_closed = True
+            return None
+        return self.segments[-1]
+
+    def _roll(self, first: Entry) -> Segment:
+        """A new active segment that begins with the batch `first`."""
+        if not self.segments:
+            self._disk.mkdir(self.folder)
+        offset = first.base_offset
+        extent = SegmentExtent(offset, first.index, first.index, offset, 0, NO_TIMESTAMP, NO_TIMESTAMP)
+        segment = self._segment(extent, is_new=True)
+        self.segments.append(segment)
+        self._is_closed = False
+        self.is_changed = True
+        return segment
+
+    def roll_if_due(self, now_ms: int) -> bool:
+        if not self.segments or self._is_closed:
+            return False
+        first = self.segments[-1].first_timestamp
+        if first < 0 or now_ms - first < self.limits.roll_ms:
+            return False
+        self._is_closed = True
+        return True
+
+    def read(self, offset: int, max_bytes: int) -> Slice | None:
+        if not self.log_start_offset <= offset < self.end.offset:
+            return None
+        segment = self._segment_of_offset(offset)
+        interval = self.limits.index_interval_bytes
+        place = segment.place_of_offset(offset, interval)
+        end = segment.end_within(place, max_bytes, interval)
+        segment.verify(place, end, self._term_at)
+        return segment.slice(place, end)
+
+    def _segment_of_offset(self, offset: int) -> Segment:
+        number = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1
+        if number < 0 or offset >= self.segments[number].next_offset:
+            raise DamagedLog(f"{self.folder}: no segment holds offset {offset}")
+        return self.segments[number]
+
+    def entries(self, from_index: int, max_bytes: int, max_count: int) -> list[Entry]:
+        """Committed entries from `from_index` on; at least one, then as many as fit."""
+        found: list[Entry] = []
+        index, budget = from_index, max_bytes
+        while index <= self.end.index and len(found) < max_count:
+            internal = self.internal.get(index)
+            if internal is not None:
+                if found and len(internal.payload) > budget:
+                    break
+                found.append(internal)
+                budget -= len(internal.payload)
+                index += 1
+                continue
+            if found and budget <= 0:
+                break
+            batches = self._batches(index, max(budget, 1), max_count - len(found))
+            if found and len(batches[0].payload) > budget:
+                break
+            found += batches
+            budget -= sum(len(batch.payload) for batch in batches)
+            index = batches[-1].index + 1
+        return found
+
+    def _batches(self, index: int, max_bytes: int, max_count: int) -> list[Entry]:
+        """Batches from the one at `index` on: up to the next entry of Raft itself, or the segment's end."""
+        number = bisect_right(self.segments, index, key=lambda segment: segment.base_index) - 1
+        if number < 0 or index > self.segments[number].last_index:
+            raise DamagedLog(f"{self.folder}: no segment holds entry {index}")
+        segment = self.segments[number]
+        interval = self.limits.index_interval_bytes
+        place = segment.place_of_index(index, interval)
+        end = segment.end_within(place, min(max_bytes, _READ_CHUNK), interval)
+        segment.verify(place, end, self._term_at)
+        data = memoryview(segment.file().pread(end.position - place.position, place.position))
+        found: list[Entry] = []
+        for batch, header in segment.walk(place):
+            if batch.position >= end.position or batch.index != index or len(found) == max_count:
+                break
+            at = batch.position - place.position
+            found.append(
+                Entry(
+                    batch.index,
+                    Term(header.leader_epoch),
+                    EntryKind.BATCH,
+                    data[at : at + header.size],
+                    batch.offset,
+                    Offset(header.next_offset),
+                )
+            )
+            index += 1
+        return found
+
+    def batches_from_timestamp(self, timestamp_ms: int) -> Iterator[bytes]:
+        """The bytes of the batches, ascending, whose greatest timestamp is at or after `timestamp_ms`."""
+        interval = self.limits.index_interval_bytes
+        for segment in self.segments:
+            if segment.max_timestamp < timestamp_ms or segment.next_offset <= self.log_start_offset:
+                continue
+            for place, header in segment.walk(segment.place_before_timestamp(timestamp_ms, interval)):
+                if header.max_timestamp >= timestamp_ms and header.next_offset > self.log_start_offset:
+                    end = place._replace(position=FilePosition(place.position + header.size))
+                    segment.verify(place, end, self._term_at)
+                    yield segment.file().pread(header.size, place.position)
+
+    def delete_before(self, offset: int) -> None:
+        offset = min(offset, self.end.offset)
+        if offset > self.log_start_offset:
+            self.log_start_offset = Offset(offset)
+            self.is_changed = True
+
+    def expire(self, now_ms: int, retention_ms: int, retention_bytes: int) -> int:
+        """Drop what is too old or too much; how many segments went."""
+        count, size = 0, self.size
+        for segment in self.segments:
+            is_last = count == len(self.segments) - 1 and not self._is_closed
+            is_old = retention_ms >= 0 and 0 <= segment.max_timestamp < now_ms - retention_ms
+            is_surplus = retention_bytes >= 0 and size - segment.size >= retention_bytes and not is_last
+            if not (is_old or is_surplus or segment.next_offset <= self.log_start_offset):
+                break
+            count += 1
+            size -= segment.size
+        self._drop(count)
+        return count
+
+    def drop_to(self, index: RaftIndex, term: Term) -> None:
+        """Drop the segments that hold nothing above entry `index`, which is committed and of `term`."""
+        count = 0
+        while count < len(self.segments) and self.segments[count].last_index <= index:
+            count += 1
+        self._drop(count)
+        if index > self.start.index and (not self.segments or self.segments[0].base_index > index):
+            offset = self.segments[0].base_offset if self.segments else self.end.offset
+            self._move_start(LogPoint(index, term, offset))
+
+    def _drop(self, count: int) -> None:
+        if not count:
+            return
+        last = self.segments[count - 1]
+        term = self._term_at(last.last_index)
+        assert term is not None, last
+        for segment in self.segments[:count]:
+            self._pool.forget(segment)
+            self.doomed += [segment.path, segment.index_path]
+        del self.segments[:count]
+        if not self.segments:
+            self._is_closed = False
+        self._move_start(LogPoint(last.last_index, term, last.next_offset))
+
+    def _move_start(self, start: LogPoint) -> None:
+        self.start = start
+        self.log_start_offset = max(self.log_start_offset, start.offset)
+        for index in [index for index in self.internal if index <= start.index]:
+            del self.internal[index]
+        self.is_changed = True
+
+    def take_dirty(self) -> list[Segment]:
+        """The segments with bytes that are not synced; from now on they count as synced."""
+        dirty: list[Segment] = []
+        for segment in reversed(self.segments):
+            if not segment.dirty:
+                break
+            segment.mark_clean()
+            dirty.append(segment)
+        return dirty
+
+    def image(self, image: LogImage) -> LogImage:
+        """`image` with this part of the log filled in."""
+        return replace(
+            image,
+            start=self.start,
+            log_start_offset=self.log_start_offset,
+            commit=self.end,
+            internal=list(self.internal.values()),
+            segments=[segment.extent for segment in self.segments],
+        )
+
+    def close(self) -> None:
+        for segment in self.segments:
+            self._pool.forget(segment)

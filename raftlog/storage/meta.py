@@ -1,0 +1,67 @@
+"""meta.toml: whose folder this is. Written when the folder is made, and once more for the cluster's id."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from typing import Final
+
+from raftlog.errors import ConfigError, DamagedLog
+from raftlog.storage.disk import Disk
+from raftlog.storage.snapshot import write_file
+from raftlog.types import BrokerId
+
+FORMAT_VERSION: Final = 1
+META_NAME: Final = "meta.toml"
+LOCK_NAME: Final = "lock"
+WAL_NAME: Final = "wal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """The identity of a data folder; `wal_id` tells its write-ahead log's blocks from all others."""
+
+    node_id: BrokerId
+    cluster_id: str | None
+    wal_id: int
+
+    def check(self, root: str, node_id: BrokerId, cluster_id: str | None) -> None:
+        """Raise ConfigError when the folder is not this node's or not this cluster's."""
+        if self.node_id != node_id:
+            raise ConfigError(f"{root} belongs to node {self.node_id}, not to node {node_id}")
+        if None not in (self.cluster_id, cluster_id) and self.cluster_id != cluster_id:
+            raise ConfigError(f"{root} belongs to cluster {self.cluster_id}, not to cluster {cluster_id}")
+
+
+def read_meta(disk: Disk, root: str) -> Meta | None:
+    """What meta.toml says; None when there is none. Raises ConfigError, DamagedLog."""
+    path = f"{root}/{META_NAME}"
+    if not disk.exists(path):
+        return None
+    file = disk.open(path)
+    try:
+        fields = tomllib.loads(file.pread(file.size(), 0).decode())
+        version = fields["format_version"]
+        if version != FORMAT_VERSION:
+            raise ConfigError(f"{path}: format version {version} is not known, only {FORMAT_VERSION}")
+        return Meta(
+            node_id=BrokerId(int(fields["node_id"])),
+            cluster_id=fields.get("cluster_id"),
+            wal_id=int(fields["wal_id"], 16),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedLog(f"{path}: not what was written: {error!r}") from error
+
+
+def write_meta(disk: Disk, root: str, meta: Meta) -> None:
+    """Replace meta.toml, durably. Raises OSError."""
+    lines = [
+        "# Whose data this is. Written by raftlog; do not edit.",
+        f"format_version = {FORMAT_VERSION}",
+        f"node_id = {meta.node_id}",
+        f'wal_id = "{meta.wal_id:016x}"',
+    ]
+    if meta.cluster_id is not None:
+        lines.append(f"cluster_id = {json.dumps(meta.cluster_id)}")
+    write_file(disk, root, META_NAME, ["\n".join([*lines, ""]).encode()])

@@ -1,0 +1,207 @@
+"""From a checkpoint and the WAL behind it back to the logs as they were.
+
+What a segment holds beyond the checkpoint may be anything after a crash, so it is cut there and written
+again from the WAL, which has all of it: nothing is committed here before it is durable in the WAL. The
+commit index is volatile in Raft, but each WAL entry tells what its group had committed when it was
+written, and an entry that was committed then is so for ever; that much goes back into the segments. The
+rest becomes the uncommitted tail, and Raft finds out again.
+
+Damage is judged a log at a time, and only of what survives the replay: a log that is deleted or reset in
+the WAL does not miss the files that went before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import cbor2
+
+from raftlog.errors import DamagedLog
+from raftlog.storage.disk import Disk
+from raftlog.storage.entry import Entry, EntryKind, HardState, LogPoint
+from raftlog.storage.group_log import GroupLog, LogContext
+from raftlog.storage.segment import SegmentExtent
+from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, entry_from_cbor, read_file
+from raftlog.storage.wal_format import RecordHead, RecordKind
+from raftlog.storage.wal_recovery import WalScan
+from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
+
+COMMIT_EVERY: Final = 256
+"""Entries of a group that are gathered before they are written to its segments together."""
+
+
+def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
+    """The logs as the checkpoint and the WAL say. The WAL's own end must have been made durable.
+
+    Raises DamagedLog when the WAL does not fit the checkpoint, DiskFailed.
+    """
+    groups: Any = scan.checkpoint["groups"]
+    logs = {}
+    for line in groups:
+        log = _load(context, line)
+        logs[log.key] = log
+    replay = _Replay(context, logs)
+    context.wal.replaying = True
+    for sequence, head, payload in scan.records():
+        try:
+            replay.apply(head, payload)
+        except DamagedLog as error:
+            raise DamagedLog(f"block {sequence} of the write-ahead log: {error}") from error
+    replay.finish()
+    context.wal.replaying = False
+    context.touched.clear()
+    return logs
+
+
+def _load(context: LogContext, line: list[Any]) -> GroupLog:
+    """A log as its snapshot file and its line in the checkpoint say; with `damage` where they do not."""
+    key, dirname, has_snapshot, hard_state, commit, active = line
+    disk, folder = context.disk, f"{context.root}/{dirname}"
+    term, vote = hard_state
+    point = LogPoint(*commit)
+    if not has_snapshot and not disk.exists(f"{folder}/{SNAPSHOT_NAME}"):
+        image = LogImage(key=GroupKey(key))
+        with context.health:
+            disk.rmtree(folder)
+    else:
+        try:
+            image = _extend(read_file(disk, folder), key, point, active)
+            has_snapshot = True
+            damage = _tidy(context, folder, image)
+            if damage is not None and image.damage is None:
+                image = replace(image, damage=damage)
+        except DamagedLog as error:
+            image = LogImage(
+                key=GroupKey(key), start=point, log_start_offset=point.offset, commit=point, damage=str(error)
+            )
+    return GroupLog(
+        context,
+        dirname,
+        image,
+        has_snapshot=has_snapshot,
+        hard_state=HardState(Term(term), None if vote is None else BrokerId(vote)),
+    )
+
+
+def _extend(image: LogImage, key: bytes, commit: LogPoint, active: list[Any] | None) -> LogImage:
+    """`image` up to the checkpoint. The snapshot file is only written when more has changed than the
+    length of the last segment, and it may be newer than the checkpoint, when that was not finished."""
+    if image.key != key:
+        raise DamagedLog("the snapshot file is that of another group")
+    if image.commit.index >= commit.index:
+        return image
+    if active is None or not image.segments or image.segments[-1].base_offset != active[0]:
+        raise DamagedLog(f"the snapshot file is too old: it ends at entry {image.commit.index}")
+    return replace(image, commit=commit, segments=[*image.segments[:-1], SegmentExtent(*active)])
+
+
+def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
+    """Cut the last segment to its size, remove files that the image does not name, and say which of those
+    that it names are missing or short."""
+    disk = context.disk
+    expected = {f"{segment.base_offset:020d}": segment.size for segment in image.segments}
+    active = f"{image.segments[-1].base_offset:020d}" if image.segments else ""
+    damage = None
+    for name, size in expected.items():
+        path = f"{folder}/{name}.log"
+        try:
+            file = disk.open(path)
+            actual = file.size()
+        except OSError as error:
+            damage = damage or f"{path}: {error}"
+            continue
+        if actual < size:
+            damage = damage or f"{path}: ends at byte {actual}, not at {size}"
+        elif name == active and actual > size:
+            with context.health:
+                file.truncate(size)
+    for name in disk.listdir(folder):
+        if name != SNAPSHOT_NAME and name.partition(".")[0] not in expected:
+            with context.health:
+                disk.unlink(f"{folder}/{name}")
+    return damage
+
+
+class _Replay:
+    """Applies the WAL's records to the logs, in order."""
+
+    def __init__(self, context: LogContext, logs: dict[GroupKey, GroupLog]) -> None:
+        self._context = context
+        self._disk: Disk = context.disk
+        self._logs = logs
+        self._committed: dict[GroupKey, int] = {}
+
+    def apply(self, head: RecordHead, payload: memoryview) -> None:
+        kind, key = RecordKind(head.kind), GroupKey(head.key)
+        if kind is RecordKind.CHECKPOINT:
+            return
+        if kind is RecordKind.CREATE:
+            self._create(key, head, payload)
+            return
+        log = self._logs.get(key)
+        if log is None:
+            raise DamagedLog(f"{kind.name} of group {key.hex()}, which does not exist")
+        match kind:
+            case RecordKind.ENTRY:
+                self._append(log, head, payload)
+            case RecordKind.HARD_STATE:
+                vote = None if head.index < 0 else BrokerId(head.index)
+                log.hard_state = HardState(Term(head.term), vote)
+            case RecordKind.TRUNCATE:
+                log.truncate_from(RaftIndex(max(head.index, log.commit_index + 1)))
+            case RecordKind.RESET:
+                self._reset(log, head, payload)
+            case RecordKind.DELETE:
+                log.close()
+                del self._logs[key]
+                self._committed.pop(key, None)
+                self._remove(log.dirname)
+
+    def _remove(self, dirname: str) -> None:
+        with self._context.health:
+            self._disk.rmtree(f"{self._context.root}/{dirname}")
+
+    def _create(self, key: GroupKey, head: RecordHead, payload: memoryview) -> None:
+        dirname = bytes(payload).decode()
+        self._remove(dirname)  # what is in it already comes again from the WAL
+        point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
+        image = LogImage(key=key, start=point, log_start_offset=point.offset, commit=point)
+        self._logs[key] = GroupLog(self._context, dirname, image)
+
+    def _reset(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
+        dirname, state, membership = cbor2.loads(payload)
+        self._remove(log.dirname)
+        self._remove(dirname)
+        point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
+        log.begin_anew(dirname, point, state, entry_from_cbor(membership))
+        self._committed[log.key] = point.index
+
+    def _append(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
+        committed = self._committed[log.key] = max(self._committed.get(log.key, 0), head.commit)
+        if head.index <= log.commit_index:  # the snapshot file is newer than the checkpoint
+            log.truncate_from(RaftIndex(log.commit_index + 1))
+            return
+        if head.index > log.last_index + 1 or head.index <= committed:
+            raise DamagedLog(f"entry {head.index} does not fit {log!r}")
+        log.truncate_from(RaftIndex(head.index))
+        entry = Entry(
+            RaftIndex(head.index),
+            Term(head.term),
+            EntryKind(head.entry_kind),
+            bytes(payload),  # a copy, or one small entry would keep its whole block in memory
+            Offset(head.base_offset),
+            Offset(head.next_offset),
+        )
+        log.append_entries((entry,))
+        if committed - log.commit_index >= COMMIT_EVERY:
+            self._commit(log, committed)
+
+    def _commit(self, log: GroupLog, committed: int) -> None:
+        log.note_written()
+        log.note_synced()
+        log.commit_to(RaftIndex(min(committed, log.last_index)))
+
+    def finish(self) -> None:
+        for key, log in self._logs.items():
+            self._commit(log, self._committed.get(key, 0))

@@ -1,0 +1,391 @@
+"""A segment: committed batches back to back in a `.log` file, and the sparse index over them.
+
+Invariants: only committed batches are appended, so a segment is never truncated while it is open; the
+bytes at a position never change. Bytes that this process did not write are checked (CRC, offsets dense,
+leader epochs those of the Raft log) once before they are first served. A segment does not know about
+entries of Raft itself; its log tells it which indexes they take (`next_batch_index`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from raftlog.errors import DamagedLog, InvalidInput
+from raftlog.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_batch, read_header
+from raftlog.storage.disk import Disk, File, Health
+from raftlog.storage.entry import Entry
+from raftlog.storage.index import Place, SparseIndex
+from raftlog.types import FilePosition, Offset, RaftIndex, Term
+
+NO_TIMESTAMP: Final = -1
+CURSORS_MAX: Final = 32
+"""Ends of recent reads that are remembered, where sequential readers go on without a search."""
+VERIFIED_RANGES_MAX: Final = 256
+"""Ranges of checked bytes that are remembered; forgetting one only costs checking it again."""
+
+INDEX_REBUILT_MIN: Final = 64
+"""Index entries whose finding again cost so much that they are saved at once."""
+
+_WALK_CHUNK: Final = 8192
+_VERIFY_CHUNK: Final = 1 << 20
+_MAX_TIMESTAMP = struct.Struct(">q")
+_MAX_TIMESTAMP_AT: Final = 35
+
+
+class SegmentExtent(NamedTuple):
+    """What the snapshot file says about a segment; sizes in bytes, times in ms."""
+
+    base_offset: Offset
+    base_index: RaftIndex
+    last_index: RaftIndex
+    next_offset: Offset
+    size: int
+    max_timestamp: int
+    first_timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Whole committed batches as a range of a file. Valid as long as it is referred to, also when
+    retention removes the file meanwhile."""
+
+    file: File
+    position: FilePosition
+    length: int
+    next_offset: Offset
+
+    @property
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def read(self) -> bytes:
+        """The bytes themselves, where sendfile will not do."""
+        return self.file.pread(self.length, self.position)
+
+
+class SegmentPool:
+    """Opens segment files and keeps at most `open_max` of them, the recently used. Files with bytes that
+    are not synced stay open beyond that (an error of their write-back is only told to who has them open):
+    their number asks for a checkpoint instead."""
+
+    def __init__(self, disk: Disk, health: Health, open_max: int) -> None:
+        self.disk = disk
+        self.health = health
+        self._open_max = open_max
+        self._open: OrderedDict[Segment, None] = OrderedDict()
+        self.dirty_count = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def is_crowded(self) -> bool:
+        return self.dirty_count > self._open_max
+
+    def use(self, segment: Segment) -> None:
+        self._open[segment] = None
+        self._open.move_to_end(segment)
+        if len(self._open) > self._open_max:
+            for idle in list(self._open)[: len(self._open) // 2]:
+                if not idle.dirty and idle is not segment:
+                    idle.release()
+                    del self._open[idle]
+                    if len(self._open) <= self._open_max:
+                        return
+
+    def forget(self, segment: Segment) -> None:
+        """The segment is gone: its unsynced bytes do not matter any more."""
+        self._open.pop(segment, None)
+        segment.mark_clean()
+        segment.release()
+
+
+class Segment:
+    """One segment. Its file is made with the first append and opened when it is used."""
+
+    def __init__(
+        self,
+        pool: SegmentPool,
+        folder: str,
+        extent: SegmentExtent,
+        next_batch_index: Callable[[int], RaftIndex],
+        *,
+        is_new: bool,
+    ) -> None:
+        self._pool = pool
+        self.path = f"{folder}/{extent.base_offset:020d}.log"
+        self.index_path = f"{folder}/{extent.base_offset:020d}.index"
+        self.base_offset, self.base_index = extent.base_offset, extent.base_index
+        self.last_index, self.next_offset = extent.last_index, extent.next_offset
+        self.size = extent.size
+        self.max_timestamp, self.first_timestamp = extent.max_timestamp, extent.first_timestamp
+        self.dirty = False
+        self._next_batch_index = next_batch_index
+        self._exists = not is_new
+        self._file: File | None = None
+        self._index: SparseIndex | None = SparseIndex() if is_new else None
+        self._index_saved = 0
+        self._index_file_size = 0
+        self._since_entry = 1 << 62  # the first batch gets an index entry
+        self._written_from = extent.size
+        self._verified: list[tuple[int, int]] = []
+        self._cursors: dict[int, Place] = {}
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.path} end={self.next_offset} size={self.size}>"
+
+    @property
+    def extent(self) -> SegmentExtent:
+        return SegmentExtent(
+            self.base_offset,
+            self.base_index,
+            self.last_index,
+            self.next_offset,
+            self.size,
+            self.max_timestamp,
+            self.first_timestamp,
+        )
+
+    def file(self) -> File:
+        file = self._file
+        if file is None:
+            file = self._file = self._pool.disk.open(self.path, create=not self._exists)
+            self._exists = True
+        self._pool.use(self)
+        return file
+
+    def release(self) -> None:
+        """Let go of the file and of what can be read again. Slices keep the file open that they refer to."""
+        self._file = None
+        self._cursors.clear()
+        if not self.dirty:
+            self._index = None
+
+    def index(self, interval: int) -> SparseIndex:
+        """The sparse index, read or made when it is not in memory. Raises OSError."""
+        return self._index if self._index is not None else self._load_index(interval)
+
+    def append(self, entries: Sequence[Entry], interval: int) -> None:
+        """Write batches behind the last one; not synced. Raises OSError."""
+        index = self.index(interval)
+        file = self.file()
+        file.pwritev([entry.payload for entry in entries], self.size)
+        if not self.dirty:
+            self.dirty = True
+            self._pool.dirty_count += 1
+        position, since, newest = self.size, self._since_entry, self.max_timestamp
+        for entry in entries:
+            if since >= interval:
+                index.add(entry.base_offset, entry.index, position, newest)
+                since = 0
+            payload = entry.payload
+            (timestamp,) = _MAX_TIMESTAMP.unpack_from(payload, _MAX_TIMESTAMP_AT)
+            if timestamp > newest:
+                newest = timestamp
+            size = len(payload)
+            position += size
+            since += size
+        if not self.size:
+            (self.first_timestamp,) = _MAX_TIMESTAMP.unpack_from(entries[0].payload, _MAX_TIMESTAMP_AT)
+        self.size, self._since_entry, self.max_timestamp = position, since, newest
+        self.last_index, self.next_offset = entries[-1].index, entries[-1].next_offset
+
+    def cut(self) -> None:
+        """Take away what lies behind the size (recovery: it may be anything). Raises OSError."""
+        file = self.file()
+        if file.size() > self.size:
+            file.truncate(self.size)
+
+    def mark_clean(self) -> None:
+        if self.dirty:
+            self.dirty = False
+            self._pool.dirty_count -= 1
+
+    def take_index_chunk(self) -> tuple[bytes, int]:
+        """Index entries that the `.index` file does not hold yet, and where in it they go."""
+        if self._index is None:
+            return b"", 0
+        chunk = self._index.encode(self._index_saved, self.base_offset)
+        position = self._index_file_size
+        self._index_saved = len(self._index)
+        self._index_file_size += len(chunk)
+        return chunk, position
+
+    def place_of_offset(self, offset: int, interval: int) -> Place:
+        """The batch that holds `offset`, which must lie in the segment."""
+        place = self._cursors.get(offset)
+        if place is not None:  # entries of Raft itself may have come in between since
+            return Place(place.offset, self._next_batch_index(place.index), place.position)
+        index = self.index(interval)
+        for place, header in self.walk(index.floor_offset(offset)):
+            if header.next_offset > offset:
+                return place
+        raise DamagedLog(f"{self.path}: offset {offset} is not in it, although it ends at {self.next_offset}")
+
+    def place_of_index(self, raft_index: int, interval: int) -> Place:
+        """The batch with the Raft index `raft_index`."""
+        index = self.index(interval)
+        for place, _ in self.walk(index.floor_index(raft_index)):
+            if place.index == raft_index:
+                return place
+        raise DamagedLog(
+            f"{self.path}: entry {raft_index} is not in it, although it ends at {self.last_index}"
+        )
+
+    def place_before_timestamp(self, timestamp_ms: int, interval: int) -> Place:
+        """A place before which every batch is older than `timestamp_ms`."""
+        index = self.index(interval)
+        return index.before_timestamp(timestamp_ms)
+
+    def end_within(self, place: Place, max_bytes: int, interval: int) -> Place:
+        """Where whole batches from `place` on end that take at most `max_bytes`; behind the first if even
+        that is larger."""
+        limit = place.position + max_bytes
+        if limit >= self.size:
+            return self._end()
+        index = self.index(interval)
+        end = index.floor_position(limit)
+        if end.position > place.position:
+            return end
+        end = place
+        for batch, header in self.walk(place):
+            if batch.position + header.size > limit and end.position > place.position:
+                break
+            end = Place(
+                Offset(header.next_offset),
+                self._next_batch_index(batch.index + 1),
+                FilePosition(batch.position + header.size),
+            )
+            if end.position >= limit:
+                break
+        return end
+
+    def slice(self, place: Place, end: Place) -> Slice:
+        """The bytes between two places; a reader that goes on at `end` finds it without a search."""
+        while len(self._cursors) >= CURSORS_MAX:
+            del self._cursors[next(iter(self._cursors))]
+        self._cursors[end.offset] = end
+        return Slice(self.file(), place.position, end.position - place.position, end.offset)
+
+    def _end(self) -> Place:
+        return Place(self.next_offset, self._next_batch_index(self.last_index + 1), FilePosition(self.size))
+
+    def walk(self, place: Place) -> Iterator[tuple[Place, BatchHeader]]:
+        """(place, header) of the batches from `place` on. Headers only; raises DamagedLog where one does
+        not continue the one before."""
+        file, end = self.file(), self.size
+        offset, index, position = place
+        chunk, chunk_at = b"", 0
+        while position < end:
+            at = position - chunk_at
+            if len(chunk) - at < HEADER_SIZE:
+                chunk, chunk_at, at = file.pread(min(_WALK_CHUNK, end - position), position), position, 0
+            if len(chunk) - at < HEADER_SIZE:
+                raise DamagedLog(f"{self.path}: ends at byte {position + len(chunk)}, not at {end}")
+            header = read_header(chunk, at)
+            next_position = position + header.size
+            if (
+                header.base_offset != offset
+                or header.magic != MAGIC
+                or header.last_offset_delta < 0
+                or header.size < HEADER_SIZE
+                or next_position > end
+            ):
+                raise DamagedLog(f"{self.path}: byte {position} is not the batch at offset {offset}")
+            yield Place(Offset(offset), RaftIndex(index), FilePosition(position)), header
+            offset, position = Offset(header.next_offset), FilePosition(next_position)
+            index = self._next_batch_index(index + 1)
+
+    def verify(self, place: Place, end: Place, term_at: Callable[[RaftIndex], Term | None]) -> None:
+        """Check the bytes between two places against their CRCs, offsets and terms, unless that was done
+        or this process wrote them. Raises DamagedLog."""
+        if place.position >= self._written_from or self._is_verified(place.position, end.position):
+            return
+        file = self.file()
+        offset, index, position = place
+        wanted = _VERIFY_CHUNK
+        while position < end.position:
+            data = file.pread(min(wanted, end.position - position), position)
+            at, wanted = 0, _VERIFY_CHUNK
+            while len(data) - at >= HEADER_SIZE:
+                size = read_header(data, at).size
+                if size > len(data) - at and HEADER_SIZE < size <= end.position - position - at:
+                    wanted = max(size, _VERIFY_CHUNK)
+                    break
+                self._verify_batch(data, at, position, offset, term_at(index))
+                offset = Offset(read_header(data, at).next_offset)
+                index = self._next_batch_index(index + 1)
+                at += size
+            if at == 0 and (wanted == _VERIFY_CHUNK or len(data) < HEADER_SIZE):
+                raise DamagedLog(f"{self.path}: ends at byte {position + len(data)}, not at {end.position}")
+            position = FilePosition(position + at)
+        self._remember_verified(place.position, end.position)
+
+    def _verify_batch(self, data: bytes, at: int, position: int, offset: int, term: int | None) -> None:
+        try:
+            header = check_batch(data, at)
+        except InvalidInput as error:
+            raise DamagedLog(f"{self.path}: byte {position + at}: {error}") from error
+        if header.base_offset != offset or header.leader_epoch != term:
+            raise DamagedLog(
+                f"{self.path}: byte {position + at}: offset {header.base_offset} of term "
+                f"{header.leader_epoch}, not offset {offset} of term {term}"
+            )
+
+    def _is_verified(self, start: int, end: int) -> bool:
+        for low, high in self._verified:
+            if low <= start < high:
+                return end <= high or high >= self._written_from
+        return False
+
+    def _remember_verified(self, start: int, end: int) -> None:
+        kept = []
+        for low, high in self._verified:
+            if high < start or low > end:
+                kept.append((low, high))
+            else:
+                start, end = min(low, start), max(high, end)
+        kept.append((start, end))
+        self._verified = kept[-VERIFIED_RANGES_MAX:]
+
+    def _load_index(self, interval: int) -> SparseIndex:
+        """Read the `.index` file and find what it lacks in the log."""
+        index = SparseIndex()
+        if self._pool.disk.exists(self.index_path):
+            file = self._pool.disk.open(self.index_path)
+            self._index_file_size = index.load(file.pread(file.size(), 0), self.base_offset, self.size)
+        else:
+            self._index_file_size = 0
+        self._index_saved = len(index)
+        since, newest = 1 << 62, NO_TIMESTAMP
+        place = Place(self.base_offset, self.base_index, FilePosition(0))
+        if len(index):
+            place, newest = index.place(len(index) - 1), index.timestamp_before(len(index) - 1)
+            since = 0
+        try:
+            for batch, header in self.walk(place):
+                if since >= interval:
+                    index.add(batch.offset, batch.index, batch.position, newest)
+                    since = 0
+                since += header.size
+                newest = max(newest, header.max_timestamp)
+        except DamagedLog:
+            # What lies before the damage can still be found and served; reading on runs into it again.
+            if not len(index):
+                index.add(self.base_offset, self.base_index, 0, NO_TIMESTAMP)
+        self._since_entry = since
+        self._index = index
+        if len(index) - self._index_saved >= INDEX_REBUILT_MIN and not self.dirty:
+            self.save_index()
+        return index
+
+    def save_index(self) -> None:
+        """Append to the `.index` file what it lacks. Not synced: it can be found again."""
+        chunk, position = self.take_index_chunk()
+        if chunk:
+            with self._pool.health:
+                self._pool.disk.open(self.index_path, create=True).pwritev([chunk], position)
