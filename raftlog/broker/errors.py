@@ -10,6 +10,8 @@ from typing import assert_never
 
 from raftlog.cluster.admin import AdminError
 from raftlog.cluster.groups import GroupError
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.metadata.results import Refusal, Refused, Result
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.errors import ErrorCode
 
@@ -117,3 +119,13 @@ def admin_error_code(error: AdminError) -> ErrorCode:
             return ErrorCode.NOT_CONTROLLER
         case _:
             assert_never(error)
+
+
+def refusal_code(result: Result | ProposalFailed) -> ErrorCode:
+    """The code for what a command about groups came to; NONE when it was applied."""
+    if isinstance(result, ProposalFailed):
+        # Doing it again does no harm; clients look for the coordinator first.
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    if isinstance(result, Refused) and result.reason is not Refusal.UNKNOWN_GROUP:
+        return ErrorCode.INVALID_REQUEST
+    return ErrorCode.NONE  # a group without offsets is what was asked for

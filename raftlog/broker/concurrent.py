@@ -1,0 +1,34 @@
+"""Doing the same for many things side by side, a bounded number at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import trio
+
+AT_ONCE_MAX: Final = 100
+"""Things that one request has under way at once."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def for_each(items: Sequence[T], function: Callable[[T], Awaitable[R]]) -> list[R]:
+    """The results of `function` for every item, in their order. Cancelling it cancels all."""
+    if len(items) == 1:
+        return [await function(items[0])]
+    results: dict[int, R] = {}
+    limit = trio.Semaphore(AT_ONCE_MAX)
+
+    async def run(index: int, item: T) -> None:
+        try:
+            results[index] = await function(item)
+        finally:
+            limit.release()
+
+    async with trio.open_nursery() as nursery:
+        for index, item in enumerate(items):
+            await limit.acquire()
+            nursery.start_soon(run, index, item)
+    return [results[index] for index in range(len(items))]

@@ -1,0 +1,29 @@
+"""AlterConfigs (33), v0 to v1: replace the settings of topics.
+
+Behaviour: what is not named falls back to the default: that is what this API means, and why Kafka replaced it
+by IncrementalAlterConfigs. Answered when it is committed.
+Missing on purpose: v2, which Sarama writes wrongly; settings of brokers, which are given at their start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.concurrent import for_each
+from raftlog.broker.registry import Answer
+from raftlog.broker.topic_settings import Change, alter_topic, refused_resource
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    async def alter(resource: Any) -> dict[str, Any]:
+        topic = refused_resource(call.node, resource)
+        if isinstance(topic, dict):
+            return topic
+        null = [each.name for each in resource.configs if each.value is None]
+        wanted = {each.name: each.value for each in resource.configs if each.value is not None}
+        gone = [name for name in (*topic.configs, *null) if name not in wanted]
+        change = Change(wanted, list(dict.fromkeys(gone)))
+        return await alter_topic(call.node, resource, change, validate_only=request.validate_only)
+
+    return {"responses": await for_each(request.resources, alter)}

@@ -1,0 +1,88 @@
+"""CreateTopics (19), v2 to v7: create topics.
+
+Behaviour: answered when the new partitions have leaders, so that they can be produced to through any broker
+at once. -1 partitions or replicas mean the broker's default (KIP-464). `validate_only` checks and creates
+nothing. Each topic succeeds or fails by itself; one that is named twice fails.
+Missing on purpose: the new topic's settings in the answer (v5); clients ask DescribeConfigs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.concurrent import for_each
+from raftlog.broker.errors import admin_error_code
+from raftlog.broker.registry import Answer
+from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
+from raftlog.metadata.catalog import Topic
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.schema import ZERO_UUID, milliseconds
+from raftlog.types import BrokerId
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    counts = Counter(topic.name for topic in request.topics)
+    timeout = milliseconds(request.timeout) / 1000
+
+    async def create(wanted: Any) -> dict[str, Any]:
+        if counts[wanted.name] > 1:
+            outcome: Topic | AdminFailure = AdminFailure(
+                AdminError.INVALID_REQUEST, f"topic {wanted.name!r} is named {counts[wanted.name]} times"
+            )
+        else:
+            new = _new_topic(wanted)
+            outcome = (
+                new
+                if isinstance(new, AdminFailure)
+                else await call.node.admin.create_topic(
+                    new, timeout=timeout, validate_only=request.validate_only
+                )
+            )
+        return _result(wanted.name, outcome)
+
+    return {"topics": await for_each(request.topics, create)}
+
+
+def _new_topic(wanted: Any) -> NewTopic | AdminFailure:
+    null = [config.name for config in wanted.configs if config.value is None]
+    if null:
+        return AdminFailure(AdminError.INVALID_CONFIG, f"{null[0]} = null: leave it out for the default")
+    assignments = {each.partition_index: each.broker_ids for each in wanted.assignments}
+    if sorted(assignments) != list(range(len(wanted.assignments))):
+        return AdminFailure(
+            AdminError.INVALID_REPLICA_ASSIGNMENT,
+            f"assignments are for partitions {sorted(assignments)}, not for 0 and on without a gap",
+        )
+    return NewTopic(
+        name=wanted.name,
+        partitions=wanted.num_partitions,
+        replication_factor=wanted.replication_factor,
+        assignments=tuple(
+            tuple(BrokerId(broker) for broker in assignments[index]) for index in range(len(assignments))
+        )
+        if assignments
+        else None,
+        configs={config.name: config.value for config in wanted.configs},
+    )
+
+
+def _result(name: str, outcome: Topic | AdminFailure) -> dict[str, Any]:
+    if isinstance(outcome, AdminFailure):
+        return {
+            "name": name,
+            "topic_id": ZERO_UUID,
+            "error_code": admin_error_code(outcome.error),
+            "error_message": outcome.message,
+            "configs": [],
+        }
+    return {
+        "name": name,
+        "topic_id": outcome.topic_id,
+        "error_code": ErrorCode.NONE,
+        "error_message": None,
+        "num_partitions": len(outcome.partitions),
+        "replication_factor": outcome.replication_factor,
+        "configs": [],
+    }

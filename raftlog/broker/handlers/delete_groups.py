@@ -1,0 +1,30 @@
+"""DeleteGroups (42), v0 to v2: forget groups and their offsets.
+
+Behaviour: refused while a group has members. Answered when it is committed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.concurrent import for_each
+from raftlog.broker.errors import group_error_code, refusal_code
+from raftlog.broker.registry import Answer
+from raftlog.cluster.groups import GroupError
+from raftlog.metadata.commands import DeleteGroup
+from raftlog.protocol.errors import ErrorCode
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    async def delete(group: str) -> dict[str, Any]:
+        return {"group_id": group, "error_code": await _delete(call, group)}
+
+    return {"results": await for_each(request.groups_names, delete)}
+
+
+async def _delete(call: Call, group: str) -> ErrorCode:
+    error = call.node.groups.delete(group, call.now)
+    if error is not GroupError.NONE:
+        return group_error_code(error)
+    return refusal_code(await call.node.propose(DeleteGroup(group=group)))

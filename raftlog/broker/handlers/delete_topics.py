@@ -1,0 +1,51 @@
+"""DeleteTopics (20), v1 to v6: delete topics, their records and the groups' offsets in them.
+
+Behaviour: by name, or by id from v6 on. Refused altogether by `delete.topic.enable = false`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.concurrent import for_each
+from raftlog.broker.errors import admin_error_code
+from raftlog.broker.registry import Answer
+from raftlog.cluster.admin import AdminFailure
+from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.schema import ZERO_UUID, milliseconds
+
+IDS_FROM: Final = 6
+DISABLED_ERROR_FROM: Final = 3
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    timeout = milliseconds(request.timeout) / 1000
+    if call.version >= IDS_FROM:
+        wanted = [(each.name, each.topic_id) for each in request.topics]
+    else:
+        wanted = [(name, None) for name in request.topic_names]
+
+    async def delete(which: tuple[str | None, uuid.UUID | None]) -> dict[str, Any]:
+        return await _delete(call, *which, timeout)
+
+    return {"responses": await for_each(wanted, delete)}
+
+
+async def _delete(call: Call, name: str | None, topic_id: uuid.UUID | None, timeout: float) -> dict[str, Any]:
+    asked_id = ZERO_UUID if topic_id is None else topic_id.bytes
+    if (name is None) == (topic_id is None):
+        return _result(name, asked_id, ErrorCode.INVALID_REQUEST, "give a name or an id, and not both")
+    if not call.node.config.bool("delete.topic.enable"):
+        disabled = call.version >= DISABLED_ERROR_FROM
+        code = ErrorCode.TOPIC_DELETION_DISABLED if disabled else ErrorCode.INVALID_REQUEST
+        return _result(name, asked_id, code, "delete.topic.enable is false")
+    outcome = await call.node.admin.delete_topic(asked_id if name is None else name, timeout=timeout)
+    if isinstance(outcome, AdminFailure):
+        return _result(name, asked_id, admin_error_code(outcome.error), outcome.message)
+    return _result(outcome.name, outcome.topic_id, ErrorCode.NONE, None)
+
+
+def _result(name: str | None, topic_id: bytes, code: ErrorCode, message: str | None) -> dict[str, Any]:
+    return {"name": name, "topic_id": topic_id, "error_code": code, "error_message": message}

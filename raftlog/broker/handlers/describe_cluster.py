@@ -1,0 +1,41 @@
+"""DescribeCluster (60), v0 to v2: the brokers, one of which takes what the controller is asked.
+
+Missing on purpose: authorized operations; the controllers' endpoints (v1), there being no separate ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.registry import Answer
+from raftlog.protocol.errors import ErrorCode
+
+BROKERS: Final = 1
+
+
+def handle(call: Call, request: Any) -> Answer:
+    node = call.node
+    endpoint_type = getattr(request, "endpoint_type", BROKERS)
+    code, message = ErrorCode.NONE, None
+    if endpoint_type != BROKERS:
+        code, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "every broker is its own controller"
+    fenced_too = getattr(request, "include_fenced_brokers", False)
+    return {
+        "error_code": code,
+        "error_message": message,
+        "endpoint_type": endpoint_type,
+        "cluster_id": node.cluster_id,
+        "controller_id": node.controller_id,
+        "brokers": [
+            {
+                "broker_id": broker.id,
+                "host": broker.host,
+                "port": broker.port,
+                "rack": broker.rack,
+                "is_fenced": broker.fenced,
+            }
+            for _, broker in sorted(node.catalog.brokers.items())
+            if fenced_too or not broker.fenced
+        ],
+    }

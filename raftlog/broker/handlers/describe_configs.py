@@ -1,0 +1,70 @@
+"""DescribeConfigs (32), v1 to v4: settings of topics and brokers, with where each comes from.
+
+Behaviour: from the one table of settings, `raftlog.config`. Names that are not known are passed over. A
+broker answers for itself alone; clients ask each its own.
+Missing on purpose: loggers, client metrics, groups: they are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.registry import Answer
+from raftlog.config import ConfigEntry, TopicConfig, describe_broker, describe_topic
+from raftlog.protocol.errors import ErrorCode
+
+
+def handle(call: Call, request: Any) -> Answer:
+    documented = getattr(request, "include_documentation", False)
+    results = []
+    for resource in request.resources:
+        found = _entries(call, resource)
+        code, message, entries = found if isinstance(found, tuple) else (ErrorCode.NONE, None, found)
+        results.append(
+            {
+                "error_code": code,
+                "error_message": message,
+                "resource_type": resource.resource_type,
+                "resource_name": resource.resource_name,
+                "configs": [_described(each, request.include_synonyms, documented) for each in entries],
+            }
+        )
+    return {"results": results}
+
+
+_Failure = tuple[ErrorCode, str, list[ConfigEntry]]
+
+
+def _entries(call: Call, resource: Any) -> list[ConfigEntry] | _Failure:
+    node, name = call.node, resource.resource_name
+    keys = resource.configuration_keys or None  # empty means all, too: librdkafka before KIP-226 sends it
+    match resource.resource_type:
+        case 2:
+            topic = node.catalog.topics.get(name)
+            if topic is None:
+                return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}", []
+            return describe_topic(TopicConfig(topic.configs, node.config), keys)
+        case 4:
+            if name not in ("", str(node.broker_id)):
+                return ErrorCode.INVALID_REQUEST, f"this is broker {node.broker_id}: ask {name} itself", []
+            return describe_broker(node.config, keys)
+        case other:
+            return ErrorCode.INVALID_REQUEST, f"resources of type {other} have no settings here", []
+
+
+def _described(entry: ConfigEntry, synonyms: bool, documented: bool) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "value": entry.value,
+        "read_only": entry.read_only,
+        "config_source": entry.source.value,
+        "is_sensitive": entry.sensitive,
+        "synonyms": [
+            {"name": each.name, "value": each.value, "source": each.source.value} for each in entry.synonyms
+        ]
+        if synonyms
+        else [],
+        "config_type": entry.type.value,
+        "documentation": entry.doc if documented else None,
+    }

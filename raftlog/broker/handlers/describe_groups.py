@@ -1,0 +1,51 @@
+"""DescribeGroups (15), v0 to v6: members, state and assignments of groups.
+
+Behaviour: a group that nobody knows is Dead without an error before v6, and GROUP_ID_NOT_FOUND from v6 on
+(KIP-1043).
+Missing on purpose: authorized operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import group_error_code
+from raftlog.broker.registry import Answer
+from raftlog.cluster.groups import GroupDescription, GroupError, GroupState
+from raftlog.protocol.errors import ErrorCode
+
+NOT_FOUND_FROM: Final = 6
+
+
+def handle(call: Call, request: Any) -> Answer:
+    return {"groups": [_describe(call, group) for group in request.groups]}
+
+
+def _describe(call: Call, group_id: str) -> dict[str, Any]:
+    found = call.node.groups.describe(group_id)
+    code, message = ErrorCode.NONE, None
+    if isinstance(found, GroupError):
+        code = group_error_code(found)
+        found = GroupDescription(group_id=group_id, state=GroupState.DEAD)
+    elif found.state is GroupState.DEAD and call.version >= NOT_FOUND_FROM:
+        code, message = ErrorCode.GROUP_ID_NOT_FOUND, f"there is no group {group_id!r}"
+    return {
+        "error_code": code,
+        "error_message": message,
+        "group_id": group_id,
+        "group_state": found.state.value,
+        "protocol_type": found.protocol_type,
+        "protocol_data": found.protocol_name,
+        "members": [
+            {
+                "member_id": member.member_id,
+                "group_instance_id": member.instance_id,
+                "client_id": member.client_id,
+                "client_host": member.client_host,
+                "member_metadata": member.metadata,
+                "member_assignment": member.assignment,
+            }
+            for member in found.members
+        ],
+    }

@@ -1,0 +1,52 @@
+"""FindCoordinator (10), v0 to v6: where a group is coordinated.
+
+Behaviour: all groups are coordinated by the broker that leads the metadata group. While there is none the
+answer is held back a little, then COORDINATOR_NOT_AVAILABLE: some clients give up after a few of those.
+From v4 on many keys at once (KIP-699).
+Missing on purpose: coordinators of transactions and of share groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import trio
+
+from raftlog.broker.call import Call
+from raftlog.broker.registry import Answer
+from raftlog.protocol.errors import ErrorCode
+
+GROUP: Final = 0
+PATIENCE_S: Final = 1.0
+RETRY_S: Final = 0.02
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    found = await _find(call, getattr(request, "key_type", GROUP))
+    if call.version < 4:
+        return found
+    return {"coordinators": [{"key": key, **found} for key in request.coordinator_keys]}
+
+
+async def _find(call: Call, key_type: int) -> dict[str, Any]:
+    if key_type != GROUP:
+        return _nobody(ErrorCode.UNSUPPORTED_VERSION, "only consumer groups are coordinated here")
+    node = call.node
+    with trio.move_on_after(PATIENCE_S):
+        while True:
+            coordinator = node.coordinator_id
+            broker = node.catalog.brokers.get(coordinator) if coordinator is not None else None
+            if broker is not None:
+                return {
+                    "error_code": ErrorCode.NONE,
+                    "error_message": None,
+                    "node_id": broker.id,
+                    "host": broker.host,
+                    "port": broker.port,
+                }
+            await trio.sleep(RETRY_S)
+    return _nobody(ErrorCode.COORDINATOR_NOT_AVAILABLE, "nobody leads the metadata group just now")
+
+
+def _nobody(code: ErrorCode, message: str) -> dict[str, Any]:
+    return {"error_code": code, "error_message": message, "node_id": -1, "host": "", "port": -1}

@@ -1,0 +1,99 @@
+"""OffsetCommit (8), v2 to v9: store a group's positions.
+
+Behaviour: answered when the offsets are on a majority of disks, all of a request together. A group without
+members takes commits of anyone who names no generation; otherwise member and generation must be right.
+Retention times of clients (v2 to v4) are ignored, as by Kafka since KIP-211.
+Missing on purpose: topics by id (v10).
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import group_error_code
+from raftlog.cluster.groups import CommitCheck, GroupError
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.metadata.commands import GroupCommit, OffsetCommit
+from raftlog.metadata.results import OffsetsCommitted, Refused
+from raftlog.protocol.errors import ErrorCode
+
+_Key = tuple[str, int]
+
+
+def handle(call: Call, request: Any) -> None:
+    node = call.node
+    error = node.groups.check_commit(
+        CommitCheck(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            instance_id=getattr(request, "group_instance_id", None),
+            generation_id=request.generation_id_or_member_epoch,
+        ),
+        call.now,
+    )
+    if error is not GroupError.NONE:
+        _reply(call, request, {}, group_error_code(error))
+        return
+    refused, offsets = _sort(call, request)
+    if not offsets:
+        _reply(call, request, refused, ErrorCode.NONE)
+        return
+
+    def on_done(result: OffsetsCommitted | Refused | ProposalFailed) -> None:
+        match result:
+            case OffsetsCommitted(unknown):
+                gone = {(topic, partition) for _, topic, partition in unknown}
+                codes = refused | dict.fromkeys(gone, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+                _reply(call, request, codes, ErrorCode.NONE)
+            case ProposalFailed():
+                # Committing again does no harm, so the client may: it looks for the coordinator first.
+                _reply(call, request, refused, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            case Refused():
+                _reply(call, request, refused, ErrorCode.INVALID_REQUEST)
+            case _:
+                assert_never(result)
+
+    node.offsets.commit(GroupCommit(request.group_id, call.now_ms, tuple(offsets)), on_done)
+
+
+def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], list[OffsetCommit]]:
+    """What cannot be stored, with the reason, and what can."""
+    catalog = call.node.catalog
+    metadata_max = call.node.config.int("offset.metadata.max.bytes")
+    refused: dict[_Key, ErrorCode] = {}
+    offsets: list[OffsetCommit] = []
+    for topic in request.topics:
+        known = catalog.topics.get(topic.name)
+        for each in topic.partitions:
+            index, metadata = each.partition_index, each.committed_metadata or ""
+            if known is None or not 0 <= index < len(known.partitions):
+                refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            elif len(metadata.encode()) > metadata_max:
+                refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            elif each.committed_offset < 0:
+                refused[topic.name, index] = ErrorCode.INVALID_COMMIT_OFFSET_SIZE
+            else:
+                epoch = getattr(each, "committed_leader_epoch", -1)
+                offsets.append(OffsetCommit(topic.name, index, each.committed_offset, epoch, metadata))
+    return refused, offsets
+
+
+def _reply(call: Call, request: Any, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> None:
+    call.reply(
+        {
+            "topics": [
+                {
+                    "name": topic.name,
+                    "partitions": [
+                        {
+                            "partition_index": each.partition_index,
+                            "error_code": codes.get((topic.name, each.partition_index), otherwise),
+                        }
+                        for each in topic.partitions
+                    ],
+                }
+                for topic in request.topics
+            ]
+        }
+    )

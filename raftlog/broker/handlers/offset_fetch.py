@@ -1,0 +1,70 @@
+"""OffsetFetch (9), v1 to v9: a group's positions.
+
+Behaviour: the partitions asked for, or all that were committed (null topics, v2). Offset -1 where nothing
+was. From v8 on many groups at once. Every offset is stable, there being no transactions.
+Missing on purpose: topics by id (v10); member epochs of the new consumer protocol (v9) are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.registry import Answer
+from raftlog.metadata.catalog import CommittedOffset
+from raftlog.protocol.errors import ErrorCode
+
+GROUPS_FROM: Final = 8
+REQUEST_ERROR_FROM: Final = 2
+
+_NONE: Final = CommittedOffset(-1)
+
+
+def handle(call: Call, request: Any) -> Answer:
+    error = ErrorCode.NONE if call.node.is_coordinator else ErrorCode.NOT_COORDINATOR
+    if call.version >= GROUPS_FROM:
+        return {
+            "groups": [
+                {
+                    "group_id": group.group_id,
+                    "topics": _topics(call, group.group_id, group.topics, error),
+                    "error_code": error,
+                }
+                for group in request.groups
+            ]
+        }
+    return {"topics": _topics(call, request.group_id, request.topics, error), "error_code": error}
+
+
+def _topics(call: Call, group: str, wanted: Any, error: ErrorCode) -> list[dict[str, Any]]:
+    if error is not ErrorCode.NONE and call.version >= REQUEST_ERROR_FROM:
+        return []
+    committed = call.node.catalog.group_offsets.get(group, {})
+    if wanted is None:
+        by_topic: dict[str, list[int]] = {}
+        for topic, partition in committed:
+            by_topic.setdefault(topic, []).append(partition)
+        return [_topic(name, partitions, committed, error) for name, partitions in by_topic.items()]
+    return [_topic(each.name, each.partition_indexes, committed, error) for each in wanted]
+
+
+def _topic(
+    name: str,
+    partitions: Iterable[int],
+    committed: dict[tuple[str, int], CommittedOffset],
+    error: ErrorCode,
+) -> dict[str, Any]:
+    rows = []
+    for partition in partitions:
+        offset = committed.get((name, partition), _NONE)
+        rows.append(
+            {
+                "partition_index": partition,
+                "committed_offset": offset.offset,
+                "committed_leader_epoch": offset.leader_epoch,
+                "metadata": offset.metadata,
+                "error_code": error,
+            }
+        )
+    return {"name": name, "partitions": rows}

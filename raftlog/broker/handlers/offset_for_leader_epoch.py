@@ -1,0 +1,37 @@
+"""OffsetForLeaderEpoch (23), v2 to v4: where a leader epoch ended (KIP-101, KIP-320).
+
+Behaviour: a consumer asks it after a leader changed, to find out whether what it has read was cut off. It was
+not: only committed records are ever served. The replica id is ignored: every caller is a consumer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import partition_error_code
+from raftlog.broker.registry import Answer
+from raftlog.broker.routing import find_partition
+from raftlog.protocol.errors import ErrorCode
+
+
+def handle(call: Call, request: Any) -> Answer:
+    return {
+        "topics": [
+            {"topic": topic.topic, "partitions": [_end(call, topic.topic, each) for each in topic.partitions]}
+            for topic in request.topics
+        ]
+    }
+
+
+def _end(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
+    replica = find_partition(call.node, topic, wanted.partition)
+    if isinstance(replica, ErrorCode):
+        return {"error_code": replica, "partition": wanted.partition}
+    error, epoch, end = replica.end_of_epoch(wanted.leader_epoch, leader_epoch=wanted.current_leader_epoch)
+    return {
+        "error_code": partition_error_code(error),
+        "partition": wanted.partition,
+        "leader_epoch": epoch,
+        "end_offset": end,
+    }

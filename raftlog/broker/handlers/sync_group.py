@@ -1,0 +1,40 @@
+"""SyncGroup (14), v0 to v5: bring the leader's assignment to every member.
+
+Behaviour: the answer comes when the leader's assignment has; it echoes the protocol's type and name (v5).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import group_error_code
+from raftlog.cluster.groups import SyncRequest, SyncResult
+
+
+def handle(call: Call, request: Any) -> None:
+    call.node.groups.sync(
+        SyncRequest(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            instance_id=getattr(request, "group_instance_id", None),
+            generation_id=request.generation_id,
+            protocol_type=getattr(request, "protocol_type", None),
+            protocol_name=getattr(request, "protocol_name", None),
+            assignments={each.member_id: each.assignment for each in request.assignments},
+        ),
+        call.now,
+        lambda result: _reply(call, result),
+    )
+    call.node.groups_changed()
+
+
+def _reply(call: Call, result: SyncResult) -> None:
+    call.reply(
+        {
+            "error_code": group_error_code(result.error),
+            "protocol_type": result.protocol_type,
+            "protocol_name": result.protocol_name,
+            "assignment": result.assignment,
+        }
+    )

@@ -1,0 +1,54 @@
+"""What AlterConfigs and IncrementalAlterConfigs share: changing a topic's settings."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from raftlog.broker.backend import Node
+from raftlog.broker.errors import admin_error_code
+from raftlog.cluster.admin import AdminFailure
+from raftlog.metadata.catalog import Topic
+from raftlog.protocol.errors import ErrorCode
+
+TOPIC_RESOURCE: Final = 2
+TIMEOUT_S: Final = 30.0
+"""The requests name no time-out of their own."""
+
+
+class Change(NamedTuple):
+    """Settings to set, and settings to let go."""
+
+    set: dict[str, str]
+    remove: list[str]
+
+
+def refused_resource(node: Node, resource: Any) -> Topic | dict[str, Any]:
+    """The topic that a resource names, or the answer that says why there is none."""
+    name = resource.resource_name
+    if resource.resource_type != TOPIC_RESOURCE:
+        kind = resource.resource_type
+        message = f"only settings of topics can be changed here, not those of resource type {kind}"
+        return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
+    topic = node.catalog.topics.get(name)
+    if topic is None:
+        return resource_result(resource, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}")
+    return topic
+
+
+async def alter_topic(node: Node, resource: Any, change: Change, *, validate_only: bool) -> dict[str, Any]:
+    """Change a topic's settings; gives the answer."""
+    outcome = await node.admin.alter_topic_config(
+        resource.resource_name, change.set, change.remove, timeout=TIMEOUT_S, validate_only=validate_only
+    )
+    if isinstance(outcome, AdminFailure):
+        return resource_result(resource, admin_error_code(outcome.error), outcome.message)
+    return resource_result(resource, ErrorCode.NONE, None)
+
+
+def resource_result(resource: Any, code: ErrorCode, message: str | None) -> dict[str, Any]:
+    return {
+        "error_code": code,
+        "error_message": message,
+        "resource_type": resource.resource_type,
+        "resource_name": resource.resource_name,
+    }
