@@ -34,6 +34,7 @@ _CHUNK_BYTES: Final = 1_000_000
 _POOL_BYTES: Final = 8 * 1024 * 1024
 _POOL_VALUES: Final = 1 << 16
 """Distinct values: more of them than a batch holds, so that repeating them helps no codec."""
+_TEXT_LINES: Final = 10_000
 _CONSUME_RECORDS: Final = 10_000
 _WAIT: Final = 0.1
 """Seconds of one blocking call; Ctrl-C is looked at in between."""
@@ -152,17 +153,14 @@ def make_values(size: int, payload: str, rng: random.Random) -> list[bytes]:
     count = min(_POOL_VALUES, max(16, _POOL_BYTES // max(size, 1)))
     if payload == "random":
         return [rng.randbytes(size) for _ in range(count)]
-    lines = (
+    lines = [
         json.dumps({"id": rng.randrange(10**9), "user": f"user-{rng.randrange(10**4)}", "text": "order" * 3})
-        for _ in repeat(None)
-    )
-    values = []
-    for _ in range(count):
-        text = next(lines)
-        while len(text) < size:
-            text += next(lines)
-        values.append(text[:size].encode())
-    return values
+        for _ in range(_TEXT_LINES)
+    ]
+    text = "\n".join(lines).encode()
+    text *= 1 + 2 * size // len(text)
+    starts = (rng.randrange(len(text) - size) for _ in range(count))
+    return [text[start : start + size] for start in starts]
 
 
 def make_keys(count: int, rng: random.Random) -> list[bytes | None]:

@@ -50,7 +50,7 @@ def test_latencies_are_told_in_milliseconds_whatever_their_order() -> None:
 def test_a_high_percentile_needs_samples() -> None:
     latencies = [0.5] * 21 + [0.001] * (P999_SAMPLES_MIN - 21)
     assert run(latencies=latencies).figures()["latency_p999_ms"] == 500.0
-    assert run(latencies=latencies[1:] + [0.001]).figures()["latency_p999_ms"] == 1.0
+    assert run(latencies=[*latencies[1:], 0.001]).figures()["latency_p999_ms"] == 1.0
     assert "latency_p999_ms" not in run(latencies=latencies[1:]).figures()
 
 
