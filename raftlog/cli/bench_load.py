@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import cycle, islice, repeat
+from itertools import cycle, islice
 from typing import Any, Final, TypeAlias
 
 from raftlog.cli.bench_figures import OffsetCheck, Run
