@@ -128,10 +128,17 @@ class Decoder:
                 keys = map(self._key, keys)
             if self._value is not None:
                 values = map(self._value, values)
-            topic, number = partition.key
+            topic, number = map(repeat, partition.key)
             rows = zip(
-                repeat(topic), repeat(number), columns.offsets, columns.timestamps, keys, values, columns.headers
-            )  # fmt: skip
+                topic,
+                number,
+                columns.offsets,
+                columns.timestamps,
+                keys,
+                values,
+                columns.headers,
+                strict=False,
+            )
             records = list(map(_new_record, rows))
         partition.batches.popleft()
         partition.buffered -= header.size

@@ -21,7 +21,7 @@ Assignments = dict[str, list[TopicPartition]]
 
 
 def assign_range(members: Members, counts: Counts) -> Assignments:
-    """Each topic by itself, a run of neighbouring partitions to each member; the first members get one more."""
+    """Each topic by itself: neighbouring partitions to each member, one more to the first ones."""
     assignments: Assignments = {member: [] for member in members}
     for topic in sorted({topic for s in members.values() for topic in s.topics}):
         count = counts.get(topic, 0)
@@ -63,7 +63,9 @@ def assign_sticky(members: Members, counts: Counts) -> Assignments:
     loads = sorted((len(owned), rank, member) for rank, member, owned in _ranked(assignments, members))
     for partition in every:
         if partition not in owners:
-            place = next((i for i, (_, _, m) in enumerate(loads) if partition.topic in members[m].topics), None)
+            place = next(
+                (i for i, (_, _, m) in enumerate(loads) if partition.topic in members[m].topics), None
+            )
             if place is not None:
                 load, rank, member = loads.pop(place)
                 assignments[member].append(partition)

@@ -22,7 +22,14 @@ import trio
 
 from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition, Record
 from raftlog.client.cluster import Cluster
-from raftlog.client.errors import BrokerError, ClientError, Closed, Disconnected, RebalanceNeeded, RequestTimedOut
+from raftlog.client.errors import (
+    BrokerError,
+    ClientError,
+    Closed,
+    Disconnected,
+    RebalanceNeeded,
+    RequestTimedOut,
+)
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Membership
 from raftlog.client.metadata import TopicPartition
@@ -57,15 +64,15 @@ class RebalanceListener:
     These run in a task of the consumer's; an exception ends the consumer and comes out of its `async with`.
     """
 
-    async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
+    async def on_assigned(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
         """The consumer has these too now; `seek` works here."""
 
-    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+    async def on_revoked(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
         """The consumer is about to give these up; `commit` works here."""
 
-    async def on_lost(self, partitions: frozenset[TopicPartition]) -> None:
+    async def on_lost(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
         """Others have these already; a commit would fail."""
-        await self.on_revoked(partitions)
+        await self.on_revoked(consumer, partitions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +167,11 @@ class Consumer:
     async def batches(
         self, max_records: int | None = None, max_wait_ms: float = 1000
     ) -> AsyncIterator[list[Record]]:
-        """The records in lists of at most `max_records`, never empty: `async for batch in consumer.batches()`.
+        """The records in lists, never empty: `async for batch in consumer.batches(100): ...`.
 
-        A list comes when it is full, or `max_wait_ms` after the first record could have. While it is worked on
-        it counts as in hand: the consumer commits it by itself only when the next one is asked for.
+        A list comes as soon as there are `max_records` (`max_poll_records` by default), or with what there is
+        after `max_wait_ms`. While it is worked on it is in hand: the consumer commits it by itself only when
+        the next one is asked for.
         """
         while True:
             batch = await self.poll(max_records, max_wait_ms=max_wait_ms)
@@ -184,7 +192,7 @@ class Consumer:
         try:
             await trio.lowlevel.checkpoint()
             fetcher.pump()
-            with trio.CancelScope(deadline=deadline) as scope:
+            with trio.CancelScope(deadline=deadline):
                 while self._floor_taken or not self._enough(wanted):
                     await fetcher.arrived.wait()
             if fetcher.errors and not self._available():
@@ -394,10 +402,8 @@ class Consumer:
         )
         return wanted
 
-    async def committed(
-        self, *partitions: TopicPartition
-    ) -> dict[TopicPartition, CommittedOffset | None]:
-        """Where the group goes on in these partitions, or in the assigned ones; None where nothing says so."""
+    async def committed(self, *partitions: TopicPartition) -> dict[TopicPartition, CommittedOffset | None]:
+        """Where the group goes on in these partitions, or in the assigned ones; None where it never was."""
         self._member_of()
         keys = list(partitions or self.assignment)
         return await self._cluster.retrying(lambda: self._committed_once(keys), what="committed offsets")
@@ -409,7 +415,9 @@ class Consumer:
             raise ConfigError("commits need a group: client.consumer(…, group=…)")
         return self._group
 
-    async def _commit_once(self, group: Membership, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
+    async def _commit_once(
+        self, group: Membership, offsets: Mapping[TopicPartition, CommittedOffset]
+    ) -> None:
         member = group.member
         try:
             await commit_offsets(
@@ -499,7 +507,9 @@ class Consumer:
         views = self._cluster.metadata.topics.values()
         internal = not self.settings.exclude_internal_topics
         return tuple(
-            sorted(v.name for v in views if self._pattern.fullmatch(v.name) and (internal or not v.is_internal))
+            sorted(
+                v.name for v in views if self._pattern.fullmatch(v.name) and (internal or not v.is_internal)
+            )
         )
 
     def _watch(self) -> None:
@@ -565,7 +575,7 @@ class Consumer:
         try:
             positions = {key: offset for key, offset in self.positions().items() if key in going}
             await self._commit_positions(positions)
-            await self._listener.on_revoked(going)
+            await self._listener.on_revoked(self, going)
         finally:
             self._let_go(going)
             self._floor_taken = False
@@ -575,14 +585,14 @@ class Consumer:
         """Take partitions."""
         coming = frozenset(partitions)
         self._fetcher.add(sorted(coming))
-        await self._listener.on_assigned(coming)
+        await self._listener.on_assigned(self, coming)
 
     async def lose(self, partitions: Iterable[TopicPartition]) -> None:
         """Others have these partitions already."""
         going = frozenset(partitions) & self.assignment
         if going:
             self._let_go(going)
-            await self._listener.on_lost(going)
+            await self._listener.on_lost(self, going)
 
     # -- life
 

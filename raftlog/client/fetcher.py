@@ -113,7 +113,9 @@ class Fetcher:
             return
         settings, now = self._settings, trio.current_time()
         room = settings.prefetch_max_bytes - self.buffered
-        share = max(settings.max_partition_fetch_bytes, settings.prefetch_max_bytes // (len(self._turns) or 1))
+        share = max(
+            settings.max_partition_fetch_bytes, settings.prefetch_max_bytes // (len(self._turns) or 1)
+        )
         again = float("inf")
         lost = False
         leaders: dict[int, list[Partition]] = {}

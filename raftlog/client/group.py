@@ -191,7 +191,11 @@ class Membership:
                 "group_id": self.group,
                 "member_id": member.member_id,
                 "members": [
-                    {"member_id": member.member_id, "group_instance_id": None, "reason": "the consumer was closed"}
+                    {
+                        "member_id": member.member_id,
+                        "group_instance_id": None,
+                        "reason": "the consumer was closed",
+                    }
                 ],
             }
             try:

@@ -109,7 +109,9 @@ class _Reader:
     def _take(self, size: int) -> bytes:
         end = self._position + size
         if size < 0 or end > len(self._data):
-            raise InvalidInput(f"a group member's data of {len(self._data)} bytes ends in the middle of a field")
+            raise InvalidInput(
+                f"a group member's data of {len(self._data)} bytes ends in the middle of a field"
+            )
         taken, self._position = self._data[self._position : end], end
         return taken
 

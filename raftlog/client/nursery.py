@@ -1,7 +1,7 @@
 """A nursery for background tasks that looks from outside as if there were none.
 
-Leaving it cancels the tasks. An exception that is alone, of the body's or of a task's, comes out as itself and
-not inside a group, so that `except ValueError` around an `async with` means what it says.
+Leaving it cancels the tasks. An exception that is alone, of the body's or of a task's, comes out as itself
+and not inside a group, so that `except ValueError` around an `async with` means what it says.
 """
 
 from __future__ import annotations

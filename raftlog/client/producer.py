@@ -49,8 +49,8 @@ class RecordMetadata(NamedTuple):
 class Delivery:
     """A record that is on its way: `await` it for its RecordMetadata.
 
-    Raises DeliveryError when the record was not acknowledged. Waiting may be cancelled and repeated: the record
-    is delivered all the same.
+    Raises DeliveryError when the record was not acknowledged. Waiting may be cancelled and repeated: the
+    record is delivered all the same.
     """
 
     __slots__ = ("_batch", "_index", "_timestamp")
@@ -66,7 +66,7 @@ class Delivery:
         return self._batch.part_of(self._index)[0].done
 
     async def wait(self) -> RecordMetadata:
-        """What `await delivery` does. A checkpoint even when the outcome is known, but then no task switch."""
+        """What `await delivery` does. It can be cancelled even when the outcome is known."""
         batch, index = self._batch.part_of(self._index)
         if batch.done:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -108,8 +108,8 @@ class _Topic:
 class Producer:
     """Writes records. Made by `Client.producer`; lives inside its `async with`.
 
-    Leaving the `async with` waits until everything is delivered, and raises DeliveryError if something was not
-    and nobody has seen it. Leaving by an exception or by cancellation gives up what is not delivered yet:
+    Leaving the `async with` waits until everything is delivered, and raises DeliveryError if something was
+    not and nobody has seen it. Leaving by an exception or by cancellation gives up what is not delivered yet:
     what was on its way may be written, what was not is not.
     """
 
@@ -148,12 +148,12 @@ class Producer:
     ) -> RecordMetadata:
         """Write a record and wait until it is acknowledged.
 
-        `key` and `value` are bytes or None, or whatever the serializers take. `partition` is chosen by the key
-        unless it is given. `timestamp_ms`, since the epoch, is now unless it is given.
+        `key` and `value` are bytes or None, or whatever the serializers take. `partition` is chosen by the
+        key unless it is given. `timestamp_ms`, since the epoch, is now unless it is given.
 
-        Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`, RecordTooLarge,
-        and RequestTimedOut when there was no room or no such topic within `max_block_ms`. Cancelled, the
-        record may or may not be written.
+        Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`,
+        RecordTooLarge, and RequestTimedOut when there was no room or no such topic within `max_block_ms`.
+        Cancelled, the record may or may not be written.
         """
         delivery = await self.send_soon(
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
@@ -280,7 +280,7 @@ class Producer:
                 await self._room.wait()
             return
         raise RequestTimedOut(
-            f"{accumulator.buffered} bytes wait for delivery, and no room came within {settings.max_block_ms:g} ms"
+            f"{accumulator.buffered} bytes wait for delivery; no room within {settings.max_block_ms:g} ms"
         )
 
     def _make_room(self) -> None:

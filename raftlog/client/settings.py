@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 from raftlog.client.partitioner import Partitioner
 from raftlog.errors import ConfigError
@@ -29,29 +29,54 @@ AssignorName = Literal["range", "roundrobin", "cooperative-sticky"]
 
 INT32_MAX: Final = 2**31 - 1
 IN_FLIGHT_IDEMPOTENT_MAX: Final = 5
-"""A broker remembers the last five batches of a producer, so more in flight cannot be deduplicated (KIP-98)."""
+"""A broker remembers the last five batches of a producer, so of more in flight it misses repeats (KIP-98)."""
 
 
-def _setting(default: Any, doc: str, *, least: float | None = None, most: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"doc": doc, "least": least, "most": most})
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The bounds of a number."""
+
+    least: float
+    most: float = float("inf")
+
+
+Milliseconds = Annotated[float, Range(0)]
+MillisecondsPositive = Annotated[float, Range(1)]
+Positive = Annotated[int, Range(1)]
+NotNegative = Annotated[int, Range(0)]
+BatchBytes = Annotated[int, Range(1, 64 << 20)]
+Int32From0 = Annotated[int, Range(0, INT32_MAX)]
+Int32From1 = Annotated[int, Range(1, INT32_MAX)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
     """What producer, consumer and admin of one client share."""
 
-    bootstrap_servers: str = _setting("localhost:9092", "host:port of some brokers, separated by commas")
-    client_id: str = _setting("raftlog", "the name by which brokers know this client")
-    request_timeout_ms: float = _setting(30_000, "how long one request waits for its answer", least=1)
-    default_api_timeout_ms: float = _setting(60_000, "how long a call retries in all", least=1)
-    retry_backoff_ms: float = _setting(100, "the pause before the first retry; it doubles", least=0)
-    retry_backoff_max_ms: float = _setting(1_000, "the longest pause between retries", least=0)
-    reconnect_backoff_ms: float = _setting(50, "the pause before connecting again; it doubles", least=0)
-    reconnect_backoff_max_ms: float = _setting(1_000, "the longest pause between connects", least=0)
-    socket_connection_setup_timeout_ms: float = _setting(10_000, "how long connecting may take", least=1)
-    metadata_max_age_ms: float = _setting(300_000, "how old the picture of the cluster may get", least=10)
-    allow_auto_create_topics: bool = _setting(True, "ask the broker to create a topic that does not exist")
-    security_protocol: Literal["PLAINTEXT"] = _setting("PLAINTEXT", "TLS and SASL are not built yet")
+    bootstrap_servers: str = "localhost:9092"
+    """Host:port of some brokers, separated by commas."""
+    client_id: str = "raftlog"
+    """The name by which brokers know this client."""
+    request_timeout_ms: MillisecondsPositive = 30_000
+    """How long one request waits for its answer."""
+    default_api_timeout_ms: MillisecondsPositive = 60_000
+    """How long a call retries in all."""
+    retry_backoff_ms: Milliseconds = 100
+    """The pause before the first retry; it doubles."""
+    retry_backoff_max_ms: Milliseconds = 1_000
+    """The longest pause between retries."""
+    reconnect_backoff_ms: Milliseconds = 50
+    """The pause before connecting again; it doubles."""
+    reconnect_backoff_max_ms: Milliseconds = 1_000
+    """The longest pause between connects."""
+    socket_connection_setup_timeout_ms: MillisecondsPositive = 10_000
+    """How long connecting may take."""
+    metadata_max_age_ms: MillisecondsPositive = 300_000
+    """How old the picture of the cluster may get."""
+    allow_auto_create_topics: bool = True
+    """Ask the broker to create a topic that does not exist."""
+    security_protocol: Literal["PLAINTEXT"] = "PLAINTEXT"
+    """TLS and SASL are not built yet."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -67,29 +92,37 @@ class ClientSettings:
 class ProducerSettings:
     """What a producer does with its records."""
 
-    acks: Acks = _setting("all", "who must have a record before it counts as written")
-    enable_idempotence: bool = _setting(True, "number the batches so that a retry never writes twice")
-    linger_ms: float = _setting(
-        0,
-        "how long a batch that is not full waits for company. At 0 it goes out at once unless a batch of its"
-        " partition is under way; then it collects until that is answered or it is full",
-        least=0,
-    )
-    batch_size: int = _setting(
-        128 * 1024, "bytes of records in a batch at most (Java: 16384); a larger record is a batch of its own",
-        least=1, most=64 << 20,
-    )  # fmt: skip
-    buffer_memory: int = _setting(32 << 20, "bytes that may wait for delivery; send waits beyond", least=1)
-    max_request_size: int = _setting(1 << 20, "bytes of a request, and of a record, at most", least=1)
-    max_block_ms: float = _setting(60_000, "how long send waits for buffer or metadata", least=0)
-    delivery_timeout_ms: float = _setting(120_000, "how long after send a record counts as failed", least=1)
-    max_in_flight_requests_per_connection: int = _setting(5, "requests under way to a broker", least=1)
-    retries: int = _setting(INT32_MAX, "attempts after the first; time bounds them as well", least=0)
-    compression_type: Compression = _setting("none", "the codec of the batches")
-    partitioner: Partitioner | None = _setting(None, "(topic, key, value, partitions) -> partition")
-    key_serializer: Serializer | None = _setting(None, "a function from a key to bytes")
-    value_serializer: Serializer | None = _setting(None, "a function from a value to bytes")
-    transactional_id: str | None = _setting(None, "transactions are not built yet")
+    acks: Acks = "all"
+    """Who must have a record before it counts as written."""
+    enable_idempotence: bool = True
+    """Number the batches so that a retry never writes twice."""
+    linger_ms: Milliseconds = 0
+    """How long a batch that is not full waits for company. At 0 it goes out at once unless a batch of its
+    partition is under way; then it collects until that is answered or it is full."""
+    batch_size: BatchBytes = 128 * 1024
+    """Bytes of records in a batch at most (Java: 16384); a larger record is a batch of its own."""
+    buffer_memory: Positive = 32 << 20
+    """Bytes that may wait for delivery; send waits beyond."""
+    max_request_size: Positive = 1 << 20
+    """Bytes of a request, and of a record, at most."""
+    max_block_ms: Milliseconds = 60_000
+    """How long send waits for buffer or metadata."""
+    delivery_timeout_ms: MillisecondsPositive = 120_000
+    """How long after send a record counts as failed."""
+    max_in_flight_requests_per_connection: Positive = 5
+    """Requests under way to a broker."""
+    retries: NotNegative = INT32_MAX
+    """Attempts after the first; time bounds them as well."""
+    compression_type: Compression = "none"
+    """The codec of the batches."""
+    partitioner: Partitioner | None = None
+    """(topic, key, value, partitions) -> partition."""
+    key_serializer: Serializer | None = None
+    """A function from a key to bytes."""
+    value_serializer: Serializer | None = None
+    """A function from a value to bytes."""
+    transactional_id: str | None = None
+    """Transactions are not built yet."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -121,34 +154,46 @@ class ProducerSettings:
 class ConsumerSettings:
     """What a consumer reads, and how it shares the work with its group."""
 
-    group_id: str | None = _setting(None, "the consumer group; without one there are no commits")
-    group_instance_id: str | None = _setting(None, "a name that outlives restarts: a static member (KIP-345)")
-    auto_offset_reset: OffsetReset = _setting("latest", "where to start without a committed offset")
-    enable_auto_commit: bool = _setting(True, "commit what was handed out, from time to time and at the end")
-    auto_commit_interval_ms: float = _setting(5_000, "the time between two such commits", least=1)
-    session_timeout_ms: float = _setting(45_000, "without a heartbeat the group gives a member up", least=1)
-    heartbeat_interval_ms: float = _setting(3_000, "the time between heartbeats", least=1)
-    max_poll_interval_ms: float = _setting(300_000, "how long handling a record or batch may take", least=1)
-    partition_assignment_strategy: tuple[AssignorName, ...] = _setting(
-        ("range", "cooperative-sticky"), "how the group spreads partitions, best first"
-    )
-    fetch_min_bytes: int = _setting(1, "the broker waits until it has so many bytes", least=0, most=INT32_MAX)
-    fetch_max_wait_ms: float = _setting(500, "but no longer than this", least=0)
-    fetch_max_bytes: int = _setting(50 << 20, "bytes of an answer at most", least=1, most=INT32_MAX)
-    max_partition_fetch_bytes: int = _setting(
-        1 << 20, "bytes of a partition in an answer at most", least=1, most=INT32_MAX
-    )
-    prefetch_max_bytes: int = _setting(
-        32 << 20, "bytes fetched ahead at most, give or take one answer (raftlog's own key)", least=1
-    )
-    max_poll_records: int = _setting(500, "records in a batch of `batches()` unless it says", least=1)
-    isolation_level: Literal["read_uncommitted"] = _setting(
-        "read_uncommitted", "read_committed comes with transactions"
-    )
-    client_rack: str = _setting("", "where this client is")
-    exclude_internal_topics: bool = _setting(True, "a pattern does not match the brokers' own topics")
-    key_deserializer: Deserializer | None = _setting(None, "a function from a key's bytes")
-    value_deserializer: Deserializer | None = _setting(None, "a function from a value's bytes")
+    group_id: str | None = None
+    """The consumer group; without one there are no commits."""
+    group_instance_id: str | None = None
+    """A name that outlives restarts: a static member (KIP-345)."""
+    auto_offset_reset: OffsetReset = "latest"
+    """Where to start without a committed offset."""
+    enable_auto_commit: bool = True
+    """Commit what was handed out, from time to time and at the end."""
+    auto_commit_interval_ms: MillisecondsPositive = 5_000
+    """The time between two such commits."""
+    session_timeout_ms: MillisecondsPositive = 45_000
+    """Without a heartbeat the group gives a member up."""
+    heartbeat_interval_ms: MillisecondsPositive = 3_000
+    """The time between heartbeats."""
+    max_poll_interval_ms: MillisecondsPositive = 300_000
+    """How long handling a record or batch may take."""
+    partition_assignment_strategy: tuple[AssignorName, ...] = ("range", "cooperative-sticky")
+    """How the group spreads partitions, best first."""
+    fetch_min_bytes: Int32From0 = 1
+    """The broker waits until it has so many bytes."""
+    fetch_max_wait_ms: Milliseconds = 500
+    """But no longer than this."""
+    fetch_max_bytes: Int32From1 = 50 << 20
+    """Bytes of an answer at most."""
+    max_partition_fetch_bytes: Int32From1 = 1 << 20
+    """Bytes of a partition in an answer at most."""
+    prefetch_max_bytes: Positive = 32 << 20
+    """Bytes fetched ahead at most, give or take one answer (raftlog's own key)."""
+    max_poll_records: Positive = 500
+    """Records in a batch of `batches()` unless it says."""
+    isolation_level: Literal["read_uncommitted"] = "read_uncommitted"
+    """Read_committed comes with transactions."""
+    client_rack: str = ""
+    """Where this client is."""
+    exclude_internal_topics: bool = True
+    """A pattern does not match the brokers' own topics."""
+    key_deserializer: Deserializer | None = None
+    """A function from a key's bytes."""
+    value_deserializer: Deserializer | None = None
+    """A function from a value's bytes."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -271,37 +316,38 @@ def _servers(text: str) -> list[tuple[str, int]]:
 
 
 def _check(settings: Any) -> None:
-    hints = get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        reason = _reason_against(value, hints[field.name], field.metadata)
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        value = getattr(settings, name)
+        reason = _reason_against(value, hint)
         if reason:
-            raise ConfigError(f"{dotted(field.name)} = {value!r}: {reason}")
+            raise ConfigError(f"{dotted(name)} = {value!r}: {reason}")
 
 
-def _reason_against(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
+def _reason_against(value: Any, kind: Any) -> str | None:
+    bounds = Range(float("-inf"))
+    if get_origin(kind) is Annotated:
+        kind, bounds = get_args(kind)
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
         return None if value in choices and type(value) is not bool else f"must be one of {_spoken(choices)}"
-    if get_origin(hint) is tuple:
-        choices = get_args(get_args(hint)[0])
+    if get_origin(kind) is tuple:
+        choices = get_args(get_args(kind)[0])
         if not isinstance(value, tuple):
             return f"must be a tuple of {_spoken(choices)}"
         return next(
             (f"{one!r} is not one of {_spoken(choices)}" for one in value if one not in choices), None
         )
-    if hint is bool:
+    if kind is bool:
         return None if isinstance(value, bool) else "must be True or False"
-    if hint is str:
+    if kind is str:
         return None if isinstance(value, str) else "must be a string"
-    if hint is int or hint is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else int):
-            return "must be a number" if hint is float else "must be a whole number"
-        least, most = metadata["least"], metadata["most"]
-        if least is not None and value < least:
-            return f"must be at least {least}"
-        if most is not None and value > most:
-            return f"must be at most {most}"
+    if kind is int or kind is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+            return "must be a number" if kind is float else "must be a whole number"
+        if value < bounds.least:
+            return f"must be at least {bounds.least:g}"
+        if value > bounds.most:
+            return f"must be at most {bounds.most:g}"
     return None
 
 
@@ -338,8 +384,9 @@ def read_properties(source: str | os.PathLike[str] | Mapping[str, Any]) -> Prope
         cls, field = fields[key]
         hint = get_type_hints(cls)[field.name]
         found[cls][field.name] = value if function else _convert(key, value, hint)
-    for cls in _ALL:
-        make_settings(cls, found[cls])
+    make_settings(ClientSettings, found[ClientSettings])
+    make_settings(ProducerSettings, found[ProducerSettings])
+    make_settings(ConsumerSettings, found[ConsumerSettings])
     return Properties(
         client=found[ClientSettings], producer=found[ProducerSettings], consumer=found[ConsumerSettings]
     )

@@ -1,0 +1,189 @@
+"""raftlog: a Kafka-compatible event log, and a client for it on Trio.
+
+    import raftlog
+
+    async with raftlog.open_client("localhost:9092") as client:
+        await client.admin.create_topic("orders", partitions=3)
+        async with client.producer() as producer:
+            record = await producer.send("orders", b"one apple", key=b"alice")
+        async with client.consumer("orders", group="billing", auto_offset_reset="earliest") as consumer:
+            async for record in consumer:
+                print(record.offset, record.value)
+
+`open_client` works against any broker that speaks Kafka's protocol. Everything that is made from a client
+lives in an `async with`, and nothing outlives it. `raftlog.testing` has brokers for tests.
+
+Nothing is imported before it is used, so `import raftlog` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raftlog.client.admin import (
+        Admin,
+        ClusterDescription,
+        ConfigEntry,
+        GroupDescription,
+        GroupListing,
+        GroupMember,
+        NewTopic,
+    )
+    from raftlog.client.assignment import Record
+    from raftlog.client.client import Client, from_properties, open_client
+    from raftlog.client.consumer import Consumer, RebalanceListener
+    from raftlog.client.errors import (
+        BrokerError,
+        ClientError,
+        Closed,
+        DeliveryError,
+        Disconnected,
+        FencedInstance,
+        GroupNotEmpty,
+        InvalidTopic,
+        NoOffset,
+        NotAuthorized,
+        OffsetOutOfRange,
+        RebalanceNeeded,
+        RecordTooLarge,
+        RequestTimedOut,
+        TopicExists,
+        UnknownGroup,
+        UnknownTopic,
+        UnsupportedVersion,
+    )
+    from raftlog.client.metadata import Broker, PartitionView, TopicPartition, TopicView
+    from raftlog.client.offsets import CommittedOffset, OffsetAndTimestamp
+    from raftlog.client.producer import Delivery, Producer, RecordMetadata
+    from raftlog.client.settings import ClientSettings, ConsumerSettings, ProducerSettings
+    from raftlog.errors import ConfigError, RaftlogError
+
+__all__ = [
+    "Admin",
+    "Broker",
+    "BrokerError",
+    "Client",
+    "ClientError",
+    "ClientSettings",
+    "Closed",
+    "ClusterDescription",
+    "CommittedOffset",
+    "ConfigEntry",
+    "ConfigError",
+    "Consumer",
+    "ConsumerSettings",
+    "Delivery",
+    "DeliveryError",
+    "Disconnected",
+    "FencedInstance",
+    "GroupDescription",
+    "GroupListing",
+    "GroupMember",
+    "GroupNotEmpty",
+    "InvalidTopic",
+    "NewTopic",
+    "NoOffset",
+    "NotAuthorized",
+    "OffsetAndTimestamp",
+    "OffsetOutOfRange",
+    "PartitionView",
+    "Producer",
+    "ProducerSettings",
+    "RaftlogError",
+    "RebalanceListener",
+    "RebalanceNeeded",
+    "Record",
+    "RecordMetadata",
+    "RecordTooLarge",
+    "RequestTimedOut",
+    "TopicExists",
+    "TopicPartition",
+    "TopicView",
+    "UnknownGroup",
+    "UnknownTopic",
+    "UnsupportedVersion",
+    "from_properties",
+    "open_client",
+]
+
+_HOMES = {
+    "raftlog.client.admin": (
+        "Admin",
+        "ClusterDescription",
+        "ConfigEntry",
+        "GroupDescription",
+        "GroupListing",
+        "GroupMember",
+        "NewTopic",
+    ),
+    "raftlog.client.assignment": ("Record",),
+    "raftlog.client.client": (
+        "Client",
+        "from_properties",
+        "open_client",
+    ),
+    "raftlog.client.consumer": (
+        "Consumer",
+        "RebalanceListener",
+    ),
+    "raftlog.client.errors": (
+        "BrokerError",
+        "ClientError",
+        "Closed",
+        "DeliveryError",
+        "Disconnected",
+        "FencedInstance",
+        "GroupNotEmpty",
+        "InvalidTopic",
+        "NoOffset",
+        "NotAuthorized",
+        "OffsetOutOfRange",
+        "RebalanceNeeded",
+        "RecordTooLarge",
+        "RequestTimedOut",
+        "TopicExists",
+        "UnknownGroup",
+        "UnknownTopic",
+        "UnsupportedVersion",
+    ),
+    "raftlog.client.metadata": (
+        "Broker",
+        "PartitionView",
+        "TopicPartition",
+        "TopicView",
+    ),
+    "raftlog.client.offsets": (
+        "CommittedOffset",
+        "OffsetAndTimestamp",
+    ),
+    "raftlog.client.producer": (
+        "Delivery",
+        "Producer",
+        "RecordMetadata",
+    ),
+    "raftlog.client.settings": (
+        "ClientSettings",
+        "ConsumerSettings",
+        "ProducerSettings",
+    ),
+    "raftlog.errors": (
+        "ConfigError",
+        "RaftlogError",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
