@@ -23,28 +23,32 @@ class Liveness:
 
     def __init__(self, session_timeout: float) -> None:
         self._session_timeout = session_timeout
-        self._heard: dict[BrokerId, tuple[bytes, float]] = {}
-        self._since = float("-inf")
+        self._heard: dict[tuple[BrokerId, bytes], float] = {}  # by broker and start of its process
 
-    def take_office(self, now: float) -> None:
+    def take_office(self) -> None:
         """This broker leads the metadata group from now on: everyone has a session time-out to report."""
         self._heard.clear()
-        self._since = now
 
     def heard(self, broker: BrokerId, incarnation: bytes, now: float) -> None:
         """A sign of life of one start of a broker."""
-        self._heard[broker] = (incarnation, now)
+        self._heard[broker, incarnation] = now
 
     def tick(self, brokers: Mapping[BrokerId, BrokerInfo], now: float) -> list[FenceBroker]:
         """The commands that make the catalog agree with what was heard."""
+        known = {(broker.id, broker.incarnation) for broker in brokers.values()}
+        for stranger in [start for start in self._heard if start not in known]:
+            del self._heard[stranger]
         commands = []
         for broker in brokers.values():
-            incarnation, at = self._heard.get(broker.id, (broker.incarnation, self._since))
-            is_alive = incarnation == broker.incarnation and now - at <= self._session_timeout
-            if is_alive and broker.fenced and broker.id not in self._heard:
-                continue  # silent since this leader took office: no reason to take it back
-            if is_alive == broker.fenced:
-                commands.append(
-                    FenceBroker(broker_id=broker.id, incarnation=broker.incarnation, fenced=not is_alive)
-                )
+            start = (broker.id, broker.incarnation)
+            if not broker.fenced:
+                if now - self._heard.setdefault(start, now) > self._session_timeout:
+                    del self._heard[start]
+                    commands.append(_fence(broker, True))
+            elif start in self._heard:
+                commands.append(_fence(broker, False))
         return commands
+
+
+def _fence(broker: BrokerInfo, fenced: bool) -> FenceBroker:
+    return FenceBroker(broker_id=broker.id, incarnation=broker.incarnation, fenced=fenced)

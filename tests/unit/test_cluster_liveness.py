@@ -21,14 +21,15 @@ def commands(liveness: Liveness, broker: BrokerInfo, now: float) -> list[bool]:
 
 def test_a_new_leader_gives_everyone_a_session() -> None:
     liveness = Liveness(3.0)
-    liveness.take_office(10.0)
+    liveness.take_office()
+    assert commands(liveness, ONE, 10.0) == []
     assert commands(liveness, ONE, 13.0) == []
     assert commands(liveness, ONE, 13.1) == [True]
 
 
 def test_signs_of_life_keep_a_broker_and_silence_fences_it() -> None:
     liveness = Liveness(3.0)
-    liveness.take_office(0.0)
+    assert commands(liveness, ONE, 0.0) == []
     liveness.heard(ONE.id, ONE.incarnation, 5.0)
     assert commands(liveness, ONE, 8.0) == []
     assert commands(liveness, ONE, 8.1) == [True]
@@ -36,15 +37,21 @@ def test_signs_of_life_keep_a_broker_and_silence_fences_it() -> None:
 
 def test_a_fenced_broker_is_taken_back_when_it_speaks_and_not_before() -> None:
     liveness = Liveness(3.0)
-    liveness.take_office(0.0)
     fenced = replace(ONE, fenced=True)
     assert commands(liveness, fenced, 1.0) == []
     liveness.heard(ONE.id, ONE.incarnation, 1.0)
     assert commands(liveness, fenced, 1.5) == [False]
 
 
-def test_the_sign_of_another_start_does_not_count() -> None:
+def test_the_signs_of_another_start_do_not_count() -> None:
     liveness = Liveness(3.0)
-    liveness.take_office(0.0)
-    liveness.heard(ONE.id, b"b" * 16, 1.0)
-    assert commands(liveness, ONE, 1.5) == [True]
+    assert commands(liveness, ONE, 0.0) == []
+    liveness.heard(ONE.id, b"b" * 16, 3.0)
+    assert commands(liveness, ONE, 3.5) == [True]
+
+
+def test_a_broker_that_started_again_has_a_session_of_its_own() -> None:
+    liveness = Liveness(3.0)
+    assert commands(liveness, ONE, 0.0) == []
+    again = replace(ONE, incarnation=b"b" * 16)
+    assert liveness.tick({ONE.id: again}, 10.0) == []
