@@ -1,0 +1,439 @@
+"""The connections between brokers: one a pair, for all groups.
+
+The broker with the higher id dials the lower. A connection opens with a hello each way: format version,
+cluster id, broker id; a stranger is refused, and both sides say why. Messages are sent where they arise,
+with one non-blocking `sendmsg` of the buffers as they lie; what the socket does not take waits in a queue
+bounded in bytes. A full queue, or no connection, drops messages: Raft repairs that.
+
+It must not know what a message says. A payload that waits to be sent is held by reference and must not
+change.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from raftlog.errors import InvalidInput
+from raftlog.raft.messages import Message
+from raftlog.raft.wire import (
+    FORMAT_VERSION,
+    Note,
+    decode,
+    decode_hello,
+    encode,
+    encode_hello,
+    encode_note,
+    frame_size,
+)
+from raftlog.types import BrokerId
+
+QUEUE_BYTES_MAX: Final = 64 << 20
+"""Bytes that wait for one peer's socket; some windows of appends."""
+READ_BUFFER_BYTES: Final = 256 << 10
+"""One read of a connection; a frame that is longer gets a buffer of its own."""
+BUFFERS_MAX: Final = 1024
+"""Buffers that one sendmsg takes (IOV_MAX)."""
+HELLO_BYTES_MAX: Final = 4096
+HELLO_TIMEOUT: Final = 5.0
+CONNECT_TIMEOUT: Final = 5.0
+BACKOFF_MIN: Final = 0.05
+BACKOFF_MAX: Final = 2.0
+"""Seconds between two tries to connect; doubled each time, with jitter."""
+SILENCE_MS: Final = 10_000
+"""What is sent and not acknowledged by the peer's kernel for that long breaks the connection."""
+
+log = logging.getLogger("raftlog.peers")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker listens for its peers."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Refused(InvalidInput):
+    """The broker at the other end is not the one it should be, or we are not for it."""
+
+
+class Link:
+    """The way to one peer, connected or not."""
+
+    def __init__(self, peer: BrokerId) -> None:
+        self.peer = peer
+        self.dropped_frames = 0
+        self.sent_bytes = 0
+        self._socket: socket.socket | None = None
+        self._queue: deque[bytes | bytearray | memoryview] = deque()
+        self._queued_bytes = 0
+        self._has_queued = trio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    def send(self, buffers: list[bytes | bytearray | memoryview]) -> bool:
+        """Send or queue a frame; False when it was dropped. Never blocks."""
+        if self._socket is None:
+            self.dropped_frames += 1
+            return False
+        size = sum(map(len, buffers))
+        if self._queue:
+            if self._queued_bytes + size > QUEUE_BYTES_MAX:
+                self.dropped_frames += 1
+                return False
+            self._queue += buffers
+            self._queued_bytes += size
+            return True
+        sent = self._send_now(buffers)
+        self.sent_bytes += sent
+        if sent < size:
+            self._queue += _rest(buffers, sent)
+            self._queued_bytes = size - sent
+            self._has_queued.set()
+        return True
+
+    def _send_now(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
+        assert self._socket is not None
+        try:
+            return self._socket.sendmsg(buffers if len(buffers) <= BUFFERS_MAX else buffers[:BUFFERS_MAX])
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return 0  # the reader finds out, and says so
+
+    async def write_queued(self, connection: socket.socket) -> None:
+        """Send what `send` had to queue, for as long as the connection is this link's."""
+        queue = self._queue
+        while True:
+            await self._has_queued.wait()
+            while queue:
+                await trio.lowlevel.wait_writable(connection)
+                head = [queue[i] for i in range(min(len(queue), BUFFERS_MAX))]
+                try:
+                    sent = connection.sendmsg(head)
+                except BlockingIOError:
+                    continue
+                self.sent_bytes += sent
+                self._queued_bytes -= sent
+                while queue and sent >= len(queue[0]):
+                    sent -= len(queue.popleft())
+                if sent:
+                    queue[0] = memoryview(queue[0])[sent:]
+            self._has_queued = trio.Event()
+
+    def attach(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._has_queued = trio.Event()
+
+    def detach(self, connection: socket.socket) -> None:
+        if self._socket is connection:
+            self._socket = None
+            self._queue.clear()
+            self._queued_bytes = 0
+
+
+def _rest(
+    buffers: Sequence[bytes | bytearray | memoryview], sent: int
+) -> list[bytes | bytearray | memoryview]:
+    for position, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[position + 1 :]]
+        sent -= len(buffer)
+    return []
+
+
+class Links:
+    """All connections of one broker to its peers."""
+
+    def __init__(
+        self,
+        broker_id: BrokerId,
+        *,
+        cluster_id: Callable[[], str | None],
+        receive: Callable[[BrokerId, Sequence[Message]], None],
+        rng: random.Random,
+        on_note: Callable[[BrokerId, bytes], None] = lambda sender, body: None,
+        on_connected: Callable[[BrokerId], None] = lambda peer: None,
+    ) -> None:
+        """`receive` and `on_note` get what comes in; they must not block, and raise only InvalidInput, which
+        costs the peer its connection. A cluster id of None, on either side, is one that is not known yet."""
+        self.broker_id = broker_id
+        self._cluster_id = cluster_id
+        self._receive = receive
+        self._rng = rng
+        self._on_note = on_note
+        self._on_connected = on_connected
+        self._peers: dict[BrokerId, Address] = {}
+        self._links: dict[BrokerId, Link] = {}
+        self._dialers: dict[BrokerId, trio.CancelScope] = {}
+        self._scopes: dict[BrokerId, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def set_peers(self, peers: Mapping[BrokerId, Address]) -> None:
+        """The brokers to be connected with, and where they are. Others' connections end."""
+        self._peers = {peer: address for peer, address in peers.items() if peer != self.broker_id}
+        for gone in self._links.keys() - self._peers.keys():
+            del self._links[gone]
+            if gone in self._scopes:
+                self._scopes[gone].cancel()
+        for peer in self._peers:
+            if peer not in self._links:
+                self._links[peer] = Link(peer)
+        self._update_dialers()
+
+    def _update_dialers(self) -> None:
+        if self._nursery is None:
+            return
+        for peer in self._dialers.keys() - self._peers.keys():
+            self._dialers.pop(peer).cancel()
+        for peer in self._peers:
+            if peer < self.broker_id and peer not in self._dialers:
+                scope = self._dialers[peer] = trio.CancelScope()
+                self._nursery.start_soon(self._dial, peer, scope)
+
+    def send(self, to: BrokerId, messages: Sequence[Message]) -> None:
+        """Send Raft messages, as one frame; dropped when the peer is not connected or its queue is full."""
+        link = self._links.get(to)
+        if link is not None and link.is_connected:
+            link.send(encode(messages))
+
+    def send_note(self, to: BrokerId, body: bytes) -> bool:
+        """Send something of the layer above; False when it was dropped. True is no promise that it arrives.
+        What both sides send arrives in order, unless the connection breaks in between."""
+        link = self._links.get(to)
+        return link is not None and link.send(encode_note(body))
+
+    def is_connected(self, peer: BrokerId) -> bool:
+        link = self._links.get(peer)
+        return link is not None and link.is_connected
+
+    def statistics(self) -> dict[str, int]:
+        links = self._links.values()
+        return {
+            "connected": sum(link.is_connected for link in links),
+            "dropped_frames": sum(link.dropped_frames for link in links),
+            "sent_bytes": sum(link.sent_bytes for link in links),
+        }
+
+    async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Accept and dial until cancelled. The caller has bound the listeners; they are closed at the end."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                for listener in listeners:
+                    nursery.start_soon(self._accept, listener)
+                self._update_dialers()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    # One connection
+
+    async def _accept(self, listener: trio.SocketListener) -> None:
+        async def welcome(stream: trio.SocketStream) -> None:
+            with _take_socket(stream) as connection:
+                try:
+                    peer = await self._shake_hands(connection, None)
+                except (InvalidInput, OSError, trio.TooSlowError) as error:
+                    log.warning("refused a connection to the peer port: %s", error)
+                    return
+                await self._serve(connection, peer)
+
+        async with listener:
+            await trio.serve_listeners(welcome, [listener])
+
+    async def _dial(self, peer: BrokerId, scope: trio.CancelScope) -> None:
+        backoff, complained = BACKOFF_MIN, ""
+        with scope:
+            while True:
+                address = self._peers[peer]
+                try:
+                    with trio.fail_after(CONNECT_TIMEOUT):
+                        stream = await trio.open_tcp_stream(address.host, address.port)
+                    with _take_socket(stream) as connection:
+                        await self._shake_hands(connection, peer)
+                        backoff, complained = BACKOFF_MIN, ""
+                        await self._serve(connection, peer)
+                except (InvalidInput, OSError, trio.TooSlowError) as error:
+                    complaint = f"{type(error).__name__}: {error}"
+                    if complaint != complained:  # a peer that is down is said once, not every second
+                        log.warning("no connection to broker %d at %s: %s", peer, address, complaint)
+                    complained = complaint
+                await trio.sleep(backoff * self._rng.uniform(0.5, 1.0))
+                backoff = min(2 * backoff, BACKOFF_MAX)
+
+    async def _shake_hands(self, connection: socket.socket, expected: BrokerId | None) -> BrokerId:
+        """Say who we are, hear who the other is. Raises Refused, InvalidInput, OSError or TooSlowError."""
+        hello = {"raftlog": FORMAT_VERSION, "cluster": self._cluster_id(), "broker": self.broker_id}
+        with trio.fail_after(HELLO_TIMEOUT):
+            if expected is not None:
+                await _send_all(connection, encode_hello(hello))
+            theirs = decode_hello(memoryview(await _receive_frame(connection, HELLO_BYTES_MAX)))
+            reason = self._refuse(theirs, expected)
+            if reason is not None:
+                if "refused" not in theirs:
+                    await _send_all(connection, encode_hello({**hello, "refused": reason}))
+                raise Refused(reason)
+            if expected is None:
+                await _send_all(connection, encode_hello(hello))
+        return BrokerId(theirs["broker"])
+
+    def _refuse(self, theirs: dict[str, Any], expected: BrokerId | None) -> str | None:
+        version, broker, cluster = theirs.get("raftlog"), theirs.get("broker"), theirs.get("cluster")
+        if type(theirs.get("refused")) is str:
+            return f"broker {broker!r} refused us: {theirs['refused']!r}"
+        if version != FORMAT_VERSION:
+            return f"format version {version!r}, this broker speaks {FORMAT_VERSION}"
+        if type(broker) is not int or broker == self.broker_id:
+            return f"broker id {broker!r}, this is broker {self.broker_id}"
+        if expected is not None and broker != expected:
+            return f"broker {broker} answers where broker {expected} should be"
+        if expected is None and broker not in self._peers:
+            return f"broker {broker} is no peer of broker {self.broker_id}"
+        ours = self._cluster_id()
+        if None not in (cluster, ours) and cluster != ours:
+            return f"cluster {cluster!r}, this broker is of cluster {ours!r}"
+        return None
+
+    async def _serve(self, connection: socket.socket, peer: BrokerId) -> None:
+        """Carry messages both ways until the connection breaks. A newer one of the same peer replaces it:
+        the peer has given the older one up."""
+        link = self._links.get(peer)
+        if link is None:
+            return
+        previous = self._scopes.get(peer)
+        if previous is not None:
+            previous.cancel()
+        log.info("connected to broker %d", peer)
+        reason: Exception | None = None
+        with trio.CancelScope() as scope:
+            self._scopes[peer] = scope
+            link.attach(connection)
+            try:
+                self._on_connected(peer)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_until_broken, link.write_queued, connection, nursery.cancel_scope)
+                    try:
+                        await self._read(connection, peer)
+                    except (InvalidInput, OSError) as error:
+                        reason = error
+                    nursery.cancel_scope.cancel()
+            finally:
+                link.detach(connection)
+                if self._scopes.get(peer) is scope:
+                    del self._scopes[peer]
+        log.warning("lost broker %d: %s", peer, reason or "the connection was closed")
+
+    async def _read(self, connection: socket.socket, peer: BrokerId) -> None:
+        """Frames until the end of the stream. Small ones are copied out of one buffer, so that an entry that
+        stays uncommitted does not hold all of it; a large one is read into its own."""
+        buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        start = end = 0
+        while True:
+            await trio.lowlevel.wait_readable(connection)
+            count = connection.recv_into(buffer[end:])
+            if count == 0:
+                return
+            end += count
+            while end - start >= 4:
+                size = frame_size(buffer[start : start + 4])
+                if size > end - start:
+                    break
+                self._take(peer, memoryview(bytes(buffer[start : start + size])))
+                start += size
+            left = end - start
+            if left >= 4 and frame_size(buffer[start : start + 4]) > READ_BUFFER_BYTES:
+                frame = memoryview(bytearray(frame_size(buffer[start : start + 4])))
+                frame[:left] = buffer[start:end]
+                if not await _receive_into(connection, frame[left:]):
+                    return
+                self._take(peer, frame)
+                left = 0
+            elif left:
+                buffer[:left] = bytes(buffer[start:end])
+            start, end = 0, left
+
+    def _take(self, peer: BrokerId, frame: memoryview) -> None:
+        messages = decode(frame)
+        if isinstance(messages, Note):
+            self._on_note(peer, messages.body)
+        else:
+            self._receive(peer, messages)
+
+
+# Sockets. The hot paths use the system's non-blocking socket itself: a Trio stream costs three times as
+# much a frame.
+
+
+def _take_socket(stream: trio.SocketStream) -> socket.socket:
+    connection = socket.socket(fileno=stream.socket.detach())
+    connection.setblocking(False)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
+    except OSError:
+        pass  # it is broken already; the first read says so
+    return connection
+
+
+async def _until_broken(
+    write: Callable[[socket.socket], Any], connection: socket.socket, scope: trio.CancelScope
+) -> None:
+    try:
+        await write(connection)
+    except OSError:
+        scope.cancel()
+
+
+async def _send_all(connection: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        await trio.lowlevel.wait_writable(connection)
+        view = view[connection.send(view) :]
+
+
+async def _receive_into(connection: socket.socket, view: memoryview) -> bool:
+    """Fill `view`; False at the end of the stream."""
+    while view:
+        await trio.lowlevel.wait_readable(connection)
+        count = connection.recv_into(view)
+        if count == 0:
+            return False
+        view = view[count:]
+    return True
+
+
+async def _receive_frame(connection: socket.socket, bytes_max: int) -> bytearray:
+    prefix = bytearray(4)
+    if not await _receive_into(connection, memoryview(prefix)):
+        raise InvalidInput("closed before the hello")
+    size = frame_size(prefix)
+    if size > bytes_max:
+        raise InvalidInput(f"a hello of {size} bytes")
+    frame = bytearray(size)
+    frame[:4] = prefix
+    if not await _receive_into(connection, memoryview(frame)[4:]):
+        raise InvalidInput("closed within the hello")
+    return frame

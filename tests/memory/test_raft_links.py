@@ -1,0 +1,201 @@
+"""Connections between brokers, over loopback sockets."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from raftlog.raft.links import QUEUE_BYTES_MAX, Address, Link, Links
+from raftlog.raft.messages import Append, AppendReply, Message
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.types import BrokerId, GroupKey
+from tests.unit.raft_cluster import KEY
+
+
+def reply(number: int) -> AppendReply:
+    return AppendReply(KEY, 1, number)  # type: ignore[arg-type]
+
+
+def append(payload: bytes) -> Append:
+    entry = Entry(1, 1, EntryKind.BATCH, payload, 0, 1)  # type: ignore[arg-type]
+    return Append(KEY, 1, 0, 0, 0, [entry])  # type: ignore[arg-type]
+
+
+class End:
+    """One broker's links and what came in."""
+
+    def __init__(self, broker: int, cluster: str | None = "c1") -> None:
+        self.broker = BrokerId(broker)
+        self.cluster = cluster
+        self.messages: list[tuple[int, Message]] = []
+        self.notes: list[tuple[int, bytes]] = []
+        self.links = Links(
+            self.broker,
+            cluster_id=lambda: self.cluster,
+            receive=self._receive,
+            rng=random.Random(broker),
+            on_note=lambda sender, body: self.notes.append((sender, body)),
+        )
+
+    def _receive(self, sender: BrokerId, messages: Sequence[Message]) -> None:
+        self.messages += [(sender, message) for message in messages]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(5):
+        while not condition():  # noqa: ASYNC110 (sockets of the system, no event to wait for)
+            await trio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(*ends: End, known: dict[int, Sequence[int]] | None = None) -> AsyncIterator[None]:
+    addresses: dict[BrokerId, Address] = {}
+    async with trio.open_nursery() as nursery:
+        for end in ends:
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            addresses[end.broker] = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+            nursery.start_soon(end.links.run, listeners)
+        await trio.testing.wait_all_tasks_blocked()
+        for end in ends:
+            peers = addresses
+            if known is not None and end.broker in known:
+                peers = {b: a for b, a in addresses.items() if b in known[end.broker]}
+            end.links.set_peers(peers)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def connected(*ends: End) -> bool:
+    return all(a.links.is_connected(b.broker) for a in ends for b in ends if a is not b)
+
+
+async def test_messages_go_both_ways_over_one_connection() -> None:
+    one, two = End(1), End(2)
+    async with running(one, two):
+        await until(lambda: connected(one, two))
+        one.links.send(two.broker, [reply(1), append(b"payload")])
+        two.links.send(one.broker, [reply(2)])
+        assert two.links.send_note(one.broker, b"hint")
+        await until(lambda: len(two.messages) == 2 and one.messages != [] and one.notes != [])
+        assert two.messages[0] == (1, reply(1))
+        assert one.messages == [(2, reply(2))]
+        assert one.notes == [(2, b"hint")]
+
+
+async def test_large_and_small_frames_arrive_whole_and_in_order() -> None:
+    one, two = End(1), End(2)
+    rng = random.Random(5)
+    async with running(one, two):
+        await until(lambda: connected(one, two))
+        sent = []
+        for number in range(60):
+            size = rng.choice([0, 1, 100, 5_000, 200_000, 300_000, 3_000_000])
+            payload = rng.randbytes(size)
+            sent.append(payload)
+            one.links.send(two.broker, [reply(number), append(payload)])
+        await until(lambda: len(two.messages) == 120)
+        assert [m.match_index for _, m in two.messages if isinstance(m, AppendReply)] == list(range(60))
+        received = [bytes(m.entries[0].payload) for _, m in two.messages if isinstance(m, Append)]
+        assert received == sent
+
+
+async def test_three_brokers_are_connected_pairwise_and_find_back() -> None:
+    ends = [End(1), End(2), End(3)]
+    async with running(*ends):
+        await until(lambda: connected(*ends))
+        ends[0].links._links[BrokerId(3)]._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        await until(lambda: not ends[0].links.is_connected(BrokerId(3)))
+        await until(lambda: connected(*ends))
+        ends[0].links.send(BrokerId(3), [reply(7)])
+        await until(lambda: ends[2].messages == [(1, reply(7))])
+
+
+async def test_a_broker_of_another_cluster_is_refused_and_both_sides_say_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, two = End(1, "ours"), End(2, "theirs")
+    with caplog.at_level(logging.WARNING, "raftlog.peers"):
+        async with running(one, two):
+            await until(lambda: len(caplog.messages) >= 2)
+            assert not one.links.is_connected(two.broker)
+    assert any("cluster 'theirs', this broker is of cluster 'ours'" in m for m in caplog.messages)
+    assert any("broker 1 refused us" in m or "no connection to broker 1" in m for m in caplog.messages)
+
+
+async def test_a_cluster_without_a_name_yet_is_let_in() -> None:
+    one, two = End(1, "ours"), End(2, None)
+    async with running(one, two):
+        await until(lambda: connected(one, two))
+
+
+async def test_an_unknown_broker_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = End(1), End(2)
+    with caplog.at_level(logging.WARNING, "raftlog.peers"):
+        async with running(one, two, known={1: []}):
+            await until(lambda: any("broker 2 is no peer of broker 1" in m for m in caplog.messages))
+            assert not two.links.is_connected(one.broker)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\4\0\0\0\0", b"\xff" * 100, b"", b"\0\0\x10\x01" + b"\0" * 50],
+)
+async def test_a_stranger_is_refused(caplog: pytest.LogCaptureFixture, greeting: bytes) -> None:
+    one, two = End(1), End(2)
+    with caplog.at_level(logging.WARNING, "raftlog.peers"):
+        async with running(one, two):
+            await until(lambda: connected(one, two))
+            address = two.links._peers[BrokerId(1)]
+            async with await trio.open_tcp_stream(address.host, address.port) as stream:
+                try:
+                    await stream.send_all(greeting)
+                    await stream.send_eof()
+                    with trio.fail_after(5):
+                        assert await stream.receive_some() == b""
+                except trio.BrokenResourceError:
+                    pass  # reset: it was refused before it had said everything
+            await until(lambda: any("refused a connection" in m for m in caplog.messages))
+            one.links.send(two.broker, [reply(1)])
+            await until(lambda: two.messages == [(1, reply(1))])
+
+
+def test_a_full_queue_drops_and_stays_bounded() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    link = Link(BrokerId(2))
+    assert not link.send([b"nobody there"])
+    link.attach(ours)
+    payload = bytes(1 << 20)
+    accepted = 0
+    while link.send([payload]):
+        accepted += 1
+        assert accepted < 200
+    assert link.dropped_frames == 2
+    assert link.queued_bytes <= QUEUE_BYTES_MAX
+    assert accepted >= QUEUE_BYTES_MAX // len(payload) - 1
+    link.detach(ours)
+    assert link.queued_bytes == 0
+    ours.close()
+    theirs.close()
+
+
+async def test_a_peer_that_sends_garbage_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = End(1), End(2)
+    async with running(one, two):
+        await until(lambda: connected(one, two))
+        with caplog.at_level(logging.WARNING, "raftlog.peers"):
+            two.links._links[BrokerId(1)].send([b"\0\0\0\x08\0\0\0\x04\xff\xff\xff\xff"])
+            await until(lambda: any("lost broker 2" in m for m in caplog.messages))
+        await until(lambda: connected(one, two))
+        assert one.messages == []
+
+
+def test_keys_have_the_size_that_frames_expect() -> None:
+    assert len(GroupKey(KEY)) == 20
