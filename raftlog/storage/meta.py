@@ -1,4 +1,5 @@
-"""meta.toml: whose folder this is. Written when the folder is made, and once more for the cluster's id."""
+"""meta.toml: whose folder this is. Written when the folder is made, and again for the cluster's id and
+when its groups are whole."""
 
 from __future__ import annotations
 
@@ -25,6 +26,9 @@ class Meta:
     node_id: BrokerId
     cluster_id: str | None
     wal_id: int
+    is_rejoining: bool = False
+    """The folder was made empty and its groups may have lost what they once acknowledged: they do not vote
+    until a leader has filled them again."""
 
     def check(self, root: str, node_id: BrokerId, cluster_id: str | None) -> None:
         """Raise ConfigError when the folder is not this node's or not this cluster's."""
@@ -49,6 +53,7 @@ def read_meta(disk: Disk, root: str) -> Meta | None:
             node_id=BrokerId(int(fields["node_id"])),
             cluster_id=fields.get("cluster_id"),
             wal_id=int(fields["wal_id"], 16),
+            is_rejoining=bool(fields.get("rejoining", False)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedLog(f"{path}: not what was written: {error!r}") from error
@@ -64,4 +69,6 @@ def write_meta(disk: Disk, root: str, meta: Meta) -> None:
     ]
     if meta.cluster_id is not None:
         lines.append(f"cluster_id = {json.dumps(meta.cluster_id)}")
+    if meta.is_rejoining:
+        lines.append("rejoining = true")
     write_file(disk, root, META_NAME, ["\n".join([*lines, ""]).encode()])
