@@ -1,0 +1,729 @@
+"""Every API in every version that is served, through a listener, against a fake node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from raftlog.broker.call import Call
+from raftlog.broker.outbox import Slot
+from raftlog.broker.registry import Api, served
+from raftlog.partition.partition import PartitionError
+from raftlog.protocol.api import VERSIONS, ApiKey
+from raftlog.protocol.codec import RequestHeader, decode_request_header, decode_response, encode_request
+from raftlog.protocol.schema import Struct, message_struct
+from raftlog.records.record import NewRecord, decode_batch, encode_batch
+from tests.memory.broker_fakes import FakeNode, Peer, Served
+
+
+@pytest.fixture
+async def broker(nursery: trio.Nursery) -> AsyncIterator[Served]:
+    node = FakeNode()
+    node.add_topic("t", 2)
+    served = Served(node, nursery)
+    yield served
+    await served.aclose()
+
+
+@pytest.fixture
+async def peer(broker: Served) -> Peer:
+    return await broker.connect()
+
+
+def batch(*values: bytes) -> bytes:
+    return bytes(encode_batch([NewRecord(1000, None, value, ()) for value in values]))
+
+
+def topic_id(node: FakeNode, name: str = "t") -> bytes:
+    return node.catalog.topics[name].topic_id
+
+
+def produce(records: bytes | None, *, acks: int = -1, topic: str = "t", partition: int = 0) -> dict[str, Any]:
+    return {
+        "acks": acks,
+        "timeout": 30_000,
+        "topic_data": [{"name": topic, "partition_data": [{"index": partition, "records": records}]}],
+    }
+
+
+def fetch(*wanted: tuple[int, int], name: str = "t", id_: bytes = bytes(16), **more: Any) -> dict[str, Any]:
+    return {
+        "max_wait": 0,
+        "min_bytes": 1,
+        "max_bytes": 1 << 20,
+        "topics": [
+            {
+                "topic": name,
+                "topic_id": id_,
+                "partitions": [
+                    {"partition": index, "fetch_offset": offset, "partition_max_bytes": 1 << 20}
+                    for index, offset in wanted
+                ],
+            }
+        ],
+        "forgotten_topics_data": [],
+        **more,
+    }
+
+
+def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
+    """A request that does something, in the fields of all versions."""
+    id_ = topic_id(node)
+    requests: dict[ApiKey, dict[str, Any]] = {
+        ApiKey.PRODUCE: produce(batch(b"a", b"b")),
+        ApiKey.FETCH: fetch((0, 0), id_=id_),
+        ApiKey.LIST_OFFSETS: {
+            "replica_id": -1,
+            "isolation_level": 0,
+            "timeout": 1000,
+            "topics": [
+                {"name": "t", "partitions": [{"partition_index": 0, "timestamp": t} for t in (-1, -2, -5)]}
+            ],
+        },
+        ApiKey.METADATA: {
+            "topics": [{"name": "t", "topic_id": bytes(16)}, {"name": "new", "topic_id": bytes(16)}],
+            "allow_auto_topic_creation": True,
+            "include_cluster_authorized_operations": False,
+            "include_topic_authorized_operations": False,
+        },
+        ApiKey.OFFSET_COMMIT: {
+            "group_id": "g",
+            "generation_id_or_member_epoch": -1,
+            "member_id": "",
+            "topics": [
+                {
+                    "name": "t",
+                    "partitions": [
+                        {"partition_index": 0, "committed_offset": 7, "committed_metadata": "x"},
+                        {"partition_index": 9, "committed_offset": 7, "committed_metadata": "x"},
+                        {"partition_index": 1, "committed_offset": 7, "committed_metadata": "x" * 9999},
+                    ],
+                }
+            ],
+        },
+        ApiKey.OFFSET_FETCH: {
+            "group_id": "g",
+            "topics": [{"name": "t", "partition_indexes": [0, 1]}],
+            "groups": [{"group_id": "g", "topics": [{"name": "t", "partition_indexes": [0, 1]}]}],
+        },
+        ApiKey.FIND_COORDINATOR: {"key": "g", "key_type": 0, "coordinator_keys": ["g", "h"]},
+        ApiKey.JOIN_GROUP: {
+            "group_id": "g",
+            "session_timeout": 10_000,
+            "rebalance_timeout": 10_000,
+            "member_id": "",
+            "protocol_type": "consumer",
+            "protocols": [{"name": "range", "metadata": b"m"}],
+        },
+        ApiKey.HEARTBEAT: {"group_id": "g", "generation_id": 1, "member_id": "nobody"},
+        ApiKey.LEAVE_GROUP: {"group_id": "g", "member_id": "nobody", "members": [{"member_id": "nobody"}]},
+        ApiKey.SYNC_GROUP: {
+            "group_id": "g",
+            "generation_id": 1,
+            "member_id": "nobody",
+            "protocol_type": "consumer",
+            "protocol_name": "range",
+            "assignments": [],
+        },
+        ApiKey.DESCRIBE_GROUPS: {"groups": ["g", "none"], "include_authorized_operations": False},
+        ApiKey.LIST_GROUPS: {},
+        ApiKey.API_VERSIONS: {"client_software_name": "test", "client_software_version": "1.0"},
+        ApiKey.CREATE_TOPICS: {
+            "topics": [
+                {
+                    "name": "made",
+                    "num_partitions": 2,
+                    "replication_factor": 1,
+                    "assignments": [],
+                    "configs": [{"name": "retention.ms", "value": "1000"}],
+                }
+            ],
+            "validate_only": False,
+        },
+        ApiKey.DELETE_TOPICS: {
+            "topics": [{"name": None, "topic_id": id_}],
+            "topic_names": ["t"],
+            "timeout": 1000,
+        },
+        ApiKey.DELETE_RECORDS: {
+            "topics": [{"name": "t", "partitions": [{"partition_index": 0, "offset": -1}]}],
+            "timeout": 1000,
+        },
+        ApiKey.INIT_PRODUCER_ID: {
+            "transactional_id": None,
+            "transaction_timeout": 1000,
+            "producer_id": -1,
+            "producer_epoch": -1,
+        },
+        ApiKey.OFFSET_FOR_LEADER_EPOCH: {
+            "topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 3}]}]
+        },
+        ApiKey.DESCRIBE_CONFIGS: {
+            "resources": [
+                {"resource_type": 2, "resource_name": "t", "configuration_keys": None},
+                {"resource_type": 4, "resource_name": "1", "configuration_keys": ["node.id"]},
+                {"resource_type": 99, "resource_name": "x", "configuration_keys": None},
+            ],
+            "include_synonyms": True,
+            "include_documentation": True,
+        },
+        ApiKey.ALTER_CONFIGS: {
+            "resources": [
+                {
+                    "resource_type": 2,
+                    "resource_name": "t",
+                    "configs": [{"name": "retention.ms", "value": "5"}],
+                }
+            ],
+            "validate_only": False,
+        },
+        ApiKey.CREATE_PARTITIONS: {
+            "topics": [{"name": "t", "count": 5, "assignments": None}],
+            "timeout": 1000,
+            "validate_only": False,
+        },
+        ApiKey.DELETE_GROUPS: {"groups_names": ["none"]},
+        ApiKey.INCREMENTAL_ALTER_CONFIGS: {
+            "resources": [
+                {
+                    "resource_type": 2,
+                    "resource_name": "t",
+                    "configs": [{"name": "retention.ms", "config_operation": 0, "value": "5"}],
+                }
+            ],
+            "validate_only": False,
+        },
+        ApiKey.OFFSET_DELETE: {
+            "group_id": "none",
+            "topics": [{"name": "t", "partitions": [{"partition_index": 0}]}],
+        },
+        ApiKey.DESCRIBE_CLUSTER: {
+            "include_cluster_authorized_operations": False,
+            "include_fenced_brokers": False,
+        },
+    }
+    return requests[api]
+
+
+@pytest.mark.parametrize("api", list(served()), ids=lambda api: api.key.name)
+async def test_every_served_version_is_answered(broker: Served, api: Api) -> None:
+    for version in range(max(api.first, VERSIONS[api.key].first), api.last + 1):
+        if "t" not in broker.node.catalog.topics:
+            broker.node.add_topic("t", 2)
+        peer = await broker.connect()
+        request = superset_request(broker.node, api.key)
+        if api.key is ApiKey.JOIN_GROUP:  # who joined before would have to join again
+            request["group_id"] = f"group of version {version}"
+        with trio.fail_after(5):
+            assert await peer.ask(api.key, version, **request) is not None
+
+
+class _Recorded(Exception):
+    def __init__(self, fields: Any) -> None:
+        self.fields = fields
+
+
+class _RecordingCall(Call):
+    """Keeps what a handler answers instead of encoding it."""
+
+    fields: Any = None
+
+    def reply(self, fields: Any) -> None:
+        self.fields = fields
+
+    def reply_chunks(self, chunks: Any) -> None:
+        self.fields = {}
+
+
+@pytest.mark.parametrize("api", list(served()), ids=lambda api: api.key.name)
+async def test_answers_name_only_fields_that_some_version_has(broker: Served, api: Api) -> None:
+    """A name that is misspelt would silently be left out by the encoder."""
+    node: Any = broker.node
+    frame = bytearray(
+        b"".join(encode_request(api.key, api.last, 1, "me", superset_request(node, api.key)))[4:]
+    )
+    header: RequestHeader = decode_request_header(frame)
+    nothing: Any = None
+    call = _RecordingCall(node, api.key, header, "here", nothing, Slot(0), nothing)
+    answer = api.handle(call, api.decode(frame, header))
+    if answer is not None and not isinstance(answer, dict):
+        answer = await answer
+    fields = call.fields if answer is None else answer
+    versions = VERSIONS[api.key]
+    layouts = [message_struct(api.key, v, "response") for v in range(versions.first, versions.last + 1)]
+    assert unknown_names(fields, layouts) == []
+
+
+def unknown_names(value: Any, layouts: list[Struct]) -> list[str]:
+    fields = [field for layout in layouts for field in (*layout.fields, *layout.tagged.values())]
+    known = {field.name for field in fields}
+    wrong = [name for name in value if name not in known]
+    for name, inner in value.items():
+        nested = [field.struct for field in fields if field.name == name and field.struct is not None]
+        for one in inner if isinstance(inner, list | tuple) else [inner]:
+            if isinstance(one, dict):
+                wrong += unknown_names(one, nested)
+    return wrong
+
+
+async def test_unknown_names_are_found() -> None:
+    layouts = [message_struct(ApiKey.METADATA, 12, "response")]
+    assert unknown_names({"topics": [{"nmae": "x"}], "clusterid": 1}, layouts) == ["clusterid", "nmae"]
+
+
+# ApiVersions
+
+
+async def test_api_versions_lists_exactly_what_is_served(peer: Peer) -> None:
+    answer = await peer.ask(ApiKey.API_VERSIONS, 0)
+    listed = {(each.api_key, each.min_version, each.max_version) for each in answer.api_keys}
+    assert listed == {(api.key, api.first, api.last) for api in served()}
+
+
+@pytest.mark.parametrize("version", [5, 99, 32767])
+async def test_api_versions_of_the_future_get_version_0_with_the_range(peer: Peer, version: int) -> None:
+    body = b"\x05test\x041.0\0"
+    request = ApiKey.API_VERSIONS.to_bytes(2, "big") + version.to_bytes(2, "big") + b"\0\0\0\x09\xff\xff\0"
+    await peer.stream.send_all((len(request + body)).to_bytes(4, "big") + request + body)
+    correlation_id, answer = decode_response(ApiKey.API_VERSIONS, 0, await peer.frame())
+    assert (correlation_id, answer.error_code) == (9, 35)
+    assert [tuple(vars_of(each)) for each in answer.api_keys] == [(18, 0, 4)]
+
+
+def vars_of(entity: Any) -> list[Any]:
+    return [entity.api_key, entity.min_version, entity.max_version]
+
+
+# Produce
+
+
+@pytest.mark.parametrize("version", range(3, 12))
+async def test_produced_records_are_fetched(broker: Served, peer: Peer, version: int) -> None:
+    for expected in (0, 2):
+        answer = await peer.ask(ApiKey.PRODUCE, version, **produce(batch(b"a", b"b")))
+        (one,) = answer.responses[0].partition_responses
+        assert (one.error_code, one.base_offset) == (0, expected)
+    fetched = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 3)))
+    (found,) = fetched.responses[0].partitions
+    records = decode_batch(found.records)
+    assert [(record.offset, record.value) for record in records] == [(2, b"a"), (3, b"b")]
+    assert found.high_watermark == found.last_stable_offset == 4
+
+
+async def test_a_version_that_nobody_should_send_is_refused_politely(peer: Peer) -> None:
+    """Produce v0: acks, time-out, topics; the answer has no throttle time."""
+    name = b"\0\x01t"
+    request = b"\0\0\0\0\0\0\0\x05\xff\xff" + b"\xff\xff\0\0\0\x64" + b"\0\0\0\x01" + name
+    request += b"\0\0\0\x01" + b"\0\0\0\0" + b"\0\0\0\x03abc"
+    await peer.stream.send_all(len(request).to_bytes(4, "big") + request)
+    frame = await peer.frame()
+    assert frame == (
+        b"\0\0\0\x05" + b"\0\0\0\x01" + name + b"\0\0\0\x01" + b"\0\0\0\0" + b"\0\x23" + b"\xff" * 8
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (produce(batch(b"x"), topic="none"), "unknown_topic_or_partition"),
+        (produce(batch(b"x"), partition=7), "unknown_topic_or_partition"),
+        (produce(batch(b"x"), partition=-1), "unknown_topic_or_partition"),
+        (produce(batch(b"x"), acks=2), "invalid_required_acks"),
+        (produce(None), "invalid_record"),
+        (produce(b""), "corrupt_message"),
+        (produce(batch(b"x")[:-1] + b"!"), "corrupt_message"),
+        ({**produce(batch(b"x")), "transactional_id": "tx"}, "unsupported_version"),
+    ],
+)
+async def test_produce_errors(peer: Peer, request_: dict[str, Any], error: str) -> None:
+    answer = await peer.ask(ApiKey.PRODUCE, 9, **request_)
+    (one,) = answer.responses[0].partition_responses
+    assert (one.error_code.name, one.base_offset) == (error, -1)
+
+
+async def test_a_produce_of_nothing_is_answered(peer: Peer) -> None:
+    answer = await peer.ask(ApiKey.PRODUCE, 9, acks=-1, timeout=1, topic_data=[])
+    assert answer.responses == ()
+
+
+async def test_partitions_fail_one_by_one_and_name_the_leader(broker: Served, peer: Peer) -> None:
+    broker.node.partitions["t", 1].is_leader = False
+    data = [{"index": index, "records": batch(b"x")} for index in (0, 1)]
+    request = {"acks": -1, "timeout": 1, "topic_data": [{"name": "t", "partition_data": data}]}
+    answer = await peer.ask(ApiKey.PRODUCE, 10, **request)
+    good, bad = answer.responses[0].partition_responses
+    assert good.error_code == 0
+    assert bad.error_code.name == "not_leader_or_follower"
+    assert (bad.current_leader.leader_id, bad.current_leader.leader_epoch) == (2, 3)
+
+
+@pytest.mark.parametrize("error", list(PartitionError))
+async def test_no_error_of_a_partition_is_fatal_to_a_producer(
+    broker: Served, peer: Peer, error: PartitionError
+) -> None:
+    broker.node.partitions["t", 0].failure = error
+    answer = await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"x")))
+    (one,) = answer.responses[0].partition_responses
+    assert one.error_code != 0
+    assert one.error_code.name != "unknown_server_error"
+
+
+# Fetch
+
+
+async def test_a_fetch_waits_for_records_and_no_longer(broker: Served, peer: Peer) -> None:
+    await peer.send(ApiKey.FETCH, 12, **fetch((0, 0), max_wait=60_000))
+    writer = await broker.connect()
+    with trio.move_on_after(0.1):
+        await peer.frame()
+        pytest.fail("there was nothing to answer yet")
+    await writer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"x")))
+    with trio.fail_after(5):
+        _, answer = await peer.receive(ApiKey.FETCH, 12)
+    assert decode_batch(answer.responses[0].partitions[0].records)[0].value == b"x"
+    assert broker.node.partitions["t", 0].waiters == []
+
+
+async def test_a_fetch_waits_for_min_bytes(broker: Served, peer: Peer) -> None:
+    await peer.send(ApiKey.FETCH, 12, **fetch((0, 0), max_wait=60_000, min_bytes=150))
+    writer = await broker.connect()
+    for _ in range(3):
+        await writer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"x")))
+    _, answer = await peer.receive(ApiKey.FETCH, 12)
+    assert len(answer.responses[0].partitions[0].records) >= 150
+
+
+async def test_an_empty_answer_has_empty_records(clock: MockClock, peer: Peer) -> None:
+    for version in range(4, 13):
+        answer = await peer.ask(ApiKey.FETCH, version, **fetch((0, 0), max_wait=300))
+        assert answer.responses[0].partitions[0].records == b""
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    return MockClock(autojump_threshold=0.02)
+
+
+async def test_errors_and_empty_fetches_do_not_wait(broker: Served, peer: Peer) -> None:
+    with trio.fail_after(5):
+        for wanted in ((0, 5), (0, -5), (0, 2**63 - 1), (9, 0)):
+            answer = await peer.ask(ApiKey.FETCH, 12, **fetch(wanted, max_wait=60_000))
+            assert answer.responses[0].partitions[0].error_code != 0
+        nothing = await peer.ask(ApiKey.FETCH, 12, **fetch(max_wait=60_000) | {"topics": []})
+        assert nothing.responses == ()
+        session = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 0)), session_id=5)
+        assert session.error_code.name == "fetch_session_id_not_found"
+
+
+async def test_a_fetch_by_id_and_by_an_id_that_nobody_knows(broker: Served, peer: Peer) -> None:
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"x")))
+    for version in range(13, 18):
+        answer = await peer.ask(ApiKey.FETCH, version, **fetch((0, 0), id_=topic_id(broker.node)))
+        assert answer.responses[0].topic_id.bytes == topic_id(broker.node)
+        assert answer.responses[0].partitions[0].records
+        answer = await peer.ask(ApiKey.FETCH, version, **fetch((0, 0), id_=b"x" * 16))
+        assert answer.responses[0].partitions[0].error_code.name == "unknown_topic_id"
+
+
+async def test_the_first_batch_is_whole_whatever_the_limits_are(broker: Served, peer: Peer) -> None:
+    for partition in (0, 1):
+        for _ in range(3):
+            await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"x" * 1000), partition=partition))
+    wanted = [{"partition": index, "fetch_offset": 0, "partition_max_bytes": 1} for index in (0, 1)]
+    request = fetch(max_bytes=1) | {"topics": [{"topic": "t", "partitions": wanted}]}
+    answer = await peer.ask(ApiKey.FETCH, 12, **request)
+    first, second = answer.responses[0].partitions
+    assert len(decode_batch(first.records)) == 1
+    assert second.records == b""
+    assert second.error_code == 0
+
+
+async def test_large_ranges_come_as_they_are_stored(broker: Served, peer: Peer) -> None:
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(bytes(100_000))))
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"small"), partition=1))
+    answer = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 0), (1, 0)))
+    large, small = answer.responses[0].partitions
+    assert decode_batch(large.records)[0].value == bytes(100_000)
+    assert decode_batch(small.records)[0].value == b"small"
+
+
+async def test_epochs_that_are_old_or_too_new_are_fenced(broker: Served, peer: Peer) -> None:
+    for epoch, error in ((2, "fenced_leader_epoch"), (4, "unknown_leader_epoch"), (3, "none")):
+        wanted = {
+            "partition": 0,
+            "fetch_offset": 0,
+            "partition_max_bytes": 1,
+            "current_leader_epoch": epoch,
+        }
+        request = fetch() | {"topics": [{"topic": "t", "partitions": [wanted]}]}
+        answer = await peer.ask(ApiKey.FETCH, 12, **request)
+        assert answer.responses[0].partitions[0].error_code.name == error
+
+
+# Metadata
+
+
+def metadata(*names: str | None, create: bool = True, **more: Any) -> dict[str, Any]:
+    return {
+        "topics": [{"name": name, "topic_id": bytes(16)} for name in names],
+        "allow_auto_topic_creation": create,
+        "include_cluster_authorized_operations": False,
+        "include_topic_authorized_operations": False,
+        **more,
+    }
+
+
+async def test_metadata_names_what_clients_need(broker: Served, peer: Peer) -> None:
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    assert answer.cluster_id
+    assert answer.controller_id in [each.node_id for each in answer.brokers]
+    (topic,) = answer.topics
+    assert topic.topic_id.bytes == topic_id(broker.node)
+    assert [(p.leader_id, p.leader_epoch, p.error_code) for p in topic.partitions] == [(1, 3, 0)] * 2
+
+
+async def test_all_topics_and_none(peer: Peer) -> None:
+    everything = await peer.ask(ApiKey.METADATA, 12, **metadata() | {"topics": None})
+    assert [topic.name for topic in everything.topics] == ["t"]
+    assert (await peer.ask(ApiKey.METADATA, 12, **metadata())).topics == ()
+    oldest = await peer.ask(ApiKey.METADATA, 0, topics=[])
+    assert [topic.name for topic in oldest.topics] == ["t"]
+
+
+async def test_trailing_bytes_of_librdkafka_are_ignored(peer: Peer) -> None:
+    """All topics as a zero of four bytes where one is meant (librdkafka 2.12 to 2.16)."""
+    request = b"\0\x03\0\x0c\0\0\0\x07\xff\xff\0" + b"\0\0\0\0" + b"\x01\0\0\0"
+    await peer.stream.send_all(len(request).to_bytes(4, "big") + request)
+    assert (await peer.receive(ApiKey.METADATA, 12))[0] == 7
+
+
+async def test_a_topic_is_created_when_it_is_asked_for(broker: Served, peer: Peer) -> None:
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("new", "new", create=False))
+    assert [topic.error_code.name for topic in answer.topics] == ["unknown_topic_or_partition"] * 2
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("new", "new"))
+    assert [topic.error_code for topic in answer.topics] == [0, 0]
+    assert answer.topics[0].partitions[0].leader_id == 1
+    assert "new" in broker.node.catalog.topics
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../etc/passwd", "a/b", "nul\0", "x" * 250, "ü"])
+@pytest.mark.parametrize("create", [True, False])
+async def test_names_that_no_topic_can_have(peer: Peer, name: str, create: bool) -> None:
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata(name, create=create))
+    assert answer.topics[0].error_code.name == "invalid_topic_exception"
+
+
+async def test_topics_by_id(broker: Served, peer: Peer) -> None:
+    wanted = [
+        {"name": None, "topic_id": topic_id(broker.node)},
+        {"name": None, "topic_id": b"x" * 16},
+        {"name": None, "topic_id": bytes(16)},
+    ]
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata() | {"topics": wanted})
+    assert [topic.name for topic in answer.topics] == ["t", None, None]
+    assert [topic.error_code for topic in answer.topics] == [0, 100, 100]
+
+
+async def test_a_partition_without_a_leader_says_so(broker: Served, peer: Peer) -> None:
+    broker.node.no_leader = True
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    (first, _) = answer.topics[0].partitions
+    assert (first.error_code.name, first.leader_id) == ("leader_not_available", -1)
+
+
+# Producer ids and coordinators
+
+
+async def test_producer_ids_are_given_once(clock: MockClock, broker: Served, peer: Peer) -> None:
+    request = superset_request(broker.node, ApiKey.INIT_PRODUCER_ID)
+    broker.node.proposals_fail = 3  # an election, say
+    ids = {(await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request)).producer_id for _ in range(5)}
+    assert len(ids) == 5
+    refused = await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request | {"transactional_id": "tx"})
+    assert refused.error_code.name == "unsupported_version"
+    broker.node.proposals_fail = 1000
+    late = await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request)
+    assert late.error_code.name == "coordinator_load_in_progress"
+
+
+async def test_the_coordinator_is_waited_for_a_little(clock: MockClock, broker: Served, peer: Peer) -> None:
+    broker.node.coordinator_id = None
+    before = trio.current_time()
+    answer = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="g", key_type=0)
+    assert answer.error_code.name == "coordinator_not_available"
+    assert 0.9 < trio.current_time() - before < 2
+    broker.node.coordinator_id = broker.node.broker_id
+    answer = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="g", key_type=0)
+    assert (answer.error_code, answer.node_id, answer.port) == (0, 1, 9092)
+    transaction = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="tx", key_type=1)
+    assert transaction.error_code.name == "unsupported_version"
+
+
+# Groups
+
+
+async def test_a_member_joins_commits_and_leaves(broker: Served, peer: Peer) -> None:
+    join = superset_request(broker.node, ApiKey.JOIN_GROUP)
+    first = await peer.ask(ApiKey.JOIN_GROUP, 7, **join)
+    assert first.error_code.name == "member_id_required"
+    joined = await peer.ask(ApiKey.JOIN_GROUP, 7, **join | {"member_id": first.member_id})
+    assert (joined.error_code, joined.leader, joined.generation_id) == (0, first.member_id, 1)
+    member = {"group_id": "g", "member_id": first.member_id, "generation_id": 1}
+    synced = await peer.ask(
+        ApiKey.SYNC_GROUP,
+        5,
+        **member,
+        protocol_type="consumer",
+        protocol_name="range",
+        assignments=[{"member_id": first.member_id, "assignment": b"all"}],
+    )
+    assert (synced.assignment, synced.protocol_type, synced.protocol_name) == (b"all", "consumer", "range")
+    for version in range(5):
+        assert (await peer.ask(ApiKey.HEARTBEAT, version, **member)).error_code == 0
+    commit = superset_request(broker.node, ApiKey.OFFSET_COMMIT)
+    stranger = await peer.ask(ApiKey.OFFSET_COMMIT, 8, **commit)
+    assert stranger.topics[0].partitions[0].error_code.name == "unknown_member_id"
+    mine = commit | {"member_id": first.member_id, "generation_id_or_member_epoch": 1}
+    committed = await peer.ask(ApiKey.OFFSET_COMMIT, 8, **mine)
+    assert [each.error_code.name for each in committed.topics[0].partitions] == [
+        "none",
+        "unknown_topic_or_partition",
+        "offset_metadata_too_large",
+    ]
+    described = await peer.ask(ApiKey.DESCRIBE_GROUPS, 5, groups=["g"], include_authorized_operations=False)
+    assert described.groups[0].group_state == "Stable"
+    assert described.groups[0].members[0].client_host == "/127.0.0.1"
+    busy = await peer.ask(ApiKey.DELETE_GROUPS, 2, groups_names=["g"])
+    assert busy.results[0].error_code.name == "non_empty_group"
+    left = await peer.ask(ApiKey.LEAVE_GROUP, 2, group_id="g", member_id=first.member_id)
+    assert left.error_code == 0
+    gone = await peer.ask(ApiKey.DELETE_GROUPS, 2, groups_names=["g"])
+    assert gone.results[0].error_code == 0
+
+
+@pytest.mark.parametrize("version", range(1, 10))
+async def test_offsets_are_fetched_as_they_were_committed(broker: Served, peer: Peer, version: int) -> None:
+    await peer.ask(ApiKey.OFFSET_COMMIT, 7, **superset_request(broker.node, ApiKey.OFFSET_COMMIT))
+    request = superset_request(broker.node, ApiKey.OFFSET_FETCH)
+    answer = await peer.ask(ApiKey.OFFSET_FETCH, version, **request)
+    topics = answer.groups[0].topics if version >= 8 else answer.topics
+    assert [(p.committed_offset, p.metadata) for p in topics[0].partitions] == [(7, "x"), (-1, "")]
+    if version >= 2:
+        everything = {"group_id": "g", "topics": None, "groups": [{"group_id": "g", "topics": None}]}
+        answer = await peer.ask(ApiKey.OFFSET_FETCH, version, **everything)
+        topics = answer.groups[0].topics if version >= 8 else answer.topics
+        assert [p.partition_index for p in topics[0].partitions] == [0]
+    broker.node.is_coordinator = False
+    answer = await peer.ask(ApiKey.OFFSET_FETCH, version, **request)
+    error = answer.groups[0].error_code if version >= 8 else getattr(answer, "error_code", None)
+    if version == 1:
+        error = answer.topics[0].partitions[0].error_code
+    assert error is not None and error.name == "not_coordinator"
+
+
+async def test_groups_that_nobody_knows_are_dead(peer: Peer) -> None:
+    old = await peer.ask(ApiKey.DESCRIBE_GROUPS, 5, groups=["none"], include_authorized_operations=False)
+    assert (old.groups[0].error_code, old.groups[0].group_state) == (0, "Dead")
+    new = await peer.ask(ApiKey.DESCRIBE_GROUPS, 6, groups=["none"], include_authorized_operations=False)
+    assert new.groups[0].error_code.name == "group_id_not_found"
+
+
+async def test_groups_are_listed(broker: Served, peer: Peer) -> None:
+    await peer.ask(ApiKey.OFFSET_COMMIT, 7, **superset_request(broker.node, ApiKey.OFFSET_COMMIT))
+    listed = await peer.ask(ApiKey.LIST_GROUPS, 5, states_filter=[], types_filter=[])
+    assert [(group.group_id, group.group_state) for group in listed.groups] == [("g", "Empty")]
+    broker.node.proposals_fail = 1
+    failed = await peer.ask(ApiKey.OFFSET_COMMIT, 7, **superset_request(broker.node, ApiKey.OFFSET_COMMIT))
+    assert failed.topics[0].partitions[0].error_code.name == "coordinator_not_available"
+
+
+# Administration
+
+
+async def test_topics_are_created_grown_and_deleted(broker: Served, peer: Peer) -> None:
+    create = superset_request(broker.node, ApiKey.CREATE_TOPICS)
+    made = await peer.ask(ApiKey.CREATE_TOPICS, 7, **create | {"validate_only": True})
+    assert made.topics[0].error_code == 0
+    assert "made" not in broker.node.catalog.topics
+    made = await peer.ask(ApiKey.CREATE_TOPICS, 7, **create)
+    assert (made.topics[0].error_code, made.topics[0].num_partitions) == (0, 2)
+    again = await peer.ask(ApiKey.CREATE_TOPICS, 7, **create)
+    assert again.topics[0].error_code.name == "topic_already_exists"
+    twice = await peer.ask(ApiKey.CREATE_TOPICS, 7, **create | {"topics": create["topics"] * 2})
+    assert [topic.error_code.name for topic in twice.topics] == ["invalid_request"] * 2
+    grow = {"topics": [{"name": "made", "count": 3, "assignments": None}], "timeout": 1}
+    grown = await peer.ask(ApiKey.CREATE_PARTITIONS, 3, **grow, validate_only=False)
+    assert grown.results[0].error_code == 0
+    assert len(broker.node.catalog.topics["made"].partitions) == 3
+    deleted = await peer.ask(ApiKey.DELETE_TOPICS, 5, topic_names=["made", "none"], timeout=1)
+    assert [each.error_code.name for each in deleted.responses] == ["none", "unknown_topic_or_partition"]
+    wanted = [{"name": None, "topic_id": topic_id(broker.node)}, {"name": None, "topic_id": bytes(16)}]
+    deleted = await peer.ask(ApiKey.DELETE_TOPICS, 6, topics=wanted, timeout=1)
+    assert [(each.name, each.error_code.name) for each in deleted.responses] == [
+        ("t", "none"),
+        (None, "invalid_request"),
+    ]
+
+
+def setting(name: str, value: str | None, operation: int = 0) -> dict[str, Any]:
+    return {"name": name, "value": value, "config_operation": operation}
+
+
+def alter(*configs: dict[str, Any], kind: int = 2, name: str = "t") -> dict[str, Any]:
+    resource = {"resource_type": kind, "resource_name": name, "configs": list(configs)}
+    return {"resources": [resource], "validate_only": False}
+
+
+async def test_settings_are_changed_one_by_one(broker: Served, peer: Peer) -> None:
+    ask: Callable[..., Any] = lambda request: peer.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, **request)  # noqa: E731
+    configs = lambda: broker.node.catalog.topics["t"].configs  # noqa: E731
+    assert (await ask(alter(setting("retention.ms", "5")))).responses[0].error_code == 0
+    assert configs() == {"retention.ms": "5"}
+    appended = alter(setting("cleanup.policy", "delete", 2), setting("retention.ms", None, 1))
+    assert (await ask(appended)).responses[0].error_code == 0
+    assert configs() == {"cleanup.policy": "delete"}
+    assert (await ask(alter(setting("cleanup.policy", "compact", 3)))).responses[0].error_code == 0
+    assert configs() == {"cleanup.policy": "delete"}
+    wrong = {
+        "invalid_config": alter(setting("retention.ms", "soon")),
+        "invalid_request": alter(setting("retention.ms", "x", 2)),
+        "unknown_topic_or_partition": alter(setting("retention.ms", "5"), name="none"),
+    }
+    for error, request in wrong.items():
+        assert (await ask(request)).responses[0].error_code.name == error
+    broker_wide = (await ask(alter(setting("node.id", "5"), kind=4, name="1"))).responses[0]
+    assert broker_wide.error_code.name == "invalid_request"
+
+
+async def test_settings_are_replaced_altogether(broker: Served, peer: Peer) -> None:
+    first = alter(setting("retention.ms", "5"), setting("segment.bytes", "100000"))
+    await peer.ask(ApiKey.ALTER_CONFIGS, 1, **first)
+    await peer.ask(ApiKey.ALTER_CONFIGS, 1, **alter(setting("retention.ms", "6")))
+    assert broker.node.catalog.topics["t"].configs == {"retention.ms": "6"}
+
+
+async def test_settings_are_described(broker: Served, peer: Peer) -> None:
+    await peer.ask(ApiKey.ALTER_CONFIGS, 1, **alter(setting("retention.ms", "5")))
+    request = superset_request(broker.node, ApiKey.DESCRIBE_CONFIGS)
+    answer = await peer.ask(ApiKey.DESCRIBE_CONFIGS, 4, **request)
+    topic, broker_, unknown = answer.results
+    retention = next(each for each in topic.configs if each.name == "retention.ms")
+    assert (retention.value, retention.config_source, retention.config_type) == ("5", 1, 5)
+    assert retention.synonyms[0].value == "5"
+    assert retention.documentation
+    assert [each.name for each in broker_.configs] == ["node.id"]
+    assert unknown.error_code.name == "invalid_request"
+
+
+async def test_records_are_deleted_from_the_start(broker: Served, peer: Peer) -> None:
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"a", b"b")))
+    request = superset_request(broker.node, ApiKey.DELETE_RECORDS)
+    answer = await peer.ask(ApiKey.DELETE_RECORDS, 2, **request)
+    assert answer.topics[0].partitions[0].low_watermark == 2
+    fetched = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 0)))
+    assert fetched.responses[0].partitions[0].error_code.name == "offset_out_of_range"
+    assert fetched.responses[0].partitions[0].log_start_offset == 2
