@@ -17,6 +17,7 @@ varints, which are nearly all there are, are read in place, and columns are fill
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
@@ -214,24 +215,30 @@ _new_record = partial(tuple.__new__, Record)  # a third of the cost of Record(..
 def decode_columns(data: Buffer, position: int = 0, max_output: int = OUTPUT_MAX) -> Columns:
     """As `decode_batch`, with the records field by field."""
     header = check_batch(data, position)
-    payload = decompress(
-        header.codec, memoryview(data)[position + HEADER_SIZE : position + header.size], max_output
-    )
+    records: Buffer = memoryview(data)[position + HEADER_SIZE : position + header.size]
+    if header.codec is not Codec.NONE:
+        records = decompress(header.codec, records, max_output)
     try:
-        return _decode_records(payload, header)
-    except IndexError:
+        return _decode_records(b"".join((records, _PADDING)), len(records), header)
+    except (IndexError, struct.error):
         raise CorruptBatch(f"records cut off in the batch at offset {header.base_offset}") from None
 
+
+_HEAD: Final = struct.Struct("5B")
+_PADDING: Final = bytes(_HEAD.size)  # so that a short record at the end is read as any other
 
 # Bytes that an offset delta takes and the records that take them, in a batch without gaps.
 _DELTA_WIDTHS: Final = ((1, 0, 1 << 6), (2, 1 << 6, 1 << 13), (3, 1 << 13, 1 << 20), (4, 1 << 20, 1 << 27))
 
 
-def _decode_records(data: bytes, header: BatchHeader) -> Columns:
-    """The records that are all of `data`. An IndexError means that a record runs out of it."""
+def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
+    """The records that are the first `size` bytes of `data`, behind which the padding is.
+
+    An IndexError or a struct.error means that a record runs out of them.
+    """
     count = header.record_count
-    if count * RECORD_SIZE_MIN > len(data):
-        raise CorruptBatch(f"{count} records in {len(data)} bytes")
+    if count * RECORD_SIZE_MIN > size:
+        raise CorruptBatch(f"{count} records in {size} bytes")
     # Without gaps an offset delta is the record's place: it is stepped over, and checked on the last one.
     dense = count == header.last_offset_delta + 1
     deltas: list[int] = []
@@ -239,56 +246,65 @@ def _decode_records(data: bytes, header: BatchHeader) -> Columns:
     keys: list[bytes | None] = []
     values: list[bytes | None] = []
     headers: dict[int, Headers] = {}
-    add_time, add_key, add_value = times.append, keys.append, values.append
+    add_time, add_key, add_value, unpack_head = times.append, keys.append, values.append, _HEAD.unpack_from
     position = delta_at = 0
-    for width, first, last in _DELTA_WIDTHS:
+    for width, first, last in _DELTA_WIDTHS if dense else ((0, 0, count),):
         for _ in range(first, min(last, count)):
-            length = data[position]
+            # The length, the attributes (none are defined) and the time delta: nearly always in five bytes.
+            length, high, number, time, time_high = unpack_head(data, position)
             if length < 0x80:
-                position += 1
-            elif (high := data[position + 1]) < 0x80:
+                start = position + 1
+                time, time_high = number, time
+            elif high < 0x80:
                 length += (high << 7) - 0x80
-                position += 2
+                start = position + 2
             else:
-                length, position = read_varint(data, position)
-            start = position
-            position += 1  # the attributes: none are defined
-
-            number = data[position]
-            if number < 0x80:
-                position += 1
-            elif (high := data[position + 1]) < 0x80:
-                number += (high << 7) - 0x80
-                position += 2
+                length, start = read_varint(data, position)
+                time, time_high = data[start + 1], data[start + 2]
+            if time < 0x80:
+                position = start + 2
+            elif time_high < 0x80:
+                time += (time_high << 7) - 0x80
+                position = start + 3
             else:
-                number, position = read_varint(data, position)
-            add_time(number)
+                time, position = read_varint(data, start + 1)
+            add_time(time)
 
             delta_at = position
-            if dense:
-                position += width
-            else:
+            position += width
+            if not dense:
                 number, position = read_varint(data, position)
                 deltas.append(number)
 
             number = data[position]
-            position += 1
             if number == 1:
                 add_key(None)
+                position += 1
             else:
-                if number & 0x81:
-                    number, position = _read_length(data, position - 1)
+                if number < 0x80:
+                    position += 1
+                else:
+                    number, position = read_varint(data, position)
+                if number & 1:
+                    raise _negative(number)
                 end = position + (number >> 1)
                 add_key(data[position:end])
                 position = end
 
             number = data[position]
-            position += 1
             if number == 1:
                 add_value(None)
+                position += 1
             else:
-                if number & 0x81:
-                    number, position = _read_length(data, position - 1)
+                if number < 0x80:
+                    position += 1
+                elif (high := data[position + 1]) < 0x80:
+                    number += (high << 7) - 0x80
+                    position += 2
+                else:
+                    number, position = read_varint(data, position)
+                if number & 1:
+                    raise _negative(number)
                 end = position + (number >> 1)
                 add_value(data[position:end])
                 position = end
@@ -299,8 +315,8 @@ def _decode_records(data: bytes, header: BatchHeader) -> Columns:
                 position += 1
             if (position - start) << 1 != length:
                 raise CorruptBatch(f"record {len(values) - 1} of {count} is not as long as it says")
-    if position != len(data) or len(values) != count:
-        raise CorruptBatch(f"{count} records in {position} of {len(data)} bytes")
+    if position != size or len(values) != count:
+        raise CorruptBatch(f"{count} records in {position} of {size} bytes")
     if dense and count and read_varint(data, delta_at)[0] >> 1 != header.last_offset_delta:
         raise CorruptBatch("the last record's offset delta is not the batch's")
     return Columns(
@@ -371,8 +387,12 @@ def _read_length(data: bytes, position: int) -> tuple[int, int]:
     """The varint at `position`, still zigzag, and where it ends; it must not be negative."""
     number, position = read_varint(data, position)
     if number & 1:
-        raise CorruptBatch(f"a length of {_zigzag(number)}")
+        raise _negative(number)
     return number, position
+
+
+def _negative(number: int) -> CorruptBatch:
+    return CorruptBatch(f"a length of {_zigzag(number)}")
 
 
 def read_varint(data: Buffer, position: int) -> tuple[int, int]:
