@@ -9,7 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from raftlog.testing.processes import broker_process
-from tests.compat.stage import Stage, adapter
+
+# Scenarios are asserts in modules that pytest does not collect.
+for _table in ("producing", "consuming", "grouping", "administration", "stage", "member"):
+    pytest.register_assert_rewrite(f"tests.compat.{_table}")
+
+from tests.compat.stage import Stage, adapter  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

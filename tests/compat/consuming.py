@@ -9,7 +9,7 @@ from tests.compat.clients.base import Can, Message, Record
 from tests.compat.stage import Scenario, Stage, read, scenario, until
 
 SCENARIOS: Final[list[Scenario]] = []
-BASE_TIME: Final = 1_700_000_000_000
+HOUR_MS: Final = 3_600_000
 
 
 def _numbered(count: int, first: int = 0) -> list[Message]:
@@ -72,19 +72,20 @@ def waiting_for_records(stage: Stage) -> None:
 @scenario(SCENARIOS, Can.SET_TIMESTAMPS)
 def offsets_by_timestamp(stage: Stage) -> None:
     topic = stage.topic()
-    times = [BASE_TIME + 1_000 * n for n in range(20)]
+    base = _now_ms() - HOUR_MS  # retention.ms looks at these timestamps, too
+    times = [base + 1_000 * n for n in range(20)]
     producer = stage.client.producer(codec="gzip", linger_ms=20)
     for half in (times[:10], times[10:]):
         producer.send(topic, [Message(b"v", timestamp=at) for at in half])
     producer.close()
     ask = stage.client.offset_for_time
-    assert ask(topic, 0, BASE_TIME - 5) == 0
-    assert ask(topic, 0, BASE_TIME + 3_000) == 3
-    assert ask(topic, 0, BASE_TIME + 3_001) == 4
-    assert ask(topic, 0, BASE_TIME + 12_999) == 13
-    assert ask(topic, 0, BASE_TIME + 19_000) == 19
+    assert ask(topic, 0, base - 5) == 0
+    assert ask(topic, 0, base + 3_000) == 3
+    assert ask(topic, 0, base + 3_001) == 4
+    assert ask(topic, 0, base + 12_999) == 13
+    assert ask(topic, 0, base + 19_000) == 19
     # Later than everything: none, which librdkafka says as the end of the log.
-    assert ask(topic, 0, BASE_TIME + 19_001) in (None, 20)
+    assert ask(topic, 0, base + 19_001) in (None, 20)
 
 
 @scenario(SCENARIOS)
