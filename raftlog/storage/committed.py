@@ -100,6 +100,8 @@ class CommittedLog:
             if active is not None and batches:
                 active.append(batches, self.limits.index_interval_bytes)
         last = entries[-1]
+        if last.term != self.end.term:
+            self.is_changed = True  # the snapshot file tells where terms begin
         self.end = LogPoint(last.index, last.term, last.next_offset)
 
     def _active(self) -> Segment | None:
@@ -215,11 +217,14 @@ class CommittedLog:
                     segment.verify(place, end, self._term_at)
                     yield segment.file().pread(header.size, place.position)
 
-    def delete_before(self, offset: int) -> None:
+    def delete_before(self, offset: int) -> bool:
+        """Move log_start_offset forward, at most to the end; whether it moved."""
         offset = min(offset, self.end.offset)
-        if offset > self.log_start_offset:
-            self.log_start_offset = Offset(offset)
-            self.is_changed = True
+        if offset <= self.log_start_offset:
+            return False
+        self.log_start_offset = Offset(offset)
+        self.is_changed = True
+        return True
 
     def expire(self, now_ms: int, retention_ms: int, retention_bytes: int) -> int:
         """Drop what is too old or too much; how many segments went."""

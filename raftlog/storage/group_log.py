@@ -166,7 +166,9 @@ class GroupLog:
         self, kind: RecordKind, *, index: int = 0, term: int = 0, offset: int = 0, payload: bytes = b""
     ) -> None:
         self._check()
-        self._context.wal.add(kind, self.key, index=index, term=term, offset=offset, payload=payload)
+        self._context.wal.add(
+            kind, self.key, index=index, term=term, commit=self.commit_index, offset=offset, payload=payload
+        )
         self._context.touched[self] = None
 
     def _check(self) -> None:
@@ -412,9 +414,10 @@ class GroupLog:
         return count > 0
 
     def delete_before(self, offset: Offset) -> None:
-        """Move log_start_offset forward to `offset`, at most to the high watermark (DeleteRecords). The
-        files go with the next `expire`."""
-        self._committed.delete_before(offset)
+        """Move log_start_offset forward to `offset`, at most to the high watermark (DeleteRecords). Pending
+        like an entry; the files go with the next `expire`."""
+        if self._committed.delete_before(offset):
+            self._add(RecordKind.LOG_START, offset=self.log_start_offset)
 
     def save_snapshot(self, state: bytes, index: RaftIndex, *, drop_before: bool = False) -> None:
         """Keep the state machine's state as of entry `index` (committed); durable with the next
@@ -433,6 +436,7 @@ class GroupLog:
         """The log begins later: let go of what memory holds of the part that is gone."""
         start = self._committed.start.index
         self._context.has_garbage = True
+        self._add(RecordKind.LOG_START, offset=self.log_start_offset)
         self.forget_to(start)
         self._epochs.drop_before(RaftIndex(start + 1))
         gone = [entry for entry in self._memberships if entry.index <= start]
@@ -455,6 +459,7 @@ class GroupLog:
                 ),
                 snapshot_index=self.snapshot_index,
                 state=self.snapshot_state,
+                wal_sequence=job.start_sequence,
                 damage=self.damage,
             )
             job.snapshots.append((committed.folder, encode(committed.image(image))))
@@ -464,6 +469,10 @@ class GroupLog:
         committed.doomed = []
         active = committed.segments[-1].extent if committed.segments else None
         return [self.key, self.dirname, self._has_snapshot, self._hard_state, committed.end, active]
+
+    def note_changed(self) -> None:
+        """See that the next checkpoint writes the snapshot file."""
+        self._is_changed = True
 
     def carry_over(self) -> None:
         """Write the uncommitted tail once more, since the WAL's files before it are to be reused."""

@@ -37,28 +37,29 @@ def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
     Raises DamagedLog when the WAL does not fit the checkpoint, DiskFailed.
     """
     groups: Any = scan.checkpoint["groups"]
-    logs = {}
+    start: Any = scan.checkpoint["start"]
+    replay = _Replay(context)
     for line in groups:
-        log = _load(context, line)
-        logs[log.key] = log
-    replay = _Replay(context, logs)
+        replay.add(*_load(context, line, start))
     context.wal.replaying = True
     for sequence, head, payload in scan.records():
         try:
-            replay.apply(head, payload)
+            replay.apply(sequence, head, payload)
         except DamagedLog as error:
             raise DamagedLog(f"block {sequence} of the write-ahead log: {error}") from error
     replay.finish()
     context.wal.replaying = False
+    with context.health:
+        context.disk.sync_dir(context.root)  # or a removed folder might come back as another log's
     context.touched.clear()
-    return logs
+    return replay.logs
 
 
-def _load(context: LogContext, line: list[Any]) -> GroupLog:
-    """A log as its snapshot file and its line in the checkpoint say; with `damage` where they do not."""
-    key, dirname, has_snapshot, hard_state, commit, active = line
+def _load(context: LogContext, line: list[Any], start: int) -> tuple[GroupLog, int]:
+    """A log as its snapshot file and its line in the checkpoint say, with `damage` where they do not; and
+    the WAL block up to which it is so."""
+    key, dirname, has_snapshot, (term, vote), commit, active = line
     disk, folder = context.disk, f"{context.root}/{dirname}"
-    term, vote = hard_state
     point = LogPoint(*commit)
     if not has_snapshot and not disk.exists(f"{folder}/{SNAPSHOT_NAME}"):
         image = LogImage(key=GroupKey(key))
@@ -75,13 +76,11 @@ def _load(context: LogContext, line: list[Any]) -> GroupLog:
             image = LogImage(
                 key=GroupKey(key), start=point, log_start_offset=point.offset, commit=point, damage=str(error)
             )
-    return GroupLog(
-        context,
-        dirname,
-        image,
-        has_snapshot=has_snapshot,
-        hard_state=HardState(Term(term), None if vote is None else BrokerId(vote)),
-    )
+    hard_state = HardState(Term(term), None if vote is None else BrokerId(vote))
+    log = GroupLog(context, dirname, image, has_snapshot=has_snapshot, hard_state=hard_state)
+    if image.wal_sequence > start:
+        log.note_changed()  # whoever renamed the file may have died before the folder was synced
+    return log, image.wal_sequence
 
 
 def _extend(image: LogImage, key: bytes, commit: LogPoint, active: list[Any] | None) -> LogImage:
@@ -124,39 +123,67 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
 
 
 class _Replay:
-    """Applies the WAL's records to the logs, in order."""
+    """Applies the WAL's records to the logs, in order.
 
-    def __init__(self, context: LogContext, logs: dict[GroupKey, GroupLog]) -> None:
+    A snapshot file may be newer than the checkpoint, when that one's successor was not finished. Up to where
+    it was taken, replay tells what the log's tail was at that time and nothing else: entries that came and
+    went before do not fit the log as it is now, so they are only gathered (`_tails`).
+    """
+
+    def __init__(self, context: LogContext) -> None:
         self._context = context
         self._disk: Disk = context.disk
-        self._logs = logs
+        self.logs: dict[GroupKey, GroupLog] = {}
+        self._taken_at: dict[GroupKey, int] = {}
+        self._tails: dict[GroupKey, list[Entry]] = {}
         self._committed: dict[GroupKey, int] = {}
+        self._log_starts: dict[GroupKey, Offset] = {}
 
-    def apply(self, head: RecordHead, payload: memoryview) -> None:
+    def add(self, log: GroupLog, taken_at: int) -> None:
+        """A log to start from, which holds everything before WAL block `taken_at` but its tail then."""
+        self.logs[log.key] = log
+        self._taken_at[log.key] = taken_at
+
+    def apply(self, sequence: int, head: RecordHead, payload: memoryview) -> None:
         kind, key = RecordKind(head.kind), GroupKey(head.key)
         if kind is RecordKind.CHECKPOINT:
             return
         if kind is RecordKind.CREATE:
             self._create(key, head, payload)
             return
-        log = self._logs.get(key)
+        log = self.logs.get(key)
         if log is None:
             raise DamagedLog(f"{kind.name} of group {key.hex()}, which does not exist")
+        is_included = sequence < self._taken_at[key]
+        if not is_included:
+            self._end_tail(log)
+        if kind is not RecordKind.RESET:
+            self._committed[key] = max(self._committed.get(key, 0), head.commit)
         match kind:
+            case RecordKind.ENTRY if is_included:
+                tail = self._tails[key] = [
+                    entry for entry in self._tails.get(key, ()) if entry.index < head.index
+                ]
+                if head.index > log.commit_index:
+                    tail.append(_entry(head, payload))
+            case RecordKind.TRUNCATE if is_included:
+                self._tails[key] = [entry for entry in self._tails.get(key, ()) if entry.index < head.index]
             case RecordKind.ENTRY:
-                self._append(log, head, payload)
+                self._append(log, _entry(head, payload))
             case RecordKind.HARD_STATE:
                 vote = None if head.index < 0 else BrokerId(head.index)
                 log.hard_state = HardState(Term(head.term), vote)
             case RecordKind.TRUNCATE:
-                log.truncate_from(RaftIndex(max(head.index, log.commit_index + 1)))
+                log.truncate_from(RaftIndex(head.index))
             case RecordKind.RESET:
                 self._reset(log, head, payload)
             case RecordKind.DELETE:
                 log.close()
-                del self._logs[key]
-                self._committed.pop(key, None)
+                del self.logs[key]
+                self._forget(key)
                 self._remove(log.dirname)
+            case RecordKind.LOG_START:
+                self._log_starts[key] = Offset(head.base_offset)  # when what it stands on is committed again
 
     def _remove(self, dirname: str) -> None:
         with self._context.health:
@@ -167,7 +194,7 @@ class _Replay:
         self._remove(dirname)  # what is in it already comes again from the WAL
         point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
         image = LogImage(key=key, start=point, log_start_offset=point.offset, commit=point)
-        self._logs[key] = GroupLog(self._context, dirname, image)
+        self.add(GroupLog(self._context, dirname, image), 0)
 
     def _reset(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
         dirname, state, membership = cbor2.loads(payload)
@@ -175,24 +202,23 @@ class _Replay:
         self._remove(dirname)
         point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
         log.begin_anew(dirname, point, state, entry_from_cbor(membership))
-        self._committed[log.key] = point.index
+        self._forget(log.key)
+        self.add(log, 0)
 
-    def _append(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
-        committed = self._committed[log.key] = max(self._committed.get(log.key, 0), head.commit)
-        if head.index <= log.commit_index:  # the snapshot file is newer than the checkpoint
-            log.truncate_from(RaftIndex(log.commit_index + 1))
-            return
-        if head.index > log.last_index + 1 or head.index <= committed:
-            raise DamagedLog(f"entry {head.index} does not fit {log!r}")
-        log.truncate_from(RaftIndex(head.index))
-        entry = Entry(
-            RaftIndex(head.index),
-            Term(head.term),
-            EntryKind(head.entry_kind),
-            bytes(payload),  # a copy, or one small entry would keep its whole block in memory
-            Offset(head.base_offset),
-            Offset(head.next_offset),
-        )
+    def _forget(self, key: GroupKey) -> None:
+        for about in (self._committed, self._log_starts, self._tails, self._taken_at):
+            about.pop(key, None)
+
+    def _end_tail(self, log: GroupLog) -> None:
+        """The log's tail at the time of its snapshot file is complete."""
+        for entry in self._tails.pop(log.key, ()):
+            self._append(log, entry)
+
+    def _append(self, log: GroupLog, entry: Entry) -> None:
+        committed = max(self._committed.get(log.key, 0), log.commit_index)
+        if not committed < entry.index <= log.last_index + 1:
+            raise DamagedLog(f"entry {entry.index} does not fit {log!r}")
+        log.truncate_from(entry.index)
         log.append_entries((entry,))
         if committed - log.commit_index >= COMMIT_EVERY:
             self._commit(log, committed)
@@ -203,5 +229,18 @@ class _Replay:
         log.commit_to(RaftIndex(min(committed, log.last_index)))
 
     def finish(self) -> None:
-        for key, log in self._logs.items():
+        for key, log in self.logs.items():
+            self._end_tail(log)
             self._commit(log, self._committed.get(key, 0))
+            log.delete_before(self._log_starts.get(key, Offset(0)))
+
+
+def _entry(head: RecordHead, payload: memoryview) -> Entry:
+    return Entry(
+        RaftIndex(head.index),
+        Term(head.term),
+        EntryKind(head.entry_kind),
+        bytes(payload),  # a copy, or one small entry would keep its whole block in memory
+        Offset(head.base_offset),
+        Offset(head.next_offset),
+    )

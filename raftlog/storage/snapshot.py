@@ -47,6 +47,8 @@ class LogImage:
     segments: list[SegmentExtent] = field(default_factory=list)
     snapshot_index: RaftIndex = LOG_BEGIN.index
     state: bytes = b""
+    wal_sequence: int = 0
+    """The WAL block before which everything that was done to the log is in the image, but for its tail."""
     damage: str | None = None
     """What was found damaged in the log; it outlives a restart, until the log is reset."""
 
@@ -64,6 +66,7 @@ def encode(image: LogImage) -> list[bytes]:
             "membership": None if image.membership is None else _entry_to_list(image.membership),
             "segments": [list(segment) for segment in image.segments],
             "snapshot_index": image.snapshot_index,
+            "wal_sequence": image.wal_sequence,
             "damage": image.damage,
         }
     )
@@ -95,6 +98,7 @@ def decode(data: bytes) -> LogImage:
         membership=None if description["membership"] is None else _entry_from_list(description["membership"]),
         segments=[SegmentExtent(*extent) for extent in description["segments"]],
         snapshot_index=description["snapshot_index"],
+        wal_sequence=description["wal_sequence"],
         damage=description["damage"],
         state=bytes(body[description_size:]),
     )

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cbor2
@@ -149,7 +149,12 @@ class Store:
             is_new = meta is None
             if meta is None:
                 wal_id = (rng or random.SystemRandom()).getrandbits(64)
-                meta = Meta(node_id=settings.node_id, cluster_id=settings.cluster_id, wal_id=wal_id)
+                meta = Meta(
+                    node_id=settings.node_id,
+                    cluster_id=settings.cluster_id,
+                    wal_id=wal_id,
+                    is_rejoining=True,
+                )
             meta.check(root, settings.node_id, settings.cluster_id)
             store = cls(disk, root, settings, health, lock, meta)
             if is_new:
@@ -171,10 +176,7 @@ class Store:
             self._disk.rmtree(folder)
             self._disk.mkdir(folder)
         self._prepare_checkpoint()
-        job = self.begin_checkpoint()
-        job.run()
-        self.finish_checkpoint(job)
-        self._flush()
+        self._finish_now(self.begin_checkpoint())
         with self._health:
             self._disk.sync_dir(folder)
             self._disk.sync_dir(os.path.dirname(self._root) or ".")
@@ -188,7 +190,9 @@ class Store:
             raise DamagedLog(f"{folder}: {error}") from error
         if scan is None:
             raise DamagedLog(f"{folder}: the write-ahead log is missing. {wal_recovery.REMEDY}")
-        wal_recovery.resume(self._wal, scan, self._health, self._meta.wal_id)
+        with self._health:
+            self._disk.sync_dir(self._root)  # meta.toml may have been renamed by a process that died then
+        wal_recovery.resume(self._wal, scan, self._disk, folder, self._health, self._meta.wal_id)
         self.logs.update(recover(self._context, scan))
         self._names.update(log.dirname for log in self.logs.values())
         self._checkpoint_at = -sum(block.header.size for block in scan.blocks)
@@ -209,9 +213,22 @@ class Store:
         belongs to another cluster."""
         self._meta.check(self._root, self.node_id, cluster_id)
         if self._meta.cluster_id is None:
-            self._meta = Meta(node_id=self.node_id, cluster_id=cluster_id, wal_id=self._meta.wal_id)
-            with self._health:
-                write_meta(self._disk, self._root, self._meta)
+            self._write_meta(replace(self._meta, cluster_id=cluster_id))
+
+    @property
+    def is_rejoining(self) -> bool:
+        """Whether the folder was made empty and its groups have not all been filled by a leader since."""
+        return self._meta.is_rejoining
+
+    def set_rejoined(self) -> None:
+        """All groups hold what they should. Blocking (fsync)."""
+        if self._meta.is_rejoining:
+            self._write_meta(replace(self._meta, is_rejoining=False))
+
+    def _write_meta(self, meta: Meta) -> None:
+        with self._health:
+            write_meta(self._disk, self._root, meta)
+        self._meta = meta
 
     def create_log(self, key: GroupKey, dirname: str, *, start: LogPoint = LOG_BEGIN) -> GroupLog:
         """A new group's log, at once usable; pending like an entry. Its folder gets `dirname`, or that and
@@ -345,11 +362,17 @@ class Store:
             ticket.sync()
             self.synced(ticket)
 
+    def _finish_now(self, job: CheckpointJob) -> None:
+        if not job.is_done:
+            job.run()
+        self.finish_checkpoint(job)
+        self._flush()
+
     def close(self) -> None:
         """Sync what is pending, checkpoint so that the next start is fast, release the lock. Blocking.
 
-        After a failure of the disk, and while a checkpoint runs in a thread, it only lets go: the next
-        start recovers. Calling it again does nothing.
+        No sync or checkpoint may be running in a thread; one that was begun is done here. After a failure
+        of the disk it only lets go: the next start recovers. Calling it again does nothing.
         """
         if self._is_closed:
             return
@@ -357,11 +380,9 @@ class Store:
         try:
             if self._health.failure is None:
                 self._flush()
-                if self._job is None or not self._is_job_taken:
-                    job = self.begin_checkpoint()
-                    job.run()
-                    self.finish_checkpoint(job)
-                    self._flush()
+                if self._job is not None:
+                    self._finish_now(self._job)
+                self._finish_now(self.begin_checkpoint())
         finally:
             for log in self.logs.values():
                 log.close()

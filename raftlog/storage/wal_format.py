@@ -54,6 +54,8 @@ class RecordKind(IntEnum):
     DELETE = 6
     CHECKPOINT = 7
     """Of the store, not of a group: where replay starts, and every group as it was there."""
+    LOG_START = 8
+    """Offsets below `base_offset` are gone for readers."""
 
 
 class RecordHead(NamedTuple):

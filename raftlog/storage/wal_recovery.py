@@ -205,12 +205,12 @@ def _arrange(
     return WalScan(chain, torn, checkpoint, used, [file for file in files if not file.first_sequence])
 
 
-def resume(wal: Wal, scan: WalScan, health: Health, wal_id: int) -> None:
+def resume(wal: Wal, scan: WalScan, disk: Disk, folder: str, health: Health, wal_id: int) -> None:
     """Cut the torn tail and let `wal` go on behind the last sound block. Blocking (syncs).
 
     What was read may be in the page cache only: the process that wrote it may have died before its sync, or
     on a failed one, after which the kernel takes the page for clean. So the last block is written once
-    more; all others were synced before it was begun.
+    more; all others were synced before it was begun. The same goes for the name of a new file.
     """
     last = scan.blocks[-1]
     end = last.position + last.header.size
@@ -222,6 +222,7 @@ def resume(wal: Wal, scan: WalScan, health: Health, wal_id: int) -> None:
         last.file.pwritev([header, body], last.position)
         for file in scan.files:
             file.file.fdatasync()
+        disk.sync_dir(folder)
         # The header of a torn block must not outlive it: its number is used again, perhaps in another file.
         for torn in scan.torn:
             torn.file.pwritev([bytes(PAGE)], torn.position)
