@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from typing import Final
 
 import trio
 
@@ -11,13 +13,17 @@ from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig
 from raftlog.errors import ConfigError
 
+HAND_OVER_TIMEOUT_S: Final = 2.0
+"""How long a stop waits for others to take the leaderships over."""
+
 
 class Broker:
     """Opened by `open`, alive inside `run`, released by `close`."""
 
-    def __init__(self, node: Node, sock: socket.socket) -> None:
+    def __init__(self, node: Node, sock: socket.socket, peer_sock: socket.socket | None) -> None:
         self.node = node
         self._listener_socket = sock
+        self._peer_socket = peer_sock
         self._listener: Listener | None = None
         self.address: tuple[str, int] = sock.getsockname()[:2]
         """Where it listens: the port that was given when 0 was asked for."""
@@ -32,36 +38,58 @@ class Broker:
         Raises ConfigError (a bad setting, or a port that is taken), DataDirBusy, DamagedLog, DiskFailed.
         """
         listener = config.listeners[0]
-        try:
-            sock = listen(listener.host, listener.port)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {listener.host}:{listener.port}: {error.strerror}; "
-                "choose another address with --listen HOST:PORT"
-            ) from error
-        try:
+        with contextlib.ExitStack() as opened:
+            sock = _bound(opened, listener.host, listener.port, "--listen")
+            peer_sock = None
+            if config.peers or config.join:
+                peer_sock = _bound(opened, *config.peer_listen, "--peer-listen")
             node = Node.open(config)
-        except BaseException:
-            sock.close()
-            raise
-        broker = cls(node, sock)
+            opened.pop_all()
+        broker = cls(node, sock, peer_sock)
         told = config.advertised_listeners
         host, port = (told[0].host, told[0].port) if told else (listener.host, 0)
-        if host in ("", "0.0.0.0", "::"):
-            host = socket.gethostname()
-        node.advertised = (host, port or broker.address[1])
+        node.advertised = (_reachable(host), port or broker.address[1])
+        if peer_sock is not None:
+            host, port = config.peer_advertised
+            node.peer_advertised = (_reachable(host), port or peer_sock.getsockname()[1])
         return broker
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` when clients can be served. Raises DiskFailed or SafetyError:
         then the broker must not go on."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.node.run)
+            await nursery.start(self.node.run, self._peer_listeners())
             self._listener = Listener(self.node, self._listener_socket)
             nursery.start_soon(self._listener.run)
             task_status.started()
 
+    def _peer_listeners(self) -> list[trio.SocketListener]:
+        if self._peer_socket is None:
+            return []
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(self._peer_socket))]
+
+    async def hand_over(self) -> None:
+        """Before a planned stop: give the leaderships away, so that no client waits for an election."""
+        await self.node.hand_over(HAND_OVER_TIMEOUT_S)
+
     def close(self) -> None:
         """After `run`: make everything durable and release the data folder. Blocking."""
         self._listener_socket.close()
+        if self._peer_socket is not None:
+            self._peer_socket.close()
         self.node.close()
+
+
+def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> socket.socket:
+    """A listening socket, closed with `opened`. Raises ConfigError that says what to do."""
+    try:
+        return opened.enter_context(contextlib.closing(listen(host, port)))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option} HOST:PORT"
+        ) from error
+
+
+def _reachable(host: str) -> str:
+    """A host that others can connect to."""
+    return socket.gethostname() if host in ("", "0.0.0.0", "::") else host

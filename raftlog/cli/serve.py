@@ -8,9 +8,14 @@ import os
 import signal
 import sys
 import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    import trio
+
+    from raftlog.broker.server import Broker
 
 EXIT_DISK_FAILED = 74
 """The exit code when the disk failed or is damaged (EX_IOERR), so that a supervisor can tell."""
@@ -21,6 +26,7 @@ EXIT_DISK_FAILED = 74
 Examples:
   raftlog serve
   raftlog serve --listen 0.0.0.0:9092 --advertise broker-1.example:9092 --data-dir /var/lib/raftlog
+  raftlog serve --node-id 1 --peer-listen :9192 --peers 1@a:9192,2@b:9192,3@c:9192
   raftlog serve -o num.partitions=3 -o log.retention.hours=24
 """
 )
@@ -28,6 +34,11 @@ Examples:
 @click.option("--node-id", help="This broker's id (node.id).")
 @click.option("--listen", help="HOST:PORT for Kafka clients; port 0 takes a free one (listeners).")
 @click.option("--advertise", help="HOST:PORT that clients are told (advertised.listeners).")
+@click.option("--peer-listen", help="HOST:PORT for other brokers (raftlog.peer.listen).")
+@click.option("--peers", help="The founding brokers, this one included: 1@HOST:PORT,2@… (raftlog.peers).")
+@click.option(
+    "--join", help="Brokers of the cluster that this one is added to: 1@HOST:PORT,… (raftlog.join)."
+)
 @click.option("--data-dir", help="Where the data lies (log.dirs).")
 @click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what goes right, too.")
@@ -36,6 +47,9 @@ def command(
     node_id: str | None,
     listen: str | None,
     advertise: str | None,
+    peer_listen: str | None,
+    peers: str | None,
+    join: str | None,
     data_dir: str | None,
     overrides: tuple[str, ...],
     verbose: bool,
@@ -54,6 +68,9 @@ def command(
         "node.id": node_id,
         "listeners": f"PLAINTEXT://{listen}" if listen else None,
         "advertised.listeners": f"PLAINTEXT://{advertise}" if advertise else None,
+        "raftlog.peer.listen": peer_listen,
+        "raftlog.peers": peers,
+        "raftlog.join": join,
         "log.dirs": data_dir,
     }
     named = [f"{key}={value}" for key, value in options.items() if value is not None]
@@ -83,7 +100,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_stop_on_signal, broker, nursery.cancel_scope)
             await nursery.start(broker.run)
             # What start-up made lives as long as the process: the collector need not look at it again.
             gc.collect()
@@ -107,14 +124,20 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
         broker.close()
 
 
-async def _stop_on_signal(scope: object) -> None:
+async def _stop_on_signal(broker: Broker, scope: trio.CancelScope) -> None:
+    """The first signal hands the leaderships over and stops; the second stops at once."""
     import trio
 
+    async def hand_over() -> None:
+        await broker.hand_over()
+        scope.cancel()
+
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            assert isinstance(scope, trio.CancelScope)
+        async with trio.open_nursery() as nursery:
+            await anext(signals)
+            nursery.start_soon(hand_over)
+            await anext(signals)
             scope.cancel()
-            return
 
 
 def _first(group: BaseException) -> BaseException:

@@ -92,7 +92,7 @@ class Admin:
             result = await self._propose(command)
             match result:
                 case TopicCreated(topic):
-                    await self._node.wait_for_leaders(topic)
+                    await self._node.visible_everywhere(topic)
                     return topic
                 case _:
                     return admin_failure(result)
@@ -108,7 +108,10 @@ class Admin:
             return AdminFailure(error, f"there is no topic {name_or_id!r}")
         with trio.move_on_after(timeout):
             result = await self._propose(DeleteTopic(topic_id=topic.topic_id))
-            return result.topic if isinstance(result, TopicDeleted) else admin_failure(result)
+            if not isinstance(result, TopicDeleted):
+                return admin_failure(result)
+            await self._node.visible_everywhere()
+            return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"topic {topic.name!r} may still be deleted")
 
     async def create_partitions(
@@ -150,7 +153,7 @@ class Admin:
             result = await self._propose(command)
             if not isinstance(result, PartitionsCreated):
                 return admin_failure(result)
-            await self._node.wait_for_leaders(result.topic)
+            await self._node.visible_everywhere(result.topic)
             return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"the new partitions of {name!r} have no leaders yet")
 
@@ -175,7 +178,10 @@ class Admin:
         command = AlterTopicConfig(topic_id=topic.topic_id, set=dict(set_), remove=tuple(remove))
         with trio.move_on_after(timeout):
             result = await self._propose(command)
-            return result.topic if isinstance(result, TopicConfigAltered) else admin_failure(result)
+            if not isinstance(result, TopicConfigAltered):
+                return admin_failure(result)
+            await self._node.visible_everywhere()
+            return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"the settings of {name!r} may still change")
 
     # Planning: decides, proposes nothing

@@ -7,11 +7,16 @@ the group never has fewer voters that are up to date than before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.raft.values import Membership
 from raftlog.types import BrokerId
+
+METADATA_VOTERS_MAX: Final = 5
+"""More voters make the metadata group slower, not safer; the other brokers follow as learners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +41,39 @@ class Arrived:
 Step = Change | HandOver | Arrived
 
 
-def next_step(leader: BrokerId, current: Membership, wanted: Sequence[BrokerId]) -> Step:
-    """What the leader does next so that exactly `wanted` are voters and nobody is a learner."""
-    assert wanted, "a group without members"
-    for broker in wanted:
+def next_step(
+    leader: BrokerId, current: Membership, voters: Sequence[BrokerId], learners: Sequence[BrokerId] = ()
+) -> Step:
+    """What the leader does next so that exactly `voters` vote and exactly `learners` only listen."""
+    assert voters, "a group without voters"
+    for broker in (*voters, *learners):
         if broker not in current.members:
             return Change(current.with_learner(broker))
-    for broker in wanted:
+    for broker in voters:
         if broker not in current.voters:
             return Change(current.with_voter(broker))
-    for broker in sorted(current.members - set(wanted)):
-        if broker != leader:
+    staying = {*voters, *learners}
+    for broker in sorted(current.members):
+        if (
+            broker not in staying or (broker in current.voters and broker not in voters)
+        ) and broker != leader:
             return Change(current.without(broker))
-    if leader not in wanted:
-        return HandOver(tuple(wanted))
+    if leader not in voters:
+        return HandOver(tuple(voters))
     return Arrived()
+
+
+def metadata_members(
+    current: Membership, brokers: Mapping[BrokerId, BrokerInfo]
+) -> tuple[list[BrokerId], list[BrokerId]]:
+    """Who should vote in the metadata group, and who should only listen.
+
+    Voters stay unless they are being drained; they are filled up to an odd number of brokers that stay, at
+    most METADATA_VOTERS_MAX. Every other broker that is registered listens.
+    """
+    usable = [broker.id for broker in brokers.values() if broker.is_usable]
+    size = min(METADATA_VOTERS_MAX, len(usable) - (len(usable) + 1) % 2)
+    voters = [id for id in sorted(current.voters) if id not in brokers or not brokers[id].draining]
+    fill = [id for id in sorted(usable) if id not in voters]
+    voters += fill[: max(0, size - len(voters))]
+    return voters or sorted(current.voters), [id for id in sorted(brokers) if id not in voters]

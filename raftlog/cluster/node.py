@@ -12,16 +12,19 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
 from raftlog.cluster.admin import Admin
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
+from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
+from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import (
@@ -37,18 +40,26 @@ from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
-from raftlog.raft.messages import Message
 from raftlog.raft.runner import Runner
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import METADATA_GROUP, BrokerId, RaftIndex, Term
+from raftlog.types import METADATA_GROUP, BrokerId, RaftIndex, Term, group_key
 
 METADATA_DIRNAME: Final = "__cluster_metadata-0"
 TICK_S: Final = 1.0
 """How often retention and rolling by age are looked at."""
 RETRY_S: Final = 0.05
 """Between two tries of a command that found no leader."""
+PROPOSE_TIMEOUT_S: Final = 30.0
+"""How long a command is tried; an election takes a second or two."""
+LEADERS_TIMEOUT_S: Final = 5.0
+"""How long a start waits for the leaders of all partitions; a majority of theirs may be down."""
+HAND_OVER_POLL_S: Final = 0.02
+SETTLED_S: Final = 5.0
+"""How long a broker must have been connected before leaderships go back to it."""
+BARRIERS_MAX: Final = 10_000
+"""Brokers that wait for something to be applied here; more are not answered, and ask again."""
 
 log = logging.getLogger("raftlog.cluster")
 
@@ -62,10 +73,18 @@ class Node:
         self.rng = rng
         self.broker_id = BrokerId(config.int("node.id"))
         self.incarnation = rng.randbytes(16)
-        self.timing = RaftTiming()
-        self.driver = Driver(store, send=self._send)
+        election = config.int("raftlog.election.timeout.ms") / 1000
+        self.timing = RaftTiming(
+            heartbeat=config.int("raftlog.heartbeat.interval.ms") / 1000,
+            election_min=election,
+            election_max=2 * election,
+            lease=0.8 * election,
+        )
+        self.driver = Driver(store, send=lambda to, messages: self.peers.links.send(to, messages))
         self.metadata = self._open_metadata()
+        self.peers = Peers(self)
         self.replicas = Replicas(self)
+        self.upkeep = Upkeep(self)
         self.admin = Admin(self)
         self.offsets = OffsetCommits(self)
         self.groups = GroupCoordinator(
@@ -74,7 +93,10 @@ class Node:
             stored_groups=lambda: self.catalog.group_offsets,
         )
         self.advertised = ("localhost", 9092)
-        """Where clients reach this broker; set before `run`, when the listener is bound."""
+        self.peer_advertised = ("", 0)
+        """Where clients and other brokers reach this one; set before `run`, when listeners are bound."""
+        self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
+        self._barriers: list[tuple[RaftIndex, bytes | None, Callable[[], None]]] = []
         self._groups_changed = trio.Event()
         self._changed = trio.Event()
         self._coordinating = False
@@ -135,11 +157,8 @@ class Node:
         return self.replicas.by_id.get((topic_id, partition))
 
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, Term]:
-        """Who leads a partition, as far as is known here, and its leader epoch."""
-        replica = self.replicas.by_id.get((topic.topic_id, partition))
-        if replica is None:
-            return None, Term(-1)
-        return replica.leader, replica.leader_epoch
+        """Who leads a partition, as last heard here, and its leader epoch, which never goes back."""
+        return self.peers.hints.leader(group_key(topic.topic_id, partition))
 
     def topic_config(self, topic: Topic) -> TopicConfig:
         return TopicConfig(topic.configs, self.config)
@@ -155,12 +174,34 @@ class Node:
 
     # What handlers ask for
 
-    async def propose(self, command: Command) -> Result | ProposalFailed:
-        """Have a command applied, and give what that came to, once it is applied here. A caller that is
-        cancelled or times out does not know whether it was."""
-        index = await self._propose_here(encode_command(command))
-        if isinstance(index, ProposalFailed):
-            return index
+    async def propose(
+        self, command: Command, *, timeout: float = PROPOSE_TIMEOUT_S
+    ) -> Result | ProposalFailed:
+        """Have a command applied, whoever leads, and give what that came to, once it is applied here.
+
+        While there is no leader, or it changes, it is tried again: every command may be applied twice.
+        After `timeout` seconds, or when the caller is cancelled, it may still be applied.
+        """
+        encoded = encode_command(command)
+        failed = ProposalFailed("the metadata group has no leader", may_still_happen=True)
+        with trio.move_on_after(timeout):
+            while True:
+                index = await self._propose_anywhere(encoded)
+                if not isinstance(index, ProposalFailed):
+                    return await self._result_at(index)
+                failed = index
+                await trio.sleep(RETRY_S)
+        return failed
+
+    async def _propose_anywhere(self, command: bytes) -> RaftIndex | ProposalFailed:
+        leader = self.metadata.leader
+        if leader == self.broker_id:
+            return await self.propose_here(command)
+        if leader is None:
+            return ProposalFailed("the metadata group has no leader", may_still_happen=False)
+        return await self.peers.propose(leader, command)
+
+    async def _result_at(self, index: RaftIndex) -> Result | ProposalFailed:
         while self.metadata.applied_index < index:
             await self._changed.wait()
         result = self.metadata.result_at(index)
@@ -168,7 +209,8 @@ class Node:
             return ProposalFailed("applied, but what it came to is not known here", may_still_happen=True)
         return result
 
-    async def _propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
+    async def propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
+        """Propose an encoded command as the metadata leader, once; the index at which it was applied."""
         done = trio.Event()
         answer: list[RaftIndex | ProposalFailed] = []
 
@@ -182,13 +224,35 @@ class Node:
         return answer[0]
 
     async def wait_for_leaders(self, topic: Topic) -> None:
-        """Until every partition of `topic` has a leader that can be produced to."""
-        while not all(self._is_led(topic, number) for number in range(len(topic.partitions))):
+        """Until this broker knows a leader, ready to be produced to, of every partition of `topic`, or the
+        topic is gone."""
+        while topic.topic_id in self.catalog.topics_by_id and not self._is_led(topic):
             await self._changed.wait()
 
-    def _is_led(self, topic: Topic, partition: int) -> bool:
-        replica = self.replicas.by_id.get((topic.topic_id, partition))
-        return replica is not None and replica.group.is_ready
+    async def visible_everywhere(self, topic: Topic | None = None) -> None:
+        """Until every live broker has applied what is applied here, and knows the leaders of `topic`: what
+        makes a client read its writes through any broker."""
+        if topic is not None:
+            await self.wait_for_leaders(topic)
+        await self.peers.applied_everywhere(topic)
+
+    def when_applied(self, index: RaftIndex, topic_id: bytes | None, then: Callable[[], None]) -> None:
+        """Call `then` once entry `index` is applied here and the leaders of the topic are known."""
+        self._barriers.append((index, topic_id, then))
+        self._pass_barriers()
+
+    def _pass_barriers(self) -> None:
+        waiting, self._barriers = self._barriers, []
+        for barrier in waiting:
+            index, topic_id, then = barrier
+            topic = None if topic_id is None else self.catalog.topic(topic_id)
+            if self.metadata.applied_index >= index and (topic is None or self._is_led(topic)):
+                then()
+            elif len(self._barriers) < BARRIERS_MAX:
+                self._barriers.append(barrier)
+
+    def _is_led(self, topic: Topic) -> bool:
+        return all(self.leader_of(topic, number)[0] is not None for number in range(len(topic.partitions)))
 
     async def allocate_producer_id(self) -> int | ProposalFailed:
         """A producer id that nobody has had; ids come in blocks, so that most need no proposal."""
@@ -205,19 +269,51 @@ class Node:
 
     # Running
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self,
+        peer_listeners: Sequence[trio.SocketListener] = (),
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Run until cancelled; `started` when the broker can serve. Raises DiskFailed or SafetyError."""
         async with trio.open_nursery() as nursery:
+            self.peers.catalog_changed()
+            nursery.start_soon(self.peers.links.run, peer_listeners)
+            nursery.start_soon(self.peers.announce)
             nursery.start_soon(Runner(self.driver).run)
             nursery.start_soon(self._reconcile)
             await self._join()
+            nursery.start_soon(self.peers.say_alive)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._run_groups)
             nursery.start_soon(self.offsets.run)
-            for topic in list(self.catalog.topics.values()):
-                await self.wait_for_leaders(topic)
+            with trio.move_on_after(LEADERS_TIMEOUT_S):
+                for topic in list(self.catalog.topics.values()):
+                    await self.wait_for_leaders(topic)
             task_status.started()
             await trio.sleep_forever()
+
+    async def hand_over(self, timeout: float) -> None:
+        """Give every leadership to another voter, so that stopping this broker leaves no gap; returns when
+        that is done, when nobody can take one, or after `timeout` seconds."""
+        with trio.move_on_after(timeout):
+            while True:
+                led = [group for group in self.driver.groups.values() if group.is_leader]
+                moving = [self._hand_over(group) for group in led]
+                if not any(moving):
+                    return
+                await trio.sleep(HAND_OVER_POLL_S)
+
+    def _hand_over(self, group: RaftGroup) -> bool:
+        """Whether somebody is taking the group over, or was asked to."""
+        if group.is_transferring:
+            return True
+        others = sorted(group.voters - {self.broker_id}, key=lambda broker: self.rng.random())
+        return any(
+            self.peers.links.is_connected(broker)
+            and group.transfer_leadership(broker, trio.current_time()) is None
+            for broker in others
+        )
 
     def close(self) -> None:
         """After `run`: sync, checkpoint and release the data folder. Blocking."""
@@ -230,22 +326,23 @@ class Node:
 
     async def _join(self) -> None:
         """Name the cluster if it has no name yet, and say where this broker is."""
-        while not self.metadata.is_ready:
-            await self._changed.wait()
-        if self.catalog.cluster_id is None:
-            cluster_id = self.store.cluster_id or new_cluster_id(self.rng)
-            await self._insist(InitializeCluster(cluster_id=cluster_id))
-        assert self.catalog.cluster_id is not None
+        while self.catalog.cluster_id is None:
+            if self.metadata.is_ready:
+                cluster_id = self.store.cluster_id or new_cluster_id(self.rng)
+                await self._insist(InitializeCluster(cluster_id=cluster_id))
+            else:
+                await self._changed.wait()
         if self.store.cluster_id is None:
             self.store.set_cluster_id(self.catalog.cluster_id)
+        peer_host, peer_port = self.peer_advertised
         await self._insist(
             RegisterBroker(
                 broker_id=self.broker_id,
                 incarnation=self.incarnation,
                 host=self.advertised[0],
                 port=self.advertised[1],
-                peer_host="",
-                peer_port=0,
+                peer_host=peer_host,
+                peer_port=peer_port,
                 rack=self.config.str("broker.rack") or None,
             )
         )
@@ -262,6 +359,8 @@ class Node:
 
     def _open_metadata(self) -> MetadataGroup:
         now = time.monotonic()
+        joins = bool(self.config.join)
+        founders = frozenset(map(BrokerId, self.config.join or self.config.peers or (self.broker_id,)))
         group_log = self.store.logs.get(METADATA_GROUP)
         if group_log is None:
             group_log = self.store.create_log(METADATA_GROUP, METADATA_DIRNAME)
@@ -269,33 +368,53 @@ class Node:
             METADATA_GROUP,
             self.broker_id,
             group_log,
-            frozenset({self.broker_id}),
+            founders - {self.broker_id} if joins else founders,
+            learners=frozenset({self.broker_id}) if joins else frozenset(),
             timing=self.timing,
             rng=self.rng,
             now=now,
+            fresh=self.store.is_rejoining,
+            preferred=self.broker_id == min(founders),
             eager_commit=True,
         )
         metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
         self.driver.add(group, metadata)
         return metadata
 
-    def _send(self, to: BrokerId, messages: Sequence[Message]) -> None:
-        raise AssertionError(f"a cluster of one has nobody to send {messages} to")
-
     def _metadata_changed(self) -> None:
+        if self.metadata.is_ready:
+            self.peers.leads(METADATA_GROUP, self.metadata.group.term)
         self.replicas.catalog_changed()
+        self.changed()
+
+    def led(self, group: RaftGroup) -> None:
+        """The leadership of a partition moved, or its leader became ready."""
+        if group.is_ready:
+            self.peers.leads(group.key, group.term)
         self.changed()
 
     def changed(self) -> None:
         """Wake whoever waits for leaders or for the metadata."""
+        if self._barriers:
+            self._pass_barriers()
         self._changed.set()
         self._changed = trio.Event()
+
+    def heard(self, broker: BrokerId, incarnation: bytes) -> None:
+        """A broker gave a sign of life."""
+        self._liveness.heard(broker, incarnation, trio.current_time())
+
+    def is_settled(self, broker: BrokerId, now: float) -> bool:
+        """Whether a broker has been connected for a while: leaders go home only to one that stays."""
+        since = self.peers.connected_since(broker)
+        return since is not None and now - since >= SETTLED_S
 
     async def _reconcile(self) -> None:
         """Start and stop the groups that the catalog puts here or takes away."""
         while True:
             changed = self._changed
             self.replicas.reconcile(trio.current_time())
+            self.peers.catalog_changed()
             self._coordinate()
             await changed.wait()
 
@@ -306,6 +425,7 @@ class Node:
             return
         self._coordinating = leads
         if leads:
+            self._liveness.take_office()
             self.groups.load(trio.current_time())
         else:
             self.groups.unload()
@@ -325,10 +445,24 @@ class Node:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_S)
+            now = trio.current_time()
             for partition in self.replicas.partitions:
                 partition.tick(self.now_ms())
+            for command in self.upkeep.tick(now):
+                await self.propose(command)
             if self._coordinating:
+                for command in self._liveness.tick(self.catalog.brokers, now):
+                    await self.propose(command)
                 await self._expire_offsets()
+            self._note_rejoined()
+
+    def _note_rejoined(self) -> None:
+        """Once every group of a folder that began empty is whole, it may be trusted after a restart, too."""
+        if not self.store.is_rejoining or not self.metadata.is_caught_up:
+            return
+        groups = self.driver.groups.values()
+        if all(group.is_trusted and group.leader is not None for group in groups):
+            self.store.set_rejoined()
 
     async def _expire_offsets(self) -> None:
         retention_ms = self.config.int("offsets.retention.minutes") * 60_000

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.metadata.commands import CommitOffsets, GroupCommit
-from raftlog.metadata.results import OffsetsCommitted, Refused, Result
+from raftlog.metadata.commands import CommitOffsets, GroupCommit, encode_command
+from raftlog.metadata.results import OffsetsCommitted, Refused
 
 if TYPE_CHECKING:
     from raftlog.cluster.node import Node
@@ -45,11 +45,15 @@ class OffsetCommits:
             batch, self._waiting = self._waiting[:MAX_COMMITS], self._waiting[MAX_COMMITS:]
             if not self._waiting:
                 self._arrived = trio.Event()
-            result = await self._node.propose(CommitOffsets(commits=tuple(commit for commit, _ in batch)))
+            result = await self._commit(CommitOffsets(commits=tuple(commit for commit, _ in batch)))
             for _, on_done in batch:
-                on_done(_checked(result))
+                on_done(result)
 
-
-def _checked(result: Result | ProposalFailed) -> OffsetsCommitted | Refused | ProposalFailed:
-    assert isinstance(result, OffsetsCommitted | Refused | ProposalFailed), result
-    return result
+    async def _commit(self, command: CommitOffsets) -> OffsetsCommitted | Refused | ProposalFailed:
+        """Propose here and nowhere else: the generations were checked by this coordinator."""
+        index = await self._node.propose_here(encode_command(command))
+        if isinstance(index, ProposalFailed):
+            return index
+        result = self._node.metadata.result_at(index)
+        assert isinstance(result, OffsetsCommitted | Refused), result
+        return result

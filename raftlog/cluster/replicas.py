@@ -68,6 +68,7 @@ class Replicas:
         node = self._node
         key = group_key(topic.topic_id, number)
         group_log = node.store.logs.get(key)
+        fresh = node.store.is_rejoining and self._may_have_been_lost(topic)
         if group_log is None:
             group_log = node.store.create_log(key, f"{topic.name}-{number}.{topic.topic_id.hex()}")
         if group_log.damage is not None:
@@ -78,9 +79,12 @@ class Replicas:
             node.broker_id,
             group_log,
             frozenset(assignment.replicas),
+            learners=frozenset(assignment.adding),
             timing=node.timing,
             rng=node.rng,
             now=now,
+            fresh=fresh,
+            preferred=assignment.preferred_leader == node.broker_id,
         )
         partition = Partition(
             TopicName(topic.name),
@@ -90,12 +94,19 @@ class Replicas:
             group_log,
             PartitionSettings(),
             now_ms=node.now_ms(),
-            on_leadership=node.changed,
+            on_leadership=lambda: node.led(group),
         )
         self._configure(partition, topic)
         self.by_id[topic.topic_id, number] = partition
         self.by_name[topic.name, number] = partition
         node.driver.add(group, partition)
+
+    def _may_have_been_lost(self, topic: Topic) -> bool:
+        """Whether this broker, whose folder was empty, may have kept a replica before: the topic is older
+        than its registration."""
+        me = self._node.catalog.brokers.get(self._node.broker_id)
+        is_registered = me is not None and me.incarnation == self._node.incarnation
+        return not is_registered or me is None or topic.created_index < me.registered_index
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
         config = self._node.topic_config(topic)

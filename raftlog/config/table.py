@@ -87,6 +87,22 @@ _BROKER: Final = [
         check=check_peers,
     ),
     _key(
+        "raftlog.join",
+        "LIST",
+        (),
+        "For a broker that is added to a cluster: ID@HOST:PORT of the peer listeners of brokers that are in it,"
+        " comma-separated; not together with `raftlog.peers`.",
+        check=check_peers,
+    ),
+    _key(
+        "broker.session.timeout.ms",
+        "INT",
+        3_000,
+        "How long the metadata leader does not hear of a broker before it is given nothing new. Leaderships do"
+        " not wait for it.",
+        minimum=1_000,
+    ),
+    _key(
         "raftlog.http.listen",
         "STRING",
         "127.0.0.1:9644",
@@ -341,7 +357,7 @@ _BROKER: Final = [
     _key(
         "raftlog.election.timeout.ms",
         "INT",
-        1_000,
+        600,
         "A replica that has not heard its leader for between once and twice this long asks for an election;"
         " at least four times raftlog.heartbeat.interval.ms.",
         minimum=50,
@@ -350,7 +366,7 @@ _BROKER: Final = [
     _key(
         "raftlog.heartbeat.interval.ms",
         "INT",
-        150,
+        120,
         "How often a leader is heard when there is nothing to say.",
         minimum=5,
         maximum=60_000,

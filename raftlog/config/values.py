@@ -177,9 +177,20 @@ class BrokerConfig(_Typed):
         return parse_host_port(self.str("raftlog.peer.listen"))
 
     @property
+    def peer_advertised(self) -> tuple[str, int]:
+        """The address that other brokers are told."""
+        return parse_host_port(self.str("raftlog.peer.advertise") or self.str("raftlog.peer.listen"))
+
+    @property
     def peers(self) -> dict[int, tuple[str, int]]:
         """Broker id to peer address of those that found the cluster."""
         parsed = map(parse_peer, self.list("raftlog.peers"))
+        return {number: (host, port) for number, host, port in parsed}
+
+    @property
+    def join(self) -> dict[int, tuple[str, int]]:
+        """Broker id to peer address of brokers of the cluster that this one is added to."""
+        parsed = map(parse_peer, self.list("raftlog.join"))
         return {number: (host, port) for number, host, port in parsed}
 
     def _check_together(self) -> None:
@@ -201,6 +212,10 @@ class BrokerConfig(_Typed):
                 " every interface; set advertised.listeners"
             )
         node_id, peers = self.int("node.id"), self.peers
+        if peers and self.join:
+            raise ConfigError("raftlog.join and raftlog.peers: a broker founds a cluster or joins one")
+        if node_id in self.join:
+            raise ConfigError(f"raftlog.join names this broker, node.id = {node_id}")
         if peers and node_id not in peers:
             raise ConfigError(
                 f"raftlog.peers = {','.join(self.list('raftlog.peers'))!r}: it does not name this broker,"

@@ -388,12 +388,22 @@ class RaftGroup:
         return self._leadership is not None and self._leadership.has_committed
 
     @property
+    def is_transferring(self) -> bool:
+        """Leads, and is handing the leadership over: proposals are refused meanwhile."""
+        return self._leadership is not None and self._leadership.is_transferring
+
+    @property
     def commit_index(self) -> RaftIndex:
         return RaftIndex(self._core._SyncObj__raftCommitIndex)
 
     @property
     def membership(self) -> Membership:
         return self._memberships[-1][1]
+
+    @property
+    def is_membership_committed(self) -> bool:
+        """Whether the membership in force can no longer be undone by another leader."""
+        return self._memberships[-1][0] <= self.commit_index
 
     @property
     def voters(self) -> frozenset[BrokerId]:
@@ -475,7 +485,7 @@ class RaftGroup:
         current = self.membership
         if not self.is_ready:
             return "this leader has not committed an entry of its term yet"
-        if self._memberships[-1][0] > self.commit_index:
+        if not self.is_membership_committed:
             return f"the change at index {self._memberships[-1][0]} is not committed yet"
         if self._self_id not in membership.voters:
             return "the leader cannot remove itself: transfer leadership first"

@@ -173,6 +173,7 @@ class Links:
         rng: random.Random,
         on_note: Callable[[BrokerId, bytes], None] = lambda sender, body: None,
         on_connected: Callable[[BrokerId], None] = lambda peer: None,
+        on_disconnected: Callable[[BrokerId], None] = lambda peer: None,
     ) -> None:
         """`receive` and `on_note` get what comes in; they must not block, and raise only InvalidInput, which
         costs the peer its connection. A cluster id of None, on either side, is one that is not known yet."""
@@ -182,6 +183,7 @@ class Links:
         self._rng = rng
         self._on_note = on_note
         self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
         self._peers: dict[BrokerId, Address] = {}
         self._links: dict[BrokerId, Link] = {}
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
@@ -341,6 +343,7 @@ class Links:
                 link.detach(connection)
                 if self._scopes.get(peer) is scope:
                     del self._scopes[peer]
+                    self._on_disconnected(peer)
         log.warning("lost broker %d: %s", peer, reason or "the connection was closed")
 
     async def _read(self, connection: socket.socket, peer: BrokerId) -> None:

@@ -1,0 +1,215 @@
+"""What brokers tell each other beside Raft: proposals passed on, who leads, who lives, who has applied what.
+
+Decides nothing about Kafka; a lost message is repeated or asked again.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from raftlog.cluster.calls import Calls, Reply, Unreachable
+from raftlog.cluster.hints import Hint, Hints
+from raftlog.cluster.liveness import ALIVE_INTERVAL
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.errors import InvalidInput
+from raftlog.raft.links import Address, Links
+from raftlog.types import GROUP_KEY_SIZE, BrokerId, GroupKey, RaftIndex, Term
+
+if TYPE_CHECKING:
+    from raftlog.cluster.node import Node
+    from raftlog.metadata.catalog import Topic
+
+PROPOSE_TIMEOUT_S: Final = 2.0
+"""How long a proposal that was passed on may take before somebody else is asked."""
+BARRIER_TIMEOUT_S: Final = 10.0
+"""How long a change waits for the other brokers to have applied it."""
+ANNOUNCE_INTERVAL_S: Final = 2.0
+"""Between two repetitions of what this broker leads; a change is told at once."""
+
+log = logging.getLogger("raftlog.cluster")
+
+
+class Peers:
+    """The other brokers, as this one talks to them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.hints = Hints()
+        self.links = Links(
+            node.broker_id,
+            cluster_id=lambda: node.catalog.cluster_id or node.store.cluster_id,
+            receive=node.driver.receive,
+            rng=node.rng,
+            on_note=lambda sender, body: self.calls.receive(sender, body),
+            on_connected=self._on_connected,
+            on_disconnected=self._on_disconnected,
+        )
+        self.calls = Calls(
+            self.links.send_note,
+            {
+                "propose": self._on_propose,
+                "applied": self._on_applied,
+                "leaders": self._on_leaders,
+                "alive": self._on_alive,
+            },
+        )
+        self._connected_since: dict[BrokerId, float] = {}
+        self._led: dict[GroupKey, Term] = {}
+        self._led_changed = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Peers of {self._node.broker_id}: {sorted(self._known())}>"
+
+    def catalog_changed(self) -> None:
+        """Keep a connection with every broker that the catalog or the configuration names."""
+        self.links.set_peers(self._known())
+
+    def _known(self) -> dict[BrokerId, Address]:
+        config = self._node.config
+        named = {**config.join, **config.peers}
+        known = {BrokerId(broker): Address(host, port) for broker, (host, port) in named.items()}
+        for broker in self._node.catalog.brokers.values():
+            if broker.peer_host:
+                known[broker.id] = Address(broker.peer_host, broker.peer_port)
+        return known
+
+    def live(self) -> list[BrokerId]:
+        """The other brokers that are connected and not fenced."""
+        return [
+            broker.id
+            for broker in self._node.catalog.brokers.values()
+            if not broker.fenced and broker.id != self._node.broker_id and self.links.is_connected(broker.id)
+        ]
+
+    # Proposals
+
+    async def propose(self, leader: BrokerId, command: bytes) -> RaftIndex | ProposalFailed:
+        """Pass an encoded command on to the metadata leader; the index at which it applied it."""
+        try:
+            answer = await self.calls.ask(leader, "propose", command, timeout=PROPOSE_TIMEOUT_S)
+        except Unreachable as error:
+            return ProposalFailed(str(error), may_still_happen=True)
+        match answer:
+            case int(index):
+                return RaftIndex(index)
+            case [str(reason), bool(may_still_happen)]:
+                return ProposalFailed(reason, may_still_happen=may_still_happen)
+            case _:
+                return ProposalFailed(f"broker {leader} answered {answer!r}", may_still_happen=True)
+
+    def _on_propose(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        def on_done(outcome: RaftIndex | ProposalFailed) -> None:
+            if isinstance(outcome, ProposalFailed):
+                reply([str(outcome), outcome.may_still_happen])
+            else:
+                reply(int(outcome))
+
+        if not isinstance(body, bytes):
+            raise InvalidInput(f"broker {sender} proposes {type(body).__name__}")
+        self._node.metadata.propose(
+            body, now=trio.current_time(), now_ms=self._node.now_ms(), on_done=on_done
+        )
+
+    # Read your writes
+
+    async def applied_everywhere(self, topic: Topic | None = None) -> None:
+        """Wait until every live broker has applied what is applied here and knows the leaders of `topic`.
+        A broker that goes away meanwhile is not waited for."""
+        index = int(self._node.metadata.applied_index)
+        body = [index, topic.topic_id if topic is not None else None]
+
+        async def one(broker: BrokerId) -> None:
+            try:
+                await self.calls.ask(broker, "applied", body, timeout=BARRIER_TIMEOUT_S)
+            except Unreachable as error:
+                log.warning("a change is not known to be visible everywhere: %s", error)
+
+        async with trio.open_nursery() as nursery:
+            for broker in self.live():
+                nursery.start_soon(one, broker)
+
+    def _on_applied(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        match body:
+            case [int(index), bytes() | None as topic_id]:
+                self._node.when_applied(RaftIndex(index), topic_id, lambda: reply(True))
+            case _:
+                raise InvalidInput(f"broker {sender} asks whether {body!r} is applied")
+
+    # Who leads
+
+    def leads(self, group: GroupKey, term: Term) -> None:
+        """This broker leads a group and is ready to: tell everyone."""
+        if self._led.get(group) != term:
+            self._led[group] = term
+            self.hints.update([Hint(group, term, self._node.broker_id)])
+            self._led_changed.set()
+
+    async def announce(self) -> None:
+        """Tell changes at once, and everything now and then, until cancelled."""
+        told: dict[GroupKey, Term] = {}
+        while True:
+            with trio.move_on_after(ANNOUNCE_INTERVAL_S) as scope:
+                await self._led_changed.wait()
+            self._led_changed = trio.Event()
+            led = self._led = self._still_led()
+            news = led.items() if scope.cancelled_caught else led.items() - told.items()
+            told = dict(led)
+            if news:
+                body = [[key, term] for key, term in news]
+                for broker in self._known():
+                    self.calls.tell(broker, "leaders", body)
+
+    def _still_led(self) -> dict[GroupKey, Term]:
+        groups = self._node.driver.groups
+        return {
+            key: term
+            for key, term in self._led.items()
+            if key in groups and groups[key].is_leader and groups[key].term == term
+        }
+
+    def _on_connected(self, peer: BrokerId) -> None:
+        body = [[key, term] for key, term in self._still_led().items()]
+        if body:
+            self.calls.tell(peer, "leaders", body)
+        self._connected_since[peer] = trio.current_time()
+        self._node.changed()
+
+    def _on_disconnected(self, peer: BrokerId) -> None:
+        self._connected_since.pop(peer, None)
+        self.calls.link_ended(peer)
+
+    def connected_since(self, peer: BrokerId) -> float | None:
+        """When the connection that there is now was made; None when there is none."""
+        return self._connected_since.get(peer)
+
+    def _on_leaders(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        hints = []
+        for row in body if isinstance(body, list) else [body]:
+            match row:
+                case [bytes(key), int(term)] if len(key) == GROUP_KEY_SIZE:
+                    hints.append(Hint(GroupKey(key), Term(term), sender))
+                case _:
+                    raise InvalidInput(f"broker {sender} leads {row!r}")
+        if self.hints.update(hints):
+            self._node.changed()
+
+    # Who lives
+
+    async def say_alive(self) -> None:
+        """Tell the metadata leader that this broker lives, until cancelled."""
+        node = self._node
+        while True:
+            leader = node.metadata.leader
+            if leader == node.broker_id:
+                node.heard(node.broker_id, node.incarnation)
+            elif leader is not None:
+                self.calls.tell(leader, "alive", node.incarnation)
+            await trio.sleep(ALIVE_INTERVAL)
+
+    def _on_alive(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        if not isinstance(body, bytes):
+            raise InvalidInput(f"broker {sender} is alive as {body!r}")
+        self._node.heard(sender, body)

@@ -1,0 +1,93 @@
+"""What the leader of a group does for it now and then: moves, preferred leaders, the metadata voters.
+
+Each pass takes at most one step a group and is taken again; nothing here waits for a group.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, next_step
+from raftlog.metadata.commands import Command, FinishMove
+from raftlog.partition.partition import Partition
+from raftlog.raft.engine import RaftGroup
+from raftlog.raft.values import ChangeRefused
+from raftlog.types import BrokerId
+
+if TYPE_CHECKING:
+    from raftlog.cluster.node import Node
+
+TRANSFERS_MAX: Final = 16
+"""Leaderships that go home in one pass: each costs its clients a retry."""
+
+log = logging.getLogger("raftlog.cluster")
+
+
+class Upkeep:
+    """Looks after the groups that this broker leads."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def tick(self, now: float) -> list[Command]:
+        """Take the next step of every led group; the commands that the caller should propose."""
+        commands: list[Command] = []
+        transfers = 0
+        for partition in self._node.replicas.partitions:
+            if not partition.group.is_ready:
+                continue
+            finish = self._move(partition, now)
+            if finish is not None:
+                commands.append(finish)
+            elif transfers < TRANSFERS_MAX:
+                transfers += self._go_home(partition, now)
+        metadata = self._node.metadata
+        if metadata.is_ready:
+            voters, learners = metadata_members(metadata.group.membership, self._node.catalog.brokers)
+            self._step(metadata.group, voters, now, learners)
+        return commands
+
+    def _move(self, partition: Partition, now: float) -> FinishMove | None:
+        """Bring the group's members to what the catalog wants."""
+        topic = self._node.catalog.topic(partition.topic_id)
+        if topic is None or partition.partition >= len(topic.partitions):
+            return None
+        assignment = topic.partitions[partition.partition]
+        wanted = assignment.target or assignment.replicas
+        if not self._step(partition.group, wanted, now) or not assignment.is_moving:
+            return None
+        return FinishMove(topic_id=partition.topic_id, partition=partition.partition, target=wanted)
+
+    def _step(
+        self, group: RaftGroup, voters: Sequence[BrokerId], now: float, learners: Sequence[BrokerId] = ()
+    ) -> bool:
+        """One step towards these members; True when they are there and the last change is committed."""
+        match next_step(self._node.broker_id, group.membership, voters, learners):
+            case Change(membership):
+                refused = group.propose_membership(membership, now, lambda outcome, entry: None)
+                if isinstance(refused, ChangeRefused):
+                    log.debug("%r waits: %s", group, refused.reason)
+                return False
+            case HandOver(to):
+                for broker in to:
+                    if broker in group.voters and group.transfer_leadership(broker, now) is None:
+                        break
+                return False
+            case Arrived():
+                return group.is_membership_committed
+
+    def _go_home(self, partition: Partition, now: float) -> bool:
+        """Give the leadership back to the preferred leader when it is there again."""
+        topic = self._node.catalog.topic(partition.topic_id)
+        if topic is None or partition.partition >= len(topic.partitions):
+            return False
+        assignment = topic.partitions[partition.partition]
+        home = assignment.preferred_leader
+        if assignment.is_moving or home == self._node.broker_id or home not in partition.group.voters:
+            return False
+        broker = self._node.catalog.brokers.get(home)
+        if broker is None or not broker.is_usable or not self._node.is_settled(home, now):
+            return False
+        return partition.group.transfer_leadership(home, now) is None
