@@ -570,10 +570,12 @@ class RaftGroup:
 
     def _on_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> None:
         self._hear_leader(sender, now)
+        match_index = RaftIndex(min(self._matched, self.log.synced_index))
         if self._rejoin_nonce:
             self._out_synced.append((sender, Rejoin(self.key, self.term, self._rejoin_nonce)))
+            if not self._is_welcome:
+                match_index = RaftIndex(0)
         self._leader_commit = RaftIndex(max(self._leader_commit, heartbeat.commit_index))
-        match_index = RaftIndex(min(self._matched, self.log.synced_index))
         reply = HeartbeatReply(self.key, self.term, match_index, heartbeat.round)
         self._out_synced.append((sender, reply))
         self._commit_as_follower()

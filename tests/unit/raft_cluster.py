@@ -270,12 +270,19 @@ class Cluster:
         return leader
 
     def propose(self, broker: int, payload: bytes) -> Proposal:
+        proposal = self.maybe_propose(broker, payload)
+        assert proposal is not None, (broker, self)
+        return proposal
+
+    def maybe_propose(self, broker: int, payload: bytes) -> Proposal | None:
+        """None when the broker does not lead, or hands over."""
         proposals: list[Proposal] = []
         node = self[broker]
         entry = node.group.propose(
             payload, 1, self.now, lambda outcome, entry: proposals[0].outcomes.append(outcome)
         )
-        assert not isinstance(entry, NotLeader), (entry, self)
+        if isinstance(entry, NotLeader):
+            return None
         proposals.append(Proposal(payload, entry))
         return proposals[0]
 
@@ -296,6 +303,20 @@ class Cluster:
 
         self.run_until(lambda: self.leader is not None and same(), within=within)
 
+    def converge_voters(self) -> None:
+        """As converge, but for who is in nobody's membership."""
+        members = self[self.elect()].group.membership.members
+        for broker in [b for b in self.brokers if b not in members]:
+            self.crash(broker)
+        self.converge()
+
+    def run_until_other_leader(self, than: int) -> int:
+        self.run_until(lambda: self.leader not in (None, than))
+        leader = self.leader
+        assert leader is not None
+        self.run_until(lambda: self[leader].group.is_ready)
+        return leader
+
     # Invariants (docs/raft.md)
 
     def check(self) -> None:
@@ -305,7 +326,8 @@ class Cluster:
                 first = self.leaders.setdefault(group.term, node.id)
                 if first != node.id:
                     raise SafetyError(f"brokers {first} and {node.id} both lead in term {group.term}")
-            if not log.commit_index <= min(log.synced_index, log.last_index):
+            durable = max(min(log.synced_index, log.last_index), log.first_index - 1)
+            if log.commit_index > durable:  # a snapshot that is being installed is committed elsewhere
                 raise SafetyError(f"{group}: commit index beyond what is durable ({log.synced_index})")
             for index in range(max(log.first_index, len(self.committed) + 1), log.commit_index + 1):
                 entry = log.entries(RaftIndex(index), 1, 1)[0]

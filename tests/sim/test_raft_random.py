@@ -1,0 +1,201 @@
+"""Random faults on a Raft group, one seed a run: what was committed stays, and after healing all agree.
+
+The links lose, delay and reorder; brokers lose power and stall; leadership is handed over; members come and
+go; logs are cut at the front. Invariants are checked after every turn (tests/unit/raft_cluster.py).
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from raftlog.raft.engine import Membership, Outcome
+from raftlog.raft.messages import Message
+from raftlog.types import BrokerId, RaftIndex
+from tests.unit.raft_cluster import Broker, Cluster, Proposal
+
+STEPS = 120
+
+
+class Chaos:
+    """One run."""
+
+    def __init__(self, seed: int, *, size: int, membership: bool = False) -> None:
+        self.rng = random.Random(seed)
+        self.cluster = Cluster(size + (2 if membership else 0), seed=seed, voters=range(1, size + 1))
+        self.size = size
+        self.proposals: list[Proposal] = []
+        self.last: Proposal | None = None
+        self.count = 0
+        self.cluster.sync_time = self.sync_time
+        self.slow: set[int] = set()
+        actions = [
+            (self.propose, 40),
+            (self.run, 30),
+            (self.crash, 6),
+            (self.restart, 8),
+            (self.disturb, 5),
+            (self.heal, 8),
+            (self.slow_disk, 4),
+            (self.transfer, 4),
+            (self.compact, 3),
+        ]
+        if size > 1:
+            actions += [(self.partition, 5), (self.one_way, 3)]
+        if membership:
+            actions.append((self.change_membership, 12))
+        self.actions = [action for action, _ in actions]
+        self.weights = [weight for _, weight in actions]
+
+    def sync_time(self, broker: int) -> float:
+        if broker in self.slow:
+            return self.rng.choice([0.05, 0.3, 1.5])
+        return self.rng.choice([0.0, 0.0005, 0.002])
+
+    def play(self) -> None:
+        for _ in range(STEPS):
+            self.rng.choices(self.actions, self.weights)[0]()
+        self.finish()
+
+    def finish(self) -> None:
+        cluster = self.cluster
+        cluster.heal()
+        self.slow.clear()
+        for broker in list(cluster.down):
+            cluster.restart(broker)
+        cluster.run_until(self.try_to_commit, within=12.0)
+        members = cluster[cluster.elect()].group.membership.members
+        for broker in [b for b in cluster.brokers if b not in members]:
+            cluster.crash(broker)
+        cluster.converge()
+        cluster.check_all()
+        self.judge()
+
+    def try_to_commit(self) -> bool:
+        """A proposal of after the healing has been committed; until then one is always under way."""
+        if self.last is not None and self.last.outcome is Outcome.COMMITTED:
+            return True
+        leader = self.cluster.leader
+        if leader is not None and (self.last is None or self.last.outcome is not None):
+            self.count += 1
+            self.last = self.cluster.maybe_propose(leader, b"last%d" % self.count)
+            if self.last is not None:
+                self.proposals.append(self.last)
+        return False
+
+    def judge(self) -> None:
+        committed = self.cluster.committed
+        for proposal in self.proposals:
+            there = committed.get(proposal.entry.index) == (proposal.entry.term, proposal.payload)
+            if proposal.outcome is Outcome.COMMITTED:
+                assert there, f"lost: {proposal}"
+            elif proposal.outcome is Outcome.WILL_NOT_HAPPEN:
+                assert not there, f"happened all the same: {proposal}"
+        payloads = [payload for _, payload in committed.values() if payload.startswith(b"p")]
+        assert len(payloads) == len(set(payloads))
+
+    # Actions
+
+    def any(self) -> Broker | None:
+        brokers = list(self.cluster.brokers.values())
+        return self.rng.choice(brokers) if brokers else None
+
+    def propose(self) -> None:
+        leaders = [b for b in self.cluster.brokers.values() if b.group.is_leader]
+        if not leaders:
+            return
+        broker = self.rng.choice(leaders)
+        for _ in range(self.rng.choice([1, 1, 1, 5, 40])):
+            self.count += 1
+            proposal = self.cluster.maybe_propose(broker.id, b"p%d" % self.count)
+            if proposal is not None:
+                self.proposals.append(proposal)
+
+    def run(self) -> None:
+        self.cluster.run(self.rng.choice([0.001, 0.01, 0.05, 0.2, 1.0, 3.0]))
+
+    def crash(self) -> None:
+        broker = self.any()
+        if broker is not None:
+            self.cluster.crash(broker.id)
+
+    def restart(self) -> None:
+        if self.cluster.down:
+            self.cluster.restart(self.rng.choice(sorted(self.cluster.down)))
+
+    def partition(self) -> None:
+        everyone = self.cluster.everyone
+        self.rng.shuffle(everyone)
+        at = self.rng.randrange(1, len(everyone))
+        self.cluster.cut(everyone[:at], everyone[at:])
+
+    def one_way(self) -> None:
+        one, other = self.rng.sample(self.cluster.everyone, 2)
+        self.cluster.cut([one], [other], both=False)
+
+    def disturb(self) -> None:
+        loss, slow = self.rng.choice([0.0, 0.02, 0.3]), self.rng.choice([0.002, 0.02, 0.4])
+
+        def rule(sender: int, receiver: int, message: Message) -> float | None:
+            if self.rng.random() < loss:
+                return None
+            return self.rng.uniform(0.0005, slow)  # reorders
+
+        self.cluster.rules = [rule]
+
+    def heal(self) -> None:
+        self.cluster.heal()
+        self.slow.clear()
+
+    def slow_disk(self) -> None:
+        self.slow.add(self.rng.choice(self.cluster.everyone))
+
+    def transfer(self) -> None:
+        leader = self.cluster.leader
+        if leader is not None:
+            group = self.cluster[leader].group
+            group.transfer_leadership(self.rng.choice(sorted(group.voters)), self.cluster.now)
+
+    def compact(self) -> None:
+        broker = self.any()
+        if broker is not None and broker.log.commit_index > broker.log.first_index:
+            index = self.rng.randrange(broker.log.first_index, broker.log.commit_index)
+            if index <= broker.machine.applied_index:
+                broker.log.drop_before(RaftIndex(index), index.to_bytes(8, "big"))
+
+    def change_membership(self) -> None:
+        leader = self.cluster.leader
+        if leader is None:
+            return
+        group = self.cluster[leader].group
+        now: Membership = group.membership
+        broker = BrokerId(self.rng.choice(self.cluster.everyone))
+        if broker in now.learners:
+            wanted = now.with_voter(broker)
+        elif broker in now.voters:
+            wanted = now.without(broker) if len(now.voters) > 2 else now
+        else:
+            wanted = now.with_learner(broker)
+        if wanted != now:
+            group.propose_membership(wanted, self.cluster.now, lambda *_: None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_three_brokers(seed: int) -> None:
+    Chaos(seed, size=3).play()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_five_brokers(seed: int) -> None:
+    Chaos(1000 + seed, size=5).play()
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_members_come_and_go(seed: int) -> None:
+    Chaos(2000 + seed, size=3, membership=True).play()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_broker(seed: int) -> None:
+    Chaos(3000 + seed, size=1).play()
