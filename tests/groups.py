@@ -153,6 +153,7 @@ class Groups:
         while self.coordinator.next_deadline <= end:
             self.now = max(self.now, self.coordinator.next_deadline)
             self.coordinator.tick(self.now)
+            assert self.coordinator.next_deadline > self.now, "a deadline does not go away"
         self.now = end
 
     def stable(self, count: int) -> list[JoinResult]:

@@ -144,6 +144,25 @@ def test_when_only_absent_static_members_are_left_they_are_waited_for() -> None:
     assert state_of(groups) is GroupState.EMPTY
 
 
+def test_one_that_comes_back_waits_for_an_absent_one_no_longer_than_the_rebalance_timeout() -> None:
+    groups = Groups()
+    joined = stable_static(groups, "a", "b", "c")
+    generation = joined["a"].generation_id
+    groups.leave(joined["a"].member_id)
+
+    def both_beat(seconds: float) -> None:
+        for _ in range(int(seconds / 5)):
+            for instance in ("b", "c"):
+                groups.heartbeat(joined[instance].member_id, generation, instance)
+            groups.advance(5)
+
+    both_beat(REBALANCE_S + 10)
+    assert state_of(groups) is GroupState.PREPARING_REBALANCE, "nobody has joined"
+    back = groups.join(joined["b"].member_id, instance="b")
+    both_beat(REBALANCE_S)
+    assert back.result.leader == joined["b"].member_id
+
+
 def test_an_unknown_instance_is_refused() -> None:
     groups = Groups()
     joined = stable_static(groups, "a")

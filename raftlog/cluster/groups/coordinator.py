@@ -116,8 +116,10 @@ class GroupCoordinator:
 
     def tick(self, now: float) -> None:
         """Let time pass: sessions run out, rebalances end."""
+        due = []
         while self._timers and self._timers[0][0] <= now:
-            deadline, group_id = heapq.heappop(self._timers)
+            due.append(heapq.heappop(self._timers))
+        for deadline, group_id in due:
             group = self._groups.get(group_id)
             if group is not None and group.timer == deadline:
                 group.timer = math.inf

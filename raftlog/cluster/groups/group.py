@@ -9,8 +9,8 @@ Decides what each event does to a group; which requests are refused is the coord
 Times are seconds on the coordinator's clock.
 
 Invariants: a member waits for at most one join or sync, and each is answered exactly once, through the
-outbox; there is a leader exactly if there are members; the generation only grows; whoever waits to join
-is answered at `join_deadline` at the latest.
+outbox; from CompletingRebalance on the leader is a member; the generation only grows; whoever waits to
+join is answered at `join_deadline` at the latest.
 """
 
 from __future__ import annotations
@@ -184,8 +184,6 @@ class Group:
         self.pending.pop(member.member_id, None)
         if member.instance_id is not None:
             self.static[member.instance_id] = member.member_id
-        if self.leader == NO_MEMBER:
-            self.leader = member.member_id
 
     def take(self, member: Member, request: JoinRequest, now: float) -> None:
         """Take over what a member says of itself when it joins."""
@@ -203,8 +201,6 @@ class Group:
         del self.members[member.member_id]
         if member.instance_id is not None:
             del self.static[member.instance_id]
-        if self.leader == member.member_id:
-            self.leader = next(iter(self.members), NO_MEMBER)
 
     def replace_static(self, member: Member, new_id: str) -> None:
         """A static member came back under a new id: the old one is fenced (KIP-345)."""
