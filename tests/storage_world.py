@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from raftlog.records.batch import stamp
 from raftlog.records.record import NewRecord, encode_batch
+from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoint
 from raftlog.storage.group_log import NO_HARD_STATE, GroupLog
-from raftlog.storage.store import CheckpointJob, Store, StoreSettings, WriteTicket
+from raftlog.storage.store import Store, StoreSettings, WriteTicket
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term, group_key
 from tests.sim.virtual_disk import PowerLost, VirtualDisk
 
@@ -257,7 +258,8 @@ class World:
             self.job = self.store.begin_checkpoint()
 
     def do_force_checkpoint(self, number: int) -> None:
-        if self.job is None and not self.store.has_pending and not self.store.checkpoint_due:
+        is_idle = self.ticket is None and not self.store.has_pending
+        if self.job is None and is_idle and not self.store.checkpoint_due:
             self.job = self.store.begin_checkpoint()
 
     def do_run_checkpoint(self, number: int) -> None:

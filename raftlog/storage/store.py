@@ -127,6 +127,7 @@ class Store:
         self._ticket: WriteTicket | None = None
         self._job: CheckpointJob | None = None
         self._is_job_taken = False
+        self._job_waits_for: WriteTicket | None = None
         self._recording: CheckpointJob | None = None
         self._checkpoint_at = 0
         self._is_closed = False
@@ -297,6 +298,8 @@ class Store:
         """After ticket.sync() returned: what it wrote counts as durable. On the loop's thread."""
         assert ticket is self._ticket and ticket.is_synced
         self._ticket = None
+        if self._job_waits_for is ticket:
+            self._job_waits_for = None
         for log in ticket.logs:
             log.note_synced()
         self._trash += ticket.abandoned
@@ -328,6 +331,8 @@ class Store:
         self._context.has_garbage = False
         self._checkpoint_at = self._wal.bytes_written
         self._job, self._is_job_taken = job, False
+        # What the job writes says that it stands on the blocks up to here, so they must not get lost.
+        self._job_waits_for = self._ticket
         for log in self.logs.values():
             log.carry_over()
 
@@ -335,14 +340,17 @@ class Store:
     def checkpoint_due(self) -> bool:
         """True when a checkpoint should be begun; False while one runs."""
         if self._job is not None:
-            return not self._is_job_taken
-        return not self._wal.pending_count and self._health.failure is None and self._wants_checkpoint()
+            return not self._is_job_taken and self._job_waits_for is None
+        idle = not self._wal.pending_count and self._ticket is None and self._health.failure is None
+        return idle and self._wants_checkpoint()
 
     def begin_checkpoint(self) -> CheckpointJob:
-        """The checkpoint that is due, for its `run`, which may take as long as the disk wants."""
+        """The checkpoint that is due, for its `run`, which may take as long as the disk wants. Also when
+        none is due, as long as nothing is pending or being synced."""
         if self._job is None:
+            assert self._ticket is None, "what a checkpoint stands on must be durable before it is run"
             self._prepare_checkpoint()
-        assert self._job is not None and not self._is_job_taken, "a checkpoint is being run already"
+        assert self._job is not None and not self._is_job_taken and self._job_waits_for is None
         self._is_job_taken = True
         return self._job
 

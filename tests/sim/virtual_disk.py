@@ -16,7 +16,7 @@ import errno
 import io
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,11 +58,26 @@ def _apply(content: bytearray, position: int, data: bytes | None) -> None:
         content[position : position + len(data)] = data
 
 
-_Names = dict[str, "_Inode | None"]
-"""Path to file; None is a folder."""
+@dataclass(slots=True, eq=False)
+class _Folder:
+    """A folder's names, as the processes see them and as the disk holds them."""
 
-_NameChange = list[tuple[str, "_Inode | str | None"]]
-"""Names that change together, and what they name then; a string: nothing any more."""
+    seen: dict[str, _Inode | _Folder] = field(default_factory=dict)
+    kept: dict[str, _Inode | _Folder] = field(default_factory=dict)
+    changes: list[dict[str, _Inode | _Folder | None]] = field(default_factory=list)
+    """Names that changed together, and what they stand for since (None: nothing), not synced yet."""
+
+    def change(self, names: dict[str, _Inode | _Folder | None]) -> None:
+        self.changes.append(names)
+        _rename(self.seen, names)
+
+
+def _rename(names: dict[str, _Inode | _Folder], changes: dict[str, _Inode | _Folder | None]) -> None:
+    for name, node in changes.items():
+        if node is None:
+            names.pop(name, None)
+        else:
+            names[name] = node
 
 
 class VirtualDisk:
@@ -79,72 +94,65 @@ class VirtualDisk:
         self.on_operation: Callable[[str, str], None] = lambda operation, path: None
         """Called with an operation's name and path before it takes place: to stall, to count, to raise."""
         self._life = 0
-        self._seen: _Names = {"/": None}
-        self._kept: _Names = {"/": None}
-        self._unsynced_names: dict[str, list[_NameChange]] = {}
+        self._root = _Folder()
         self._faults: list[tuple[str, Callable[[str], bool], int]] = []
         self._locks: dict[str, VirtualFile] = {}
 
     # The Disk protocol.
 
     def open(self, path: str, *, create: bool = False) -> VirtualFile:
-        if path not in self._seen:
+        folder, name = self._folder_of(path)
+        if name not in folder.seen:
             if not create:
                 raise FileNotFoundError(errno.ENOENT, "no such file", path)
-            self._require_folder(path)
             self.begin("create", path)
-            self._name(path, _Inode())
-        inode = self._seen[path]
-        if inode is None:
-            raise IsADirectoryError(errno.EISDIR, "a folder", path)
-        return VirtualFile(self, path, inode)
+            folder.change({name: _Inode()})
+        return VirtualFile(self, path, self._inode(path))
 
     def exists(self, path: str) -> bool:
-        return path in self._seen
+        return self._node(path) is not None
 
     def listdir(self, path: str) -> list[str]:
-        if self._seen.get(path, path) is not None:
-            raise FileNotFoundError(errno.ENOENT, "no such folder", path)
-        return sorted(os.path.basename(name) for name in self._seen if _folder(name) == path and name != "/")
+        return sorted(self._folder(path).seen)
 
     def mkdir(self, path: str) -> None:
-        missing = []
-        while path not in self._seen:
-            missing.append(path)
-            path = _folder(path)
-        for folder in reversed(missing):
-            self.begin("mkdir", folder)
-            self._name(folder, None)
+        if self._node(path) is None:
+            self.mkdir(os.path.dirname(path))
+            self.begin("mkdir", path)
+            folder, name = self._folder_of(path)
+            folder.change({name: _Folder()})
 
     def rename(self, source: str, target: str) -> None:
-        assert _folder(source) == _folder(target), "within a folder only"
-        if source not in self._seen:
+        folder, name = self._folder_of(source)
+        assert self._folder_of(target)[0] is folder, "within a folder only"
+        if name not in folder.seen:
             raise FileNotFoundError(errno.ENOENT, "no such file", source)
         self.begin("rename", target)
-        inode = self._seen.pop(source)
-        self._seen[target] = inode
-        self._log_names(target, [(source, "gone"), (target, inode)])
+        folder.change({name: None, os.path.basename(target): folder.seen[name]})
 
     def unlink(self, path: str) -> None:
-        if self._seen.get(path) is None:
-            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        folder, name = self._folder_of(path)
+        self._inode(path)
         self.begin("unlink", path)
-        del self._seen[path]
-        self._log_names(path, [(path, "gone")])
+        folder.change({name: None})
 
     def rmtree(self, path: str) -> None:
-        for name in sorted((name for name in self._seen if _is_in(name, path)), reverse=True):
-            self.begin("unlink", name)
-            del self._seen[name]
-            self._log_names(name, [(name, "gone")])
+        node = self._node(path)
+        if isinstance(node, _Folder):
+            for name in sorted(node.seen):
+                self.rmtree(f"{path}/{name}")
+        if node is not None:
+            self.begin("unlink", path)
+            folder, name = self._folder_of(path)
+            folder.change({name: None})
 
     def sync_dir(self, path: str) -> None:
-        if self._seen.get(path, path) is not None:
-            raise FileNotFoundError(errno.ENOENT, "no such folder", path)
+        folder = self._folder(path)
         self.begin("sync", path)
         self.syncs += 1
-        for change in self._unsynced_names.pop(path, []):
-            self._keep_names(change)
+        for change in folder.changes:
+            _rename(folder.kept, change)
+        folder.changes.clear()
 
     def lock(self, path: str) -> VirtualFile:
         held = self._locks.get(path)
@@ -181,12 +189,12 @@ class VirtualDisk:
 
     def files(self, under: str = "/") -> list[str]:
         """The paths of all files in a folder and below."""
-        return sorted(name for name, inode in self._seen.items() if inode is not None and _is_in(name, under))
+        return sorted(path for path, _ in self._walk(under))
 
     @property
     def used(self) -> int:
         """Bytes of all files that have a name."""
-        return sum(len(inode.seen) for inode in self._seen.values() if inode is not None)
+        return sum(len(inode.seen) for _, inode in self._walk("/"))
 
     def kill(self) -> None:
         """The process dies (kill -9): its handles and locks are gone, the cache stays."""
@@ -198,20 +206,24 @@ class VirtualDisk:
     def power_loss(self) -> None:
         """The machine dies: what was not synced is kept, torn or lost, as the generator says."""
         self.kill()
-        mood = self.rng.choice(("none", "all", "some", "some"))
-        for folder in list(self._unsynced_names):
-            names = self._unsynced_names.pop(folder)
-            count = {"none": 0, "all": len(names), "some": self.rng.randint(0, len(names))}[mood]
-            for name_change in names[:count]:  # names become durable in order, as in a journal
-                self._keep_names(name_change)
-        inodes = {id(inode): inode for inode in (*self._seen.values(), *self._kept.values()) if inode}
-        for inode in inodes.values():
-            for change in inode.changes:
-                self._settle(inode.kept, change, mood)
-            inode.changes.clear()
-            inode.seen = bytearray(inode.kept)
-        self._kept = {name: inode for name, inode in self._kept.items() if self._is_reachable(name)}
-        self._seen = dict(self._kept)
+        self._settle_folder(self._root, self.rng.choice(("none", "all", "some", "some")))
+
+    def _settle_folder(self, folder: _Folder, mood: str) -> None:
+        count = {"none": 0, "all": len(folder.changes), "some": self.rng.randint(0, len(folder.changes))}[
+            mood
+        ]
+        for names in folder.changes[:count]:  # names become durable in order, as in a journal
+            _rename(folder.kept, names)
+        folder.changes.clear()
+        folder.seen = dict(folder.kept)
+        for node in folder.kept.values():
+            if isinstance(node, _Folder):
+                self._settle_folder(node, mood)
+            else:
+                for change in node.changes:
+                    self._settle(node.kept, change, mood)
+                node.changes.clear()
+                node.seen = bytearray(node.kept)
 
     def _settle(self, kept: bytearray, change: _Change, mood: str) -> None:
         """Let the disk keep of one change what the mood allows."""
@@ -250,36 +262,36 @@ class VirtualDisk:
     def room(self) -> int:
         return 1 << 62 if self.capacity is None else max(0, self.capacity - self.used)
 
+    def _node(self, path: str) -> _Inode | _Folder | None:
+        node: _Inode | _Folder | None = self._root
+        for name in path.strip("/").split("/") if path.strip("/") else ():
+            if not isinstance(node, _Folder):
+                return None
+            node = node.seen.get(name)
+        return node
+
+    def _folder(self, path: str) -> _Folder:
+        node = self._node(path)
+        if not isinstance(node, _Folder):
+            raise FileNotFoundError(errno.ENOENT, "no such folder", path)
+        return node
+
+    def _folder_of(self, path: str) -> tuple[_Folder, str]:
+        """The folder that holds the path's last name, and that name."""
+        return self._folder(os.path.dirname(path)), os.path.basename(path)
+
     def _inode(self, path: str) -> _Inode:
-        inode = self._seen[path]
-        assert inode is not None, f"{path} is a folder"
-        return inode
+        node = self._node(path)
+        if not isinstance(node, _Inode):
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        return node
 
-    def _require_folder(self, path: str) -> None:
-        if self._seen.get(_folder(path), path) is not None:
-            raise FileNotFoundError(errno.ENOENT, "no such folder", _folder(path))
-
-    def _name(self, path: str, inode: _Inode | None) -> None:
-        self._seen[path] = inode
-        self._log_names(path, [(path, inode)])
-
-    def _log_names(self, path: str, change: _NameChange) -> None:
-        self._unsynced_names.setdefault(_folder(path), []).append(change)
-
-    def _keep_names(self, change: _NameChange) -> None:
-        for name, inode in change:
-            if isinstance(inode, str):
-                self._kept.pop(name, None)
+    def _walk(self, path: str) -> Iterator[tuple[str, _Inode]]:
+        for name, node in self._folder(path).seen.items():
+            if isinstance(node, _Inode):
+                yield f"{path.rstrip('/')}/{name}", node
             else:
-                self._kept[name] = inode
-
-    def _is_reachable(self, name: str) -> bool:
-        """Whether all folders above are on the disk, too."""
-        while name != "/":
-            name = _folder(name)
-            if name not in self._kept:
-                return False
-        return True
+                yield from self._walk(f"{path.rstrip('/')}/{name}")
 
 
 class VirtualFile:
@@ -357,11 +369,3 @@ class VirtualFile:
 
     def close(self) -> None:
         self._is_closed = True
-
-
-def _folder(path: str) -> str:
-    return os.path.dirname(path) or "/"
-
-
-def _is_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
