@@ -164,19 +164,14 @@ class Consumer:
         await self._wait_for_records(trio.current_time() + max_wait_ms / 1000, wanted)
         return self._take_many(wanted)
 
-    async def batches(
-        self, max_records: int | None = None, max_wait_ms: float = 1000
-    ) -> AsyncIterator[list[Record]]:
+    def batches(self, max_records: int | None = None, max_wait_ms: float = 1000) -> Batches:
         """The records in lists, never empty: `async for batch in consumer.batches(100): ...`.
 
         A list comes as soon as there are `max_records` (`max_poll_records` by default), or with what there is
         after `max_wait_ms`. While it is worked on it is in hand: the consumer commits it by itself only when
         the next one is asked for.
         """
-        while True:
-            batch = await self.poll(max_records, max_wait_ms=max_wait_ms)
-            if batch:
-                yield batch
+        return Batches(self, max_records, max_wait_ms)
 
     async def _wait_for_records(self, deadline: float, wanted: int) -> None:
         """Wait until `wanted` records can be handed out at once, or any at the deadline."""
@@ -419,6 +414,8 @@ class Consumer:
         self, group: Membership, offsets: Mapping[TopicPartition, CommittedOffset]
     ) -> None:
         member = group.member
+        if not member.joined and not self._manual:
+            raise RebalanceNeeded(f"commit of group {group.group!r}: this consumer is not a member now")
         try:
             await commit_offsets(
                 self._cluster,
@@ -656,3 +653,21 @@ class Consumer:
         what = self.settings.group_id or "(no group)"
         state = "closed" if self._closed else "open"
         return f"<Consumer {what} {state} assigned={sorted(self.assignment)}>"
+
+
+class Batches:
+    """What `Consumer.batches` gives: an iterator without an end, which may be left and used again."""
+
+    def __init__(self, consumer: Consumer, max_records: int | None, max_wait_ms: float) -> None:
+        self._consumer = consumer
+        self._max_records = max_records
+        self._max_wait_ms = max_wait_ms
+
+    def __aiter__(self) -> Batches:
+        return self
+
+    async def __anext__(self) -> list[Record]:
+        while True:
+            batch = await self._consumer.poll(self._max_records, max_wait_ms=self._max_wait_ms)
+            if batch:
+                return batch

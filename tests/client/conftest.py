@@ -1,0 +1,59 @@
+"""The client suite: the same tests against raftlog and against any broker of Kafka's protocol.
+
+RAFTLOG_TEST_BOOTSTRAP names the broker to use; without it one is started for the run.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+import raftlog
+from raftlog import Client
+from raftlog.testing.processes import broker_process
+
+Name = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the broker under test is."""
+    given = os.environ.get("RAFTLOG_TEST_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    folder = tmp_path_factory.mktemp("client")
+    with broker_process(folder / "data", options={"group.min.session.timeout.ms": 1000}) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> Name:
+    """A name nobody else uses: brokers outlive tests."""
+    return lambda what: f"{what}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def client(bootstrap: str) -> AsyncIterator[Client]:
+    """A client, impatient enough for tests."""
+    async with raftlog.open_client(bootstrap, default_api_timeout_ms=20_000) as client:
+        yield client
+
+
+@pytest.fixture
+async def topic(client: Client, name: Name) -> str:
+    """A topic of one partition."""
+    made = name("topic")
+    await client.admin.create_topic(made, partitions=1)
+    return made
+
+
+@pytest.fixture
+async def wide_topic(client: Client, name: Name) -> str:
+    """A topic of four partitions."""
+    made = name("wide")
+    await client.admin.create_topic(made, partitions=4)
+    return made
