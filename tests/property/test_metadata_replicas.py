@@ -1,0 +1,218 @@
+"""Commands at random: replicas agree, images come back whole, what is decoded never raises."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_type_hints
+
+import cbor2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftlog.errors import InvalidInput
+from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.commands import (
+    COMMANDS,
+    AllocateProducerIds,
+    AlterBrokerConfig,
+    AlterTopicConfig,
+    CancelMove,
+    Command,
+    CommitOffsets,
+    CreatePartitions,
+    CreateTopic,
+    DeleteGroup,
+    DeleteOffsets,
+    DeleteTopic,
+    DrainBroker,
+    ExpireOffsets,
+    FenceBroker,
+    FinishMove,
+    GroupCommit,
+    InitializeCluster,
+    MovePartition,
+    OffsetCommit,
+    RegisterBroker,
+    SetFeature,
+    UnregisterBroker,
+    decode_command,
+    encode_command,
+)
+from raftlog.metadata.names import folded, topic_name_problem
+from raftlog.metadata.results import (
+    BrokerChanged,
+    PartitionsCreated,
+    ProducerIdsAllocated,
+    Refused,
+    TopicCreated,
+)
+from raftlog.metadata.state import MetadataState
+from raftlog.types import BrokerId, RaftIndex
+
+brokers = st.integers(0, 3).map(BrokerId)
+ids = st.integers(1, 4).map(lambda number: number.to_bytes(16, "big"))
+names = st.sampled_from(["a", "b", "a.b", "a_b", "", "..", "Ω"])
+groups = st.sampled_from(["g", "h"])
+numbers = st.integers(-1, 3)
+replicas = st.lists(brokers, max_size=3).map(tuple)
+partitions = st.lists(replicas, max_size=3).map(tuple)
+configs = st.dictionaries(st.sampled_from(["retention.ms", "x"]), st.sampled_from(["1", "2"]), max_size=2)
+keys = st.lists(st.sampled_from(["retention.ms", "x"]), max_size=2).map(tuple)
+offset = st.builds(OffsetCommit, topic=names, partition=numbers, offset=numbers, metadata=st.just("m"))
+commit = st.builds(
+    GroupCommit, group=groups, timestamp_ms=st.integers(0, 9), offsets=st.lists(offset, max_size=4).map(tuple)
+)
+register = st.builds(
+    RegisterBroker,
+    broker_id=brokers,
+    incarnation=ids,
+    host=st.just("h"),
+    port=st.just(1),
+    peer_host=st.just("p"),
+    peer_port=st.just(2),
+    rack=st.sampled_from([None, "r"]),
+)
+create = st.builds(CreateTopic, name=names, topic_id=ids, partitions=partitions, configs=configs)
+commands: st.SearchStrategy[Command] = st.one_of(
+    register,
+    create,
+    st.builds(InitializeCluster, cluster_id=st.sampled_from(["", "c", "d"])),
+    st.builds(FenceBroker, broker_id=brokers, incarnation=ids, fenced=st.booleans()),
+    st.builds(DrainBroker, broker_id=brokers, draining=st.booleans()),
+    st.builds(UnregisterBroker, broker_id=brokers),
+    st.builds(DeleteTopic, topic_id=ids),
+    st.builds(CreatePartitions, topic_id=ids, existing=numbers, partitions=partitions),
+    st.builds(AlterTopicConfig, topic_id=ids, set=configs, remove=keys),
+    st.builds(AlterBrokerConfig, broker_id=st.integers(-1, 3).map(BrokerId), set=configs, remove=keys),
+    st.builds(MovePartition, topic_id=ids, partition=numbers, target=replicas),
+    st.builds(FinishMove, topic_id=ids, partition=numbers, target=replicas),
+    st.builds(CancelMove, topic_id=ids, partition=numbers),
+    st.builds(CommitOffsets, commits=st.lists(commit, max_size=3).map(tuple)),
+    st.builds(
+        DeleteOffsets, group=groups, partitions=st.lists(st.tuples(names, numbers), max_size=3).map(tuple)
+    ),
+    st.builds(DeleteGroup, group=groups),
+    st.builds(ExpireOffsets, groups=st.lists(groups, max_size=3).map(tuple), before_ms=st.integers(0, 9)),
+    st.builds(AllocateProducerIds, broker_id=brokers, count=st.integers(-1, 5)),
+    st.builds(SetFeature, name=st.sampled_from(["", "f"]), level=st.integers(-1, 2)),
+)
+grounds = [
+    RegisterBroker(
+        broker_id=BrokerId(number),
+        incarnation=bytes(15) + b"\x01",
+        host="h",
+        port=1,
+        peer_host="p",
+        peer_port=2,
+    )
+    for number in range(3)
+]
+
+
+def check_catalog(catalog: Catalog) -> None:
+    """What holds of every catalog, whatever was applied."""
+    assert {topic.topic_id: topic for topic in catalog.topics.values()} == catalog.topics_by_id
+    assert len({folded(name) for name in catalog.topics}) == len(catalog.topics)
+    for name, topic in catalog.topics.items():
+        assert name == topic.name and topic_name_problem(name) is None and topic.partitions
+        for assignment in topic.partitions:
+            assert assignment.replicas
+            assert len(set(assignment.hosts)) == len(assignment.hosts)
+            assert set(assignment.hosts) <= set(catalog.brokers)
+            assert assignment.is_moving == bool(assignment.adding or assignment.removing)
+    for offsets in catalog.group_offsets.values():
+        assert offsets, "a group without offsets is not kept"
+        for name, partition in offsets:
+            assert partition < len(catalog.topics[name].partitions)
+    assert all(catalog.broker_configs.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(sequence=st.lists(commands, max_size=40), snapshot_at=st.integers(0, 40))
+def test_replicas_agree_and_the_catalog_makes_sense(sequence: list[Command], snapshot_at: int) -> None:
+    leader, follower = MetadataState(), MetadataState()
+    for index, command in enumerate([*grounds, *sequence], 1):
+        if index == snapshot_at:  # a follower that was away: it gets a snapshot
+            away, follower = follower, MetadataState()
+            follower.restore(leader.to_bytes())
+            assert follower.catalog == leader.catalog == away.catalog
+        before, topology = leader.to_bytes(), leader.catalog.topology_index
+        decoded = decode_command(encode_command(command))
+        assert decoded == command
+        result = leader.apply(command, RaftIndex(index))
+        assert follower.apply(decoded, RaftIndex(index)) == result
+        assert leader.digest() == follower.digest()
+        check_catalog(leader.catalog)
+        if isinstance(result, Refused):
+            leader_again = MetadataState()
+            leader_again.restore(before)
+            leader_again.catalog.applied_index = RaftIndex(index)
+            assert leader_again.catalog == leader.catalog, "a refusal changes nothing"
+            assert leader.catalog.topology_index == topology
+        if isinstance(result, TopicCreated | PartitionsCreated):
+            assert leader.catalog.topic(result.topic.topic_id) == result.topic
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(-2, 100), max_size=30))
+def test_no_producer_id_is_given_twice(counts: list[int]) -> None:
+    state = MetadataState()
+    given_out: set[int] = set()
+    for index, count in enumerate(counts, 1):
+        result = state.apply(AllocateProducerIds(broker_id=BrokerId(1), count=count), RaftIndex(index))
+        if isinstance(result, ProducerIdsAllocated):
+            block = set(range(result.first, result.first + result.count))
+            assert len(block) == count and not block & given_out
+            given_out |= block
+        else:
+            assert isinstance(result, Refused) and count < 1
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=5) | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_what_is_decoded_is_applied_and_the_rest_is_refused(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(sorted(COMMANDS)))
+    cls = COMMANDS[kind]
+    shape = {field.name: plain | _plausible(get_type_hints(cls)[field.name]) for field in fields(cls)}
+    body = data.draw(st.fixed_dictionaries({}, optional=shape))
+    state = MetadataState()
+    for index, ground in enumerate(grounds, 1):
+        assert isinstance(state.apply(ground, RaftIndex(index)), BrokerChanged)
+    try:
+        command = decode_command(cbor2.dumps([1, kind, body]))
+    except InvalidInput:
+        return
+    state.apply(command, RaftIndex(9))
+    check_catalog(state.catalog)
+
+
+def _plausible(annotation: object) -> st.SearchStrategy[object]:
+    if annotation is str:
+        return st.text(max_size=3)
+    if annotation in (int, BrokerId):
+        return st.integers(-3, 3)
+    if annotation is bytes:
+        return st.binary(min_size=16, max_size=16)
+    return st.just([]) | st.just([[1, 2]]) | st.just({}) | st.booleans()
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=60), at=st.integers(0, 200), command=commands)
+def test_bytes_that_are_no_command_are_invalid_input(data: bytes, at: int, command: Command) -> None:
+    good = encode_command(command)
+    damaged = good[:at] + data + good[at + len(data) :]
+    for candidate in (data, good[: at % len(good)], good + data, damaged):
+        try:
+            decoded = decode_command(candidate)
+        except InvalidInput:
+            continue
+        # A command that could be decoded is a command: it can be encoded and applied.
+        assert decode_command(encode_command(decoded)) == decoded
+        MetadataState().apply(decoded, RaftIndex(1))
