@@ -44,7 +44,7 @@ from raftlog.raft.runner import Runner
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import METADATA_GROUP, BrokerId, RaftIndex, Term, group_key
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
 
 METADATA_DIRNAME: Final = "__cluster_metadata-0"
 TICK_S: Final = 1.0
@@ -78,7 +78,7 @@ class Node:
             heartbeat=config.int("raftlog.heartbeat.interval.ms") / 1000,
             election_min=election,
             election_max=2 * election,
-            lease=0.8 * election,
+            lease=0.0,  # see Peers.probe_lost: elections do not wait out a lease
         )
         self.driver = Driver(store, send=lambda to, messages: self.peers.links.send(to, messages))
         self.metadata = self._open_metadata()
@@ -159,6 +159,11 @@ class Node:
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, Term]:
         """Who leads a partition, as last heard here, and its leader epoch, which never goes back."""
         return self.peers.hints.leader(group_key(topic.topic_id, partition))
+
+    def name_of(self, group: GroupKey) -> str:
+        """A group's name for people."""
+        topic = self.catalog.topic(group[:-4])
+        return f"{topic.name if topic else 'metadata'}-{int.from_bytes(group[-4:], 'big')}"
 
     def topic_config(self, topic: Topic) -> TopicConfig:
         return TopicConfig(topic.configs, self.config)
@@ -280,6 +285,7 @@ class Node:
             self.peers.catalog_changed()
             nursery.start_soon(self.peers.links.run, peer_listeners)
             nursery.start_soon(self.peers.announce)
+            nursery.start_soon(self.peers.probe_lost)
             nursery.start_soon(Runner(self.driver).run)
             nursery.start_soon(self._reconcile)
             await self._join()

@@ -26,6 +26,8 @@ PROPOSE_TIMEOUT_S: Final = 2.0
 """How long a proposal that was passed on may take before somebody else is asked."""
 BARRIER_TIMEOUT_S: Final = 10.0
 """How long a change waits for the other brokers to have applied it."""
+PROBE_TIMEOUT_S: Final = 0.2
+"""How long a connection attempt to a lost peer may take; a refusal comes at once."""
 ANNOUNCE_INTERVAL_S: Final = 2.0
 """Between two repetitions of what this broker leads; a change is told at once."""
 
@@ -57,6 +59,8 @@ class Peers:
             },
         )
         self._connected_since: dict[BrokerId, float] = {}
+        self._lost: list[BrokerId] = []
+        self._lost_one = trio.Event()
         self._led: dict[GroupKey, Term] = {}
         self._led_changed = trio.Event()
 
@@ -143,6 +147,7 @@ class Peers:
     def leads(self, group: GroupKey, term: Term) -> None:
         """This broker leads a group and is ready to: tell everyone."""
         if self._led.get(group) != term:
+            log.info("leads %s in term %d", self._node.name_of(group), term)
             self._led[group] = term
             self.hints.update([Hint(group, term, self._node.broker_id)])
             self._led_changed.set()
@@ -180,6 +185,39 @@ class Peers:
     def _on_disconnected(self, peer: BrokerId) -> None:
         self._connected_since.pop(peer, None)
         self.calls.link_ended(peer)
+        self._lost.append(peer)
+        self._lost_one.set()
+
+    async def probe_lost(self) -> None:
+        """Find out whether a peer that was lost has ended, until cancelled.
+
+        The kernel refuses connections to a port nobody listens on: the process is gone, and the groups
+        that it led need not wait for the election time-out. A peer that is merely cut off is not heard of
+        so fast. A refusal that lies (a firewall that rejects) costs an election, nothing else: there are
+        no leases.
+        """
+        while True:
+            await self._lost_one.wait()
+            self._lost_one = trio.Event()
+            lost, self._lost = self._lost, []
+            for peer in lost:
+                if await self._is_refused(peer):
+                    self._node.driver.peer_is_gone(peer, trio.current_time())
+
+    async def _is_refused(self, peer: BrokerId) -> bool:
+        address = self._known().get(peer)
+        if address is None:
+            return False
+        with trio.move_on_after(PROBE_TIMEOUT_S):
+            try:
+                stream = await trio.open_tcp_stream(address.host, address.port)
+            except OSError as error:
+                causes = [error, error.__cause__]
+                if isinstance(error.__cause__, BaseExceptionGroup):
+                    causes += error.__cause__.exceptions
+                return any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+            await stream.aclose()
+        return False
 
     def connected_since(self, peer: BrokerId) -> float | None:
         """When the connection that there is now was made; None when there is none."""

@@ -141,6 +141,11 @@ class Driver:
         self._inbox.append((sender, messages))
         self.on_work()
 
+    def peer_is_gone(self, broker: BrokerId, now: float) -> None:
+        """The process of a peer has ended: groups that it led elect at once."""
+        for group in list(self.groups.values()):
+            group.peer_is_gone(broker, now)
+
     @property
     def next_deadline(self) -> float:
         """When a turn is due although nothing arrived."""

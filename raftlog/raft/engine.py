@@ -522,6 +522,18 @@ class RaftGroup:
         self.on_work(self)
         return refusal
 
+    def peer_is_gone(self, broker: BrokerId, now: float) -> None:
+        """The process of `broker` has ended, for certain: if it led, its successor need not wait for the
+        election time-out. Only liveness rests on this being true, as long as no lease is in use."""
+        if self._leadership is not None or self.leader != broker:
+            return
+        self._heard_at = float("-inf")
+        core = self._core
+        soon = now + self._rng.uniform(0.0, self._timing.election_min / 8)
+        if soon < core._SyncObj__raftElectionDeadline:
+            core._SyncObj__raftElectionDeadline = soon
+        self.on_work(self)
+
     def close(self) -> None:
         """The group is being removed: what is pending ends as MAY_STILL_HAPPEN, with the next resolve."""
         if self._leadership is not None:
@@ -953,7 +965,7 @@ class RaftGroup:
         self._core._SyncObj__raftCommitIndex = index
         waiting = self._committed
         if self.applied_index + len(waiting) + 1 == entries[0].index and len(waiting) < APPLY_ENTRIES_MAX:
-            waiting += entries
+            waiting += entries  # else they are read from the log when their turn comes
 
     # Phase 5: resolve
 
@@ -966,7 +978,9 @@ class RaftGroup:
         """The next entries to apply, in order, a bounded number at a time (h); they count as applied."""
         entries = self._committed
         if entries:
-            self._committed = []
+            self._committed = entries[APPLY_ENTRIES_MAX:]
+            if self._committed:
+                entries = entries[:APPLY_ENTRIES_MAX]
         elif self.applied_index < self.log.commit_index:
             first = RaftIndex(self.applied_index + 1)
             entries = self.log.entries(first, APPLY_BYTES_MAX, APPLY_ENTRIES_MAX)
