@@ -118,6 +118,9 @@ class Leadership:
             elif not peer.probing:
                 break
             self._send_append(peer, prev_index, prev_term, entries)
+            if peer.probing:  # until it is answered, what comes next is not known
+                peer.paused = True
+                return
             next_index += len(entries)
             peer.sent(next_index - 1, sum([len(entry.payload) for entry in entries]))
         self._next[peer] = next_index

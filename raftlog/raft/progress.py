@@ -45,11 +45,8 @@ class Progress:
         return len(self._under_way) < WINDOW_MESSAGES_MAX and self._bytes_under_way < WINDOW_BYTES_MAX
 
     def sent(self, last_index: int, size: int) -> None:
-        if self.probing:
-            self.paused = True
-        else:
-            self._under_way.append((last_index, size))
-            self._bytes_under_way += size
+        self._under_way.append((last_index, size))
+        self._bytes_under_way += size
 
     def acked(self, match_index: int) -> None:
         """The follower's log matches up to `match_index`: stream to it from here on."""
