@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,8 @@ from raftlog.broker.outbox import Chunk, Outbox, Slot
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, encode_response
 from raftlog.protocol.encode import Fields
+
+log = logging.getLogger("raftlog.broker")
 
 
 class Call:
@@ -57,8 +60,14 @@ class Call:
         return time.time_ns() // 1_000_000
 
     def reply(self, fields: Fields) -> None:
-        """Answer with the superset of fields; the version asked takes its own."""
-        self.reply_chunks(encode_response(self.api, self.version, self.header.correlation_id, fields))
+        """Answer with the superset of fields; the version asked takes its own. Raises nothing: it may be
+        the Raft driver or the group coordinator that calls."""
+        try:
+            chunks = encode_response(self.api, self.version, self.header.correlation_id, fields)
+        except Exception:
+            self.failed()
+        else:
+            self.reply_chunks(chunks)
 
     def reply_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Answer with a whole frame that is encoded already."""
@@ -67,6 +76,11 @@ class Call:
     def end_without_answer(self) -> None:
         """The request has no answer: acks=0."""
         self._outbox.complete(self._slot, ())
+
+    def failed(self) -> None:
+        """An exception of ours is being handled: log it. Only this client met it, and may try again."""
+        log.exception("%r failed", self)
+        self._disconnect("its request met an error here")
 
     def disconnect(self, reason: str) -> None:
         """Close the connection: the only error that acks=0 can be told."""

@@ -10,7 +10,6 @@ Produce is handled before all that came before it is answered and sent.
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -19,13 +18,15 @@ import trio
 
 from raftlog.broker.backend import Node
 from raftlog.broker.call import Call
-from raftlog.broker.framing import FrameReader
+from raftlog.broker.framing import FrameReader, ReceiveBudget, ReceiveBudgetSpent
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.registry import Api, find_api, unsupported_version_answer
 from raftlog.errors import InvalidInput
 from raftlog.protocol.codec import decode_request_header
 
-log = logging.getLogger("raftlog.broker")
+THE_CLIENT_LEFT: Final = "the client left"
+THE_BROKER_STOPS: Final = "the broker stops"
+"""The reasons for which a connection ends that are nobody's fault."""
 
 PIPELINED_MAX: Final = 256
 """Produce requests of one connection that wait for their answer; librdkafka sends as many as it likes."""
@@ -45,15 +46,21 @@ class Connection:
         node: Node,
         scratch: memoryview,
         request_size_max: int,
-        spawn: Callable[[Connection], None],
+        budget: ReceiveBudget,
+        *,
+        flush_soon: Callable[[Outbox], None],
+        spawn_drain: Callable[[Outbox], None],
     ) -> None:
-        """`spawn` starts a task that runs `outbox.drain()`."""
+        """What is shared with the other connections: `scratch` and `budget` of `FrameReader`, and the two
+        callbacks of `Outbox`."""
         self.peer_host = peer_host
         self.end_reason: str | None = None
         self._sock = sock
         self._node = node
-        self._reader = FrameReader(scratch, request_size_max)
-        self.outbox = Outbox(sock, lambda: spawn(self), self.close)
+        self._reader = FrameReader(scratch, request_size_max, budget)
+        self.outbox = Outbox(
+            sock, flush_soon=flush_soon, spawn_drain=lambda: spawn_drain(self.outbox), on_broken=self.close
+        )
         self.requests = 0
         self._progress = 0
         self._last_progress = (-1, -1)
@@ -67,16 +74,17 @@ class Connection:
         an error of ours that the broker must stop for (SafetyError, DiskFailed)."""
         try:
             await self._serve()
-        except InvalidInput as error:
+        except (InvalidInput, ReceiveBudgetSpent) as error:
             self.close(str(error))
         except (OSError, trio.ClosedResourceError) as error:
             self.close(f"receiving failed: {error!r}")
         finally:
-            self.close("the broker stops")
+            self.close(THE_BROKER_STOPS)
+            self._reader.close()
             self._sock.close()
 
     def close(self, reason: str) -> None:
-        """End the connection. The first reason counts, and is logged unless the client just left."""
+        """End the connection. The first reason counts."""
         if self.end_reason is not None:
             return
         self.end_reason = reason
@@ -109,7 +117,7 @@ class Connection:
                 except BlockingIOError:
                     break
                 if count == 0:
-                    self.close("the client left")
+                    self.close(THE_CLIENT_LEFT)
                     return
                 more = reader.expects_much
                 if more and count >= PROGRESS_MIN:
@@ -150,6 +158,4 @@ class Connection:
         except api.expected_failures:
             raise
         except Exception:
-            # Our bug, but only this client's request met it.
-            log.exception("%r failed", call)
-            self.close("its request met an error here")
+            call.failed()

@@ -17,8 +17,9 @@ from typing import Final
 import trio
 
 from raftlog.broker.backend import Node
-from raftlog.broker.connection import Connection
-from raftlog.broker.framing import SCRATCH_SIZE
+from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
+from raftlog.broker.framing import SCRATCH_SIZE, ReceiveBudget
+from raftlog.broker.outbox import Outbox
 
 log = logging.getLogger("raftlog.broker")
 
@@ -27,6 +28,8 @@ ACCEPTED_AT_ONCE_MAX: Final = 64
 """Connections accepted before others get a turn."""
 SWEEP_INTERVAL: Final = 1.0
 SHORTAGE_PAUSE: Final = 0.25
+COMPLAINTS_MAX: Final = 10
+"""Log lines a second about connections that were closed or refused; the rest is counted."""
 _SHORTAGES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -38,6 +41,10 @@ class Listener:
         self._sock = sock
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
+        self._budget = ReceiveBudget()
+        self._to_flush: list[Outbox] = []
+        self._flush_wanted = trio.Event()
+        self._complaints = 0
         config = node.config
         self._request_size_max = config.int("socket.request.max.bytes")
         self._connections_max = config.int("max.connections")
@@ -64,6 +71,7 @@ class Listener:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
+                nursery.start_soon(self._flush)
                 await self._accept(nursery)
         finally:
             self._sock.close()
@@ -86,7 +94,7 @@ class Listener:
     def _admit(self, sock: socket.socket, host: str, nursery: trio.Nursery) -> None:
         if len(self._connections) >= self._connections_max:
             self.refused += 1
-            log.warning("refused %s: max.connections=%d are open", host, self._connections_max)
+            self._complain(f"refused {host}: max.connections={self._connections_max} are open")
             sock.close()
             return
         self.accepted += 1
@@ -100,7 +108,9 @@ class Listener:
             self._node,
             self._scratch,
             self._request_size_max,
-            lambda connection: nursery.start_soon(connection.outbox.drain),
+            self._budget,
+            flush_soon=self._flush_soon,
+            spawn_drain=lambda outbox: nursery.start_soon(outbox.drain),
         )
         self._connections.add(connection)
         nursery.start_soon(self._serve, connection)
@@ -110,8 +120,27 @@ class Listener:
             await connection.run()
         finally:
             self._connections.discard(connection)
-            if connection.end_reason != "the client left":
-                log.info("closed %s: %s", connection.peer_host, connection.end_reason)
+            if connection.end_reason not in (THE_CLIENT_LEFT, THE_BROKER_STOPS):
+                self._complain(f"closed {connection!r}: {connection.end_reason}")
+
+    def _complain(self, message: str) -> None:
+        """Log, but not without end: who fills the log hurts everyone."""
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS_MAX:
+            log.warning("%s", message)
+
+    def _flush_soon(self, outbox: Outbox) -> None:
+        self._to_flush.append(outbox)
+        self._flush_wanted.set()
+
+    async def _flush(self) -> None:
+        """Send what outboxes have gathered in a round of the event loop."""
+        while True:
+            await self._flush_wanted.wait()
+            self._flush_wanted = trio.Event()
+            outboxes, self._to_flush = self._to_flush, []
+            for outbox in outboxes:
+                outbox.flush()
 
     async def _sweep(self) -> None:
         while True:
@@ -119,6 +148,9 @@ class Listener:
             now = trio.current_time()
             for connection in list(self._connections):
                 connection.sweep(now, self._idle_max)
+            if self._complaints > COMPLAINTS_MAX:
+                log.warning("%d more connections were closed or refused", self._complaints - COMPLAINTS_MAX)
+            self._complaints = 0
 
 
 def listen(host: str, port: int) -> socket.socket:

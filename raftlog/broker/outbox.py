@@ -1,8 +1,10 @@
 """The sending half of a connection: answers in the order of their requests, never waiting for the reader.
 
 An answer is sent from where it is completed (a handler, or the Raft driver's turn) with one non-blocking
-call; only when the socket is full does a task take over. So a reader that is slow costs its own
-connection memory, bounded by what `Connection` lets in, and nobody else time.
+call. When others of the same connection are about to follow, as with pipelined Produce, it waits until this
+round of the event loop is over, and they go out together. When the socket is full a task takes over. So a
+reader that is slow costs its own connection memory, bounded by what `Connection` lets in, and nobody else
+time.
 
 Invariant: answers leave in the order in which their slots were opened.
 """
@@ -54,12 +56,20 @@ class Outbox:
     """Slots that wait for their answer, and bytes that wait for the socket."""
 
     def __init__(
-        self, sock: socket.socket, spawn_drain: Callable[[], None], on_broken: Callable[[str], None]
+        self,
+        sock: socket.socket,
+        *,
+        flush_soon: Callable[[Outbox], None],
+        spawn_drain: Callable[[], None],
+        on_broken: Callable[[str], None],
     ) -> None:
-        """`spawn_drain` starts a task that runs `drain`; `on_broken` is told why sending is over."""
+        """`flush_soon` has `flush` called in the next round of the event loop, `spawn_drain` starts a task
+        that runs `drain`, `on_broken` is told why sending is over."""
         self._sock = sock
+        self._flush_soon = flush_soon
         self._spawn_drain = spawn_drain
         self._on_broken = on_broken
+        self._flushing = False
         self._slots: deque[Slot] = deque()
         self._unsent: deque[Chunk] = deque()
         self._draining = False
@@ -107,9 +117,18 @@ class Outbox:
             while self._slots and (ready := self._slots[0].chunks) is not None:
                 self.request_bytes -= self._slots.popleft().request_size
                 self._unsent.extend(ready)
-            if not self._draining:
-                self._push()
+            if not self._slots:
+                self.flush()
+            elif not self._flushing:
+                self._flushing = True
+                self._flush_soon(self)
             self._wake()
+
+    def flush(self) -> None:
+        """Send what is unsent, unless a task is at it."""
+        self._flushing = False
+        if self._unsent and not self._draining:
+            self._push()
 
     async def settled(self) -> None:
         """Wait until every request is answered and every answer is with the kernel, or nothing can be."""

@@ -76,12 +76,15 @@ class _Pending:
 
     def resolve(self, row: int, column: int, result: ProduceResult) -> None:
         """A partition is done. Called from the driver's turn: it raises nothing."""
-        index = self._request.topics[row].partitions[column].partition
-        if result.error is None:
-            answer = ProduceAnswer(index, 0, result.base_offset, result.append_time, result.log_start_offset)
-            self._put(row, column, answer)
-        else:
-            self.refuse(row, column, partition_error_code(result.error), result.message)
+        try:
+            error, base_offset, append_time, log_start_offset, message = result
+            if error is None:
+                index = self._request.topics[row].partitions[column].partition
+                self._put(row, column, ProduceAnswer(index, 0, base_offset, append_time, log_start_offset))
+            else:
+                self.refuse(row, column, partition_error_code(error), message)
+        except Exception:
+            self._call.failed()
 
     def refuse(self, row: int, column: int, code: ErrorCode, message: str | None = None) -> None:
         topic, partitions = self._request.topics[row]
