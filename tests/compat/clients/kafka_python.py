@@ -64,6 +64,9 @@ class KafkaPython:
             consumer_timeout_ms=_PATIENCE_MS,
         )
         if partition is None:
+            # Without the topic's metadata its first join may assign nothing and stay so for good, one time
+            # in a hundred, with Apache Kafka too.
+            consumer.partitions_for_topic(topic)
             consumer.subscribe([topic])
         else:
             consumer.assign([TopicPartition(topic, partition)])
