@@ -1,0 +1,333 @@
+"""The metadata state machine by example: what each command does, and what it is refused for."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftlog.errors import InvalidInput
+from raftlog.metadata.catalog import CLUSTER_DEFAULT, CommittedOffset, PartitionAssignment
+from raftlog.metadata.commands import (
+    AllocateProducerIds,
+    AlterBrokerConfig,
+    AlterTopicConfig,
+    CancelMove,
+    Command,
+    CommitOffsets,
+    CreatePartitions,
+    CreateTopic,
+    DeleteGroup,
+    DeleteOffsets,
+    DeleteTopic,
+    DrainBroker,
+    ExpireOffsets,
+    FenceBroker,
+    FinishMove,
+    GroupCommit,
+    InitializeCluster,
+    MovePartition,
+    OffsetCommit,
+    RegisterBroker,
+    SetFeature,
+    UnregisterBroker,
+)
+from raftlog.metadata.results import (
+    BrokerChanged,
+    BrokerConfigAltered,
+    BrokerUnregistered,
+    ClusterInitialized,
+    FeatureSet,
+    OffsetsCommitted,
+    OffsetsDeleted,
+    PartitionMoved,
+    PartitionsCreated,
+    ProducerIdsAllocated,
+    Refusal,
+    Refused,
+    Result,
+    TopicConfigAltered,
+    TopicCreated,
+    TopicDeleted,
+)
+from raftlog.metadata.state import PRODUCER_ID_MAX, MetadataState
+from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
+
+B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))
+ORDERS, REFUNDS = b"orders".ljust(16), b"refunds".ljust(16)
+OLD, NEW = b"old".ljust(16), b"new".ljust(16)
+
+
+def register(broker: BrokerId, incarnation: bytes = OLD, host: str = "h") -> RegisterBroker:
+    return RegisterBroker(
+        broker_id=broker, incarnation=incarnation, host=host, port=9092, peer_host=host, peer_port=9192
+    )
+
+
+def create(name: str = "orders", topic_id: bytes = ORDERS, *partitions: tuple[BrokerId, ...]) -> CreateTopic:
+    return CreateTopic(name=name, topic_id=topic_id, partitions=partitions or ((B1, B2), (B2, B1)))
+
+
+class Log:
+    """A state and the next index."""
+
+    def __init__(self) -> None:
+        self.state = MetadataState()
+        self.catalog = self.state.catalog
+        for broker in (B1, B2, B3):
+            self.apply(register(broker))
+
+    def apply(self, command: Command) -> Result:
+        return self.state.apply(command, RaftIndex(self.catalog.applied_index + 1))
+
+    def refusal(self, command: Command) -> Refusal:
+        result = self.apply(command)
+        assert isinstance(result, Refused), result
+        assert result.detail
+        return result.reason
+
+    def commit(self, group: str, topic: str, partition: int, offset: int, at_ms: int = 0) -> Result:
+        offsets = (OffsetCommit(topic, partition, offset, 5, "note"),)
+        return self.apply(CommitOffsets(commits=(GroupCommit(group, at_ms, offsets),)))
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_a_cluster_is_named_once(log: Log) -> None:
+    assert log.refusal(InitializeCluster(cluster_id="")) is Refusal.INVALID_VALUE
+    assert log.apply(InitializeCluster(cluster_id="c")) == ClusterInitialized("c")
+    assert log.apply(InitializeCluster(cluster_id="c")) == ClusterInitialized("c")
+    assert log.refusal(InitializeCluster(cluster_id="d")) is Refusal.CLUSTER_NAMED
+    assert log.catalog.cluster_id == "c"
+
+
+def test_a_broker_that_starts_again_replaces_itself(log: Log) -> None:
+    first = log.catalog.brokers[B1]
+    log.apply(FenceBroker(broker_id=B1, incarnation=OLD, fenced=True))
+    log.apply(DrainBroker(broker_id=B1, draining=True))
+    again = log.apply(register(B1, NEW, "elsewhere"))
+    assert isinstance(again, BrokerChanged)
+    assert again.broker.host == "elsewhere"
+    assert again.broker.registered_index > first.registered_index
+    assert not again.broker.fenced
+    assert again.broker.draining, "a broker that is being emptied stays so"
+    assert log.refusal(FenceBroker(broker_id=B1, incarnation=OLD, fenced=True)) is Refusal.STALE_INCARNATION
+
+
+def test_a_registration_that_is_repeated_keeps_its_index(log: Log) -> None:
+    index = log.catalog.brokers[B1].registered_index
+    log.apply(register(B1))
+    assert log.catalog.brokers[B1].registered_index == index
+
+
+def test_malformed_registrations_are_refused(log: Log) -> None:
+    assert log.refusal(register(BrokerId(-1))) is Refusal.INVALID_VALUE
+    assert log.refusal(register(B4, b"short")) is Refusal.INVALID_VALUE
+
+
+def test_fenced_and_draining_brokers_get_nothing_new(log: Log) -> None:
+    log.apply(FenceBroker(broker_id=B1, incarnation=OLD, fenced=True))
+    log.apply(DrainBroker(broker_id=B2, draining=True))
+    assert [broker.id for broker in log.catalog.usable_brokers()] == [B3]
+    log.apply(FenceBroker(broker_id=B1, incarnation=OLD, fenced=False))
+    assert [broker.id for broker in log.catalog.usable_brokers()] == [B1, B3]
+    assert log.refusal(DrainBroker(broker_id=B4, draining=True)) is Refusal.UNKNOWN_BROKER
+    assert log.refusal(FenceBroker(broker_id=B4, incarnation=OLD, fenced=True)) is Refusal.UNKNOWN_BROKER
+
+
+def test_a_broker_with_replicas_is_not_forgotten(log: Log) -> None:
+    log.apply(create("orders", ORDERS, (B1,)))
+    assert log.refusal(UnregisterBroker(broker_id=B1)) is Refusal.BROKER_HAS_REPLICAS
+    log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B2,)))
+    assert log.refusal(UnregisterBroker(broker_id=B2)) is Refusal.BROKER_HAS_REPLICAS
+    log.apply(FinishMove(topic_id=ORDERS, partition=0, target=(B2,)))
+    log.apply(AlterBrokerConfig(broker_id=B1, set={"num.partitions": "3"}))
+    assert isinstance(log.apply(UnregisterBroker(broker_id=B1)), BrokerUnregistered)
+    assert log.catalog.broker_configs == {}
+    assert log.refusal(UnregisterBroker(broker_id=B1)) is Refusal.UNKNOWN_BROKER
+
+
+def test_a_topic_is_created_once(log: Log) -> None:
+    created = log.apply(create())
+    assert isinstance(created, TopicCreated)
+    topic = log.catalog.topics["orders"]
+    assert created.topic is topic is log.catalog.topics_by_id[ORDERS]
+    assert topic.partitions == (PartitionAssignment((B1, B2)), PartitionAssignment((B2, B1)))
+    assert topic.partitions[1].preferred_leader == B2
+    assert topic.replication_factor == 2
+    assert not topic.is_internal
+    assert log.apply(create()) == created, "the same proposal, repeated"
+    assert log.refusal(create(topic_id=REFUNDS)) is Refusal.TOPIC_EXISTS
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (create("a b"), Refusal.INVALID_TOPIC),
+        (create("x.y", REFUNDS), Refusal.INVALID_TOPIC),
+        (create("z", b"short"), Refusal.INVALID_TOPIC),
+        (create("z", bytes(16)), Refusal.INVALID_TOPIC),
+        (create("z", METADATA_TOPIC_ID), Refusal.INVALID_TOPIC),
+        (create("z", ORDERS), Refusal.INVALID_TOPIC),
+        (CreateTopic(name="z", topic_id=REFUNDS, partitions=()), Refusal.INVALID_PARTITIONS),
+        (create("z", REFUNDS, ()), Refusal.INVALID_REPLICAS),
+        (create("z", REFUNDS, (B1, B1)), Refusal.INVALID_REPLICAS),
+        (create("z", REFUNDS, (B1, B4)), Refusal.INVALID_REPLICAS),
+    ],
+)
+def test_topics_are_refused_with_the_reason(log: Log, command: CreateTopic, reason: Refusal) -> None:
+    log.apply(create("x_y", ORDERS))
+    topology = log.catalog.topology_index
+    assert log.refusal(command) is reason
+    assert log.catalog.topology_index == topology
+
+
+def test_a_deleted_topic_takes_the_groups_offsets_along(log: Log) -> None:
+    log.apply(create())
+    log.apply(create("refunds", REFUNDS, (B1,)))
+    log.commit("g", "orders", 0, 10)
+    log.commit("g", "refunds", 0, 20)
+    log.commit("h", "orders", 1, 30)
+    assert isinstance(log.apply(DeleteTopic(topic_id=ORDERS)), TopicDeleted)
+    assert log.catalog.topic("orders") is log.catalog.topic(ORDERS) is None
+    assert list(log.catalog.group_offsets) == ["g"]
+    assert log.catalog.committed_offset("g", "refunds", 0) == CommittedOffset(20, 5, "note", 0)
+    assert log.refusal(DeleteTopic(topic_id=ORDERS)) is Refusal.UNKNOWN_TOPIC
+    recreated = log.apply(create("orders", b"another".ljust(16)))
+    assert isinstance(recreated, TopicCreated)
+    assert log.catalog.committed_offset("g", "orders", 0) is None
+
+
+def test_partitions_are_added_to_as_many_as_were_seen(log: Log) -> None:
+    log.apply(create())
+    more = CreatePartitions(topic_id=ORDERS, existing=2, partitions=((B3,),))
+    added = log.apply(more)
+    assert isinstance(added, PartitionsCreated)
+    assert added.first == 2
+    assert len(log.catalog.topics["orders"].partitions) == 3
+    assert log.refusal(more) is Refusal.INVALID_PARTITIONS
+    none = CreatePartitions(topic_id=ORDERS, existing=3, partitions=())
+    assert log.refusal(none) is Refusal.INVALID_PARTITIONS
+    bad = CreatePartitions(topic_id=ORDERS, existing=3, partitions=((B4,),))
+    assert log.refusal(bad) is Refusal.INVALID_REPLICAS
+
+
+def test_settings_are_removed_and_set(log: Log) -> None:
+    log.apply(create())
+    log.apply(AlterTopicConfig(topic_id=ORDERS, set={"a": "1", "b": "2"}))
+    altered = log.apply(AlterTopicConfig(topic_id=ORDERS, set={"b": "3"}, remove=("a", "b", "c")))
+    assert isinstance(altered, TopicConfigAltered)
+    assert log.catalog.topics["orders"].configs == {"b": "3"}
+    assert log.apply(AlterBrokerConfig(broker_id=CLUSTER_DEFAULT, set={"a": "1"})) == BrokerConfigAltered(
+        CLUSTER_DEFAULT
+    )
+    log.apply(AlterBrokerConfig(broker_id=B1, set={"a": "2"}))
+    assert log.catalog.broker_configs == {CLUSTER_DEFAULT: {"a": "1"}, B1: {"a": "2"}}
+    log.apply(AlterBrokerConfig(broker_id=B1, remove=("a",)))
+    assert log.catalog.broker_configs == {CLUSTER_DEFAULT: {"a": "1"}}
+    assert log.refusal(AlterBrokerConfig(broker_id=B4, set={"a": "2"})) is Refusal.UNKNOWN_BROKER
+
+
+def test_a_partition_moves(log: Log) -> None:
+    log.apply(create("orders", ORDERS, (B1, B2)))
+    assert isinstance(log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B3, B2))), PartitionMoved)
+    moving = log.catalog.topics["orders"].partitions[0]
+    assert moving.is_moving
+    assert (moving.adding, moving.removing, moving.hosts) == ((B3,), (B1,), (B1, B2, B3))
+    assert [topic.name for topic, _ in log.catalog.hosted_by(B3)] == ["orders"]
+    stale = FinishMove(topic_id=ORDERS, partition=0, target=(B2,))
+    assert log.refusal(stale) is Refusal.NO_MOVE
+    done = FinishMove(topic_id=ORDERS, partition=0, target=(B3, B2))
+    log.apply(done)
+    assert log.catalog.topics["orders"].partitions[0] == PartitionAssignment((B3, B2))
+    assert isinstance(log.apply(done), PartitionMoved), "the same proposal, repeated"
+
+
+def test_a_move_is_given_up(log: Log) -> None:
+    log.apply(create("orders", ORDERS, (B1, B2)))
+    assert log.refusal(CancelMove(topic_id=ORDERS, partition=0)) is Refusal.NO_MOVE
+    log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B3,)))
+    log.apply(CancelMove(topic_id=ORDERS, partition=0))
+    assert log.catalog.topics["orders"].partitions[0] == PartitionAssignment((B1, B2))
+    assert log.refusal(CancelMove(topic_id=ORDERS, partition=1)) is Refusal.UNKNOWN_PARTITION
+    assert log.refusal(MovePartition(topic_id=ORDERS, partition=0, target=())) is Refusal.INVALID_REPLICAS
+
+
+def test_another_order_is_another_preferred_leader_at_once(log: Log) -> None:
+    log.apply(create("orders", ORDERS, (B1, B2)))
+    log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B2, B1)))
+    assert log.catalog.topics["orders"].partitions[0] == PartitionAssignment((B2, B1))
+
+
+def test_offsets_of_partitions_that_are_not_there_are_not_kept(log: Log) -> None:
+    log.apply(create("orders", ORDERS, (B1,)))
+    topology = log.catalog.topology_index
+    assert log.commit("g", "orders", 0, 10) == OffsetsCommitted()
+    assert log.commit("g", "orders", 1, 10) == OffsetsCommitted((("g", "orders", 1),))
+    assert log.commit("h", "gone", 0, 10) == OffsetsCommitted((("h", "gone", 0),))
+    assert list(log.catalog.group_offsets) == ["g"]
+    assert log.catalog.topology_index == topology, "offsets leave cached Metadata answers valid"
+
+
+def test_offsets_are_deleted_one_by_one_and_by_group(log: Log) -> None:
+    log.apply(create())
+    for partition in (0, 1):
+        log.commit("g", "orders", partition, 10)
+    some = DeleteOffsets(group="g", partitions=(("orders", 0), ("orders", 7)))
+    assert log.apply(some) == OffsetsDeleted(1)
+    assert log.apply(DeleteGroup(group="g")) == OffsetsDeleted(1)
+    assert log.catalog.group_offsets == {}
+    assert log.refusal(DeleteGroup(group="g")) is Refusal.UNKNOWN_GROUP
+    assert log.refusal(some) is Refusal.UNKNOWN_GROUP
+
+
+def test_old_offsets_of_the_named_groups_expire(log: Log) -> None:
+    log.apply(create())
+    log.commit("g", "orders", 0, 1, at_ms=100)
+    log.commit("g", "orders", 1, 1, at_ms=200)
+    log.commit("h", "orders", 0, 1, at_ms=100)
+    assert log.apply(ExpireOffsets(groups=("g", "nobody"), before_ms=200)) == OffsetsDeleted(1)
+    assert log.catalog.committed_offset("g", "orders", 1) is not None
+    assert log.catalog.committed_offset("h", "orders", 0) is not None
+
+
+def test_producer_ids_end(log: Log) -> None:
+    assert log.apply(AllocateProducerIds(broker_id=B1)) == ProducerIdsAllocated(0, 1000)
+    assert log.apply(AllocateProducerIds(broker_id=B2, count=5)) == ProducerIdsAllocated(1000, 5)
+    log.catalog.next_producer_id = PRODUCER_ID_MAX - 3
+    assert log.refusal(AllocateProducerIds(broker_id=B2, count=5)) is Refusal.INVALID_VALUE
+
+
+def test_features_have_levels(log: Log) -> None:
+    assert log.apply(SetFeature(name="f", level=2)) == FeatureSet("f", 2)
+    assert log.catalog.features == {"f": 2}
+    log.apply(SetFeature(name="f", level=0))
+    assert log.catalog.features == {}
+    assert log.refusal(SetFeature(name="f", level=-1)) is Refusal.INVALID_VALUE
+
+
+def test_a_restored_state_is_the_same_and_keeps_its_catalog(log: Log) -> None:
+    log.apply(InitializeCluster(cluster_id="c"))
+    log.apply(create())
+    log.commit("g", "orders", 0, 10)
+    log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B3,)))
+    log.apply(AlterBrokerConfig(broker_id=CLUSTER_DEFAULT, set={"a": "1"}))
+    other = Log()
+    held = other.catalog
+    other.state.restore(log.state.to_bytes())
+    assert other.state.catalog is held
+    assert held == log.catalog
+    assert other.state.digest() == log.state.digest()
+    assert repr(other.state) == "<MetadataState applied=8 brokers=3 topics=1 groups=1>"
+    log.commit("g", "orders", 0, 11)
+    assert other.state.digest() != log.state.digest()
+    assert held.group_offsets["g"]["orders", 0].offset == 10
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\x83\x02gcatalog\xa0", b"\x83\x01gcatalog\xa0"])
+def test_what_is_not_a_state_is_not_restored(log: Log, data: bytes) -> None:
+    before = log.state.digest()
+    with pytest.raises(InvalidInput):
+        log.state.restore(data)
+    assert log.state.digest() == before
