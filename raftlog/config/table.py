@@ -90,16 +90,16 @@ _BROKER: Final = [
         "raftlog.join",
         "LIST",
         (),
-        "For a broker that is added to a cluster: ID@HOST:PORT of the peer listeners of brokers that are in it,"
-        " comma-separated; not together with `raftlog.peers`.",
+        "For a broker that is added to a cluster: ID@HOST:PORT of the peer listeners of brokers that are in"
+        " it, comma-separated; not together with `raftlog.peers`.",
         check=check_peers,
     ),
     _key(
         "broker.session.timeout.ms",
         "INT",
         3_000,
-        "How long the metadata leader does not hear of a broker before it is given nothing new. Leaderships do"
-        " not wait for it.",
+        "How long the metadata leader does not hear of a broker before it is given nothing new. Leaderships"
+        " do not wait for it.",
         minimum=1_000,
     ),
     _key(
@@ -171,9 +171,9 @@ _BROKER: Final = [
     _key(
         "default.replication.factor",
         "INT",
-        1,
+        -1,
         "Replicas of a topic that is created without saying how many. -1: three, or one for each broker"
-        " where there are fewer.",
+        " where there are fewer. Kafka's default is 1, which loses acknowledged records with one disk.",
         minimum=-1,
         maximum=15,
         dynamic=True,

@@ -1,0 +1,190 @@
+"""Settings: the table, what is taken, precedence, and errors that say what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftlog.config import BROKER_CONFIGS, TOPIC_CONFIGS, BrokerConfig, ConfigKey, TopicConfig, config_error
+from raftlog.config.addresses import Listener, join_host_port, parse_host_port, parse_listener, parse_peer
+from raftlog.config.keys import BadValue
+from raftlog.config.values import in_unit
+from raftlog.errors import ConfigError
+
+ALL_KEYS = [*BROKER_CONFIGS.values(), *TOPIC_CONFIGS.values()]
+
+
+@pytest.mark.parametrize("key", ALL_KEYS, ids=lambda key: f"{key.scope}-{key.name}")
+def test_every_default_is_a_value_that_is_taken(key: ConfigKey) -> None:
+    assert key.doc
+    text = key.format(key.default)
+    if text is not None and key.default != ():
+        assert key.parse(text) == key.default
+        assert type(key.parse(text)) is type(key.default)
+
+
+@pytest.mark.parametrize("key", TOPIC_CONFIGS.values(), ids=lambda key: key.name)
+def test_a_topics_default_is_what_the_brokers_defaults_say(key: ConfigKey) -> None:
+    broker = [
+        in_unit(BROKER_CONFIGS[name].default, unit)
+        for name, unit in key.synonyms
+        if BROKER_CONFIGS[name].default is not None
+    ]
+    assert broker == [key.default] or not key.synonyms
+
+
+def test_defaults_start_a_broker() -> None:
+    config = BrokerConfig.of({})
+    assert config.int("num.partitions") == 1
+    assert config.bool("auto.create.topics.enable") is True
+    assert config.str("raftlog.durability") == "fsync"
+    assert config.str("broker.rack") == ""
+    assert config.list("advertised.listeners") == ()
+    assert config.listeners == (Listener("PLAINTEXT", "127.0.0.1", 9092),)
+    assert config.advertised == config.listeners[0]
+    assert config.peer_listen == ("127.0.0.1", 9192)
+    assert config.peers == {}
+    assert repr(config) == "<BrokerConfig >"
+    with pytest.raises(KeyError):
+        config["no.such"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num.partition": "3"}, ["num.partition = '3'", "no such broker setting", "mean num.partitions?"]),
+        ({"retention.ms": "3"}, ["no such broker setting", "mean log.retention.ms?"]),
+        ({"zzz": "3"}, ["zzz = '3': there is no such broker setting"]),
+        ({"num.partitions": "0"}, ["num.partitions = '0'", "1 to 10000"]),
+        ({"num.partitions": "three"}, ["num.partitions = 'three'", "whole number"]),
+        ({"num.partitions": "1_0"}, ["whole number"]),
+        ({"num.partitions": "٣"}, ["whole number"]),
+        ({"num.partitions": "9" * 5000}, ["whole number"]),
+        ({"group.max.size": "2147483648"}, ["does not fit 32 bits"]),
+        ({"auto.create.topics.enable": "yes"}, ["true or false"]),
+        ({"raftlog.durability": "none"}, ["fsync, os"]),
+        ({"log.cleanup.policy": "compact"}, ["compaction is not built yet"]),
+        ({"log.cleanup.policy": "delete,compact"}, ["compaction is not built yet"]),
+        ({"log.cleanup.policy": "drop"}, ["it is delete"]),
+        ({"compression.type": "zstd"}, ["only 'producer' is served"]),
+        ({"compression.type": "brotli"}, ["it is producer"]),
+        ({"unclean.leader.election.enable": "true"}, ["cannot be switched off"]),
+        ({"default.replication.factor": "0"}, ["-1 or at least 1"]),
+        ({"log.dirs": "a,b"}, ["exactly one data folder"]),
+        ({"log.dirs": ""}, ["exactly one data folder"]),
+        ({"listeners": "SSL://h:1"}, ["SSL is not served"]),
+        ({"listeners": ""}, ["at least one"]),
+        ({"listeners": "h:1,h:1"}, ["named twice"]),
+        ({"listeners": "PLAINTEXT://h:99999"}, ["99999"]),
+        ({"listeners": "PLAINTEXT://:9092"}, ["set advertised.listeners"]),
+        ({"listeners": "0.0.0.0:9092"}, ["set advertised.listeners"]),
+        ({"advertised.listeners": "0.0.0.0:9092"}, ["name a host"]),
+        ({"raftlog.peer.listen": "here"}, ["'here' is not HOST:PORT"]),
+        ({"raftlog.peers": "1@h:1,1@h:2"}, ["named twice"]),
+        ({"raftlog.peers": "h:1"}, ["ID@HOST:PORT"]),
+        ({"raftlog.peers": "2@h:1"}, ["does not name this broker", "node.id = 1"]),
+        ({"group.min.session.timeout.ms": "9", "group.max.session.timeout.ms": "8"}, ["above"]),
+        ({"raftlog.election.timeout.ms": "100"}, ["four times"]),
+        ({"node.id": "1", "broker.id": "1"}, ["the same is set as node.id"]),
+    ],
+)
+def test_errors_name_the_key_the_value_and_the_reason(settings: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerConfig.of(settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_other_names_of_a_setting() -> None:
+    config = BrokerConfig.of({"broker.id": "7", "log.dir": "/data"})
+    assert config.int("node.id") == 7
+    assert config.str("log.dirs") == "/data"
+
+
+def test_the_founders_are_named_by_id() -> None:
+    config = BrokerConfig.of({"node.id": "2", "raftlog.peers": "1@a:9192, 2@[::1]:9193"})
+    assert config.peers == {1: ("a", 9192), 2: ("::1", 9193)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "retention_ms"),
+    [
+        ({}, 604_800_000),
+        ({"log.retention.hours": "1"}, 3_600_000),
+        ({"log.retention.hours": "1", "log.retention.minutes": "5"}, 300_000),
+        ({"log.retention.hours": "1", "log.retention.minutes": "5", "log.retention.ms": "7"}, 7),
+        ({"log.retention.hours": "-1"}, -1),
+        ({"log.retention.minutes": "-1", "log.retention.hours": "1"}, -1),
+    ],
+)
+def test_retention_comes_from_the_finest_unit_that_is_set(
+    settings: dict[str, str], retention_ms: int
+) -> None:
+    broker = BrokerConfig.of(settings)
+    assert TopicConfig({}, broker).int("retention.ms") == retention_ms
+    assert TopicConfig({"retention.ms": "9"}, broker).int("retention.ms") == 9
+
+
+def test_what_was_set_while_running_wins() -> None:
+    config = BrokerConfig.of({"num.partitions": "2", "log.retention.hours": "1", "group.max.size": "5"})
+    changed = config.with_dynamic(
+        {"num.partitions": "3", "log.retention.ms": "4", "group.max.size": "6", "unknown": "x"},
+        {"num.partitions": "5", "message.max.bytes": "not a number"},
+    )
+    assert changed.int("num.partitions") == 5
+    assert changed.int("group.max.size") == 5, "it is not dynamic"
+    assert changed.int("message.max.bytes") == 1_048_588, "a value that is not taken is left out"
+    assert TopicConfig({}, changed).int("retention.ms") == 4
+    assert config.int("num.partitions") == 2
+    assert changed.with_dynamic({}, {}).int("num.partitions") == 2
+
+
+def test_a_topic_leaves_out_what_it_does_not_know() -> None:
+    topic = TopicConfig(
+        {"retention.ms": "9", "newer.setting": "1", "segment.bytes": "tiny"}, BrokerConfig.of({})
+    )
+    assert dict(topic.own) == {"retention.ms": 9}
+    assert topic.int("segment.bytes") == 1_073_741_824
+
+
+def test_topic_settings_are_checked_for_administrators() -> None:
+    assert config_error("retention.ms", "-1") is None
+    assert config_error("num.partitions", "3", "broker") is None
+    problem = config_error("retention.m", "1")
+    assert problem is not None and "did you mean retention.ms?" in problem
+    assert config_error("retention.ms", "-2") == "retention.ms = '-2': it must be at least -1"
+    TopicConfig.check({"retention.ms": "1"})
+    with pytest.raises(ConfigError, match="compaction"):
+        TopicConfig.check({"retention.ms": "1", "cleanup.policy": "compact"})
+
+
+def test_another_address_is_told() -> None:
+    config = BrokerConfig.of({"listeners": "127.0.0.1:0", "num.partitions": "3"}).with_advertised("::1", 4711)
+    assert str(config.advertised) == "PLAINTEXT://[::1]:4711"
+    assert config.int("num.partitions") == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "brokers", "factor"), [("1", 5, 1), ("3", 1, 3), ("-1", 1, 1), ("-1", 9, 3)]
+)
+def test_the_default_replication_factor(setting: str, brokers: int, factor: int) -> None:
+    config = BrokerConfig.of({"default.replication.factor": setting})
+    assert config.replication_factor(brokers) == factor
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("h:1", ("h", 1)), (":0", ("", 0)), ("[::1]:65535", ("::1", 65535)), (" h:1 ", ("h", 1))],
+)
+def test_addresses_both_ways(text: str, address: tuple[str, int]) -> None:
+    assert parse_host_port(text) == address
+    assert parse_host_port(join_host_port(*address)) == address
+
+
+@pytest.mark.parametrize("text", ["", "h", "h:", "h:x", "h:-1", "h:65536", "::1:80", "h:\uff11"])
+def test_bad_addresses(text: str) -> None:
+    with pytest.raises(BadValue):
+        parse_host_port(text)
+    with pytest.raises(BadValue):
+        parse_listener(f"PLAINTEXT://{text}")
+    with pytest.raises(BadValue):
+        parse_peer(f"1@{text}")
