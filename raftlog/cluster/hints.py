@@ -23,13 +23,14 @@ class Hints:
     """The newest hint of every group."""
 
     def __init__(self) -> None:
-        self._hints: dict[GroupKey, tuple[Term, BrokerId]] = {}
+        self._hints: dict[GroupKey, tuple[Term, BrokerId | None]] = {}
 
     def __repr__(self) -> str:
         return f"<Hints {len(self._hints)} groups>"
 
     def leader(self, group: GroupKey) -> tuple[BrokerId | None, Term]:
-        """The last leader that was heard of, and its term; (None, -1) when there was none."""
+        """The last leader that was heard of, and its term; no leader when it has ended since, and
+        (None, -1) when there was none."""
         term, leader = self._hints.get(group, (Term(-1), None))
         return leader, term
 
@@ -38,10 +39,16 @@ class Hints:
         changed = False
         for group, term, leader in hints:
             known = self._hints.get(group)
-            if known is None or term > known[0]:
+            if known is None or term > known[0] or (term == known[0] and known[1] is None):
                 self._hints[group] = (term, leader)
                 changed = True
         return changed
+
+    def leader_is_gone(self, leader: BrokerId) -> None:
+        """Nobody should be sent to `leader` any more; its successors will say who they are."""
+        for group, (term, known) in self._hints.items():
+            if known == leader:
+                self._hints[group] = (term, None)
 
     def keep_only(self, groups: Collection[GroupKey]) -> None:
         """Forget the groups of topics that are gone."""

@@ -302,6 +302,7 @@ class Node:
     async def hand_over(self, timeout: float) -> None:
         """Give every leadership to another voter, so that stopping this broker leaves no gap; returns when
         that is done, when nobody can take one, or after `timeout` seconds."""
+        self.peers.leave()
         with trio.move_on_after(timeout):
             while True:
                 led = [group for group in self.driver.groups.values() if group.is_leader]
@@ -314,12 +315,9 @@ class Node:
         """Whether somebody is taking the group over, or was asked to."""
         if group.is_transferring:
             return True
-        others = sorted(group.voters - {self.broker_id}, key=lambda broker: self.rng.random())
-        return any(
-            self.peers.links.is_connected(broker)
-            and group.transfer_leadership(broker, trio.current_time()) is None
-            for broker in others
-        )
+        others = [broker for broker in self.peers.may_take_over() if broker in group.voters]
+        self.rng.shuffle(others)
+        return any(group.transfer_leadership(broker, trio.current_time()) is None for broker in others)
 
     def close(self) -> None:
         """After `run`: sync, checkpoint and release the data folder. Blocking."""

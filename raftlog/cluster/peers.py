@@ -28,6 +28,8 @@ BARRIER_TIMEOUT_S: Final = 10.0
 """How long a change waits for the other brokers to have applied it."""
 PROBE_TIMEOUT_S: Final = 0.2
 """How long a connection attempt to a lost peer may take; a refusal comes at once."""
+PROBES: Final = 10
+PROBE_INTERVAL_S: Final = 0.02
 ANNOUNCE_INTERVAL_S: Final = 2.0
 """Between two repetitions of what this broker leads; a change is told at once."""
 
@@ -56,9 +58,11 @@ class Peers:
                 "applied": self._on_applied,
                 "leaders": self._on_leaders,
                 "alive": self._on_alive,
+                "leaving": self._on_leaving,
             },
         )
         self._connected_since: dict[BrokerId, float] = {}
+        self._leaving: set[BrokerId] = set()
         self._lost: list[BrokerId] = []
         self._lost_one = trio.Event()
         self._led: dict[GroupKey, Term] = {}
@@ -79,6 +83,18 @@ class Peers:
             if broker.peer_host:
                 known[broker.id] = Address(broker.peer_host, broker.peer_port)
         return known
+
+    def may_take_over(self) -> list[BrokerId]:
+        """The brokers that leaderships can be handed to: connected, and not stopping themselves."""
+        return [b for b in self._known() if self.links.is_connected(b) and b not in self._leaving]
+
+    def leave(self) -> None:
+        """Tell the others that this broker is stopping: nothing should be handed to it."""
+        for broker in self._known():
+            self.calls.tell(broker, "leaving", None)
+
+    def _on_leaving(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        self._leaving.add(sender)
 
     def live(self) -> list[BrokerId]:
         """The other brokers that are connected and not fenced."""
@@ -184,6 +200,7 @@ class Peers:
 
     def _on_disconnected(self, peer: BrokerId) -> None:
         self._connected_since.pop(peer, None)
+        self._leaving.discard(peer)
         self.calls.link_ended(peer)
         self._lost.append(peer)
         self._lost_one.set()
@@ -200,9 +217,18 @@ class Peers:
             await self._lost_one.wait()
             self._lost_one = trio.Event()
             lost, self._lost = self._lost, []
-            for peer in lost:
-                if await self._is_refused(peer):
-                    self._node.driver.peer_is_gone(peer, trio.current_time())
+            async with trio.open_nursery() as nursery:
+                for peer in lost:
+                    nursery.start_soon(self._probe, peer)
+
+    async def _probe(self, peer: BrokerId) -> None:
+        # A process that ends closes its connections and its listener one after the other.
+        for _ in range(PROBES):
+            if await self._is_refused(peer):
+                self._node.driver.peer_is_gone(peer, trio.current_time())
+                self.hints.leader_is_gone(peer)
+                return
+            await trio.sleep(PROBE_INTERVAL_S)
 
     async def _is_refused(self, peer: BrokerId) -> bool:
         address = self._known().get(peer)

@@ -28,6 +28,7 @@ from raftlog.protocol.schema import ZERO_UUID
 
 CREATION_TIMEOUT_S: Final = 5.0
 """How long an answer waits for a topic it creates; clients ask again after LEADER_NOT_AVAILABLE."""
+ELECTION_WAIT_S: Final = 1.0
 CREATED_AT_ONCE_MAX: Final = 100
 """Topics that one request creates; the rest are created when it is repeated."""
 
@@ -38,6 +39,7 @@ async def handle(call: Call, request: Any) -> Answer:
     node = call.node
     wanted = request.topics
     if wanted is None or (call.version == 0 and not wanted):
+        await _until_led(node, list(node.catalog.topics.values()))
         topics = [_describe(node, topic) for topic in node.catalog.topics.values()]
     else:
         names = [each.name for each in wanted if each.name is not None]
@@ -49,6 +51,7 @@ async def handle(call: Call, request: Any) -> Answer:
                 failures = await _create(node, missing)
             else:
                 failures = {name: _unknown(name) for name in missing}
+        await _until_led(node, [node.catalog.topics[name] for name in names if name in node.catalog.topics])
         topics = [
             _named(node, each.name, failures)
             if each.name is not None
@@ -66,6 +69,14 @@ async def handle(call: Call, request: Any) -> Answer:
         "topics": topics,
         "error_code": ErrorCode.NONE,
     }
+
+
+async def _until_led(node: Node, topics: Sequence[Topic]) -> None:
+    """Wait a moment for elections that are under way: a client that is told of no leader, or of one that has
+    ended, asks again after a second or more."""
+    with trio.move_on_after(ELECTION_WAIT_S):
+        for topic in topics:
+            await node.wait_for_leaders(topic)
 
 
 async def _create(node: Node, names: Sequence[str]) -> dict[str, ErrorCode]:
