@@ -1,24 +1,49 @@
-"""The `raftlog` command. Each subcommand is imported when it is called, so that `serve` starts fast."""
+"""The `raftlog` command. Each subcommand is imported when it is called, so that `serve` starts fast.
+
+Decides how a command ends: a failure is one line on stderr that says what to do, exit code 1, or 2 when the
+command line or the settings are wrong; Ctrl-C exits with 130; a reader that closes the pipe is no failure.
+"""
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
 
 import click
 
-COMMANDS = {
+COMMANDS: Final = {
     "serve": "Start a broker.",
     "topic": "Create, list, describe, alter and delete topics.",
     "produce": "Publish lines from standard input.",
     "consume": "Print the records of a topic.",
-    "group": "List and describe consumer groups.",
+    "group": "List, describe, move and delete consumer groups.",
     "bench": "Measure a Kafka-protocol broker.",
     "log": "Look into the files of a broker.",
 }
 """Every subcommand with its short help; `NAME` is the attribute `command` of module `raftlog.cli.NAME`."""
 
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C: what a shell makes of SIGINT."""
 
-class LazyGroup(click.Group):
+
+class CommandGroup(click.Group):
+    """A group that names the nearest command when it is given an unknown one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f": {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(CommandGroup):
     """Imports a subcommand's module on first use; listing them imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -34,6 +59,47 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
+        """Run the command and exit as the module says."""
+        extra.setdefault("prog_name", "raftlog")
+        if not extra.pop("standalone_mode", True):
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "raftlog"
+            fail(f"{path}: {_sentence(error.format_message())} (see {path} --help)", error.exit_code)
+        except click.ClickException as error:
+            fail(f"raftlog: {error.format_message()}", error.exit_code)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """A reader that has seen enough, such as `head`, ends the command quietly."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with one line on stderr."""
+    click.echo(" ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+def _sentence(message: str) -> str:
+    """Click's message as a part of ours: no capital, no full stop."""
+    message = message.rstrip(".")
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 
 @click.group(

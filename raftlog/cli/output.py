@@ -1,0 +1,51 @@
+"""How commands print: aligned columns for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+
+def with_format(command: Callable[..., None]) -> Callable[..., None]:
+    """The option that chooses between the two; the command gets it as `output`."""
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="For people or for programs.",
+    )(command)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Aligned columns: numbers to the right, everything else to the left, None as a dash."""
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    numeric = [
+        all(isinstance(row[n], int | None) for row in rows) and bool(rows) for n in range(len(headers))
+    ]
+    widths = [max(len(line[n]) for line in [headers, *cells]) for n in range(len(headers))]
+    for line in [headers, *cells]:
+        columns = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        click.echo("  ".join(columns).rstrip())
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 partition`, `1,200 partitions`, `2 replicas`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(values: Sequence[object]) -> str:
+    """`1,2,3`, or a dash."""
+    return ",".join(map(str, values)) or "-"

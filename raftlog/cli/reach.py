@@ -1,0 +1,89 @@
+"""Is there a broker at all? One question, asked by hand, before the client with its patience takes over.
+
+ApiVersions version 0 is the one request that every broker answers, before authentication too. What comes
+back instead says what is there: nothing, something that is not Kafka, something that is silent.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import click
+import trio
+
+CONNECT_SECONDS_MAX: Final = 5.0
+ANSWER_SECONDS_MAX: Final = 5.0
+_API_VERSIONS: Final = 18
+_CORRELATION_ID: Final = 0x7261_6674
+_NOT_KAFKA: Final = "something listens there, but it does not speak Kafka's protocol"
+
+
+async def check(servers: Sequence[tuple[str, int]]) -> None:
+    """Return once one of the servers has answered. Raises click.ClickException with what each did instead."""
+    failures = []
+    for host, port in servers:
+        failure = await _failure_of(host, port)
+        if failure is None:
+            return
+        failures.append(f"{host}:{port}: {failure}")
+    raise click.ClickException(
+        f"no broker answers at {'; '.join(failures)}. Start one with `raftlog serve`, or say where one is"
+        " with --bootstrap HOST:PORT"
+    )
+
+
+async def _failure_of(host: str, port: int) -> str | None:
+    """What is wrong with the broker at an address, None when nothing is."""
+    stream: trio.SocketStream | None = None
+    try:
+        with trio.move_on_after(CONNECT_SECONDS_MAX):
+            stream = await trio.open_tcp_stream(host, port)
+    except socket.gaierror:
+        return f"there is no host {host!r}"
+    except OSError as error:
+        return _reason(error)
+    if stream is None:
+        return f"no connection within {CONNECT_SECONDS_MAX:g} s"
+    async with stream:
+        return await _question(stream, port)
+
+
+async def _question(stream: trio.SocketStream, port: int) -> str | None:
+    client_id = b"raftlog-cli"
+    request = struct.pack(">hhih", _API_VERSIONS, 0, _CORRELATION_ID, len(client_id)) + client_id
+    answer = b""
+    try:
+        with trio.move_on_after(ANSWER_SECONDS_MAX) as waiting:
+            await stream.send_all(struct.pack(">i", len(request)) + request)
+            while len(answer) < 8 and (chunk := await stream.receive_some(64)):
+                answer += chunk
+    except trio.BrokenResourceError:
+        pass
+    if answer[4:8] == struct.pack(">i", _CORRELATION_ID):
+        return None
+    if waiting.cancelled_caught:
+        return f"something listens there and does not answer within {ANSWER_SECONDS_MAX:g} s"
+    if answer.startswith(b"HTTP/"):
+        return f"{_NOT_KAFKA}: it is an HTTP server"
+    if answer.startswith(b"\x15\x03"):
+        return f"{_NOT_KAFKA} in plain text: it wants TLS"
+    if port == 9192:
+        return f"{_NOT_KAFKA}: 9192 is where raftlog's brokers talk to each other, clients use 9092"
+    return _NOT_KAFKA
+
+
+def _reason(error: OSError) -> str:
+    """Why there is no connection; Trio puts the failures of several addresses into a group below."""
+    failure: BaseException = error
+    while isinstance(failure.__cause__, OSError | BaseExceptionGroup):
+        failure = failure.__cause__
+        if isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+    number = failure.errno if isinstance(failure, OSError) else None
+    if number == errno.ECONNREFUSED:
+        return "nobody listens there"
+    return str(failure).lower()

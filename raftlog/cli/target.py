@@ -1,0 +1,166 @@
+"""Which brokers a command talks to, and how its async part runs.
+
+Decides the options that all such commands share, what Ctrl-C does, and what a failure says. Before anything
+else it asks a broker a question by hand (`reach`), so that the mistakes that everybody makes, no broker and
+the wrong port, are answered at once and by name instead of after a minute of retries.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+
+import click
+
+if TYPE_CHECKING:
+    from raftlog.client.client import Client
+    from raftlog.client.metadata import TopicView
+
+P = ParamSpec("P")
+
+BOOTSTRAP_DEFAULT: Final = "localhost:9092"
+BOOTSTRAP_VARIABLE: Final = "RAFTLOG_BOOTSTRAP"
+API_TIMEOUT_MS: Final = 30_000
+"""How long a call is retried: a person waits for it."""
+GOODBYE_SECONDS_MAX: Final = 0.9
+"""Ctrl-C ends a command within a second, whatever it still has to say to the brokers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The brokers that the command line names."""
+
+    bootstrap: str | None
+    config: str | None
+
+    @asynccontextmanager
+    async def client(self, **options: Any) -> AsyncIterator[Client]:
+        """A client, once a broker has answered. Raises click.ClickException when none does."""
+        from raftlog.cli import reach
+        from raftlog.client.client import from_properties
+        from raftlog.client.settings import ClientSettings, read_properties
+
+        known = read_properties(self.config).client if self.config else {}
+        bootstrap = (
+            self.bootstrap
+            or known.get("bootstrap_servers")
+            or os.environ.get(BOOTSTRAP_VARIABLE)
+            or BOOTSTRAP_DEFAULT
+        )
+        await reach.check(ClientSettings(bootstrap_servers=bootstrap).servers)
+        own = {"client_id": "raftlog-cli", "default_api_timeout_ms": API_TIMEOUT_MS, **options}
+        chosen = {name: value for name, value in own.items() if name not in known}
+        chosen["bootstrap_servers"] = bootstrap
+        async with from_properties(self.config or {}, **chosen) as client:
+            yield client
+
+
+def with_brokers(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which brokers; the command gets a `target`."""
+
+    @click.option(
+        "--bootstrap",
+        "-b",
+        metavar="HOST:PORT,…",
+        help=f"Brokers to ask first.  [default: ${BOOTSTRAP_VARIABLE}, or {BOOTSTRAP_DEFAULT}]",
+    )
+    @click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Settings of the client, in a client.properties file.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, bootstrap: str | None, config: str | None, **options: Any) -> None:
+        command(*args, target=Target(bootstrap=bootstrap, config=config), **options)
+
+    return wrapped
+
+
+def run(main: Callable[P, Awaitable[None]], *args: P.args, **options: P.kwargs) -> None:
+    """Run a command's async part. Ends in a SystemExit after a signal, a ClickException after a failure.
+
+    On SIGINT and SIGTERM `main` is cancelled, and has GOODBYE_SECONDS_MAX for its goodbyes.
+    """
+    import trio
+
+    from raftlog.errors import RaftlogError
+
+    received: list[int] = []
+
+    async def until_signal(scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            received.append(await anext(signals))
+            give_up = threading.Timer(GOODBYE_SECONDS_MAX, os._exit, [128 + received[0]])
+            give_up.daemon = True
+            give_up.start()
+            scope.cancel()
+
+    async def watched() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_signal, nursery.cancel_scope)
+            await main(*args, **options)
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(watched)
+    except Exception as error:
+        failure = next(_leaves(error))
+        match failure:
+            case click.ClickException() | BrokenPipeError():
+                raise failure from None
+            case RaftlogError():
+                raise click.ClickException(_said(failure)) from error
+            case _:
+                raise
+    if received:
+        raise SystemExit(128 + received[0])
+
+
+async def known_topic(client: Client, name: str) -> TopicView:
+    """A topic as the brokers describe it; one that does not exist is answered with the nearest that does."""
+    from raftlog.client.errors import UnknownTopic
+
+    try:
+        return await client.admin.describe_topic(name)
+    except UnknownTopic:
+        names = await client.admin.list_topics(internal=True)
+    raise click.ClickException(f"there is no topic {name!r}{nearest(name, names, 'raftlog topic list')}")
+
+
+def nearest(name: str, known: Iterable[str], listing: str) -> str:
+    """The second half of "there is no …": the nearest known name, or how to see those that there are."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; `{listing}` shows those that there are"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The failures of an exception, cancellations not counted."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _said(error: BaseException) -> str:
+    """A failure of the client's in words."""
+    from raftlog.client.errors import DeliveryError, Disconnected, RequestTimedOut
+
+    match error:
+        case DeliveryError():
+            cause = f": {error.__cause__}" if error.__cause__ and str(error.__cause__) not in str(error) else ""
+            return f"{error}{cause}"
+        case RequestTimedOut() | Disconnected():
+            return (
+                f"{error}. A broker answered at first: is it still up, and can this machine reach the address"
+                " that it tells clients (advertised.listeners)?"
+            )
+        case _:
+            return str(error)
