@@ -232,11 +232,26 @@ class Accumulator:
         again = self._expire(now)
         requests: list[tuple[int, list[Batch]]] = []
         lost = False
-        if not self.ready:
-            return requests, again, lost
         rooms: dict[int, int] = {}
+        found = self.ready
+        while found:  # a request holds one batch of a partition: as many rounds as there are full ones
+            found, due, leaderless = self._fill(now, leader_of, room, rooms, requests)
+            again = min(again, due)
+            lost = lost or leaderless
+        return requests, again, lost
+
+    def _fill(
+        self,
+        now: float,
+        leader_of: Callable[[str, int], int | None],
+        room: Callable[[int], int],
+        rooms: dict[int, int],
+        requests: list[tuple[int, list[Batch]]],
+    ) -> tuple[bool, float, bool]:
+        """One round of `drain`: (whether it found something, when to ask again, leader unknown)."""
+        again, lost, found = FOREVER, False, False
         filling: dict[int, tuple[list[Batch], int]] = {}
-        for queue in list(self._active.values()):
+        for key, queue in list(self._active.items()):
             batch, due = self._sendable(queue, now)
             if batch is None:
                 again = min(again, due)
@@ -248,22 +263,19 @@ class Accumulator:
             if leader not in rooms:
                 rooms[leader] = room(leader)
             batches, size = filling.get(leader, ([], 0))
-            if batches and size + batch.builder.size > self.settings.max_request_size:
-                requests.append((leader, batches))
+            if not batches or size + batch.builder.size > self.settings.max_request_size:
+                if rooms[leader] <= 0:
+                    continue
                 rooms[leader] -= 1
                 batches, size = [], 0
-            if rooms[leader] <= 0:
-                filling.pop(leader, None)
-                continue
+                requests.append((leader, batches))
             self._launch(queue, batch)
             batches.append(batch)
             filling[leader] = (batches, size + batch.builder.size)
+            found = True
             # Who was served goes to the end, so that one full request does not starve the rest.
-            self._active[TopicPartition(queue.topic, queue.partition)] = self._active.pop(
-                TopicPartition(queue.topic, queue.partition)
-            )
-        requests += [(leader, batches) for leader, (batches, _) in filling.items() if batches]
-        return requests, again, lost
+            self._active[key] = self._active.pop(key)
+        return found, again, lost
 
     def _sendable(self, queue: Queue, now: float) -> tuple[Batch | None, float]:
         """The batch of a queue that may go now, or None and when that may change by itself."""

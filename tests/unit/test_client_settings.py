@@ -1,0 +1,128 @@
+"""Settings: defaults, ranges, Kafka's dotted keys, and what a refusal says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftlog.client.settings import (
+    ClientOptions,
+    ClientSettings,
+    ConsumerOptions,
+    ConsumerSettings,
+    ProducerOptions,
+    ProducerSettings,
+    make_settings,
+    read_properties,
+)
+from raftlog.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "apart"),
+    [
+        (ClientSettings, ClientOptions, {"bootstrap_servers"}),
+        (ProducerSettings, ProducerOptions, set()),
+        (ConsumerSettings, ConsumerOptions, {"group_id"}),
+    ],
+)
+def test_keywords_and_settings_agree(settings: type[Any], options: type[Any], apart: set[str]) -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(settings)}
+    assert {*options.__annotations__} | apart == {*fields}
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (ProducerSettings, {"linger": 5}, "unknown setting 'linger'; did you mean 'linger_ms'?"),
+        (ProducerSettings, {"qqq": 5}, "unknown setting 'qqq'"),
+        (ProducerSettings, {"linger_ms": -1}, "linger.ms = -1: must be at least 0"),
+        (ProducerSettings, {"linger_ms": "5"}, "linger.ms = '5': must be a number"),
+        (ProducerSettings, {"batch_size": 1.5}, "batch.size = 1.5: must be a whole number"),
+        (ProducerSettings, {"batch_size": 1 << 30}, "batch.size = 1073741824: must be at most"),
+        (ProducerSettings, {"batch_size": True}, "batch.size = True: must be a whole number"),
+        (ProducerSettings, {"acks": 2}, "acks = 2: must be one of 'all', 0, 1, -1"),
+        (ProducerSettings, {"acks": True}, "acks = True: must be one of"),
+        (ProducerSettings, {"acks": 1}, "acks = 1 needs enable.idempotence = false"),
+        (ProducerSettings, {"max_in_flight_requests_per_connection": 6}, "at most 5"),
+        (ProducerSettings, {"compression_type": "zip"}, "compression.type = 'zip': must be one of"),
+        (ProducerSettings, {"transactional_id": "x"}, "transactions are not built yet"),
+        (ProducerSettings, {"enable_idempotence": 1}, "must be True or False"),
+        (ConsumerSettings, {"partition_assignment_strategy": ("rangy",)}, "'rangy' is not one of"),
+        (ConsumerSettings, {"partition_assignment_strategy": "range"}, "must be a tuple of"),
+        (ConsumerSettings, {"partition_assignment_strategy": ()}, "names no assignor"),
+        (ConsumerSettings, {"isolation_level": "read_committed"}, "must be one of 'read_uncommitted'"),
+        (ConsumerSettings, {"group_id": ""}, "group.id is empty"),
+        (ConsumerSettings, {"heartbeat_interval_ms": 45_000}, "must be below session.timeout.ms = 45000"),
+        (ClientSettings, {"bootstrap_servers": "localhost"}, "'localhost' is not host:port"),
+        (ClientSettings, {"bootstrap_servers": "a:1,b:70000"}, "'b:70000' is not host:port"),
+        (ClientSettings, {"security_protocol": "SSL"}, "must be one of 'PLAINTEXT'"),
+    ],
+)
+def test_refusals_say_what_and_why(cls: type[Any], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_settings(cls, values)
+    assert message in str(caught.value)
+
+
+def test_bootstrap_servers() -> None:
+    settings = ClientSettings(bootstrap_servers="one:1, [::1]:2")
+    assert settings.servers == [("one", 1), ("::1", 2)]
+
+
+def test_a_properties_file(tmp_path: Path) -> None:
+    file = tmp_path / "client.properties"
+    file.write_text(
+        "# brokers\nbootstrap.servers=one:1,\\\n    two:2\n! more\nacks = all\nlinger.ms: 7\n\n"
+        "compression.type zstd\nenable.auto.commit=FALSE\ngroup.id=billing\nretries=3\n"
+        "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor, range\n"
+    )
+    properties = read_properties(file)
+    assert properties.client == {"bootstrap_servers": "one:1,two:2"}
+    assert properties.producer == {
+        "acks": "all",
+        "linger_ms": 7.0,
+        "compression_type": "zstd",
+        "retries": 3,
+    }
+    assert properties.consumer == {
+        "enable_auto_commit": False,
+        "group_id": "billing",
+        "partition_assignment_strategy": ("cooperative-sticky", "range"),
+    }
+
+
+def test_a_dict_with_dotted_keys() -> None:
+    properties = read_properties(
+        {"acks": "1", "enable.idempotence": "false", "fetch.min.bytes": 5, "value.serializer": str.encode}
+    )
+    assert properties.producer == {"acks": 1, "enable_idempotence": False, "value_serializer": str.encode}
+    assert properties.consumer == {"fetch_min_bytes": 5}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ({"linger": "5"}, "unknown key 'linger'; did you mean 'linger.ms'?"),
+        ({"bootstrap.server": "a:1"}, "did you mean 'bootstrap.servers'?"),
+        ({"linger.ms": "soon"}, "linger.ms = 'soon': must be a number"),
+        ({"enable.auto.commit": "maybe"}, "enable.auto.commit = 'maybe': must be True or False"),
+        ({"value.serializer": "org.example.S"}, "names Java code"),
+        ({"acks": "most"}, "acks = 'most': must be one of"),
+        ({"partitioner.class": "org.example.P"}, "names Java code"),
+    ],
+)
+def test_properties_are_refused_with_the_reason(pairs: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_properties(pairs)
+    assert message in str(caught.value)
+
+
+def test_a_line_without_a_value(tmp_path: Path) -> None:
+    file = tmp_path / "client.properties"
+    file.write_text("acks=all\nnonsense\n")
+    with pytest.raises(ConfigError, match="line 2 is not key=value"):
+        read_properties(file)
