@@ -96,6 +96,8 @@ def decode_request_header(frame: bytes | bytearray | memoryview) -> RequestHeade
 
 def decode_request(frame: bytes | bytearray | memoryview, header: RequestHeader) -> Any:
     """The message of a request. Raises InvalidInput."""
+    if header.api not in VERSIONS:
+        raise InvalidInput(f"there is no API {header.api}")
     return _decode(frame, header.body, ApiKey(header.api), header.version, "request")
 
 

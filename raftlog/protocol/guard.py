@@ -5,7 +5,7 @@ process when that fails; it raises on tagged fields it does not know. So each co
 bytes that are left, nulls against the schema, and unknown tagged fields are cut out, as KIP-482 asks.
 
 Invariants: what `scan` returns makes the reader allocate no more than a constant times its length (and
-no more than ELEMENTS_MAX elements); no input makes it raise anything but InvalidInput.
+no more than ELEMENTS_MAX objects); no input makes it raise anything but InvalidInput.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from raftlog.errors import InvalidInput
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.schema import Direction, Field, Struct, message_struct
 
-ELEMENTS_MAX: Final = 1_000_000
+ELEMENTS_MAX: Final[dict[Direction, int]] = {"request": 100_000, "response": 1_000_000}
 """Structs and strings in arrays of one message. A string of no characters takes one byte on the wire and
-fifty in memory, so a full request of those must not become gigabytes (CVE-2026-111108 in kind)."""
+fifty in memory, so a full request of those must not become gigabytes, nor seconds in which nothing else
+runs (CVE-2026-111108 in kind). A client trusts its broker further, which may have many partitions."""
 
 TAGS_MAX: Final = 64
 """Tagged fields of one struct; Kafka has four at most (CVE-2026-111115 in kind)."""
@@ -59,7 +60,7 @@ def scan(
 
     Raises InvalidInput.
     """
-    scanner = _Scanner(data)
+    scanner = _Scanner(data, ELEMENTS_MAX[direction])
     try:
         end = scanner.steps(position, _message_steps(api, version, direction))
     except _MalformedErrors:
@@ -105,10 +106,10 @@ class _Scanner:
 
     __slots__ = ("budget", "data", "edits", "end")
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, elements_max: int) -> None:
         self.data = data
         self.end = len(data)
-        self.budget = ELEMENTS_MAX
+        self.budget = elements_max
         self.edits: list[tuple[int, int, bytes]] = []
 
     def steps(self, position: int, steps: Steps) -> int:
@@ -164,7 +165,7 @@ class _Scanner:
             return position + count * element.size_min
         self.budget -= count
         if self.budget < 0:
-            raise InvalidInput(f"more than {ELEMENTS_MAX} elements in a message")
+            raise InvalidInput("more elements in a message than anybody needs")
         steps, walk = element.steps, self.steps
         for _ in range(count):
             position = walk(position, steps)

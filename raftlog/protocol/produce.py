@@ -21,6 +21,8 @@ from raftlog.protocol.guard import read_varint, write_varint
 FLEXIBLE_FROM: Final = 9
 TOPIC_IDS_FROM: Final = 13
 ID_SIZE: Final = 16
+PARTITIONS_MAX: Final = 20_000
+"""Topics and partitions of a request; more would hold everyone up for a good part of a second."""
 
 _I16 = struct.Struct(">h")
 _I32 = struct.Struct(">i")
@@ -98,7 +100,8 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
     acks, timeout_ms = _ACKS_TIMEOUT.unpack_from(view, position)
     topic_count, position = read_varint(view, position + 6)
     topics: list[ProduceTopic] = []
-    for _ in range(_count(topic_count - 1, end - position)):
+    left = PARTITIONS_MAX
+    for _ in range(_count(topic_count - 1, min(end - position, left))):
         topic: str | bytes
         if version >= TOPIC_IDS_FROM:
             topic, position = bytes(view[position : position + ID_SIZE]), position + ID_SIZE
@@ -107,7 +110,8 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
             topic, position = _text(view, position, size - 1)
         partition_count, position = read_varint(view, position)
         partitions: list[ProduceData] = []
-        for _ in range(_count(partition_count - 1, end - position)):
+        left -= partition_count  # one more than there are: it stands for the topic
+        for _ in range(_count(partition_count - 1, min(end - position, left + partition_count))):
             (index,) = _I32.unpack_from(view, position)
             size, position = read_varint(view, position + 4)
             records = None
@@ -133,13 +137,15 @@ def _decode_legacy(view: memoryview, position: int, version: int) -> ProduceRequ
     (topic_count,) = _I32.unpack_from(view, position + 6)
     position += 10
     topics: list[ProduceTopic] = []
-    for _ in range(_count(topic_count, end - position)):
+    left = PARTITIONS_MAX
+    for _ in range(_count(topic_count, min(end - position, left))):
         (size,) = _I16.unpack_from(view, position)
         topic, position = _text(view, position + 2, size)
         (partition_count,) = _I32.unpack_from(view, position)
         position += 4
         partitions: list[ProduceData] = []
-        for _ in range(_count(partition_count, end - position)):
+        left -= partition_count + 1
+        for _ in range(_count(partition_count, min(end - position, left + partition_count))):
             index, size = _INDEX_SIZE.unpack_from(view, position)
             position += 8
             records = None
@@ -150,9 +156,9 @@ def _decode_legacy(view: memoryview, position: int, version: int) -> ProduceRequ
     return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
 
-def _count(count: int, bytes_left: int) -> int:
-    if not 0 <= count <= bytes_left:
-        raise InvalidInput(f"{count} elements in an array, {bytes_left} bytes left")
+def _count(count: int, count_max: int) -> int:
+    if not 0 <= count <= count_max:
+        raise InvalidInput(f"{count} elements in an array that can have {count_max}")
     return count
 
 

@@ -19,7 +19,7 @@ from raftlog.protocol.codec import (
     encode_response,
 )
 from raftlog.protocol.encode import encode
-from raftlog.protocol.guard import FIXED_SIZES, scan, write_varint
+from raftlog.protocol.guard import ELEMENTS_MAX, FIXED_SIZES, scan, write_varint
 from raftlog.protocol.schema import Direction, Field, Struct, message_struct, reader
 
 MESSAGES: list[tuple[ApiKey, int, Direction]] = [
@@ -244,3 +244,17 @@ def test_a_count_larger_than_the_message_is_refused_before_kio_sees_it(count: by
     frame = b"\0\x03\0\x0c\0\0\0\x01\xff\xff\0" + count + bytes(16)
     with pytest.raises(InvalidInput, match="elements"):
         decode_request(frame, decode_request_header(frame))
+
+
+def test_more_elements_than_anybody_needs_are_refused() -> None:
+    """A byte each on the wire, an object each in memory."""
+    most = ELEMENTS_MAX["request"]
+
+    def decode(groups: int) -> Any:
+        fields = {"groups": [""] * groups, "include_authorized_operations": False}
+        frame = b"".join(encode_request(ApiKey.DESCRIBE_GROUPS, 5, 1, None, fields))[4:]
+        return decode_request(frame, decode_request_header(frame))
+
+    assert len(decode(most).groups) == most
+    with pytest.raises(InvalidInput, match="elements"):
+        decode(most + 1)

@@ -20,6 +20,7 @@ from raftlog.protocol.codec import (
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
 from raftlog.protocol.heartbeat import encode_heartbeat_response
 from raftlog.protocol.produce import (
+    PARTITIONS_MAX,
     NodeEndpoint,
     ProduceAnswer,
     decode_produce_request,
@@ -198,3 +199,18 @@ def _leader_of(leader: tuple[int, int] | None) -> dict[str, Any]:
 
 def _nodes_of(nodes: list[NodeEndpoint]) -> dict[str, Any]:
     return {"node_endpoints": [node._asdict() for node in nodes]} if nodes else {}
+
+
+@pytest.mark.parametrize("version", [8, 9])
+def test_more_partitions_than_anybody_needs_are_refused(version: int) -> None:
+    def request(topics: int, partitions: int) -> bytearray:
+        data = [{"index": 0, "records": None}] * partitions
+        fields = {"acks": 1, "timeout": 1, "topic_data": [{"name": "", "partition_data": data}] * topics}
+        return bytearray(b"".join(encode_request(ApiKey.PRODUCE, version, 1, None, fields))[4:])
+
+    fits = request(100, 198)
+    assert len(decode_produce_request(fits, decode_request_header(fits)).topics) == 100
+    for topics, partitions in ((1, PARTITIONS_MAX + 1), (101, 200), (PARTITIONS_MAX + 1, 0)):
+        frame = request(topics, partitions)
+        with pytest.raises(InvalidInput, match="elements"):
+            decode_produce_request(frame, decode_request_header(frame))
