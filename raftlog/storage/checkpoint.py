@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from raftlog.storage.disk import Disk, File, Health
 from raftlog.storage.segment import Segment
-from raftlog.storage.snapshot import SNAPSHOT_NAME, write_file
+from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, encode, write_file
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class CheckpointJob:
     record: bytes = b""
     files: list[File] = field(default_factory=list)
     index_chunks: list[tuple[str, bytes, int]] = field(default_factory=list)
-    snapshots: list[tuple[str, list[bytes]]] = field(default_factory=list)
+    snapshots: list[tuple[str, LogImage]] = field(default_factory=list)
     doomed: list[str] = field(default_factory=list)
     """Segment files that no snapshot file names any more once `snapshots` are written."""
     trash: list[str] = field(default_factory=list)
@@ -50,9 +50,9 @@ class CheckpointJob:
                 file.fdatasync()
             for path, chunk, position in self.index_chunks:
                 disk.open(path, create=True).pwritev([chunk], position)
-            for folder, buffers in self.snapshots:
+            for folder, image in self.snapshots:
                 disk.mkdir(folder)
-                write_file(disk, folder, SNAPSHOT_NAME, buffers)
+                write_file(disk, folder, SNAPSHOT_NAME, encode(image))
             if self.snapshots:
                 disk.sync_dir(self.root)  # folders of new logs
             for path in self.doomed:

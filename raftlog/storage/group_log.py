@@ -31,7 +31,7 @@ from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoi
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.recent import RecentEntries
 from raftlog.storage.segment import SegmentPool, Slice
-from raftlog.storage.snapshot import LogImage, encode, entry_to_cbor
+from raftlog.storage.snapshot import LogImage, entry_to_cbor
 from raftlog.storage.wal import Wal
 from raftlog.storage.wal_format import RecordKind
 from raftlog.types import Offset, RaftIndex, Term
@@ -462,7 +462,7 @@ class GroupLog:
                 wal_sequence=job.start_sequence,
                 damage=self.damage,
             )
-            job.snapshots.append((committed.folder, encode(committed.image(image))))
+            job.snapshots.append((committed.folder, committed.image(image)))
             self._has_snapshot = True
             self._is_changed = committed.is_changed = False
         job.doomed += committed.doomed

@@ -24,6 +24,8 @@ from raftlog.types import FilePosition, Offset, RaftIndex, Term
 NO_TIMESTAMP: Final = -1
 CURSORS_MAX: Final = 32
 """Ends of recent reads that are remembered, where sequential readers go on without a search."""
+EVICTION_STEPS_MAX: Final = 8
+"""Open files looked at to close one, each time that one too many is opened."""
 VERIFIED_RANGES_MAX: Final = 256
 """Ranges of checked bytes that are remembered; forgetting one only costs checking it again."""
 
@@ -89,13 +91,19 @@ class SegmentPool:
     def use(self, segment: Segment) -> None:
         self._open[segment] = None
         self._open.move_to_end(segment)
-        if len(self._open) > self._open_max:
-            for idle in list(self._open)[: len(self._open) // 2]:
-                if not idle.dirty and idle is not segment:
-                    idle.release()
-                    del self._open[idle]
-                    if len(self._open) <= self._open_max:
-                        return
+        if len(self._open) > self._open_max and self.dirty_count < len(self._open):
+            self._evict(segment)
+
+    def _evict(self, used: Segment) -> None:
+        for _ in range(EVICTION_STEPS_MAX):
+            oldest = next(iter(self._open))
+            if oldest.dirty or oldest is used:
+                self._open.move_to_end(oldest)
+            else:
+                oldest.release()
+                del self._open[oldest]
+                if len(self._open) <= self._open_max:
+                    return
 
     def forget(self, segment: Segment) -> None:
         """The segment is gone: its unsynced bytes do not matter any more."""

@@ -89,7 +89,9 @@ class Wal:
     def resume(self, files: list[WalFile], free: list[WalFile], position: int, next_sequence: int) -> None:
         """Go on where recovery found the end: `files` hold what counts, oldest first, and the next block
         goes to `position` of the last of them."""
-        self._files, self._free = files, free
+        self._files = files
+        for spare in free:
+            self._keep_or_remove(spare)
         self._position, self.next_sequence = position, next_sequence
         numbers = [int(file.path.rpartition("/")[2].partition(".")[0]) for file in files + free]
         self._file_number = max(numbers, default=0)
@@ -210,12 +212,16 @@ class Wal:
         while len(self._files) > 1 and self._files[0].last_sequence < sequence:
             file = self._files.pop(0)
             file.first_sequence = file.last_sequence = 0
-            if file.size > self._file_bytes or len(self._free) >= SPARE_FILES_MAX:
-                self._unsynced.pop(file.path, None)
-                with self._health:
-                    self._disk.unlink(file.path)
-            else:
-                self._free.append(file)
+            self._unsynced.pop(file.path, None)
+            self._keep_or_remove(file)
+
+    def _keep_or_remove(self, file: WalFile) -> None:
+        """A file holds nothing that is needed: reuse it if it is as long as files are."""
+        if file.size == self._file_bytes and len(self._free) < SPARE_FILES_MAX:
+            self._free.append(file)
+        else:
+            with self._health:
+                self._disk.unlink(file.path)
 
     def close(self) -> None:
         for file in self._files + self._free:

@@ -230,8 +230,4 @@ def resume(wal: Wal, scan: WalScan, disk: Disk, folder: str, health: Health, wal
         seal = pack_seal(wal_id, last.header.sequence)
         last.file.pwritev([seal, bytes(PAGE - len(seal))], end)
         last.file.fdatasync()
-        for spare in scan.free:
-            if spare.size < 2 * PAGE:  # made, but cut off before its allocation
-                spare.file.allocate(2 * PAGE)
-                spare.size = spare.file.size()
     wal.resume(scan.files, scan.free, end, last.header.sequence + 1)

@@ -183,6 +183,12 @@ class VirtualDisk:
         inode.changes.clear()
         del inode.seen[size:], inode.kept[size:]
 
+    def put(self, path: str, content: bytes) -> None:
+        """Replace a file's bytes, in the cache and on the disk, as restoring a copy does."""
+        inode = self._inode(path)
+        inode.changes.clear()
+        inode.seen[:] = inode.kept[:] = content
+
     def content(self, path: str) -> bytes:
         """What a process reads now."""
         return bytes(self._inode(path).seen)
@@ -333,7 +339,7 @@ class VirtualFile:
         inode.changes.append(_Change(position, data))
         _apply(inode.seen, position, data)
         if growth > room:
-            raise OSError(errno.ENOSPC, "no space left on device", self._path)
+            raise OSError(errno.ENOSPC, "No space left on device", self._path)
 
     def fdatasync(self) -> None:
         inode = self._inode
@@ -359,7 +365,7 @@ class VirtualFile:
         if size <= len(self._inode.seen):
             return
         if size - len(self._inode.seen) > self._disk.room():
-            raise OSError(errno.ENOSPC, "no space left on device", self._path)
+            raise OSError(errno.ENOSPC, "No space left on device", self._path)
         self._begin("allocate")
         self._inode.changes.append(_Change(size, None))
         _apply(self._inode.seen, size, None)

@@ -1,0 +1,312 @@
+"""The store as a whole: identity, tickets, failures, checkpoints, WAL files."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, DiskFailed
+from raftlog.storage.entry import EntryKind, HardState, LogPoint
+from raftlog.storage.inspect import dump_segment, dump_wal, log_folders, read_snapshot, verify
+from raftlog.storage.store import Store, StoreSettings
+from raftlog.types import BrokerId, Offset, RaftIndex, Term, group_key
+from tests.sim.virtual_disk import VirtualDisk
+from tests.storage_world import all_entries, batch
+from tests.unit.test_storage_group_log import KEY, add, checkpoint, commit_all, flush, new_log, open_store
+
+
+def settings(node: int = 1, cluster: str | None = None) -> StoreSettings:
+    return StoreSettings(node_id=BrokerId(node), cluster_id=cluster, wal_file_bytes=64 << 10)
+
+
+def test_a_folder_belongs_to_a_node_and_a_cluster() -> None:
+    disk = VirtualDisk(random.Random(1))
+    store = Store.open(disk, "/data", settings())
+    with pytest.raises(DataDirBusy):
+        Store.open(disk, "/data", settings())
+    assert store.cluster_id is None
+    store.set_cluster_id("blue")
+    store.set_cluster_id("blue")
+    with pytest.raises(ConfigError, match="cluster blue, not to cluster red"):
+        store.set_cluster_id("red")
+    store.close()
+    store.close()
+    with pytest.raises(ConfigError, match="node 1, not to node 2"):
+        Store.open(disk, "/data", settings(node=2))
+    with pytest.raises(ConfigError, match="cluster blue"):
+        Store.open(disk, "/data", settings(cluster="red"))
+    store = Store.open(disk, "/data", settings(cluster="blue"))
+    assert (store.node_id, store.cluster_id) == (1, "blue")
+    assert repr(store) == "<Store /data node=1 logs=0>"
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"format_version = 2\nnode_id = 1\nwal_id = '1'", ConfigError),
+        (b"format_version = 1\nnode_id = 1", DamagedLog),
+        (b"format_version = 1\nnode_id = 1\nwal_id = '1'", DamagedLog),
+        (b"\xff\xfe", DamagedLog),
+        (b"", DamagedLog),
+    ],
+)
+def test_a_meta_file_that_is_not_ours_stops_the_start(content: bytes, error: type[Exception]) -> None:
+    disk = VirtualDisk(random.Random(1))
+    Store.open(disk, "/data", settings()).close()
+    disk.put("/data/meta.toml", content)
+    with pytest.raises(error):
+        Store.open(disk, "/data", settings())
+
+
+def test_data_without_its_meta_file_is_not_formatted_over() -> None:
+    disk, store, log = new_log()
+    add(log)
+    store.close()
+    disk.unlink("/data/meta.toml")
+    with pytest.raises(ConfigError, match=r"meta\.toml is missing"):
+        open_store(disk)
+
+
+def test_a_missing_write_ahead_log_stops_the_start() -> None:
+    disk, store, _ = new_log()
+    store.close()
+    disk.rmtree("/data/wal")
+    with pytest.raises(DamagedLog):
+        open_store(disk)
+    disk.mkdir("/data/wal")
+    with pytest.raises(DamagedLog, match="missing"):
+        open_store(disk)
+
+
+def test_one_turn_is_one_write_and_one_sync() -> None:
+    disk, store, log = new_log()
+    other = store.create_log(group_key(b"u" * 16, 0), "u-0.x")
+    flush(store)
+    for either in (log, other):
+        either.hard_state = HardState(Term(1), BrokerId(1))
+        add(either)
+        add(either)
+    seen: list[str] = []
+    disk.on_operation = lambda operation, path: seen.append(operation)
+    flush(store)
+    assert seen == ["write", "sync", "write"]  # the block, its sync, the seal
+    assert (log.synced_index, other.synced_index) == (2, 2)
+
+
+def test_one_ticket_at_a_time() -> None:
+    _, store, log = new_log()
+    ticket = store.write()
+    add(log)
+    with pytest.raises(AssertionError):
+        store.write()
+    with pytest.raises(AssertionError):
+        store.synced(ticket)
+    ticket.sync()
+    store.synced(ticket)
+    assert store.has_pending
+
+
+def test_a_failed_sync_is_final_and_counts_nothing() -> None:
+    disk, store, log = new_log()
+    flush(store)
+    add(log)
+    ticket = store.write()
+    disk.fail_next("sync")
+    with pytest.raises(DiskFailed):
+        ticket.sync()
+    with pytest.raises(DiskFailed):
+        ticket.sync()  # a second one would succeed, and mean nothing
+    with pytest.raises(AssertionError):
+        store.synced(ticket)
+    assert log.synced_index == 0
+    assert not store.checkpoint_due
+    with pytest.raises(DiskFailed):
+        add(log)
+    store.close()
+    disk.power_loss()
+    assert open_store(disk).logs[KEY].last_index == 0
+
+
+def test_what_a_failed_sync_left_in_the_cache_is_written_again_at_the_next_start() -> None:
+    disk, store, log = new_log()
+    flush(store)
+    add(log)
+    ticket = store.write()
+    disk.fail_next("sync")
+    with pytest.raises(DiskFailed):
+        ticket.sync()
+    disk.kill()
+    found = open_store(disk).logs[KEY]
+    assert found.synced_index == found.last_index == 1  # so it must not get lost any more
+    disk.power_loss()
+    assert open_store(disk).logs[KEY].last_index == 1
+
+
+def test_a_full_disk_is_final() -> None:
+    disk, store, log = new_log()
+    flush(store)
+    disk.capacity = disk.used
+    with pytest.raises(DiskFailed, match="No space"):
+        while True:
+            add(log, size=10_000)
+            flush(store)
+    synced = log.synced_index
+    disk.power_loss()
+    disk.capacity = None
+    assert open_store(disk).logs[KEY].last_index == synced
+
+
+def test_a_failed_checkpoint_is_final_and_loses_nothing() -> None:
+    disk, store, log = new_log()
+    for _ in range(5):
+        add(log)
+    commit_all(store, log)
+    flush(store)
+    job = store.begin_checkpoint()
+    disk.fail_next("sync", where=lambda path: path.endswith(".log"))
+    with pytest.raises(DiskFailed):
+        job.run()
+    with pytest.raises(AssertionError):
+        store.finish_checkpoint(job)
+    expected = [entry.payload for entry in log._memory]
+    disk.power_loss()
+    assert [entry.payload for entry in all_entries(open_store(disk).logs[KEY])] == expected
+
+
+def test_wal_files_are_reused_after_a_checkpoint() -> None:
+    disk, store, log = new_log(checkpoint_bytes=128 << 10)
+    for number in range(200):
+        add(log, size=4000)
+        commit_all(store, log)
+        if store.checkpoint_due:
+            checkpoint(store)
+        if number == 100:
+            files = disk.files("/data/wal")
+    assert disk.files("/data/wal") == files
+    assert len(files) <= 5
+    assert all(len(disk.content(path)) == 64 << 10 for path in files)
+    add(log, size=200_000)  # a block larger than a file gets one of its own
+    commit_all(store, log)
+    flush(store)
+    assert max(len(disk.content(path)) for path in disk.files("/data/wal")) > 200_000
+    disk.power_loss()
+    store = open_store(disk)
+    assert store.logs[KEY].last_index == 201
+    store.logs[KEY].commit_to(RaftIndex(201))
+    checkpoint(store)
+    assert max(len(disk.content(path)) for path in disk.files("/data/wal")) == 64 << 10
+
+
+def test_an_uncommitted_tail_outlives_the_files_it_was_written_to() -> None:
+    disk, store, log = new_log()
+    entries = [add(log, term=number) for number in range(1, 4)]
+    flush(store)
+    log.commit_to(RaftIndex(1))
+    log.hard_state = HardState(Term(7), BrokerId(3))
+    checkpoint(store)
+    first = next(iter(dump_wal(disk, "/data"))).sequence
+    assert first > 2
+    disk.power_loss()
+    log = open_store(disk).logs[KEY]
+    assert [entry.payload for entry in all_entries(log)] == [bytes(entry.payload) for entry in entries]
+    assert (log.commit_index, log.hard_state) == (1, HardState(Term(7), BrokerId(3)))
+
+
+def test_a_checkpoint_does_not_run_before_what_it_stands_on_is_durable() -> None:
+    _, store, log = new_log(checkpoint_bytes=1)
+    add(log)
+    ticket = store.write()
+    assert not store.checkpoint_due
+    ticket.sync()
+    store.synced(ticket)
+    assert store.checkpoint_due
+    job = store.begin_checkpoint()
+    assert not store.checkpoint_due
+    job.run()
+    store.finish_checkpoint(job)
+    assert store.has_pending
+    flush(store)
+    assert store.statistics()["damaged_logs"] == 0
+
+
+def test_idle_groups_cost_no_operation() -> None:
+    disk, store, log = new_log()
+    for number in range(50):
+        store.create_log(group_key(b"i" * 16, number), f"i-{number}.x")
+    checkpoint(store)
+    before = disk.operations
+    add(log)
+    commit_all(store, log)
+    checkpoint(store)
+    assert disk.operations - before < 25
+    assert [path for path in disk.files("/data") if "/i-" in path] == []
+
+
+def test_groups_survive_by_the_write_ahead_log_alone() -> None:
+    disk, store, _ = new_log()
+    store.create_log(group_key(b"s" * 16, 1), "s-1.x", start=LogPoint(RaftIndex(9), Term(2), Offset(40)))
+    flush(store)
+    disk.power_loss()
+    store = open_store(disk)
+    log = store.logs[group_key(b"s" * 16, 1)]
+    assert (log.first_index, log.last_term, log.log_start_offset) == (10, 2, 40)
+    store.close()
+    log = open_store(disk).logs[group_key(b"s" * 16, 1)]
+    assert (log.first_index, log.last_term, log.log_start_offset) == (10, 2, 40)
+
+
+@pytest.mark.parametrize("name", ["wal", "lock", "meta.toml", "a/b", "..", "", "a~2"])
+def test_folders_that_are_no_logs(name: str) -> None:
+    _, store, _ = new_log()
+    with pytest.raises(ValueError, match="cannot be"):
+        store.create_log(group_key(b"x" * 16, 0), name)
+
+
+def test_a_group_has_one_log() -> None:
+    _, store, _ = new_log()
+    with pytest.raises(ValueError, match="already"):
+        store.create_log(KEY, "t-0.y")
+
+
+def test_without_sync_every_turn_a_checkpoint_is_still_durable() -> None:
+    disk = VirtualDisk(random.Random(4))
+    relaxed = StoreSettings(node_id=BrokerId(1), wal_file_bytes=64 << 10, fsync=False)
+    store = Store.open(disk, "/data", relaxed)
+    log = store.create_log(KEY, "t-0.x")
+    syncs = disk.syncs
+    for _ in range(5):
+        add(log)
+        flush(store)
+    assert disk.syncs == syncs
+    log.commit_to(RaftIndex(4))
+    checkpoint(store)
+    disk.power_loss()
+    log = Store.open(disk, "/data", relaxed).logs[KEY]
+    assert (log.commit_index, log.last_index) == (4, 5)
+
+
+def test_dump_and_verify_read_what_is_there() -> None:
+    disk, store, log = new_log()
+    log.append(Term(1), EntryKind.NOOP, b"", 0)
+    entries = [add(log, records=2) for _ in range(3)]
+    commit_all(store, log)
+    checkpoint(store)
+    log.hard_state = HardState(Term(2), None)
+    log.append(Term(2), EntryKind.BATCH, batch(log, 2, 1, 9), 1)
+    log.truncate_from(RaftIndex(5))
+    flush(store)
+    assert log_folders(disk, "/data") == ["t-0.x"]
+    found = list(dump_segment(disk, "/data/t-0.x/00000000000000000000.log"))
+    assert [at.header.base_offset for at in found if at.header] == [0, 2, 4]
+    assert [at.problem for at in found] == [None] * 3
+    assert read_snapshot(disk, "/data/t-0.x").commit == (4, 1, 6)
+    lines = [(line.kind.name, line.index, line.text) for line in dump_wal(disk, "/data")]
+    assert ("HARD_STATE", -1, "voted for nobody") in lines
+    assert ("TRUNCATE", 5, "") in lines
+    assert any(kind == "ENTRY" and text.startswith("BATCH offsets 6..7") for kind, _, text in lines)
+    result = verify(disk, "/data")
+    assert (result.logs, result.batches, result.findings) == (1, 3, [])
+    assert result.bytes == sum(len(entry.payload) for entry in entries)
+    disk.flip_bit("/data/t-0.x/00000000000000000000.log", 8 * 200)
+    assert "byte" in str(verify(disk, "/data").findings[0])
