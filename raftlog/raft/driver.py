@@ -18,7 +18,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Addressed, Message
 from raftlog.raft.values import Role
 from raftlog.storage.entry import Entry

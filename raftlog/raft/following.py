@@ -3,7 +3,7 @@
 Works on the log alone; it knows no pysyncobj, no votes and no clock.
 
 Invariants: an entry is removed only where its term conflicts with the leader's, and never at or below the
-commit index (PYSYNCOBJ.md, b: SyncObj cuts on every append); what is acknowledged is on this disk.
+commit index (b: SyncObj cuts on every append); what is acknowledged is on this disk.
 """
 
 from __future__ import annotations
@@ -24,6 +24,49 @@ class Accepted:
     match_index: RaftIndex
     truncated_from: RaftIndex | None
     appended: int
+
+
+class Following:
+    """How much of the current leader's log is here, and what the leader is still owed."""
+
+    def __init__(self, log: GroupLog) -> None:
+        self._log = log
+        self.match_index = log.commit_index
+        """Up to here the log is the leader's; on disk only up to `durable_match`."""
+        self.leader_commit = RaftIndex(0)
+        self.owes_ack = False
+
+    def restart(self) -> None:
+        """Another leader, another term or another log: what is committed matches, nothing else is known."""
+        self.match_index = self._log.commit_index
+        self.leader_commit = RaftIndex(0)
+        self.owes_ack = False
+
+    @property
+    def durable_match(self) -> RaftIndex:
+        """What may be acknowledged (c)."""
+        return RaftIndex(min(self.match_index, self._log.synced_index))
+
+    @property
+    def committable_index(self) -> RaftIndex:
+        """What the leader committed, as far as the log is known to be the leader's (k) and is durable."""
+        return RaftIndex(min(self.leader_commit, self.match_index, self._log.synced_index))
+
+    def hear_commit(self, commit_index: RaftIndex) -> None:
+        if commit_index > self.leader_commit:
+            self.leader_commit = commit_index
+
+    def append(self, append: Append, term: Term) -> Accepted | AppendReject:
+        result = accept(self._log, append, term)
+        if isinstance(result, Accepted):
+            self.matches_to(result.match_index)
+            self.hear_commit(append.commit_index)
+        return result
+
+    def matches_to(self, index: RaftIndex) -> None:
+        if index > self.match_index:
+            self.match_index = index
+        self.owes_ack = True
 
 
 def accept(log: GroupLog, append: Append, term: Term) -> Accepted | AppendReject:
@@ -73,14 +116,12 @@ def _refuse(log: GroupLog, append: Append, term: Term) -> AppendReject:
     return AppendReject(append.group, term, append.prev_index, index, hint_term)
 
 
-def install(log: GroupLog, snapshot: Snapshot, *, replace: bool) -> bool:
+def install(log: GroupLog, snapshot: Snapshot) -> bool:
     """Start anew behind a leader's snapshot. False when the log contains the snapshot's end already, or
-    has committed past it: then nothing may be wiped (PYSYNCOBJ.md, k). `replace`: the log is not to be
-    trusted, take the snapshot in any case."""
-    contained = snapshot.index <= log.commit_index or log.term_at(snapshot.index) == snapshot.index_term
-    if contained and not replace:
+    has committed past it: then nothing may be wiped (k)."""
+    if snapshot.last_index <= log.commit_index or log.term_at(snapshot.last_index) == snapshot.last_term:
         return False
-    index, term = snapshot.index, snapshot.index_term
+    index, term = snapshot.last_index, snapshot.last_term
     membership = Entry(
         index, term, EntryKind.MEMBERSHIP, snapshot.membership, snapshot.offset, snapshot.offset
     )

@@ -11,7 +11,7 @@ all, unless the follower says that it lost its log.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from raftlog.errors import SafetyError
@@ -81,7 +81,7 @@ class Leadership:
         self._transfer: tuple[Progress, float] | None = None
         self._started_at = now
 
-    def set_membership(self, membership: Membership, peers: dict[BrokerId, Progress], now: float) -> None:
+    def set_membership(self, membership: Membership, peers: Mapping[BrokerId, Progress], now: float) -> None:
         """The configuration that counts is the latest in the log, committed or not (Raft §6)."""
         assert self._self_id in membership.voters, (self._self_id, membership)
         self._membership = membership.encode()

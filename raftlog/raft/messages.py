@@ -2,7 +2,7 @@
 
 Frozen, and nothing but numbers and entries: `raftlog.raft.wire` turns them into frames, the simulator
 passes them on as they are. Every message carries its group and its sender's term; a message of an older
-term is never counted (PYSYNCOBJ.md, a). They are NamedTuples since a loaded leader makes thousands a
+term is never counted (a in docs/raft.md). They are NamedTuples since a loaded leader makes thousands a
 second, and a frozen dataclass costs four times as much to build.
 """
 
@@ -107,12 +107,12 @@ class VoteReply(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Leader to follower: your log ends before mine begins. Start anew after (`index`, `term`)."""
+    """Leader to follower: your log ends before mine begins. Start anew after this entry."""
 
     group: GroupKey
     term: Term
-    index: RaftIndex
-    index_term: Term
+    last_index: RaftIndex
+    last_term: Term
     offset: Offset
     membership: bytes
     state: bytes

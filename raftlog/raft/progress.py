@@ -1,7 +1,7 @@
 """What a leader knows of one follower, besides the next and match index, which SyncObj holds.
 
 Bounds what is under way to a follower, in messages and bytes, so that a slow one costs no memory
-(PYSYNCOBJ.md, n). Knows no log and no clock.
+(n). Knows no log and no clock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WINDOW_MESSAGES_MAX: Final = 64
 WINDOW_BYTES_MAX: Final = 16 << 20
 """Bytes under way to one follower: 80 ms at 200 MB/s. One append may exceed it."""
 APPEND_BYTES_MAX: Final = 1 << 20
-"""Bytes of one append; a larger entry goes alone, whole (no chunks: PYSYNCOBJ.md, l)."""
+"""Bytes of one append; a larger entry goes alone, whole (no chunks: l)."""
 APPEND_ENTRIES_MAX: Final = 512
 """Entries of one append."""
 

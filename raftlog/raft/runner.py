@@ -16,7 +16,8 @@ import trio
 from raftlog.raft.driver import FOREVER, Driver
 
 if TYPE_CHECKING:
-    from raftlog.storage.store import CheckpointJob, WriteTicket
+    from raftlog.storage.checkpoint import CheckpointJob
+    from raftlog.storage.store import WriteTicket
 
 SLOW_SYNC: Final = 0.010
 """Seconds. One inline sync that takes longer sends the next ones to a thread."""

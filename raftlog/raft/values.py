@@ -59,12 +59,16 @@ class ChangeRefused:
 class RaftTiming:
     """Seconds. A follower that has not heard its leader for a time between the two election bounds asks
     for an election; within the lower one it refuses to vote, and a leader that has not heard a majority
-    for that long steps down. The lease is shorter by what clocks may drift apart."""
+    for that long steps down.
+
+    Under a lease a leader answers linearizable reads without asking anyone. It must be shorter than
+    `election_min` by what clocks may drift apart, and it is 0, no lease, where `RaftGroup.peer_is_gone` is
+    used: that lets others elect while a leader may still live."""
 
     heartbeat: float = 0.15
     election_min: float = 1.0
     election_max: float = 2.0
-    lease: float = 0.8
+    lease: float = 0.0
 
     def __post_init__(self) -> None:
         assert 0 < 3 * self.heartbeat < self.election_min < self.election_max, self

@@ -11,8 +11,9 @@ import trio.testing
 
 from raftlog.errors import DiskFailed
 from raftlog.raft.driver import Driver
-from raftlog.raft.engine import Outcome, RaftGroup, RaftTiming
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.runner import DiskPace, Runner
+from raftlog.raft.values import Outcome, RaftTiming
 from tests.unit.raft_cluster import KEY, Machine
 from tests.unit.raft_store import MemoryStore, MemoryTicket, broker
 

@@ -10,8 +10,8 @@ import random
 
 import pytest
 
-from raftlog.raft.engine import Membership, Outcome
 from raftlog.raft.messages import Message
+from raftlog.raft.values import Membership, Outcome
 from raftlog.types import BrokerId, RaftIndex
 from tests.unit.raft_cluster import Broker, Cluster, Proposal
 

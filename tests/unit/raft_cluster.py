@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from raftlog.errors import SafetyError
 from raftlog.raft.driver import Driver
-from raftlog.raft.engine import NotLeader, Outcome, RaftGroup, RaftTiming, Role
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Message
+from raftlog.raft.values import NotLeader, Outcome, RaftTiming, Role
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 from tests.unit.raft_store import MemoryLog, MemoryStore

@@ -17,7 +17,6 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from raftlog.raft import engine
-from raftlog.raft.engine import Outcome, RaftTiming
 from raftlog.raft.messages import (
     Append,
     AppendReject,
@@ -28,6 +27,7 @@ from raftlog.raft.messages import (
     VoteReply,
 )
 from raftlog.raft.messages import Vote as VoteRequest
+from raftlog.raft.values import NotLeader, Outcome, RaftTiming
 from raftlog.storage.entry import EntryKind
 from tests.unit.raft_cluster import Broker, Cluster
 
@@ -149,7 +149,7 @@ class Hardened(Base):
 
     def __init__(self, size: int, *, timing: RaftTiming | None = None) -> None:
         super().__init__(size)
-        self.cluster = Cluster(size, timing=timing or engine.RaftTiming())
+        self.cluster = Cluster(size, timing=timing or RaftTiming())
         self.cluster.now = self.now
         self.cluster.send = self._send  # type: ignore[method-assign]
         for broker in self.cluster.brokers.values():
@@ -196,7 +196,7 @@ class Hardened(Base):
             write.acknowledged = outcome is Outcome.COMMITTED
 
         entry = self.broker(node).group.propose(payload, 1, self.now, done)
-        assert not isinstance(entry, engine.NotLeader)
+        assert not isinstance(entry, NotLeader)
         self.turn(node)
         return write
 
@@ -256,7 +256,7 @@ class Plain(Base):
         numbers = range(1, size + 1)
         for node in numbers:
             conf = SyncObjConf(autoTick=False, commandsWaitLeader=False, **settings)
-            with engine._at(self.now):
+            with engine.clock_at(self.now):
                 self.objects[node] = PlainObject(node, [n for n in numbers if n != node], self, conf)
             for other in numbers:
                 if other != node:
@@ -292,12 +292,12 @@ class Plain(Base):
     def turn(self, node: int) -> None:
         if node in self.objects:
             self.now += 0.11  # a heartbeat period: SyncObj sends entries with its heartbeats
-            with engine._at(self.now):
+            with engine.clock_at(self.now):
                 self.objects[node].doTick()
 
     def hand_over(self, flight: Flight) -> None:
         if flight.receiver in self.objects:
-            with engine._at(self.now):
+            with engine.clock_at(self.now):
                 self.objects[flight.receiver]._SyncObj__onMessageReceived(Node(flight.sender), flight.message)
 
     def crash(self, *nodes: int) -> None:

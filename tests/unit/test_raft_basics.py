@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from raftlog.raft.engine import NotLeader, Outcome, Role
 from raftlog.raft.messages import Append, Heartbeat
+from raftlog.raft.values import NotLeader, Outcome, Role
 from tests.unit.raft_cluster import Cluster
 
 

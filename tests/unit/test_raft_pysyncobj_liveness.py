@@ -9,10 +9,10 @@ import pytest
 from pysyncobj import SyncObj
 
 from raftlog.errors import SafetyError
-from raftlog.raft import engine
-from raftlog.raft.engine import Outcome, RaftTiming
 from raftlog.raft.messages import Append, AppendReject, Heartbeat, Message, Vote, VoteReply
 from raftlog.raft.progress import APPEND_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX
+from raftlog.raft.proposals import APPLY_ENTRIES_MAX
+from raftlog.raft.values import Outcome, RaftTiming
 from raftlog.types import BrokerId, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, TIMING, Cluster
 from tests.unit.raft_script import Hardened, Plain
@@ -158,7 +158,7 @@ def test_a_restart_applies_a_bounded_number_of_entries_a_turn() -> None:
         node.driver.turn(cluster.now)
         applied.append(len(node.machine.applied))
     assert applied[-1] == 3000
-    assert max(b - a for a, b in itertools.pairwise(applied)) <= engine.APPLY_ENTRIES_MAX
+    assert max(b - a for a, b in itertools.pairwise(applied)) <= APPLY_ENTRIES_MAX
 
 
 def test_a_follower_that_catches_up_applies_a_bounded_number_a_turn() -> None:
@@ -176,7 +176,7 @@ def test_a_follower_that_catches_up_applies_a_bounded_number_a_turn() -> None:
     cluster.heal()
     cluster.converge()
     assert sum(steps) >= 5000
-    assert max(steps) <= engine.APPLY_ENTRIES_MAX
+    assert max(steps) <= APPLY_ENTRIES_MAX
 
 
 # j: a repeated vote request

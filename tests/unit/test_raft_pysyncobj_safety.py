@@ -10,8 +10,9 @@ import pytest
 
 from raftlog.errors import SafetyError
 from raftlog.raft import engine
-from raftlog.raft.engine import ChangeRefused, NotLeader, Outcome, RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Rejoin, Snapshot, Vote, VoteReply
+from raftlog.raft.values import ChangeRefused, NotLeader, Outcome
 from raftlog.types import BrokerId, Offset, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, Cluster
 from tests.unit.raft_script import Base, Hardened, Lost, Plain
@@ -476,13 +477,13 @@ def test_what_a_wiped_broker_acknowledged_before_is_forgotten() -> None:
     proposal = cluster.propose(leader, b"x")
     cluster.run(0.05)
     assert (
-        cluster[leader].group._match_index[cluster[leader].group._peers[BrokerId(one)]]
+        cluster[leader].group._engine.match_index[cluster[leader].group._engine.peers[BrokerId(one)]]
         == proposal.entry.index
     )
     cluster.wipe(one)
     cluster.rules.append(lambda s, r, m: None if isinstance(m, Append | Snapshot) else 0.001)
     cluster.run(0.3)
-    assert cluster[leader].group._match_index[cluster[leader].group._peers[BrokerId(one)]] == 0
+    assert cluster[leader].group._engine.match_index[cluster[leader].group._engine.peers[BrokerId(one)]] == 0
     assert any(isinstance(m, Rejoin) for _, _, _, m in cluster.sent)
     assert proposal.outcome is None
     assert two in rest
@@ -537,7 +538,7 @@ def test_the_installed_library_has_what_the_adapter_relies_on() -> None:
         assert callable(getattr(syncobj.SyncObj, name)), name
     group = Cluster(1)[1].group
     for name in engine.PRIVATE_ATTRIBUTES:
-        assert hasattr(group._core, name), name
+        assert hasattr(group._engine, name), name
         assert f"self.{name.removeprefix('_SyncObj')}" in source, name
     tick = inspect.getsource(syncobj.SyncObj._onTick)
     for call in (

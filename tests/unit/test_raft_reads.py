@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.raft.engine import NotLeader, Outcome, RaftTiming, Role
 from raftlog.raft.messages import Heartbeat, TimeoutNow
+from raftlog.raft.values import NotLeader, Outcome, RaftTiming, Role
 from raftlog.types import BrokerId
 from tests.unit.raft_cluster import TIMING, Cluster
 

@@ -1,0 +1,755 @@
+"""A Raft group of this broker: who leads it, what is committed, what may be said when.
+
+Elections are SyncObj's (`engine`), with pre-votes, check-quorum and votes counted once; a leader's work is in
+`leadership`, a follower's in `following`. It does no I/O: messages go in and out, what the log holds is made
+durable by the driver. The letters in comments are those of docs/raft.md.
+
+Invariants: no vote and no acknowledgement leaves before what it rests on is durable; a proposal is answered
+exactly once; one leader a term.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from raftlog.errors import SafetyError
+from raftlog.raft.engine import Engine, Peer
+from raftlog.raft.following import Following, install
+from raftlog.raft.leadership import Leadership
+from raftlog.raft.membership import Memberships
+from raftlog.raft.messages import (
+    Addressed,
+    Append,
+    AppendReject,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    Rejoin,
+    Snapshot,
+    TimeoutNow,
+    Vote,
+    VoteReply,
+    Welcome,
+)
+from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
+from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
+
+FOREVER: Final = float("inf")
+
+_PENDING, _WRITTEN = 2, 1
+"""How far term and vote are from being durable; 0 is durable."""
+
+
+class RaftGroup:
+    """One replica of one group. Synchronous: time and chance are passed in, messages are taken out.
+
+    What the methods change in the log is durable only after the driver's next sync; the driver calls
+    `on_synced` then. A replica that lost its log, or never had one while the group may have had (`fresh`,
+    or a damaged log) neither votes nor campaigns until a leader has filled it again: its vote would count
+    as if it still held what it once acknowledged. When every voter of a group is fresh, the group is new
+    and they may elect; so the first start of a group from nothing needs all of its voters.
+    """
+
+    def __init__(
+        self,
+        key: GroupKey,
+        self_id: BrokerId,
+        log: GroupLog,
+        voters: frozenset[BrokerId],
+        *,
+        timing: RaftTiming,
+        rng: random.Random,
+        now: float,
+        learners: frozenset[BrokerId] = frozenset(),
+        fresh: bool = False,
+        preferred: bool = False,
+        eager_commit: bool = False,
+    ) -> None:
+        """`voters` and `learners` are the first membership; a MEMBERSHIP entry in the log overrides them.
+
+        `preferred`: of a group that is new, this replica should lead: it asks for votes at once.
+        `eager_commit`: followers learn of a commit at once instead of with the next message (for the
+        metadata group).
+        """
+        self.key = key
+        self.log = log
+        self.on_work: Callable[[RaftGroup], None] = lambda group: None
+        self._self_id = self_id
+        self._timing = timing
+        self._is_preferred = preferred
+        self._eager_commit = eager_commit
+        self._out: list[Addressed] = []
+        self._out_synced: list[Addressed] = []
+        self._hard_state_unsynced = 0
+        self._now = now
+        self._leadership: Leadership | None = None
+        self._beat_due = FOREVER
+        self._proposals = Proposals()
+        self._failed_reads: list[Callable[[bool], None]] = []
+        self._applying = Applying(log)
+        self._following = Following(log)
+        self._truncated_from: RaftIndex | None = None
+        self._was_restored = False
+        self._heard_at = now
+        self._pre_votes: dict[BrokerId, bool] | None = None
+        self._votes: set[BrokerId] = set()
+        self._vote_is_transfer = False
+        self._rejoin_nonce = rng.getrandbits(48) + 1 if fresh or log.damage is not None else 0
+        self._is_welcome = False
+        self._must_drop_log = log.damage is not None
+        self._engine = Engine(self, self_id, log, timing, rng, now)
+        self._memberships = Memberships(Membership(voters, learners - voters), log.memberships)
+        self._use_membership()
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """Time-outs run from `now` on. A group of one is due for its election at once."""
+        is_new = self.term == 0
+        # A restart must not cut short the promise that a leader's lease rests on: whom this replica heard
+        # before it counts as heard now. Who was never in any term has promised nothing.
+        self._heard_at = float("-inf") if is_new else now
+        self._engine.election_deadline = now + self._engine.election_timeout()
+        if self.voters == {self._self_id} or (is_new and self._is_preferred):
+            self._engine.election_deadline = now
+
+    def __repr__(self) -> str:
+        return (
+            f"<RaftGroup {self.key.hex()[24:]} {self.role.name.lower()} term={self.term}"
+            f" last={self.log.last_index} committed={self.commit_index}>"
+        )
+
+    # What a group is
+
+    @property
+    def role(self) -> Role:
+        role = self._engine.role
+        return role if self._self_id in self._memberships.current.voters else Role.LEARNER
+
+    @property
+    def term(self) -> Term:
+        return self._engine.term
+
+    @property
+    def voted_for(self) -> BrokerId | None:
+        return self.log.hard_state.voted_for
+
+    @property
+    def leader(self) -> BrokerId | None:
+        """Who leads in this term, as far as known here."""
+        return self._engine.leader
+
+    @property
+    def is_leader(self) -> bool:
+        return self._leadership is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Leads, and has committed its own term's first entry: all earlier commits are known here."""
+        return self._leadership is not None and self._leadership.has_committed
+
+    @property
+    def is_transferring(self) -> bool:
+        """Leads, and is handing the leadership over: proposals are refused meanwhile."""
+        return self._leadership is not None and self._leadership.is_transferring
+
+    @property
+    def commit_index(self) -> RaftIndex:
+        return self._engine.commit_index
+
+    @property
+    def applied_index(self) -> RaftIndex:
+        """The last entry that `take_committed` has given out. The driver sets it back for a state machine
+        that has to apply again from earlier on (h)."""
+        return self._applying.index
+
+    @applied_index.setter
+    def applied_index(self, index: RaftIndex) -> None:
+        self._applying.restart(index)
+
+    @property
+    def membership(self) -> Membership:
+        return self._memberships.current
+
+    @property
+    def is_membership_committed(self) -> bool:
+        """Whether the membership in force can no longer be undone by another leader."""
+        return self._memberships.index <= self.commit_index
+
+    @property
+    def voters(self) -> frozenset[BrokerId]:
+        return self._memberships.current.voters
+
+    @property
+    def learners(self) -> frozenset[BrokerId]:
+        return self._memberships.current.learners
+
+    @property
+    def is_trusted(self) -> bool:
+        """False while this replica may lack what it once acknowledged, and therefore does not vote."""
+        return self._rejoin_nonce == 0
+
+    @property
+    def next_deadline(self) -> float:
+        """When `tick` has something to do next; FOREVER for who only listens."""
+        if self._leadership is not None:
+            return self._beat_due
+        # A fresh replica asks as well: it wins only when all are fresh.
+        may_campaign = self._self_id in self.voters and self.log.damage is None
+        return self._engine.election_deadline if may_campaign else FOREVER
+
+    def statistics(self) -> dict[str, int | str | None]:
+        return {
+            "role": self.role.name.lower(),
+            "term": self.term,
+            "leader": self.leader,
+            "last_index": self.log.last_index,
+            "commit_index": self.commit_index,
+            "applied_index": self.applied_index,
+            "pending_proposals": len(self._proposals),
+            "trusted": int(self.is_trusted),
+        }
+
+    # What a leader is asked for
+
+    def propose(
+        self, payload: bytes | bytearray | memoryview, record_count: int, now: float, on_done: OnDone
+    ) -> Entry | NotLeader:
+        """Append a batch, already stamped with `log.log_end_offset` and `term`, to the log.
+
+        `on_done` is called once, from the driver's resolve phase, after the state machine applied the entry
+        when the outcome is COMMITTED. When NotLeader is returned, nothing was written and `on_done` is never
+        called; nothing is forwarded to the leader (i). The payload must not change afterwards.
+        """
+        leadership = self._leadership
+        if leadership is None or leadership.is_transferring:
+            return self._not_leader()
+        entry = self.log.append(leadership.term, EntryKind.BATCH, payload, record_count)
+        self._proposals.add(entry, on_done)
+        self.on_work(self)
+        return entry
+
+    def propose_membership(
+        self, membership: Membership, now: float, on_done: OnDone
+    ) -> Entry | NotLeader | ChangeRefused:
+        """Change the group by one server (e). It counts from now on, and is undone when another leader
+        replaces the entry. A new voter must be a learner that holds all that is committed."""
+        leadership = self._leadership
+        if leadership is None or leadership.is_transferring:
+            return self._not_leader()
+        reason = self._memberships.refuse(membership, self._self_id, self.commit_index)
+        if not leadership.has_committed:
+            reason = "this leader has not committed an entry of its term yet"  # (Ongaro's fix of 2015)
+        for broker in membership.voters - self.voters if reason is None else ():
+            if self._engine.match_index[self._engine.peers[broker]] < self.commit_index:
+                reason = f"broker {broker} has not caught up"
+        if reason is not None:
+            return ChangeRefused(reason=reason)
+        entry = self.log.append(leadership.term, EntryKind.MEMBERSHIP, membership.encode(), 0)
+        self._memberships.add(entry.index, membership)
+        self._use_membership()
+        self._proposals.add(entry, on_done)
+        self.on_work(self)
+        return entry
+
+    def _not_leader(self) -> NotLeader:
+        return NotLeader(None if self.is_leader else self.leader, self.term)
+
+    def read_barrier(self, now: float, on_ready: Callable[[bool], None]) -> None:
+        """Calls `on_ready(True)` once this replica is known to have led after the call began, and has
+        applied what was committed by then: maybe at once. `on_ready(False)` when it does not lead. A
+        cancelled caller's `on_ready` is still called."""
+        leadership = self._leadership
+        if leadership is None:
+            on_ready(False)
+            return
+        leadership.read(now, on_ready)
+        for ready in leadership.take_reads(self.applied_index):
+            ready(True)
+        if leadership.wants_round:
+            self.on_work(self)
+
+    def transfer_leadership(self, to: BrokerId, now: float) -> str | None:
+        """Hand leadership to another voter once it holds the whole log. Returns None when that is under way,
+        else why not. Proposals are refused meanwhile, for one election time-out at most."""
+        if self._leadership is None:
+            return "this broker does not lead"
+        refusal = self._leadership.transfer(to, now)
+        self.on_work(self)
+        return refusal
+
+    def peer_is_gone(self, broker: BrokerId, now: float) -> None:
+        """The process of `broker` has ended, for certain: if it led, its successor need not wait for the
+        election time-out. Only liveness rests on this being true, as long as no lease is in use."""
+        if self._leadership is not None or self.leader != broker:
+            return
+        self._heard_at = float("-inf")
+        soon = now + self._engine.election_timeout() / 16
+        self._engine.election_deadline = min(soon, self._engine.election_deadline)
+        self.on_work(self)
+
+    def close(self) -> None:
+        """The group is being removed: what is pending ends as MAY_STILL_HAPPEN, with the next resolve."""
+        self._engine.become_follower()
+
+    # Phase 1: deliver
+
+    def step(self, sender: BrokerId, message: Message, now: float) -> None:
+        """Take a message of `sender`. What it makes this replica say is taken with `take_messages`."""
+        self._now = now
+        term = self._engine.term
+        if (
+            message.term != term and type(message) not in _ELECTION_KINDS
+        ):  # those decide about terms themselves
+            if message.term < term:
+                self._refuse_old_term(sender, message)
+                return
+            self._enter_term(message.term)
+        _HANDLERS[type(message)](self, sender, message, now)
+
+    def _refuse_old_term(self, sender: BrokerId, message: Message) -> None:
+        """Nothing of an old term counts (a); who leads in it is told that it is over."""
+        if isinstance(message, Append | Heartbeat | Snapshot):
+            self._out_synced.append((sender, AppendReply(self.key, self.term, RaftIndex(0))))
+
+    def _enter_term(self, term: Term) -> None:
+        """A newer term: whatever this replica was, it follows now; whom, it does not know yet."""
+        self._engine.enter_term(term)
+        self._pre_votes = None
+        self._following.restart()
+
+    def _hear_leader(self, sender: BrokerId, now: float) -> None:
+        """A message of this term's leader."""
+        engine = self._engine
+        leader = engine.leader
+        if leader != sender:
+            if leader is not None or self._leadership is not None:
+                raise SafetyError(f"brokers {leader} and {sender} both lead in term {self.term}")
+            engine.leader = sender
+            self._following.restart()
+            self._is_welcome = False
+        engine.become_follower()
+        self._heard_at = now
+        self._pre_votes = None
+        engine.election_deadline = now + engine.election_timeout()
+
+    def _on_append(self, sender: BrokerId, append: Append, now: float) -> None:
+        self._hear_leader(sender, now)
+        if not self._may_take_entries(sender):
+            return
+        result = self._following.append(append, self.term)
+        if isinstance(result, AppendReject):
+            self._out_synced.append((sender, result))
+            return
+        if result.truncated_from is not None:
+            self._note_truncation(result.truncated_from)
+        if result.appended and self._memberships.learn(append.entries):
+            self._use_membership()
+        self._release_ack()
+        self._commit_as_follower()
+
+    def _on_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> None:
+        self._hear_leader(sender, now)
+        match_index = self._following.durable_match
+        if not self.is_trusted:
+            self._out_synced.append((sender, Rejoin(self.key, self.term, self._rejoin_nonce)))
+            if not self._is_welcome:
+                match_index = RaftIndex(0)
+        self._following.hear_commit(heartbeat.commit_index)
+        reply = HeartbeatReply(self.key, self.term, match_index, heartbeat.round)
+        self._out_synced.append((sender, reply))
+        self._commit_as_follower()
+
+    def _on_snapshot(self, sender: BrokerId, snapshot: Snapshot, now: float) -> None:
+        self._hear_leader(sender, now)
+        if not self._may_take_entries(sender):
+            return
+        if install(self.log, snapshot):
+            self._memberships.replace(snapshot.last_index, Membership.decode(snapshot.membership))
+            self._log_was_replaced(snapshot.last_index)
+        self._following.matches_to(snapshot.last_index)
+        self._release_ack()
+
+    def _log_was_replaced(self, index: RaftIndex) -> None:
+        self._use_membership()
+        self._engine.commit_index = index
+        self._applying.restart(index)
+        self._following.restart()
+        self._was_restored = True
+
+    def _on_append_reply(self, sender: BrokerId, reply: AppendReply, now: float) -> None:
+        leadership, peer = self._leadership, self._member(sender)
+        if leadership is not None and peer is not None and leadership.on_match(peer, reply.match_index, now):
+            self._commit_as_leader()
+
+    def _on_append_reject(self, sender: BrokerId, reject: AppendReject, now: float) -> None:
+        leadership, peer = self._leadership, self._member(sender)
+        if leadership is not None and peer is not None:
+            leadership.on_reject(peer, reject, now)
+
+    def _on_heartbeat_reply(self, sender: BrokerId, reply: HeartbeatReply, now: float) -> None:
+        leadership, peer = self._leadership, self._member(sender)
+        if leadership is None or peer is None:
+            return
+        if leadership.on_heartbeat_reply(peer, reply.match_index, reply.round, now):
+            self._commit_as_leader()
+
+    def _member(self, broker: BrokerId) -> Peer | None:
+        """Who is not in the membership is not counted, whatever it says (e)."""
+        return self._engine.peers[broker] if broker in self.membership.members else None
+
+    # A replica that lost its log
+
+    def _may_take_entries(self, leader: BrokerId) -> bool:
+        """A replica that lost its log first has the leader forget what it acknowledged before, and then
+        takes the log anew. A damaged log is dropped only now, when there is a leader to fill it."""
+        if self.is_trusted:
+            return True
+        if self._must_drop_log:
+            self._must_drop_log = False
+            self.log.reset(RaftIndex(0), Term(0), Offset(0), b"")
+            self._memberships.forget()
+            self._log_was_replaced(RaftIndex(0))
+        if not self._is_welcome:
+            self._out_synced.append((leader, Rejoin(self.key, self.term, self._rejoin_nonce)))
+        return self._is_welcome
+
+    def _on_rejoin(self, sender: BrokerId, rejoin: Rejoin, now: float) -> None:
+        peer = self._member(sender)
+        if self._leadership is not None and peer is not None:
+            self._leadership.on_rejoin(peer, rejoin, now)
+
+    def _on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:
+        """The leader counts nothing any more that this replica acknowledged before. Once it also holds
+        what was committed until then, its vote may count again (Raft §5.4)."""
+        self._hear_leader(sender, now)
+        if welcome.nonce != self._rejoin_nonce:
+            return
+        self._is_welcome = True
+        if 0 < welcome.commit_index <= self._following.durable_match:
+            self._rejoin_nonce = 0
+
+    # Phase 2: tick
+
+    def tick(self, now: float) -> None:
+        """What is due by the clock: heartbeats, check-quorum, elections."""
+        self._now = now
+        leadership = self._leadership
+        if leadership is None:
+            if now >= self.next_deadline:
+                self._seek_election(now)
+        elif now >= self._beat_due:
+            if not leadership.has_quorum(now):  # (g)
+                self._engine.become_follower()
+                return
+            leadership.beat(now)
+            self._beat_due = self._next_beat(now)
+
+    def _next_beat(self, now: float) -> float:
+        """All groups of a broker beat at the same instants, so that their heartbeats share a frame."""
+        if len(self.membership.members) == 1:
+            return FOREVER
+        period = self._timing.heartbeat
+        due = (now // period + 1) * period
+        return due if due - now > period / 2 else due + period
+
+    # Elections
+
+    def _seek_election(self, now: float) -> None:
+        """Ask first who would vote, without a new term that would depose a leader (f)."""
+        engine, log = self._engine, self.log
+        if self.voters == {self._self_id}:
+            self._campaign(now, transfer=False)
+            return
+        engine.leader = None
+        engine.election_deadline = now + (engine.election_timeout() if self.term else self._timing.heartbeat)
+        self._pre_votes = {self._self_id: not self.is_trusted}
+        term = Term(self.term + 1)
+        request = PreVote(self.key, term, log.last_index, log.last_term, not self.is_trusted)
+        self._out_synced += [(broker, request) for broker in sorted(self.voters - {self._self_id})]
+
+    def _hears_leader(self, now: float) -> bool:
+        """A leader is alive as far as this replica knows: then nobody gets a vote (f)."""
+        return self._leadership is not None or now - self._heard_at < self._timing.election_min
+
+    def _on_pre_vote(self, sender: BrokerId, request: PreVote, now: float) -> None:
+        log = self.log
+        if self.is_trusted:
+            up_to_date = (request.last_term, request.last_index) >= (log.last_term, log.last_index)
+            granted = request.term > self.term and up_to_date and not self._hears_leader(now)
+        else:
+            granted = request.fresh and log.last_index == 0
+        reply = PreVoteReply(self.key, self.term, request.term, granted, not self.is_trusted)
+        self._out_synced.append((sender, reply))
+
+    def _on_pre_vote_reply(self, sender: BrokerId, reply: PreVoteReply, now: float) -> None:
+        if reply.term > self.term:
+            # Without this a replica that is behind by a term asks for ever (canonical/raft #280).
+            self._enter_term(reply.term)
+            return
+        votes = self._pre_votes
+        if votes is None or not reply.granted or reply.asked_term != self.term + 1:
+            return
+        if sender not in self.voters:
+            return
+        votes[sender] = reply.fresh
+        if self.is_trusted:
+            won = 2 * len(votes) > len(self.voters)
+        else:
+            won = votes.keys() == self.voters and all(votes.values())
+        if won:
+            self._campaign(now, transfer=False)
+
+    def _campaign(self, now: float, *, transfer: bool) -> None:
+        self._now = now
+        self._pre_votes = None
+        self._votes = {self._self_id}
+        self._vote_is_transfer = transfer
+        self._engine.campaign(now)
+        if self._engine.is_leader:
+            self._become_leader(now)
+
+    def _on_vote(self, sender: BrokerId, request: Vote, now: float) -> None:
+        if request.term < self.term:
+            self._out_synced.append((sender, VoteReply(self.key, self.term, False)))
+            return
+        if not self.is_trusted and not (request.fresh and self.log.last_index == 0):
+            return
+        if self._hears_leader(now) and not request.transfer:
+            return
+        if request.term > self.term:
+            self._enter_term(request.term)
+        if self._engine.voted_for == sender:
+            self.on_vote(sender)  # again: the first answer may have been lost (j)
+            return
+        said = len(self._out_synced)
+        self._engine.consider_vote(sender, request.term, request.last_index, request.last_term, now)
+        if len(self._out_synced) == said:
+            self._out_synced.append((sender, VoteReply(self.key, self.term, False)))
+
+    def _on_vote_reply(self, sender: BrokerId, reply: VoteReply, now: float) -> None:
+        if not self._engine.is_candidate or not reply.granted:
+            return
+        if sender not in self.voters or sender in self._votes:
+            return  # a voter counts once (e)
+        self._votes.add(sender)
+        self._engine.count_vote(sender, reply.term, now)
+        if self._engine.is_leader:
+            self._become_leader(now)
+
+    def _on_timeout_now(self, sender: BrokerId, message: TimeoutNow, now: float) -> None:
+        if sender == self.leader and self.is_trusted and self._self_id in self.voters:
+            self._campaign(now, transfer=True)
+
+    def _become_leader(self, now: float) -> None:
+        engine = self._engine
+        for peer in engine.peers.values():
+            peer.reset()
+        self._rejoin_nonce = 0
+        self._leadership = Leadership(
+            self.key,
+            self.term,
+            self._self_id,
+            self.log,
+            engine.next_index,
+            engine.match_index,
+            self._timing,
+            self._send_before_sync,
+            now,
+        )
+        self._use_membership()
+        self._leadership.beat(now)
+
+    def _send_before_sync(self, to: BrokerId, message: Message) -> None:
+        self._out.append((to, message))
+
+    # raftlog.raft.engine.EngineOwner
+
+    def on_vote_request(self, to: BrokerId) -> None:
+        log, fresh = self.log, not self.is_trusted
+        request = Vote(self.key, self.term, log.last_index, log.last_term, self._vote_is_transfer, fresh)
+        self._out_synced.append((to, request))
+
+    def on_vote(self, to: BrokerId) -> None:
+        self._engine.election_deadline = self._now + self._engine.election_timeout()
+        self._out_synced.append((to, VoteReply(self.key, self.term, True)))
+
+    def on_hard_state(self) -> None:
+        self._hard_state_unsynced = _PENDING
+
+    def on_leadership_ended(self) -> None:
+        """Whatever waits for this leadership is answered (g). What was offered to nobody is removed."""
+        leadership = self._leadership
+        if leadership is None:
+            return
+        self._leadership = None
+        self._beat_due = FOREVER
+        self._engine.election_deadline = self._now + self._engine.election_timeout()
+        offered = leadership.sent_index
+        self._proposals.leadership_ended(offered)
+        self._failed_reads += leadership.drop_reads()
+        if self.log.last_index > offered:
+            self.log.truncate_from(RaftIndex(offered + 1))
+            self._note_truncation(RaftIndex(offered + 1))
+        self._following.restart()
+
+    # Phase 3: persist
+
+    def take_messages(self, now: float) -> list[Addressed]:
+        """What may leave before this broker's own sync: what a leader sends, so that all disks work at
+        once. Called once a turn, after everything was delivered."""
+        leadership = self._leadership
+        if leadership is not None:
+            if leadership.wants_round:
+                leadership.beat(now)
+            leadership.replicate(now)
+        out = self._out
+        if not out:
+            return out
+        self._out = []
+        if self._hard_state_unsynced:
+            self._out_synced += out
+            return []
+        return out
+
+    def on_written(self) -> None:
+        """Everything that was pending is in the write that the driver syncs next."""
+        if self._hard_state_unsynced == _PENDING:
+            self._hard_state_unsynced = _WRITTEN
+
+    # Phase 4: release
+
+    def on_synced(self, now: float) -> None:
+        """The last write is durable: acknowledge and count what rests on it."""
+        if self._hard_state_unsynced == _WRITTEN:
+            self._hard_state_unsynced = 0
+        if self._leadership is not None:
+            self._commit_as_leader()
+        else:
+            if self._following.owes_ack:
+                self._acknowledge()
+            self._commit_as_follower()
+
+    def take_replies(self) -> list[Addressed]:
+        """What may leave now that this broker's term and vote are durable; nothing while they are not."""
+        out = self._out_synced
+        if not out or self._hard_state_unsynced:
+            return []
+        self._out_synced = []
+        return out
+
+    def _release_ack(self) -> None:
+        """Acknowledge at once what is durable already; the rest when it is synced (c)."""
+        if self._following.match_index <= self.log.synced_index:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        following, leader = self._following, self.leader
+        match_index = following.durable_match
+        following.owes_ack = leader is not None and match_index < following.match_index
+        if leader is not None:
+            self._out_synced.append((leader, AppendReply(self.key, self.term, match_index)))
+
+    def _commit_as_follower(self) -> None:
+        index = self._following.committable_index
+        if index > self.log.commit_index:
+            self._commit_to(index)
+
+    def _commit_as_leader(self) -> None:
+        assert self._leadership is not None
+        index = self._leadership.committable_index()
+        if index > self.log.commit_index:
+            self._commit_to(index)
+            if self._eager_commit:
+                self._leadership.announce_commit()
+
+    def _commit_to(self, index: RaftIndex) -> None:
+        entries = self.log.commit_to(index)
+        self._engine.commit_index = index
+        self._applying.committed(entries)
+
+    # Phase 5: resolve
+
+    @property
+    def has_committed(self) -> bool:
+        """There is something to apply."""
+        return self._applying.is_behind
+
+    def take_committed(self) -> list[Entry]:
+        """The next entries to apply, in order, a bounded number at a time (h); they count as applied."""
+        entries = self._applying.take()
+        if entries:
+            self._engine.applied_index = self._applying.index
+        return entries
+
+    def take_done(self) -> list[Ended]:
+        """Callbacks of the proposals that have ended since the last call, with how."""
+        return self._proposals.take_ended(self._applying.index)
+
+    @property
+    def has_reads(self) -> bool:
+        """There may be reads to answer."""
+        return bool(self._failed_reads) or (self._leadership is not None and self._leadership.has_reads)
+
+    def take_reads(self) -> list[tuple[Callable[[bool], None], bool]]:
+        """Callbacks of the reads that may be answered, with whether this replica led."""
+        reads = [(on_ready, False) for on_ready in self._failed_reads]
+        self._failed_reads.clear()
+        if self._leadership is not None:
+            reads += [(on_ready, True) for on_ready in self._leadership.take_reads(self.applied_index)]
+        return reads
+
+    @property
+    def has_news(self) -> bool:
+        """The log was cut or replaced: see take_truncated and take_restored."""
+        return self._was_restored or self._truncated_from is not None
+
+    def take_truncated(self) -> RaftIndex | None:
+        """From where on uncommitted entries have gone since the last call."""
+        index, self._truncated_from = self._truncated_from, None
+        return index
+
+    def take_restored(self) -> bool:
+        """Whether a snapshot replaced the log since the last call; its state is `log.snapshot_state`."""
+        restored, self._was_restored = self._was_restored, False
+        return restored
+
+    def _note_truncation(self, from_index: RaftIndex) -> None:
+        if self._memberships.truncate(from_index):
+            self._use_membership()
+        if self._truncated_from is None or from_index < self._truncated_from:
+            self._truncated_from = from_index
+
+    def _use_membership(self) -> None:
+        """Make the latest configuration in the log the one that counts."""
+        membership, engine = self.membership, self._engine
+        this = {self._self_id}
+        engine.set_members(membership.voters - this, membership.learners - this, self.log.last_index)
+        if self._leadership is not None:
+            self._leadership.set_membership(membership, engine.peers, self._now)
+            self._beat_due = self._next_beat(self._now)
+
+
+_ELECTION_KINDS: Final = frozenset({PreVote, PreVoteReply, Vote})
+_HANDLERS: Final[dict[type, Callable[..., None]]] = {
+    Append: RaftGroup._on_append,
+    AppendReply: RaftGroup._on_append_reply,
+    AppendReject: RaftGroup._on_append_reject,
+    Heartbeat: RaftGroup._on_heartbeat,
+    HeartbeatReply: RaftGroup._on_heartbeat_reply,
+    PreVote: RaftGroup._on_pre_vote,
+    PreVoteReply: RaftGroup._on_pre_vote_reply,
+    Vote: RaftGroup._on_vote,
+    VoteReply: RaftGroup._on_vote_reply,
+    Snapshot: RaftGroup._on_snapshot,
+    TimeoutNow: RaftGroup._on_timeout_now,
+    Rejoin: RaftGroup._on_rejoin,
+    Welcome: RaftGroup._on_welcome,
+}
