@@ -2,7 +2,8 @@
 
 Structs are mappings, arrays are sequences, ids are 16 bytes, times are milliseconds, errors are numbers.
 A name that a version does not have is left out, so that callers are written once, against the newest
-version; a field without a default must be there. Large byte strings are kept by reference.
+version; a field without a default must be there. Large byte strings are kept by reference. A struct in an
+array may be given as bytes that `encode_element` made before.
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ def encode(api: ApiKey, version: int, direction: Direction, fields: Fields) -> _
     return pieces
 
 
+def encode_element(api: ApiKey, version: int, direction: Direction, array: str, fields: Fields) -> bytes:
+    """One struct of an array of the message: what is asked for often is encoded once."""
+    pieces: _Pieces = []
+    _element_writer(api, version, direction, array)(pieces, fields)
+    return b"".join(pieces)
+
+
 def gather(pieces: Iterable[Buffer]) -> _Pieces:
     """The pieces with runs of small ones joined: what goes to `sendmsg`."""
     chunks: _Pieces = []
@@ -78,6 +86,14 @@ def _varint(value: int) -> bytes:
 @cache
 def _message_writer(api: int, version: int, direction: Direction) -> _Write:
     return _struct_writer(message_struct(api, version, direction))
+
+
+@cache
+def _element_writer(api: int, version: int, direction: Direction, array: str) -> _Write:
+    layout = message_struct(api, version, direction)
+    (inner,) = (field.struct for field in layout.fields if field.name == array)
+    assert inner is not None, array
+    return _struct_writer(inner)
 
 
 def _struct_writer(layout: Struct) -> _Write:
@@ -181,10 +197,7 @@ def _value_writer(field: Field, flexible: bool, *, tag: bool = False) -> _Write:
 
 def _array_writer(field: Field, flexible: bool) -> _Write:
     if field.kind in _FORMATS and field.kind != "uuid":
-        letter = _FORMATS[field.kind]
-
-        def write_elements(pieces: _Pieces, value: Any) -> None:
-            pieces.append(struct.pack(f">{len(value)}{letter}", *value))
+        write_elements = _numbers_writer(_FORMATS[field.kind])
     else:
         element = Field(
             name=field.name,
@@ -199,7 +212,10 @@ def _array_writer(field: Field, flexible: bool) -> _Write:
 
         def write_elements(pieces: _Pieces, value: Any) -> None:
             for one in value:
-                write_element(pieces, one)
+                if type(one) is bytes and field.struct:
+                    pieces.append(one)
+                else:
+                    write_element(pieces, one)
 
     def write(pieces: _Pieces, value: Any) -> None:
         if value is None:
@@ -210,6 +226,16 @@ def _array_writer(field: Field, flexible: bool) -> _Write:
         pieces.append(_varint(len(value) + 1) if flexible else _I32(len(value)))
         if value:
             write_elements(pieces, value)
+
+    return write
+
+
+def _numbers_writer(letter: str) -> _Write:
+    few = [struct.Struct(f">{count}{letter}").pack for count in range(8)]
+
+    def write(pieces: _Pieces, value: Any) -> None:
+        count = len(value)
+        pieces.append(few[count](*value) if count < 8 else struct.pack(f">{count}{letter}", *value))
 
     return write
 

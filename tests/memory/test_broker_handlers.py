@@ -528,6 +528,29 @@ async def test_topics_by_id(broker: Served, peer: Peer) -> None:
     assert [topic.error_code for topic in answer.topics] == [0, 100, 100]
 
 
+async def test_a_topic_of_many_partitions_is_shown_as_it_is_now(broker: Served, peer: Peer) -> None:
+    """Its part of the answer is kept, and made again when the leaders, the brokers or the topic change."""
+    node = broker.node
+    node.add_topic("wide", 100)
+
+    async def shown(version: int) -> Any:
+        answer = await peer.ask(ApiKey.METADATA, version, **metadata("t", "wide"))
+        wide = answer.topics[1]
+        assert [each.partition_index for each in wide.partitions] == list(range(len(wide.partitions)))
+        return wide
+
+    for version in (1, 9, 12, 9, 12):
+        assert {(each.leader_id, each.error_code) for each in (await shown(version)).partitions} == {(1, 0)}
+    node.partitions["wide", 50].leader_epoch = 9
+    assert (await shown(12)).partitions[50].leader_epoch == 9
+    node.partitions["wide", 50].is_leader = False
+    assert (await shown(12)).partitions[50].leader_id == 2
+    await node.create_partitions("wide", 101, timeout=1)
+    assert len((await shown(12)).partitions) == 101
+    node.catalog.brokers.clear()
+    assert (await shown(12)).partitions[0].offline_replicas == (1,)
+
+
 async def test_a_partition_without_a_leader_says_so(broker: Served, peer: Peer) -> None:
     broker.node.no_leader = True
     answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))

@@ -21,10 +21,13 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
-from raftlog.metadata.catalog import PartitionAssignment, Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.metadata.names import topic_name_problem
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode
-from raftlog.protocol.schema import ZERO_UUID
+from raftlog.protocol.schema import ZERO_UUID, uuid_bytes
+from raftlog.types import BrokerId
 
 CREATION_TIMEOUT_S: Final = 5.0
 """How long an answer waits for a topic it creates; clients ask again after LEADER_NOT_AVAILABLE."""
@@ -32,37 +35,49 @@ ELECTION_WAIT_S: Final = 1.0
 CREATED_AT_ONCE_MAX: Final = 100
 """Topics that one request creates; the rest are created when it is repeated."""
 
-_Described = dict[str, Any]
+CACHED_FROM: Final = 32
+"""Partitions of a topic from which its part of an answer is kept."""
+CACHED_MAX: Final = 512
+"""Topics, times versions asked, that are kept."""
+
+_Leader = tuple[BrokerId | None, int]
+_Described = dict[str, Any] | bytes
+"""A topic in the answer: its fields, or its bytes."""
+
+_encoded: dict[tuple[int, bytes], tuple[Topic, list[_Leader], frozenset[BrokerId], bytes]] = {}
+"""What a topic's bytes are made of, and they: nothing that is not in the key or compared goes into them."""
 
 
 async def handle(call: Call, request: Any) -> Answer:
     node = call.node
     wanted = request.topics
-    if wanted is None or (call.version == 0 and not wanted):
-        await _until_led(node, list(node.catalog.topics.values()))
-        topics = [_describe(node, topic) for topic in node.catalog.topics.values()]
+    everything = wanted is None or (call.version == 0 and not wanted)
+    names = [] if everything else [each.name for each in wanted if each.name is not None]
+    failures: dict[str, ErrorCode] = {}
+    missing = [name for name in dict.fromkeys(names) if name not in node.catalog.topics]
+    if missing:
+        allowed = getattr(request, "allow_auto_topic_creation", True)
+        if allowed and node.config.bool("auto.create.topics.enable"):
+            failures = await _create(node, missing)
+        else:
+            failures = {name: _unknown(name) for name in missing}
+    named = [node.catalog.topics[name] for name in names if name in node.catalog.topics]
+    await _until_led(node, list(node.catalog.topics.values()) if everything else named)
+    brokers = [broker for _, broker in sorted(node.catalog.brokers.items()) if not broker.fenced]
+    view = _View(node, call.version, frozenset(broker.id for broker in brokers))
+    if everything:
+        topics = [view.describe(topic) for topic in node.catalog.topics.values()]
     else:
-        names = [each.name for each in wanted if each.name is not None]
-        missing = [name for name in dict.fromkeys(names) if name not in node.catalog.topics]
-        failures: dict[str, ErrorCode] = {}
-        if missing:
-            allowed = getattr(request, "allow_auto_topic_creation", True)
-            if allowed and node.config.bool("auto.create.topics.enable"):
-                failures = await _create(node, missing)
-            else:
-                failures = {name: _unknown(name) for name in missing}
-        await _until_led(node, [node.catalog.topics[name] for name in names if name in node.catalog.topics])
         topics = [
-            _named(node, each.name, failures)
-            if each.name is not None
-            else _with_id(node, getattr(each, "topic_id", None))
+            _with_id(view, getattr(each, "topic_id", None))
+            if each.name is None
+            else _named(view, each.name, failures)
             for each in wanted
         ]
     return {
         "brokers": [
             {"node_id": broker.id, "host": broker.host, "port": broker.port, "rack": broker.rack}
-            for _, broker in sorted(node.catalog.brokers.items())
-            if not broker.fenced
+            for broker in brokers
         ],
         "cluster_id": node.cluster_id,
         "controller_id": node.controller_id,
@@ -111,49 +126,69 @@ def _unknown(name: str) -> ErrorCode:
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _named(node: Node, name: str, failures: dict[str, ErrorCode]) -> _Described:
-    topic = node.catalog.topics.get(name)
+class _View:
+    """The topics as one answer shows them: the version asked, the brokers that are alive, the leaders."""
+
+    def __init__(self, node: Node, version: int, alive: frozenset[BrokerId]) -> None:
+        self.node = node
+        self.version = version
+        self.alive = alive
+
+    def describe(self, topic: Topic) -> _Described:
+        """The topic in the answer. What many clients ask for in turn is encoded once for all of them."""
+        count = len(topic.partitions)
+        leaders = [self.node.leader_of(topic, index) for index in range(count)]
+        if count < CACHED_FROM:
+            return self._fields(topic, leaders)
+        key = (self.version, topic.topic_id)
+        known = _encoded.get(key)
+        if known is not None and known[0] is topic and known[1:3] == (leaders, self.alive):
+            return known[3]
+        fields = self._fields(topic, leaders)
+        encoded = encode_element(ApiKey.METADATA, self.version, "response", "topics", fields)
+        if len(_encoded) >= CACHED_MAX:
+            _encoded.clear()
+        _encoded[key] = (topic, leaders, self.alive, encoded)
+        return encoded
+
+    def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, Any]:
+        return {
+            "error_code": ErrorCode.NONE,
+            "name": topic.name,
+            "topic_id": topic.topic_id,
+            "is_internal": topic.is_internal,
+            "partitions": [
+                self._partition(index, assignment.hosts, leader)
+                for index, (assignment, leader) in enumerate(zip(topic.partitions, leaders, strict=True))
+            ],
+        }
+
+    def _partition(self, index: int, hosts: Sequence[BrokerId], led: _Leader) -> dict[str, Any]:
+        leader, epoch = led
+        alive = self.alive
+        return {
+            "error_code": ErrorCode.LEADER_NOT_AVAILABLE if leader is None else ErrorCode.NONE,
+            "partition_index": index,
+            "leader_id": -1 if leader is None else leader,
+            "leader_epoch": epoch,
+            "replica_nodes": hosts,
+            "isr_nodes": [one for one in hosts if one in alive],
+            "offline_replicas": [one for one in hosts if one not in alive],
+        }
+
+
+def _named(view: _View, name: str, failures: dict[str, ErrorCode]) -> _Described:
+    topic = view.node.catalog.topics.get(name)
     if topic is not None:
-        return _describe(node, topic)
+        return view.describe(topic)
     return _absent(name, ZERO_UUID, failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
 
 
-def _with_id(node: Node, topic_id: uuid.UUID | None) -> _Described:
-    topic = node.catalog.topics_by_id.get(topic_id.bytes) if topic_id is not None else None
-    if topic is not None:
-        return _describe(node, topic)
-    return _absent(None, topic_id.bytes if topic_id is not None else ZERO_UUID, ErrorCode.UNKNOWN_TOPIC_ID)
+def _with_id(view: _View, topic_id: uuid.UUID | None) -> _Described:
+    id_bytes = uuid_bytes(topic_id)
+    topic = view.node.catalog.topics_by_id.get(id_bytes)
+    return _absent(None, id_bytes, ErrorCode.UNKNOWN_TOPIC_ID) if topic is None else view.describe(topic)
 
 
 def _absent(name: str | None, topic_id: bytes, code: ErrorCode) -> _Described:
     return {"error_code": code, "name": name, "topic_id": topic_id, "is_internal": False, "partitions": []}
-
-
-def _describe(node: Node, topic: Topic) -> _Described:
-    return {
-        "error_code": ErrorCode.NONE,
-        "name": topic.name,
-        "topic_id": topic.topic_id,
-        "is_internal": topic.is_internal,
-        "partitions": [
-            _describe_partition(node, topic, index, assignment)
-            for index, assignment in enumerate(topic.partitions)
-        ],
-    }
-
-
-def _describe_partition(
-    node: Node, topic: Topic, index: int, assignment: PartitionAssignment
-) -> dict[str, Any]:
-    leader, epoch = node.leader_of(topic, index)
-    brokers = node.catalog.brokers
-    alive = [one for one in assignment.hosts if (info := brokers.get(one)) is not None and not info.fenced]
-    return {
-        "error_code": ErrorCode.LEADER_NOT_AVAILABLE if leader is None else ErrorCode.NONE,
-        "partition_index": index,
-        "leader_id": -1 if leader is None else leader,
-        "leader_epoch": epoch,
-        "replica_nodes": assignment.hosts,
-        "isr_nodes": alive,
-        "offline_replicas": [one for one in assignment.hosts if one not in alive],
-    }
