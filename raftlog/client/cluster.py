@@ -37,6 +37,8 @@ from raftlog.protocol.errors import ErrorCode
 CLIENT_LANE: Final = "client"
 METADATA_PATIENCE_S: Final = 2.0
 """How long one broker may take for metadata before another is asked: it may be paused, or cut off."""
+LEADER_PATIENCE_S: Final = 2.0
+"""How long a leader may take before the brokers are asked whether there is another by now."""
 
 T = TypeVar("T")
 Answer = tuple[int, Any]
@@ -120,6 +122,14 @@ class Cluster:
             if self._closed or self._slots.get((broker_id, lane)) is not slot:
                 raise Closed(f"the connections of {lane} are closed")
         return slot.connection
+
+    def drop_connection(self, broker_id: int, lane: str) -> None:
+        """Close a connection on which nothing can be hoped for; it is made again when it is wanted."""
+        slot = self._slots.get((broker_id, lane))
+        if slot is not None and slot.connection is not None:
+            slot.connection.close(
+                Disconnected(f"{slot.connection.name} is silent, and another broker leads now")
+            )
 
     def close_lane(self, lane: str) -> None:
         """Close the connections of a lane and forget it."""
@@ -330,11 +340,15 @@ class Cluster:
         lane: str = CLIENT_LANE,
         more_ms: float = 0,
         most: int | None = None,
+        patience_s: float = float("inf"),
     ) -> Any:
         """Ask one broker once. `more_ms` is what the broker may take by itself beyond the time-out, `most`
-        the highest version to speak."""
-        connection = await self.connection(broker_id, lane)
-        return await connection.request(api, fields, deadline=self.request_deadline(more_ms), most=most)
+        the highest version to speak. After `patience_s` it raises RequestTimedOut, and leaves the connection
+        as it is: for what may be asked again, perhaps elsewhere."""
+        with trio.move_on_after(patience_s):
+            connection = await self.connection(broker_id, lane)
+            return await connection.request(api, fields, deadline=self.request_deadline(more_ms), most=most)
+        raise RequestTimedOut(f"{self._place(broker_id)} did not answer within {patience_s:g} s")
 
     async def retrying(
         self, attempt: Callable[[], Awaitable[T]], *, what: str, timeout_ms: float | None = None

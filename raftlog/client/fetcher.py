@@ -18,7 +18,7 @@ import trio
 
 from raftlog.client.assignment import EARLIEST, LATEST, Partition
 from raftlog.client.backoff import Backoff, pause_after
-from raftlog.client.cluster import Cluster
+from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
 from raftlog.client.errors import ClientError, Disconnected, NoOffset, broker_error, is_retriable
 from raftlog.client.group_protocol import by_topic
 from raftlog.client.metadata import TopicPartition
@@ -53,7 +53,8 @@ class Fetcher:
         self._fetch_committed = fetch_committed
         self._lane = cluster.new_lane("fetch")
         self._turns: deque[Partition] = deque()
-        self._asked: set[int] = set()
+        self._asked: dict[int, tuple[float, list[Partition]]] = {}
+        self._looked_at = float("-inf")
         self._wake = trio.Event()
         self._unplaced = trio.Event()
         self._timer = trio.CancelScope()
@@ -134,7 +135,26 @@ class Fetcher:
             self._ask(leader, partitions, room)
         if lost:
             self._cluster.request_update()
-        self._timer.deadline = again
+        self._timer.deadline = min(again, self._leave_silent_leaders())
+
+    def _leave_silent_leaders(self) -> float:
+        """When to look at the leaders that have not answered yet; those that are overdue and lead no more
+        are left."""
+        look, now = float("inf"), trio.current_time()
+        patience = LEADER_PATIENCE_S + self._settings.fetch_max_wait_ms / 1000
+        for leader, (sent_at, partitions) in list(self._asked.items()):
+            if sent_at + patience > now:
+                look = min(look, sent_at + patience)
+                continue
+            leaders = {self._cluster.metadata.leader(*partition.key) for partition in partitions}
+            if leaders - {leader, None}:
+                self._cluster.drop_connection(leader, self._lane)
+                continue
+            if self._looked_at + LEADER_PATIENCE_S <= now:
+                self._looked_at = now
+                self._cluster.request_update()
+            look = min(look, self._looked_at + LEADER_PATIENCE_S)
+        return look
 
     def _ask(self, leader: int, partitions: list[Partition], room: int) -> None:
         connection = self._cluster.maybe_connection(leader, self._lane, self.wake)
@@ -166,7 +186,7 @@ class Fetcher:
             deadline = self._cluster.request_deadline(settings.fetch_max_wait_ms)
             for partition in partitions:
                 partition.fetching = True
-            self._asked.add(leader)
+            self._asked[leader] = (trio.current_time(), partitions)
             self.fetches += 1
             answered = partial(self._answered, leader, asked)
             connection.submit(ApiKey.FETCH, version, fields, deadline=deadline, on_answer=answered)
@@ -184,7 +204,7 @@ class Fetcher:
         }
 
     def _answered(self, leader: int, asked: list[tuple[Partition, int]], answer: Any) -> None:
-        self._asked.discard(leader)
+        self._asked.pop(leader, None)
         for partition, _ in asked:
             partition.fetching = False
         if isinstance(answer, ClientError):

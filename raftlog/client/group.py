@@ -28,13 +28,19 @@ from raftlog.client.group_protocol import (
     encode_subscription,
 )
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.nursery import background
 from raftlog.client.settings import ConsumerSettings
 from raftlog.errors import InvalidInput
 from raftlog.protocol.api import ApiKey
+from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
 
 JOIN_MORE_MS: Final = 5_000
 """JoinGroup is answered when all have joined or the rebalance time-out is over; so much later it is lost."""
+
+
+COORDINATOR_PATIENCE_S: Final = 5.0
+"""How often somebody who waits for a rebalance looks whether the coordinator is still the same."""
 
 
 class Reaction(Enum):
@@ -273,11 +279,8 @@ class Membership:
                 {"name": name, "metadata": subscription} for name in settings.partition_assignment_strategy
             ],
         }
-        more = settings.max_poll_interval_ms + JOIN_MORE_MS
         coordinator = await self.coordinator()
-        answer = await self._cluster.ask(
-            coordinator, ApiKey.JOIN_GROUP, fields, lane=self._lane, more_ms=more
-        )
+        answer = await self._ask_long(coordinator, ApiKey.JOIN_GROUP, fields)
         if int(answer.error_code) == ErrorCode.MEMBER_ID_REQUIRED:
             member.member_id = answer.member_id
         _raise_for(answer)
@@ -295,7 +298,8 @@ class Membership:
                 for name, partitions in assignments.items()
             ],
         }
-        answer = await self._ask(ApiKey.SYNC_GROUP, fields, more_ms=more)
+        answer = await self._ask_long(coordinator, ApiKey.SYNC_GROUP, fields)
+        _raise_for(answer)
         return frozenset(decode_assignment(bytes(answer.assignment)))
 
     async def _assignments(self, answer: Any) -> dict[str, list[TopicPartition]]:
@@ -353,13 +357,32 @@ class Membership:
             case Reaction.RETRY:
                 pass
 
-    async def _ask(
-        self, api: ApiKey, fields: dict[str, Any], *, lane: str | None = None, more_ms: float = 0
-    ) -> Any:
+    async def _ask(self, api: ApiKey, fields: Fields, *, lane: str | None = None) -> Any:
+        patience = max(self._settings.heartbeat_interval_ms, self._settings.session_timeout_ms / 3) / 1000
         coordinator = await self.coordinator()
-        answer = await self._cluster.ask(coordinator, api, fields, lane=lane or self._lane, more_ms=more_ms)
+        answer = await self._cluster.ask(
+            coordinator, api, fields, lane=lane or self._lane, patience_s=patience
+        )
         _raise_for(answer)
         return answer
+
+    async def _ask_long(self, coordinator: int, api: ApiKey, fields: Fields) -> Any:
+        """Ask what may take as long as a rebalance. Gives up when there is another coordinator meanwhile."""
+        more = self._settings.max_poll_interval_ms + JOIN_MORE_MS
+
+        async def leave_with_the_coordinator() -> None:
+            while True:
+                await trio.sleep(COORDINATOR_PATIENCE_S)
+                try:
+                    now = await self._cluster.coordinator(self.group)
+                except ClientError:
+                    continue
+                if now != coordinator:
+                    self._cluster.drop_connection(coordinator, self._lane)
+
+        async with background() as nursery:
+            nursery.start_soon(leave_with_the_coordinator)
+            return await self._cluster.ask(coordinator, api, fields, lane=self._lane, more_ms=more)
 
 
 def _raise_for(answer: Any) -> None:

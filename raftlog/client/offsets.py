@@ -14,6 +14,9 @@ from raftlog.protocol.api import ApiKey
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import timestamp_ms
 
+OFFSETS_PATIENCE_S: Final = 5.0
+"""How long a broker may take; then who leads or coordinates is looked up again, and asked again: asking and
+committing twice do no harm."""
 NAMED_TOPICS_MAX: Final = 9
 """From version 10 on OffsetFetch and OffsetCommit name topics by id; until then by name."""
 
@@ -64,7 +67,9 @@ async def list_offsets(
             ],
             "timeout": int(cluster.settings.request_timeout_ms),
         }
-        answer = await cluster.ask(leader, ApiKey.LIST_OFFSETS, fields, lane=lane)
+        answer = await cluster.ask(
+            leader, ApiKey.LIST_OFFSETS, fields, lane=lane, patience_s=OFFSETS_PATIENCE_S
+        )
         for topic in answer.topics:
             for one in topic.partitions:
                 key = TopicPartition(str(topic.name), int(one.partition_index))
@@ -99,7 +104,10 @@ async def fetch_committed(
         "groups": [{"group_id": group, "member_id": None, "member_epoch": -1, "topics": topics}],
         "require_stable": False,
     }
-    answer = await cluster.ask(coordinator, ApiKey.OFFSET_FETCH, fields, lane=lane, most=NAMED_TOPICS_MAX)
+    answer = await cluster.ask(
+        coordinator, ApiKey.OFFSET_FETCH, fields,
+        lane=lane, most=NAMED_TOPICS_MAX, patience_s=OFFSETS_PATIENCE_S,
+    )  # fmt: skip
     body: Any = answer.groups[0] if hasattr(answer, "groups") else answer
     if int(getattr(body, "error_code", 0)) != 0:
         raise broker_error(int(body.error_code), f"offsets of group {group!r}")
@@ -149,7 +157,10 @@ async def commit_offsets(
             for topic, numbers in by_topic(offsets).items()
         ],
     }
-    answer = await cluster.ask(coordinator, ApiKey.OFFSET_COMMIT, fields, lane=lane, most=NAMED_TOPICS_MAX)
+    answer = await cluster.ask(
+        coordinator, ApiKey.OFFSET_COMMIT, fields,
+        lane=lane, most=NAMED_TOPICS_MAX, patience_s=OFFSETS_PATIENCE_S,
+    )  # fmt: skip
     for topic in answer.topics:
         for one in topic.partitions:
             if int(one.error_code) != ErrorCode.NONE:

@@ -8,6 +8,7 @@ request none but its reader's.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,9 +16,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import trio
 
-from raftlog.client.accumulator import Accumulator, Batch, ProducerStatistics, Queue, too_large
+from raftlog.client.accumulator import FOREVER, Accumulator, Batch, ProducerStatistics, Queue, too_large
 from raftlog.client.backoff import pause_after
-from raftlog.client.cluster import Cluster
+from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
 from raftlog.client.errors import ClientError, Closed, RequestTimedOut, broker_error
 from raftlog.client.metadata import TopicView
 from raftlog.client.nursery import background
@@ -124,6 +125,8 @@ class Producer:
         self._yield_due = False
         self._pumping = False
         self._timer = trio.CancelScope()
+        self._looked_at = float("-inf")
+        self._under_way: dict[int, deque[tuple[float, list[Batch]]]] = {}
         client = cluster.settings
         self._accumulator = Accumulator(
             settings,
@@ -257,7 +260,7 @@ class Producer:
             requests=now.requests,
             retries=now.retries,
             buffered_bytes=self._accumulator.buffered,
-            requests_under_way=now.requests_under_way,
+            requests_under_way=sum(map(len, self._under_way.values())),
         )
 
     def __repr__(self) -> str:
@@ -362,9 +365,30 @@ class Producer:
                 self._submit(leader, batches)
         finally:
             self._pumping = False
-        self._timer.deadline = again
+        self._timer.deadline = min(again, self._leave_silent_leaders())
         if lost:
             self._cluster.request_update()
+
+    def _leave_silent_leaders(self) -> float:
+        """When to look at the leaders that have not answered yet. Those that are overdue and lead no more are
+        left: what was under way to them is sent again, which its numbers make safe."""
+        look, now = FOREVER, trio.current_time()
+        for leader, requests in list(self._under_way.items()):
+            if not requests:
+                continue
+            sent_at, batches = requests[0]
+            if sent_at + LEADER_PATIENCE_S > now:
+                look = min(look, sent_at + LEADER_PATIENCE_S)
+                continue
+            leaders = {self._cluster.metadata.leader(batch.topic, batch.partition) for batch in batches}
+            if leaders - {leader, None}:
+                self._cluster.drop_connection(leader, self._lane)
+                continue
+            if self._looked_at + LEADER_PATIENCE_S <= now:
+                self._looked_at = now
+                self._cluster.request_update()
+            look = min(look, self._looked_at + LEADER_PATIENCE_S)
+        return look
 
     def _room_at(self, broker_id: int) -> int:
         connection = self._cluster.maybe_connection(broker_id, self._lane, self._wake_up)
@@ -389,6 +413,9 @@ class Producer:
         }
         statistics = self._accumulator.statistics
         statistics.requests += 1
+        under_way = self._under_way.setdefault(leader, deque())
+        if acks:
+            under_way.append((trio.current_time(), batches))
         try:
             if connection is None:
                 raise Closed("the connection closed")
@@ -398,19 +425,19 @@ class Producer:
                 version,
                 fields,
                 deadline=self._cluster.request_deadline(),
-                on_answer=partial(self._answered, batches) if acks else None,
+                on_answer=partial(self._answered, leader, batches) if acks else None,
             )
         except ClientError as error:
+            if acks:
+                under_way.pop()
             self._interrupt(batches, error)
             return
-        if acks:
-            statistics.requests_under_way += 1
-        else:
+        if not acks:
             for batch in batches:
                 self._accumulator.complete(batch, 0, -1, -1, None, trio.current_time())
 
-    def _answered(self, batches: list[Batch], answer: Any) -> None:
-        self._accumulator.statistics.requests_under_way -= 1
+    def _answered(self, leader: int, batches: list[Batch], answer: Any) -> None:
+        self._under_way[leader].popleft()
         if isinstance(answer, ClientError):
             self._interrupt(batches, answer)
         else:

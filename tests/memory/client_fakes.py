@@ -1,0 +1,423 @@
+"""A scripted cluster in this process: real frames over socket pairs, no ports, no sleeps.
+
+Each fake broker answers as a simple broker would; `script` makes an API misbehave for its next requests: fail
+with an error, break the connection before or after carrying a request out, or say nothing for ever. The
+partition logs check sequence numbers, so a producer that repeats itself is caught.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+import trio
+
+from raftlog.protocol.api import VERSIONS, ApiKey
+from raftlog.protocol.codec import decode_request, decode_request_header, encode_response
+from raftlog.protocol.errors import ErrorCode
+from raftlog.records.batch import iter_headers, read_header, stamp
+from raftlog.records.record import decode_batch
+
+SERVED = {
+    api: VERSIONS[api].last
+    for api in (
+        ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.LIST_OFFSETS, ApiKey.METADATA, ApiKey.OFFSET_COMMIT,
+        ApiKey.OFFSET_FETCH, ApiKey.FIND_COORDINATOR, ApiKey.JOIN_GROUP, ApiKey.HEARTBEAT, ApiKey.LEAVE_GROUP,
+        ApiKey.SYNC_GROUP, ApiKey.API_VERSIONS, ApiKey.INIT_PRODUCER_ID, ApiKey.CREATE_TOPICS,
+    )
+}  # fmt: skip
+
+
+class Fault(Enum):
+    """What goes wrong with a request beside an error code."""
+
+    CUT_BEFORE = auto()  # the connection breaks and nothing was done
+    CUT_AFTER = auto()  # the connection breaks and it was done
+    SILENCE = auto()  # no answer ever comes, on this connection
+
+
+@dataclass
+class FakeLog:
+    """A partition. Appending checks sequences as brokers do."""
+
+    leader: int
+    epoch: int = 0
+    data: bytearray = field(default_factory=bytearray)
+    end: int = 0
+    start: int = 0
+    producers: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=dict)
+
+    def append(self, records: bytes) -> tuple[ErrorCode, int]:
+        header = read_header(records)
+        if header.producer_id >= 0:
+            known = self.producers.setdefault(header.producer_id, [])
+            for epoch, first, last, offset in known:
+                if (epoch, first, last) == (
+                    header.producer_epoch,
+                    header.base_sequence,
+                    header.last_sequence,
+                ):
+                    return ErrorCode.NONE, offset
+            expected = known[-1][2] + 1 if known and known[-1][0] == header.producer_epoch else 0
+            if header.base_sequence != expected:
+                return ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, -1
+            known.append((header.producer_epoch, header.base_sequence, header.last_sequence, self.end))
+            del known[:-5]
+        batch = bytearray(records)
+        stamp(batch, self.end, self.epoch)
+        base, self.end = self.end, self.end + header.last_offset_delta + 1
+        self.data += batch
+        return ErrorCode.NONE, base
+
+    def read(self, offset: int) -> bytes:
+        for position, header in iter_headers(self.data):
+            if header.next_offset > offset:
+                return bytes(self.data[position:])
+        return b""
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [r.value for p, _ in iter_headers(self.data) for r in decode_batch(bytes(self.data), p)]
+
+
+@dataclass
+class Seen:
+    """A request as it came."""
+
+    broker: int
+    api: ApiKey
+    at: float
+    message: Any
+
+
+Answer = dict[str, Any] | None
+
+
+class FakeCluster:
+    """Brokers 1 to `size` at b1:9092, b2:9092, … and the topic "t" with a partition led by each."""
+
+    def __init__(self, nursery: trio.Nursery, size: int = 1) -> None:
+        self.nursery = nursery
+        self.logs = {("t", p): FakeLog(leader=p + 1) for p in range(size)}
+        self.topics = {"t": b"t" * 16}
+        self.alive = set(range(1, size + 1))
+        self.brokers = set(self.alive)
+        self.versions = dict(SERVED)
+        self.seen: list[Seen] = []
+        self.script: dict[ApiKey, deque[Fault | ErrorCode]] = defaultdict(deque)
+        self.gates: dict[ApiKey, trio.Event] = {}
+        self.committed: dict[tuple[str, int], int] = {}
+        self.coordinator = 1
+        self.generation = 0
+        self.member: str | None = None
+        self.written = trio.Event()
+        self._sockets: dict[int, list[trio.SocketStream]] = defaultdict(list)
+
+    # -- what tests do
+
+    def kill(self, broker: int) -> None:
+        """The broker's connections break, and it takes no new ones."""
+        self.alive.discard(broker)
+        for stream in self._sockets.pop(broker, []):
+            stream.socket.close()
+
+    def requests(self, api: ApiKey) -> list[Seen]:
+        return [seen for seen in self.seen if seen.api is api]
+
+    def move(self, topic: str, partition: int, leader: int) -> None:
+        log = self.logs[topic, partition]
+        log.leader, log.epoch = leader, log.epoch + 1
+
+    async def open_socket(self, host: str, port: int) -> socket.socket:
+        """What the client calls to connect."""
+        broker = int(host[1:])
+        await trio.lowlevel.checkpoint()
+        if broker not in self.alive:
+            raise ConnectionRefusedError(111, "Connection refused")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        self._sockets[broker].append(stream)
+        self.nursery.start_soon(self._serve, broker, stream)
+        return ours
+
+    # -- the connection
+
+    async def _serve(self, broker: int, stream: trio.SocketStream) -> None:
+        try:
+            while True:
+                size = int.from_bytes(await self._exactly(stream, 4), "big")
+                frame = await self._exactly(stream, size)
+                if not await self._handle(broker, stream, frame):
+                    return
+        except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+            pass
+        finally:
+            stream.socket.close()
+
+    @staticmethod
+    async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = await stream.receive_some(size - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    async def _handle(self, broker: int, stream: trio.SocketStream, frame: bytes) -> bool:
+        header = decode_request_header(frame)
+        api = ApiKey(header.api)
+        if api is ApiKey.API_VERSIONS and header.version > self.versions[api]:
+            refusal = {"error_code": 35, "api_keys": []}
+            await self._send(stream, api, 0, header.correlation_id, refusal)
+            return True
+        message = decode_request(frame, header)
+        self.seen.append(Seen(broker, api, trio.current_time(), message))
+        fault = self.script[api].popleft() if self.script[api] else None
+        if fault is Fault.SILENCE:
+            await trio.sleep_forever()
+        if fault is Fault.CUT_BEFORE:
+            return False
+        if api in self.gates:
+            await self.gates[api].wait()
+        error = fault if isinstance(fault, ErrorCode) else ErrorCode.NONE
+        handler: Callable[..., Any] = getattr(self, "_" + api.name.lower())
+        fields = await handler(broker, message, error, header.version)
+        if fault is Fault.CUT_AFTER:
+            return False
+        if fields is not None:
+            await self._send(stream, api, header.version, header.correlation_id, fields)
+        return True
+
+    @staticmethod
+    async def _send(
+        stream: trio.SocketStream, api: ApiKey, version: int, number: int, fields: Answer
+    ) -> None:
+        assert fields is not None
+        chunks = encode_response(api, version, number, {"throttle_time": 0, **fields})
+        await stream.send_all(b"".join(chunks))
+
+    # -- the APIs
+
+    async def _api_versions(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        keys = [
+            {"api_key": api, "min_version": VERSIONS[api].first, "max_version": last}
+            for api, last in self.versions.items()
+        ]
+        return {"error_code": error, "api_keys": keys}
+
+    async def _metadata(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        names = sorted(self.topics) if message.topics is None else [str(t.name) for t in message.topics]
+        return {
+            "brokers": [
+                {"node_id": b, "host": f"b{b}", "port": 9092, "rack": None} for b in sorted(self.brokers)
+            ],
+            "error_code": 0,
+            "cluster_id": "fake",
+            "controller_id": min(self.alive, default=-1),
+            "topics": [self._described(name, error) for name in names],
+        }
+
+    def _described(self, name: str, error: ErrorCode) -> dict[str, Any]:
+        known = name in self.topics
+        code = error if known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        partitions = [
+            {
+                "error_code": ErrorCode.NONE if log.leader else ErrorCode.LEADER_NOT_AVAILABLE,
+                "partition_index": number,
+                "leader_id": log.leader or -1,
+                "leader_epoch": log.epoch,
+                "replica_nodes": sorted(self.brokers),
+                "isr_nodes": sorted(self.brokers),
+                "offline_replicas": [],
+            }
+            for (topic, number), log in self.logs.items()
+            if topic == name
+        ]
+        return {
+            "error_code": code,
+            "name": name,
+            "topic_id": self.topics.get(name, bytes(16)),
+            "is_internal": False,
+            "partitions": partitions if code is ErrorCode.NONE else [],
+        }
+
+    async def _create_topics(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        answers = []
+        for topic in message.topics:
+            name = str(topic.name)
+            code = error or (ErrorCode.TOPIC_ALREADY_EXISTS if name in self.topics else ErrorCode.NONE)
+            if not code:
+                self.topics[name] = name.encode().ljust(16, b".")
+                for number in range(max(1, topic.num_partitions)):
+                    self.logs[name, number] = FakeLog(leader=broker)
+            answers.append(
+                {
+                    "name": name, "topic_id": self.topics.get(name, bytes(16)), "error_code": code,
+                    "error_message": None, "configs": [],
+                }
+            )  # fmt: skip
+        return {"topics": answers}
+
+    async def _init_producer_id(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        return {"error_code": error, "producer_id": -1 if error else 4711, "producer_epoch": 0}
+
+    def _led(self, broker: int, topic: str, partition: int) -> FakeLog | ErrorCode:
+        log = self.logs.get((topic, partition))
+        if log is None:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return log if log.leader == broker else ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    async def _produce(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        responses = []
+        for topic in message.topic_data:
+            rows = []
+            for one in topic.partition_data:
+                log = self._led(broker, str(topic.name), int(one.index))
+                code, offset = error, -1
+                if isinstance(log, ErrorCode):
+                    code = log
+                elif code in (ErrorCode.NONE, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND):
+                    done, offset = log.append(bytes(one.records))
+                    code = code or done
+                rows.append(
+                    {
+                        "index": int(one.index), "error_code": code, "base_offset": -1 if code else offset,
+                        "log_append_time": -1, "log_start_offset": 0, "record_errors": [],
+                        "error_message": None,
+                    }
+                )  # fmt: skip
+            responses.append({"name": str(topic.name), "partition_responses": rows})
+        self.written.set()
+        self.written = trio.Event()
+        return None if message.acks == 0 else {"responses": responses}
+
+    async def _fetch(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        answer, found = self._fetched(broker, message, error)
+        if not found:
+            with trio.move_on_after(message.max_wait.total_seconds()):
+                await self.written.wait()
+            answer, _ = self._fetched(broker, message, error)
+        return answer
+
+    def _fetched(self, broker: int, message: Any, error: ErrorCode) -> tuple[Answer, bool]:
+        found = False
+        responses = []
+        for topic in message.topics:
+            rows = []
+            for one in topic.partitions:
+                log = self._led(broker, str(topic.topic), int(one.partition))
+                code, records, end, start = error, b"", -1, -1
+                if isinstance(log, ErrorCode):
+                    code = log
+                elif not code:
+                    end, start = log.end, log.start
+                    if not log.start <= one.fetch_offset <= log.end:
+                        code = ErrorCode.OFFSET_OUT_OF_RANGE
+                    else:
+                        records = log.read(int(one.fetch_offset))
+                found = found or bool(records) or bool(code)
+                rows.append(
+                    {
+                        "partition_index": int(one.partition), "error_code": code, "high_watermark": end,
+                        "log_start_offset": start, "aborted_transactions": None, "records": records,
+                    }
+                )  # fmt: skip
+            responses.append({"topic": str(topic.topic), "partitions": rows})
+        return {"error_code": 0, "session_id": 0, "responses": responses}, found
+
+    async def _list_offsets(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        topics = []
+        for topic in message.topics:
+            rows = []
+            for one in topic.partitions:
+                log = self._led(broker, str(topic.name), int(one.partition_index))
+                code = error or (log if isinstance(log, ErrorCode) else ErrorCode.NONE)
+                offset = -1
+                if isinstance(log, FakeLog) and not code:
+                    offset = log.start if one.timestamp == -2 else log.end
+                rows.append(
+                    {"partition_index": int(one.partition_index), "error_code": code, "offset": offset}
+                )
+            topics.append({"name": str(topic.name), "partitions": rows})
+        return {"topics": topics}
+
+    # -- a group of one
+
+    async def _find_coordinator(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        where = {"node_id": self.coordinator, "host": f"b{self.coordinator}", "port": 9092}
+        row = {**where, "error_code": error, "error_message": None, "key": "g"}
+        return {**row, "coordinators": [row]}
+
+    def _coordinates(self, broker: int, error: ErrorCode) -> ErrorCode:
+        return error or (ErrorCode.NONE if broker == self.coordinator else ErrorCode.NOT_COORDINATOR)
+
+    async def _join_group(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        code = self._coordinates(broker, error)
+        member = message.member_id
+        if not code and not member:
+            code, member = ErrorCode.MEMBER_ID_REQUIRED, f"m{len(self.seen)}"
+        elif not code:
+            self.generation += 1
+            self.member = member
+        chosen = message.protocols[0]
+        return {
+            "error_code": code, "generation_id": self.generation, "protocol_type": "consumer",
+            "protocol_name": chosen.name, "leader": member, "member_id": member,
+            "members": [{"member_id": member, "group_instance_id": None, "metadata": bytes(chosen.metadata)}],
+        }  # fmt: skip
+
+    async def _sync_group(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        code = self._coordinates(broker, error)
+        given = bytes(message.assignments[0].assignment) if message.assignments else b""
+        return {"error_code": code, "assignment": b"" if code else given}
+
+    def _member_error(self, broker: int, message: Any, error: ErrorCode) -> ErrorCode:
+        code = self._coordinates(broker, error)
+        if not code and message.member_id and message.member_id != self.member:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        return code
+
+    async def _heartbeat(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        return {"error_code": self._member_error(broker, message, error)}
+
+    async def _leave_group(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        self.member = None
+        return {"error_code": self._coordinates(broker, error), "members": []}
+
+    async def _offset_commit(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        code = self._member_error(broker, message, error)
+        topics = []
+        for topic in message.topics:
+            rows = []
+            for one in topic.partitions:
+                if not code:
+                    self.committed[str(topic.name), int(one.partition_index)] = int(one.committed_offset)
+                rows.append({"partition_index": int(one.partition_index), "error_code": code})
+            topics.append({"name": str(topic.name), "partitions": rows})
+        return {"topics": topics}
+
+    async def _offset_fetch(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        code = self._coordinates(broker, error)
+        (group,) = message.groups
+        topics = [
+            {
+                "name": str(topic.name),
+                "partitions": [
+                    {
+                        "partition_index": int(p),
+                        "committed_offset": self.committed.get((str(topic.name), int(p)), -1),
+                        "committed_leader_epoch": -1, "metadata": "", "error_code": 0,
+                    }
+                    for p in topic.partition_indexes
+                ],
+            }
+            for topic in group.topics
+        ]  # fmt: skip
+        return {"groups": [{"group_id": str(group.group_id), "topics": topics, "error_code": code}]}
