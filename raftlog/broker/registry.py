@@ -120,3 +120,13 @@ def unsupported_version_answer(api: Api, header: RequestHeader) -> bytes:
         "api_keys": [{"api_key": api.key, "min_version": api.first, "max_version": api.last}],
     }
     return b"".join(encode_response(api.key, 0, header.correlation_id, fields))
+
+
+def compatibility_table() -> str:
+    """What is served, as a Markdown table for docs/. Imports every handler."""
+    lines = ["| Key | API | Versions | What it does |", "|---|---|---|---|"]
+    for api in served():
+        name = "".join(word.capitalize() for word in api.key.name.split("_"))
+        says = api.summary.partition(": ")[2].rstrip(".")
+        lines.append(f"| {api.key.value} | {name} | {api.first} to {api.last} | {says} |")
+    return "\n".join(lines) + "\n"
