@@ -201,6 +201,9 @@ class Peers:
     def _on_disconnected(self, peer: BrokerId) -> None:
         self._connected_since.pop(peer, None)
         self._leaving.discard(peer)
+        # Clients ask for metadata within a millisecond of a broker's end: better to let them wait for the
+        # successor than to send them back. If the peer is there after all, it says so when it reconnects.
+        self.hints.leader_is_gone(peer)
         self.calls.link_ended(peer)
         self._lost.append(peer)
         self._lost_one.set()
@@ -226,7 +229,6 @@ class Peers:
         for _ in range(PROBES):
             if await self._is_refused(peer):
                 self._node.driver.peer_is_gone(peer, trio.current_time())
-                self.hints.leader_is_gone(peer)
                 return
             await trio.sleep(PROBE_INTERVAL_S)
 
