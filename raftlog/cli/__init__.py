@@ -60,7 +60,7 @@ class LazyGroup(CommandGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run the command and exit as the module says."""
         extra.setdefault("prog_name", "raftlog")
         if not extra.pop("standalone_mode", True):

@@ -11,19 +11,17 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
     from raftlog.client.metadata import TopicView
-
-P = ParamSpec("P")
 
 BOOTSTRAP_DEFAULT: Final = "localhost:9092"
 BOOTSTRAP_VARIABLE: Final = "RAFTLOG_BOOTSTRAP"
@@ -40,8 +38,45 @@ class Target:
     bootstrap: str | None
     config: str | None
 
+    def run(self, main: Callable[[Client], Awaitable[None]], **options: Any) -> None:
+        """Run `main` with a client; `options` are those of `raftlog.open_client`.
+
+        Ends in a SystemExit after SIGINT or SIGTERM, a ClickException after a failure. On a signal `main` is
+        cancelled while the client still has its connections, so that what `main` has open can say goodbye;
+        for that there are GOODBYE_SECONDS_MAX.
+        """
+        import trio
+
+        received: list[int] = []
+        scopes: list[trio.CancelScope] = []
+
+        async def until_signal() -> None:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                received.append(await anext(signals))
+            give_up = threading.Timer(GOODBYE_SECONDS_MAX, os._exit, [128 + received[0]])
+            give_up.daemon = True
+            give_up.start()
+            scopes[-1].cancel()
+
+        async def everything() -> None:
+            async with trio.open_nursery() as nursery:
+                scopes.append(nursery.cancel_scope)
+                nursery.start_soon(until_signal)
+                async with self._client(options) as client:
+                    with trio.CancelScope() as scope:
+                        scopes.append(scope)
+                        await main(client)
+                nursery.cancel_scope.cancel()
+
+        try:
+            trio.run(everything)
+        except Exception as error:
+            raise _failure(error) from error
+        if received:
+            raise SystemExit(128 + received[0])
+
     @asynccontextmanager
-    async def client(self, **options: Any) -> AsyncIterator[Client]:
+    async def _client(self, options: dict[str, Any]) -> AsyncIterator[Client]:
         """A client, once a broker has answered. Raises click.ClickException when none does."""
         from raftlog.cli import reach
         from raftlog.client.client import from_properties
@@ -83,46 +118,6 @@ def with_brokers(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def run(main: Callable[P, Awaitable[None]], *args: P.args, **options: P.kwargs) -> None:
-    """Run a command's async part. Ends in a SystemExit after a signal, a ClickException after a failure.
-
-    On SIGINT and SIGTERM `main` is cancelled, and has GOODBYE_SECONDS_MAX for its goodbyes.
-    """
-    import trio
-
-    from raftlog.errors import RaftlogError
-
-    received: list[int] = []
-
-    async def until_signal(scope: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            received.append(await anext(signals))
-            give_up = threading.Timer(GOODBYE_SECONDS_MAX, os._exit, [128 + received[0]])
-            give_up.daemon = True
-            give_up.start()
-            scope.cancel()
-
-    async def watched() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(until_signal, nursery.cancel_scope)
-            await main(*args, **options)
-            nursery.cancel_scope.cancel()
-
-    try:
-        trio.run(watched)
-    except Exception as error:
-        failure = next(_leaves(error))
-        match failure:
-            case click.ClickException() | BrokenPipeError():
-                raise failure from None
-            case RaftlogError():
-                raise click.ClickException(_said(failure)) from error
-            case _:
-                raise
-    if received:
-        raise SystemExit(128 + received[0])
-
-
 async def known_topic(client: Client, name: str) -> TopicView:
     """A topic as the brokers describe it; one that does not exist is answered with the nearest that does."""
     from raftlog.client.errors import UnknownTopic
@@ -140,22 +135,30 @@ def nearest(name: str, known: Iterable[str], listing: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; `{listing}` shows those that there are"
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The failures of an exception, cancellations not counted."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+def _failure(error: Exception) -> BaseException:
+    """What a command raises for what went wrong: a line for people where it is no bug."""
+    from raftlog.errors import RaftlogError
+
+    failure: BaseException = error
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    if isinstance(failure, RaftlogError):
+        notes = "".join(f" ({note})" for note in getattr(failure, "__notes__", ()))
+        return click.ClickException(_said(failure) + notes)
+    return failure if isinstance(failure, click.ClickException | BrokenPipeError) else error
 
 
 def _said(error: BaseException) -> str:
     """A failure of the client's in words."""
-    from raftlog.client.errors import DeliveryError, Disconnected, RequestTimedOut
+    from raftlog.client.errors import DeliveryError, Disconnected, InvalidTopic, RequestTimedOut
 
     match error:
+        case InvalidTopic() if "letters" not in str(error):
+            return f"{error}: names are made of up to 249 ASCII letters, digits, '.', '_' and '-'"
         case DeliveryError():
-            cause = f": {error.__cause__}" if error.__cause__ and str(error.__cause__) not in str(error) else ""
+            cause = (
+                f": {error.__cause__}" if error.__cause__ and str(error.__cause__) not in str(error) else ""
+            )
             return f"{error}{cause}"
         case RequestTimedOut() | Disconnected():
             return (

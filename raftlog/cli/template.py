@@ -39,25 +39,27 @@ def compile_template(template: str, *, null: bytes = b"") -> Print:
             parts += [_constant(literal), _field(letter.decode(errors="replace"), null)]
             literal = b""
         elif escape and escape not in _ESCAPES:
-            raise BadTemplate(f"\\{escape.decode(errors='replace')} is no escape: \\n \\t \\r \\0 \\\\ \\xHH are")
+            raise BadTemplate(
+                f"\\{escape.decode(errors='replace')} is no escape: \\n \\t \\r \\0 \\\\ \\xHH are"
+            )
         elif stray:
             raise BadTemplate(f"it ends with a lone {stray.decode()}")
         else:
             code = int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 255 if octal else None
             literal += bytes([code]) if code is not None else _ESCAPES.get(escape, letter or text)
-    parts = [part for part in [*parts, _constant(literal)] if part is not _NOTHING]
+    parts = [part for part in [*parts, _constant(literal)] if part is not _nothing]
     if len(parts) == 2:
         first, second = parts
         return lambda record: first(record) + second(record)
     return lambda record: b"".join([part(record) for part in parts])
 
 
-def _NOTHING(record: Record) -> bytes:
+def _nothing(record: Record) -> bytes:
     return b""
 
 
 def _constant(text: bytes) -> Print:
-    return (lambda record: text) if text else _NOTHING
+    return (lambda record: text) if text else _nothing
 
 
 def _field(letter: str, null: bytes) -> Print:
@@ -89,10 +91,13 @@ def _field(letter: str, null: bytes) -> Print:
 def keyed(delimiter: str, *, null: bytes = b"") -> Print:
     """kcat's `-K`: the key, the delimiter, the value, a line."""
     between = delimiter.encode()
-    return lambda record: b"%b%b%b\n" % (
-        null if record.key is None else record.key,
-        between,
-        null if record.value is None else record.value,
+    return lambda record: (
+        b"%b%b%b\n"
+        % (
+            null if record.key is None else record.key,
+            between,
+            null if record.value is None else record.value,
+        )
     )
 
 
@@ -105,9 +110,7 @@ def as_json(record: Record) -> bytes:
         "ts": record.timestamp,
     }
     if record.headers:
-        fields["headers"] = [
-            text for name, value in record.headers for text in (name, _text(value) if value else value and "")
-        ]
+        fields["headers"] = [text for name, value in record.headers for text in (name, _text(value))]
     for name, value in (("key", record.key), ("payload", record.value)):
         try:
             fields[name] = None if value is None else value.decode()
@@ -116,5 +119,5 @@ def as_json(record: Record) -> bytes:
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")

@@ -10,10 +10,11 @@ import click
 
 from raftlog.cli import CommandGroup
 from raftlog.cli.output import counted, joined, print_json, print_table, with_format
-from raftlog.cli.target import Target, known_topic, nearest, run, with_brokers
+from raftlog.cli.target import Target, known_topic, nearest, with_brokers
 
 if TYPE_CHECKING:
     from raftlog.client.admin import ConfigEntry
+    from raftlog.client.client import Client
     from raftlog.client.metadata import TopicPartition, TopicView
 
 INHERITED: Final = frozenset({"default", "broker", "brokers", "file"})
@@ -86,24 +87,23 @@ def create(
 ) -> None:
     """Create a topic. It can be written to when the command ends."""
 
-    async def main() -> None:
+    async def main(client: Client) -> None:
         from raftlog.client.errors import TopicExists
 
-        async with target.client() as client:
-            try:
-                await client.admin.create_topic(
-                    name, partitions=partitions or -1, replication_factor=replicas or -1, configs=configs
-                )
-            except TopicExists:
-                if not if_not_exists:
-                    raise click.ClickException(
-                        f"topic {name!r} exists already (`raftlog topic describe {name}` shows it)"
-                    ) from None
-                click.echo(f"topic {name} exists already")
-                return
-            click.echo(f"created topic {_shape(await client.admin.describe_topic(name))}")
+        try:
+            await client.admin.create_topic(
+                name, partitions=partitions or -1, replication_factor=replicas or -1, configs=configs
+            )
+        except TopicExists:
+            if not if_not_exists:
+                raise click.ClickException(
+                    f"topic {name!r} exists already (`raftlog topic describe {name}` shows it)"
+                ) from None
+            click.echo(f"topic {name} exists already")
+            return
+        click.echo(f"created topic {_shape(await client.admin.describe_topic(name))}")
 
-    run(main)
+    target.run(main)
 
 
 @command.command(
@@ -120,10 +120,9 @@ Examples:
 def list_topics(target: Target, internal: bool, output: str) -> None:
     """List the topics."""
 
-    async def main() -> None:
-        async with target.client() as client:
-            names = await client.admin.list_topics(internal=internal)
-            views = await client.admin.describe_topics(names) if names else {}
+    async def main(client: Client) -> None:
+        names = await client.admin.list_topics(internal=internal)
+        views = await client.admin.describe_topics(names) if names else {}
         if output == "json":
             print_json([_summary(view) for view in views.values()])
         elif not views:
@@ -132,7 +131,7 @@ def list_topics(target: Target, internal: bool, output: str) -> None:
             rows = [(view.name, len(view.partitions), _replicas(view)) for view in views.values()]
             print_table(("TOPIC", "PARTITIONS", "REPLICAS"), rows)
 
-    run(main)
+    target.run(main)
 
 
 @command.command(
@@ -144,28 +143,30 @@ Examples:
 """
 )
 @click.argument("name")
-@click.option("--settings", is_flag=True, help="Show every setting, not only those that the topic has itself.")
+@click.option(
+    "--settings", is_flag=True, help="Show every setting, not only those that the topic has itself."
+)
 @with_format
 @with_brokers
 def describe(target: Target, name: str, settings: bool, output: str) -> None:
     """Show a topic's partitions and settings.
 
-    LEADER, REPLICAS and IN SYNC are ids of brokers. FIRST is the offset of the first record, END the offset that the next one gets.
+    LEADER, REPLICAS and IN SYNC are ids of brokers. FIRST is the offset of the first record, END
+    the offset that the next one gets.
     """
 
-    async def main() -> None:
-        async with target.client() as client:
-            view = await known_topic(client, name)
-            first = await client.admin.beginning_offsets(name)
-            end = await client.admin.end_offsets(name)
-            entries = await client.admin.describe_configs(topic=name)
+    async def main(client: Client) -> None:
+        view = await known_topic(client, name)
+        first = await client.admin.beginning_offsets(name)
+        end = await client.admin.end_offsets(name)
+        entries = await client.admin.describe_configs(topic=name)
         shown = [e for _, e in sorted(entries.items()) if settings or e.source not in INHERITED]
         if output == "json":
             print_json(_described(view, first, end, shown))
         else:
             _print_described(view, first, end, shown)
 
-    run(main)
+    target.run(main)
 
 
 @command.command(
@@ -193,27 +194,26 @@ def alter(
     if not (partitions or configs or remove):
         raise click.UsageError("nothing to change: give -c KEY=VALUE, --remove KEY or -p PARTITIONS")
 
-    async def main() -> None:
-        async with target.client() as client:
-            view = await known_topic(client, name)
-            if partitions and partitions < len(view.partitions):
-                raise click.ClickException(
-                    f"topic {name!r} has {counted(len(view.partitions), 'partition')}, and partitions"
-                    " cannot be taken away"
-                )
-            if configs or remove:
-                _check_settings(remove, await client.admin.describe_configs(topic=name))
-                await client.admin.alter_configs({**configs, **dict.fromkeys(remove)}, topic=name)
-            if partitions and partitions > len(view.partitions):
-                await client.admin.create_partitions(name, partitions)
-            view = await client.admin.describe_topic(name)
-            entries = await client.admin.describe_configs(topic=name)
+    async def main(client: Client) -> None:
+        view = await known_topic(client, name)
+        if partitions and partitions < len(view.partitions):
+            raise click.ClickException(
+                f"topic {name!r} has {counted(len(view.partitions), 'partition')}, and partitions"
+                " cannot be taken away"
+            )
+        if configs or remove:
+            _check_settings(remove, await client.admin.describe_configs(topic=name))
+            await client.admin.alter_configs({**configs, **dict.fromkeys(remove)}, topic=name)
+        if partitions and partitions > len(view.partitions):
+            await client.admin.create_partitions(name, partitions)
+        view = await client.admin.describe_topic(name)
+        entries = await client.admin.describe_configs(topic=name)
         click.echo(f"altered topic {_shape(view)}")
         for key in (*configs, *remove):
             if key in entries:
                 _print_setting(entries[key])
 
-    run(main)
+    target.run(main)
 
 
 @command.command(
@@ -227,23 +227,21 @@ Examples:
 def delete(target: Target, names: tuple[str, ...]) -> None:
     """Delete topics and their records. There is no way back."""
 
-    async def main() -> None:
-        async with target.client() as client:
-            for name in names:
-                await known_topic(client, name)
-            for name in names:
-                await client.admin.delete_topic(name)
-                click.echo(f"deleted topic {name}")
+    async def main(client: Client) -> None:
+        for name in names:
+            await known_topic(client, name)
+        for name in names:
+            await client.admin.delete_topic(name)
+            click.echo(f"deleted topic {name}")
 
-    run(main)
+    target.run(main)
 
 
 def _check_settings(names: Iterable[str], known: dict[str, ConfigEntry]) -> None:
     for name in names:
         if name not in known:
-            raise click.ClickException(
-                f"there is no setting {name!r}{nearest(name, known, 'raftlog topic describe NAME --settings')}"
-            )
+            hint = nearest(name, known, "raftlog topic describe NAME --settings")
+            raise click.ClickException(f"there is no setting {name!r}{hint}")
 
 
 def _replicas(view: TopicView) -> int:
