@@ -140,9 +140,11 @@ def skip_tags(data: bytes | bytearray | memoryview, position: int) -> int:
 def _decode(
     frame: bytes | bytearray | memoryview, position: int, api: ApiKey, version: int, direction: Direction
 ) -> Any:
-    data, position = scan(memoryview(frame).toreadonly(), position, api, version, direction)
     try:
+        data, position = scan(memoryview(frame).toreadonly(), position, api, version, direction)
         message, _ = reader(api, version, direction)(data, position)
+    except InvalidInput as error:
+        raise InvalidInput(f"{api.name} v{version} {direction}: {error}") from None
     except Exception as error:  # kio raises ValueError, KeyError and its own beside DecodeError
         raise InvalidInput(f"{api.name} v{version} {direction}: {error!r}") from error
     return message

@@ -86,9 +86,12 @@ def decode_produce_request(frame: bytearray | memoryview, header: RequestHeader)
             return _decode_flexible(view, header.body, header.version)
         return _decode_legacy(view, header.body, header.version)
     except (IndexError, struct.error):
-        raise InvalidInput(f"Produce v{header.version} ends in the middle of a field") from None
+        reason = "it ends in the middle of a field"
     except UnicodeDecodeError:
-        raise InvalidInput("a name is not UTF-8") from None
+        reason = "a name is not UTF-8"
+    except InvalidInput as error:
+        reason = str(error)
+    raise InvalidInput(f"PRODUCE v{header.version} request: {reason}")
 
 
 def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRequest:
