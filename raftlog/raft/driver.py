@@ -68,7 +68,16 @@ class StateMachine(Protocol):
 class _Member:
     """A group and what the driver remembers of it."""
 
-    __slots__ = ("group", "is_active", "is_dirty", "is_removed", "machine", "scheduled_at", "told")
+    __slots__ = (
+        "group",
+        "is_active",
+        "is_dirty",
+        "is_removed",
+        "machine",
+        "scheduled_at",
+        "seen_changes",
+        "told",
+    )
 
     def __init__(self, group: RaftGroup, machine: StateMachine) -> None:
         self.group = group
@@ -80,6 +89,7 @@ class _Member:
         self.is_removed = False
         self.scheduled_at = FOREVER
         """The earliest deadline that the heap holds for it; its own may be later by now."""
+        self.seen_changes = -1
         self.told: tuple[Role, Term, BrokerId | None] = (group.role, group.term, None)
 
 
@@ -226,7 +236,8 @@ class Driver:
     def _send_before_sync(self, now: float) -> None:
         outbox: list[Addressed] = []
         for member in self._active:  # grows while machines propose
-            self._announce(member, now)
+            if member.group.changes != member.seen_changes:
+                self._announce(member, now)
             messages = member.group.take_messages(now)
             if messages:
                 outbox += messages
@@ -240,12 +251,12 @@ class Driver:
 
     def _announce(self, member: _Member, now: float) -> None:
         group, machine = member.group, member.machine
-        if group.has_news:
-            if group.take_restored():
-                machine.restore(group.log.snapshot_state, group.applied_index)
-            from_index = group.take_truncated()
-            if from_index is not None:
-                machine.truncated(from_index)
+        member.seen_changes = group.changes
+        if group.take_restored():
+            machine.restore(group.log.snapshot_state, group.applied_index)
+        from_index = group.take_truncated()
+        if from_index is not None:
+            machine.truncated(from_index)
         told = (group.role, group.term, group.leader)
         if told != member.told:
             member.told = told

@@ -63,6 +63,7 @@ PRIVATE_ATTRIBUTES: Final = (
 """What this module relies on; a test checks each against the installed library."""
 
 _FOLLOWER, _CANDIDATE, _LEADER = 0, 1, 2
+_ROLES: Final = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)
 _HANDLE: Final = b"\1"
 """What SyncObj sees of an entry: one byte (its no-op). The payload goes beside it."""
 
@@ -207,6 +208,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._rng = rng
         self._timing = timing
         self._owner = owner
+        self.changes = 0
+        """Counts changes of role, term and leader, so that who watches them need not compare."""
         self.peers: dict[BrokerId, Peer] = {self_id: Peer(self_id)}
         conf = SyncObjConf(
             autoTick=False,
@@ -229,9 +232,11 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     # SyncObj's state
 
+    # (annotated instead of converted: a NewType's call costs as much as the rest of the property)
+
     @property
     def role(self) -> Role:
-        return Role(self._SyncObj__raftState)
+        return _ROLES[self._SyncObj__raftState]
 
     @property
     def is_leader(self) -> bool:
@@ -243,7 +248,8 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     @property
     def term(self) -> Term:
-        return Term(self._SyncObj__raftCurrentTerm)
+        term: Term = self._SyncObj__raftCurrentTerm
+        return term
 
     @property
     def voted_for(self) -> BrokerId | None:
@@ -252,16 +258,18 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     @property
     def leader(self) -> BrokerId | None:
-        node = self._SyncObj__raftLeader
+        node: Peer | None = self._SyncObj__raftLeader
         return None if node is None else node.broker
 
     @leader.setter
     def leader(self, broker: BrokerId | None) -> None:
+        self.changes += 1
         self._SyncObj__raftLeader = None if broker is None else self.peer(broker)
 
     @property
     def commit_index(self) -> RaftIndex:
-        return RaftIndex(self._SyncObj__raftCommitIndex)
+        index: RaftIndex = self._SyncObj__raftCommitIndex
+        return index
 
     @commit_index.setter
     def commit_index(self, index: RaftIndex) -> None:
@@ -269,7 +277,8 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     @property
     def applied_index(self) -> RaftIndex:
-        return RaftIndex(self._SyncObj__raftLastApplied)
+        index: RaftIndex = self._SyncObj__raftLastApplied
+        return index
 
     @applied_index.setter
     def applied_index(self, index: RaftIndex) -> None:
@@ -277,7 +286,8 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     @property
     def election_deadline(self) -> float:
-        return float(self._SyncObj__raftElectionDeadline)
+        deadline: float = self._SyncObj__raftElectionDeadline
+        return deadline
 
     @election_deadline.setter
     def election_deadline(self, at: float) -> None:
@@ -295,6 +305,7 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def set_members(self, voters: Iterable[BrokerId], learners: Iterable[BrokerId], last_index: int) -> None:
         """Whom SyncObj counts, and whom it only sends to; without this broker itself."""
+        self.changes += 1
         others = {self.peer(broker) for broker in voters}
         readers = {self.peer(broker) for broker in learners}
         self._SyncObj__otherNodes = others
@@ -313,6 +324,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         """An election, in SyncObj's own tick: a new term, the vote for itself, the requests to the others.
         A group of one has its leader when this returns."""
         self._SyncObj__raftElectionDeadline = now - 1.0
+        self.changes += 1
         with clock_at(now):
             self._onTick()
 
@@ -339,8 +351,10 @@ class Engine(SyncObj):  # type: ignore[misc]
         self.become_follower()
         self._SyncObj__setCurrentTerm(term, None)
         self._SyncObj__raftLeader = None
+        self.changes += 1
 
     def _on_state_changed(self, old: int, new: int) -> None:
+        self.changes += 1
         if old == _LEADER:
             self._SyncObj__raftLeader = None
             self._owner.on_leadership_ended()

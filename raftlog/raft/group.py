@@ -98,6 +98,7 @@ class RaftGroup:
         self._following = Following(log)
         self._truncated_from: RaftIndex | None = None
         self._was_restored = False
+        self._cuts = 0
         self._heard_at = now
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
@@ -383,6 +384,7 @@ class RaftGroup:
         self._applying.restart(index)
         self._following.restart()
         self._was_restored = True
+        self._cuts += 1
 
     def _on_append_reply(self, sender: BrokerId, reply: AppendReply, now: float) -> None:
         leadership, peer = self._leadership, self._member(sender)
@@ -562,7 +564,6 @@ class RaftGroup:
             engine.match_index,
             self._timing,
             self._send_before_sync,
-            now,
         )
         self._use_membership()
         self._leadership.beat(now)
@@ -707,9 +708,10 @@ class RaftGroup:
         return reads
 
     @property
-    def has_news(self) -> bool:
-        """The log was cut or replaced: see take_truncated and take_restored."""
-        return self._was_restored or self._truncated_from is not None
+    def changes(self) -> int:
+        """Counts what a state machine is told: changes of role, term, leader, and of the log's tail (see
+        take_truncated and take_restored)."""
+        return self._engine.changes + self._cuts
 
     def take_truncated(self) -> RaftIndex | None:
         """From where on uncommitted entries have gone since the last call."""
@@ -724,6 +726,7 @@ class RaftGroup:
     def _note_truncation(self, from_index: RaftIndex) -> None:
         if self._memberships.truncate(from_index):
             self._use_membership()
+        self._cuts += 1
         if self._truncated_from is None or from_index < self._truncated_from:
             self._truncated_from = from_index
 

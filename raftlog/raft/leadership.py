@@ -54,7 +54,6 @@ class Leadership:
         match_index: dict[Progress, int],
         timing: RaftTiming,
         send: Send,
-        now: float,
     ) -> None:
         self.term = term
         self.first_index = log.last_index
@@ -79,7 +78,9 @@ class Leadership:
         self._reads: deque[tuple[int, RaftIndex, Callable[[bool], None]]] = deque()
         self._read_waits_for_round = False
         self._transfer: tuple[Progress, float] | None = None
-        self._started_at = now
+        self._last_append: Append | None = None
+        self._last_append_end = RaftIndex(0)
+        self._last_append_size = 0
 
     def set_membership(self, membership: Membership, peers: Mapping[BrokerId, Progress], now: float) -> None:
         """The configuration that counts is the latest in the log, committed or not (Raft §6)."""
@@ -104,30 +105,43 @@ class Leadership:
                 self._replicate_to(peer, now)
 
     def _replicate_to(self, peer: Progress, now: float) -> None:
-        log = self._log
+        last_index = self._log.last_index
         next_index = self._next[peer]
         while peer.may_send:
-            prev_index = RaftIndex(next_index - 1)
-            prev_term = log.term_at(prev_index)
-            if prev_term is None:
+            if next_index > last_index and not peer.probing:
+                break
+            append = self._append_from(next_index)
+            if append is None:
                 self._send_snapshot(peer, now)
                 return
-            entries: list[Entry] = []
-            if next_index <= log.last_index:
-                entries = log.entries(RaftIndex(next_index), APPEND_BYTES_MAX, APPEND_ENTRIES_MAX)
-            elif not peer.probing:
-                break
-            self._send_append(peer, prev_index, prev_term, entries)
+            self._send(peer.broker, append)
             if peer.probing:  # until it is answered, what comes next is not known
                 peer.paused = True
                 return
-            next_index += len(entries)
-            peer.sent(next_index - 1, sum([len(entry.payload) for entry in entries]))
+            next_index += len(append.entries)
+            peer.sent(next_index - 1, self._last_append_size)
         self._next[peer] = next_index
 
-    def _send_append(self, peer: Progress, prev: RaftIndex, prev_term: Term, entries: list[Entry]) -> None:
-        commit_index = self._log.commit_index
-        self._send(peer.broker, Append(self._key, self.term, prev, prev_term, commit_index, entries))
+    def _append_from(self, next_index: int) -> Append | None:
+        """What follows from `next_index` on, as much as one append takes; None below the log's start. The
+        last one is remembered: followers that keep up all get the same."""
+        log = self._log
+        last = self._last_append
+        now_at = (next_index - 1, log.last_index, log.commit_index)
+        if last is not None and (last.prev_index, self._last_append_end, last.commit_index) == now_at:
+            return last
+        prev_index = RaftIndex(next_index - 1)
+        prev_term = log.term_at(prev_index)
+        if prev_term is None:
+            return None
+        entries: list[Entry] = []
+        if next_index <= log.last_index:
+            entries = log.entries(RaftIndex(next_index), APPEND_BYTES_MAX, APPEND_ENTRIES_MAX)
+        append = Append(self._key, self.term, prev_index, prev_term, log.commit_index, entries)
+        self._last_append = append
+        self._last_append_end = log.last_index
+        self._last_append_size = sum([len(entry.payload) for entry in entries])
+        return append
 
     def _send_snapshot(self, peer: Progress, now: float) -> None:
         if now - peer.snapshot_sent_at < SNAPSHOT_RETRY:
@@ -271,7 +285,9 @@ class Leadership:
         if prev_term is None:
             self._send_snapshot(peer, now)
         elif not peer.paused:
-            self._send_append(peer, prev_index, prev_term, [])
+            commit_index = self._log.commit_index
+            probe = Append(self._key, self.term, prev_index, prev_term, commit_index, [])
+            self._send(peer.broker, probe)
 
     def _count_round(self, now: float) -> None:
         rounds = sorted([peer.acked_round for peer in self._voters] + [self._round])

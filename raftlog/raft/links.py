@@ -17,6 +17,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, Final
 
 import trio
@@ -25,6 +26,7 @@ from raftlog.errors import InvalidInput
 from raftlog.raft.messages import Message
 from raftlog.raft.wire import (
     FORMAT_VERSION,
+    Buffers,
     Note,
     decode,
     decode_hello,
@@ -189,6 +191,8 @@ class Links:
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
         self._scopes: dict[BrokerId, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
+        self._last_sent: Sequence[Message] = ()
+        self._last_frame: Buffers = []
 
     def set_peers(self, peers: Mapping[BrokerId, Address]) -> None:
         """The brokers to be connected with, and where they are. Others' connections end."""
@@ -215,8 +219,13 @@ class Links:
     def send(self, to: BrokerId, messages: Sequence[Message]) -> None:
         """Send Raft messages, as one frame; dropped when the peer is not connected or its queue is full."""
         link = self._links.get(to)
-        if link is not None and link.is_connected:
-            link.send(encode(messages))
+        if link is None or not link.is_connected:
+            return
+        last = self._last_sent
+        if len(last) != len(messages) or not all(map(is_, last, messages)):
+            self._last_sent = messages
+            self._last_frame = encode(messages)  # followers that keep up all get the same
+        link.send(self._last_frame)
 
     def send_note(self, to: BrokerId, body: bytes) -> bool:
         """Send something of the layer above; False when it was dropped. True is no promise that it arrives.

@@ -1,14 +1,15 @@
 """Raft messages as frames: a length, a small CBOR header, and the raw payloads behind it.
 
     frame     u32 bytes that follow | u32 bytes of header | header | payloads, one behind the other
-    header    CBOR [heartbeats, heartbeat replies, messages]; heartbeats packed, of all groups together
-    message   [type, group, numbers…]; an append's entries as [term, kind, size, records] each
+    header    CBOR [heartbeats, heartbeat replies, append replies, messages]
+    message   bytes: an append, packed; a list: [type, group, numbers…]
     note      CBOR bytes instead of the list: what the cluster layer says, opaque here
     hello     CBOR map: the first frame each way of a connection
 
-Payload bytes are never inside CBOR and never copied to be framed; a decoded entry is a view of the frame.
-Everything that comes in is checked: whatever cannot be is InvalidInput, which costs the sender its
-connection. It knows neither sockets nor groups.
+What is said thousands of times a second is packed (all groups' heartbeats behind each other), the rest is
+plain CBOR. Payload bytes are never inside CBOR and never copied to be framed; a decoded entry is a view of
+the frame. Everything that comes in is checked: whatever cannot be is InvalidInput, which costs the sender
+its connection. It knows neither sockets nor groups.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from raftlog.raft.messages import (
     Welcome,
 )
 from raftlog.storage.entry import Entry, EntryKind
-from raftlog.types import GROUP_KEY_SIZE, GroupKey, Offset, RaftIndex, Term
+from raftlog.types import GROUP_KEY_SIZE
 
 FORMAT_VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -49,11 +50,15 @@ Buffers: TypeAlias = list[bytes | bytearray | memoryview]
 
 _PREFIX = struct.Struct(">II")
 _HEARTBEAT = struct.Struct(f">{GROUP_KEY_SIZE}sqqq")
+_REPLY = struct.Struct(f">{GROUP_KEY_SIZE}sqq")
+_APPEND = struct.Struct(f">{GROUP_KEY_SIZE}sqqqqq")
+"""Group, term, previous index and term, commit index, base offset of the first entry; entries follow."""
+_ENTRY = struct.Struct(">qBIi")
+"""Term, kind, bytes of payload, records."""
 _INT_MAX: Final = 2**63 - 1
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
 _PLAIN: Final[tuple[type[Any], ...]] = (
-    AppendReply,
     AppendReject,
     PreVote,
     PreVoteReply,
@@ -65,42 +70,52 @@ _PLAIN: Final[tuple[type[Any], ...]] = (
 )
 """Messages of nothing but numbers; their place here, and their fields' order, are the format."""
 _NUMBER_OF: Final = {kind: number for number, kind in enumerate(_PLAIN)}
-_APPEND: Final = len(_PLAIN)
-_SNAPSHOT: Final = _APPEND + 1
+_SNAPSHOT: Final = len(_PLAIN)
 
 
 def encode(messages: Sequence[Message]) -> Buffers:
     """One frame, as buffers to be sent one behind the other."""
     heartbeats: list[bytes] = []
-    replies: list[bytes] = []
-    others: list[list[Any]] = []
+    heartbeat_replies: list[bytes] = []
+    append_replies: list[bytes] = []
+    others: list[bytes | list[Any]] = []
     buffers: Buffers = [b""]
     size = 0
     for message in messages:
-        match message:
-            case Append(group, term, prev_index, prev_term, commit_index, entries):
-                described: list[int] = []
-                for entry in entries:
-                    length = len(entry.payload)
-                    described += (entry.term, entry.kind, length, entry.next_offset - entry.base_offset)
-                    if length:
-                        buffers.append(entry.payload)
-                        size += length
-                offset = entries[0].base_offset if entries else 0
-                others.append([_APPEND, group, term, prev_index, prev_term, commit_index, offset, described])
-            case Heartbeat():
-                heartbeats.append(_HEARTBEAT.pack(*message))
-            case HeartbeatReply():
-                replies.append(_HEARTBEAT.pack(*message))
-            case Snapshot():
-                others.append([_SNAPSHOT, *message[:6], len(message.state)])
-                buffers.append(message.state)
-                size += len(message.state)
-            case _:
-                others.append([_NUMBER_OF[type(message)], *message])
-    header = cbor2.dumps([b"".join(heartbeats), b"".join(replies), others])
-    buffers[0] = _frame_header(header, size)
+        kind = type(message)
+        if kind is Append:
+            packed, entries = _pack_append(message)
+            others.append(packed)
+            for entry in entries:
+                if entry.payload:
+                    buffers.append(entry.payload)
+                    size += len(entry.payload)
+        elif kind is AppendReply:
+            append_replies.append(_REPLY.pack(*message))
+        elif kind is Heartbeat:
+            heartbeats.append(_HEARTBEAT.pack(*message))
+        elif kind is HeartbeatReply:
+            heartbeat_replies.append(_HEARTBEAT.pack(*message))
+        elif isinstance(message, Snapshot):
+            others.append([_SNAPSHOT, *message[:6], len(message.state)])
+            buffers.append(message.state)
+            size += len(message.state)
+        else:
+            others.append([_NUMBER_OF[kind], *message])
+    packs = b"".join(heartbeats), b"".join(heartbeat_replies), b"".join(append_replies)
+    buffers[0] = _frame_header(cbor2.dumps([*packs, others]), size)
     return buffers
+
+
+def _pack_append(append: Any) -> tuple[bytes, Sequence[Entry]]:
+    group, term, prev_index, prev_term, commit_index, entries = append
+    if not entries:
+        return _APPEND.pack(group, term, prev_index, prev_term, commit_index, 0), entries
+    parts = [_APPEND.pack(group, term, prev_index, prev_term, commit_index, entries[0].base_offset)]
+    pack = _ENTRY.pack
+    for _, entry_term, kind, payload, base_offset, next_offset in entries:
+        parts.append(pack(entry_term, kind, len(payload), next_offset - base_offset))
+    return b"".join(parts), entries
 
 
 def encode_note(body: bytes) -> Buffers:
@@ -165,17 +180,26 @@ def decode(frame: memoryview) -> list[Message] | Note:
     if type(value) is bytes and not payloads:
         return Note(value)
     try:
-        heartbeats, replies, others = value
-        messages: list[Message] = [Heartbeat._make(item) for item in _HEARTBEAT.iter_unpack(heartbeats)]
-        messages += [HeartbeatReply._make(item) for item in _HEARTBEAT.iter_unpack(replies)]
+        heartbeats, heartbeat_replies, append_replies, others = value
+        messages: list[Message] = []
+        if heartbeats:
+            messages += [Heartbeat._make(item) for item in _HEARTBEAT.iter_unpack(heartbeats)]
+        if heartbeat_replies:
+            messages += [HeartbeatReply._make(item) for item in _HEARTBEAT.iter_unpack(heartbeat_replies)]
+        if append_replies:
+            messages += [AppendReply._make(item) for item in _REPLY.iter_unpack(append_replies)]
     except (TypeError, ValueError, struct.error) as error:
-        raise InvalidInput(f"a frame's header is not three lists: {error!r}") from error
+        raise InvalidInput(f"a frame's header does not unpack: {error!r}") from error
     if not isinstance(others, list):
         raise InvalidInput(f"a frame's messages are a {type(others).__name__}")
-    for fields in others:
-        if not isinstance(fields, list) or len(fields) < 3:
-            raise InvalidInput("a message is no list")
-        message, payloads = _decode_message(fields, payloads)
+    message: Message
+    for other in others:
+        if type(other) is bytes:
+            message, payloads = _decode_append(other, payloads)
+        elif type(other) is list and len(other) >= 3:
+            message, payloads = _decode_message(other, payloads)
+        else:
+            raise InvalidInput("a message is neither an append nor a list")
         messages.append(message)
     if payloads:
         raise InvalidInput(f"{len(payloads)} bytes behind a frame's last payload")
@@ -188,8 +212,6 @@ def _decode_message(fields: list[Any], payloads: memoryview) -> tuple[Message, m
         raise InvalidInput(f"a message of type {number!r}")
     if type(group) is not bytes or len(group) != GROUP_KEY_SIZE:
         raise InvalidInput("a message without a group")
-    if number == _APPEND:
-        return _decode_append(fields, payloads)
     if number == _SNAPSHOT:
         return _decode_snapshot(fields, payloads)
     kind = _PLAIN[number]
@@ -210,36 +232,28 @@ def _check_number(kind: str, name: str, value: Any) -> None:
         raise InvalidInput(f"{kind}.{name} is {value!r}")
 
 
-def _decode_append(fields: list[Any], payloads: memoryview) -> tuple[Append, memoryview]:
-    if len(fields) != 8 or type(fields[7]) is not list or len(fields[7]) % 4:
-        raise InvalidInput("an append whose entries are not described in fours")
-    described: list[Any] = fields[7]
-    for value in fields[2:7]:
-        _check_number("Append", "field", value)
-    for value in described:
-        if type(value) is not int or not 0 <= value <= _INT_MAX:
-            raise InvalidInput(f"an entry with {value!r}")
-    _, group, term, prev_index, prev_term, commit_index, offset, _ = fields
+def _decode_append(packed: bytes, payloads: memoryview) -> tuple[Append, memoryview]:
+    described = memoryview(packed)[_APPEND.size :]
+    if len(packed) < _APPEND.size or len(described) % _ENTRY.size:
+        raise InvalidInput(f"an append of {len(packed)} bytes")
+    group, term, prev_index, prev_term, commit_index, offset = _APPEND.unpack_from(packed)
+    if min(term, prev_index, prev_term, commit_index, offset) < 0:
+        raise InvalidInput("an append with a negative number")
     entries: list[Entry] = []
     index = prev_index
     position, end = 0, len(payloads)
-    numbers = iter(described)
-    for entry_term, kind_number, size, records in zip(numbers, numbers, numbers, numbers, strict=True):
+    for entry_term, kind_number, size, records in _ENTRY.iter_unpack(described):
         index += 1
         kind = _KINDS.get(kind_number)
-        if kind is None or size > end - position:
+        stop = position + size
+        if kind is None or stop > end or entry_term < 0 or records < 0:
             raise InvalidInput(f"entry {index} of kind {kind_number} with {size} of {end - position} bytes")
         next_offset = offset + records
-        payload = payloads[position : position + size]
-        entries.append(
-            Entry(RaftIndex(index), Term(entry_term), kind, payload, Offset(offset), Offset(next_offset))
-        )
-        position += size
+        entries.append(Entry(index, entry_term, kind, payloads[position:stop], offset, next_offset))
+        position = stop
         offset = next_offset
-    append = Append(
-        GroupKey(group), Term(term), RaftIndex(prev_index), Term(prev_term), RaftIndex(commit_index), entries
-    )
-    return append, payloads[position:]
+    append = Append(group, term, prev_index, prev_term, commit_index, entries)
+    return append, payloads[position:] if position else payloads
 
 
 def _decode_snapshot(fields: list[Any], payloads: memoryview) -> tuple[Snapshot, memoryview]:

@@ -95,7 +95,7 @@ def test_every_message_comes_back(message: Message) -> None:
 def test_a_frame_holds_many_messages_of_many_groups() -> None:
     decoded = [plain(m) for m in messages_of(frame(MESSAGES))]
     assert sorted(decoded, key=repr) == sorted(MESSAGES, key=repr)
-    in_order = (Append, AppendReply, AppendReject)
+    in_order = (Append, AppendReject, Vote, TimeoutNow)
     assert [m for m in decoded if isinstance(m, in_order)] == [m for m in MESSAGES if isinstance(m, in_order)]
 
 
@@ -146,32 +146,40 @@ def with_header(header: object, payloads: bytes = b"") -> memoryview:
     return memoryview(struct.pack(">II", 4 + len(encoded) + len(payloads), len(encoded)) + encoded + payloads)
 
 
+def pack_append(entries: list[tuple[int, int, int, int]], term: int = 1) -> bytes:
+    fixed = struct.pack(">20sqqqqq", A, term, 1, 1, 1, 1)
+    return fixed + b"".join(struct.pack(">qBIi", *entry) for entry in entries)
+
+
 @pytest.mark.parametrize(
     "header",
     [
         None,
         [],
-        [b"", b""],
-        [b"x", b"", []],
-        ["", "", []],
-        [b"", b"", {}],
-        [b"", b"", [None]],
-        [b"", b"", [[99, A, 1]]],
-        [b"", b"", [[True, A, 1, 1]]],
-        [b"", b"", [[0, b"short", 1, 1]]],
-        [b"", b"", [[0, A, -1, 1]]],
-        [b"", b"", [[0, A, 2**63, 1]]],
-        [b"", b"", [[0, A, 1]]],
-        [b"", b"", [[0, A, 1, 1, 1]]],
-        [b"", b"", [[0, A, 1, "1"]]],
-        [b"", b"", [[5, A, 1, 1]]],
-        [b"", b"", [[9, A, 1, 1, 1, 1, 1, [1, 0, 5, 1]]]],
-        [b"", b"", [[9, A, 1, 1, 1, 1, 1, [1, 9, 0, 1]]]],
-        [b"", b"", [[9, A, 1, 1, 1, 1, 1, [1, 0, 0]]]],
-        [b"", b"", [[9, A, 1, 1, 1, 1, 1, [1, 0, -1, 1]]]],
-        [b"", b"", [[9, A, 1, 1, 1, 1, 1, [1.0, 0, 0, 1]]]],
-        [b"", b"", [[10, A, 1, 1, 1, 1, b"", 5]]],
-        [b"", b"", [[10, A, 1, 1, 1, 1, "", 0]]],
+        [b"", b"", b""],
+        [b"x", b"", b"", []],
+        ["", "x", "", []],
+        [b"", b"", b"x", []],
+        [b"", b"", b"", {}],
+        [b"", b"", b"", [None]],
+        [b"", b"", b"", [[99, A, 1]]],
+        [b"", b"", b"", [[True, A, 1, 1, 1, 1]]],
+        [b"", b"", b"", [[0, b"short", 1, 1, 1, 1]]],
+        [b"", b"", b"", [[0, A, -1, 1, 1, 1]]],
+        [b"", b"", b"", [[0, A, 2**63, 1, 1, 1]]],
+        [b"", b"", b"", [[0, A, 1]]],
+        [b"", b"", b"", [[0, A, 1, 1, 1, 1, 1]]],
+        [b"", b"", b"", [[0, A, 1, "1", 1, 1]]],
+        [b"", b"", b"", [[4, A, 1, 1]]],
+        [b"", b"", b"", [b""]],
+        [b"", b"", b"", [pack_append([(1, 0, 5, 1)])]],
+        [b"", b"", b"", [pack_append([(1, 9, 0, 1)])]],
+        [b"", b"", b"", [pack_append([(-1, 0, 0, 1)])]],
+        [b"", b"", b"", [pack_append([(1, 0, 0, -1)])]],
+        [b"", b"", b"", [pack_append([], term=-1)]],
+        [b"", b"", b"", [pack_append([]) + b"x"]],
+        [b"", b"", b"", [[8, A, 1, 1, 1, 1, b"", 5]]],
+        [b"", b"", b"", [[8, A, 1, 1, 1, 1, "", 0]]],
     ],
     ids=repr,
 )
@@ -182,7 +190,7 @@ def test_bad_headers_are_refused(header: object) -> None:
 
 def test_bytes_behind_the_last_payload_are_refused() -> None:
     with pytest.raises(InvalidInput):
-        decode(with_header([b"", b"", []], b"x"))
+        decode(with_header([b"", b"", b"", []], b"x"))
 
 
 def test_deep_nesting_is_refused() -> None:
