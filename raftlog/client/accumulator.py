@@ -115,6 +115,7 @@ class Queue:
     next_sequence: int = 0
     epoch: int = -1
     opened: int = 0
+    known: bool = False  # the broker has accepted a numbered batch
     gap: bool = False  # a numbered batch will never be written: number anew when nothing is under way
 
     @property
@@ -287,6 +288,10 @@ class Accumulator:
         under_way = queue.under_way
         if under_way and (batch.attempts or queue.gap or under_way[0].attempts > 1):
             return None, FOREVER
+        if under_way and self.settings.enable_idempotence and not queue.known:
+            # A broker that does not know the producer takes any number for the first: should the first batch
+            # be refused (the leader is not ready) and the second be taken, the first could not follow.
+            return None, FOREVER
         if batch.sealed or batch.attempts or self.flushing or self.buffered >= self.settings.buffer_memory:
             return batch, now
         if self._linger == 0:
@@ -365,6 +370,7 @@ class Accumulator:
         queue = self._landed(batch)
         error = ErrorCode.of(code)
         if error in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
+            queue.known = True
             if not batch.done:
                 self._succeed(batch, base_offset, log_append_time)
             self._settle(queue)

@@ -91,7 +91,7 @@ async def test_a_new_leader_is_found(autojump_clock: MockClock) -> None:
         assert (await producer.send("t", b"one", partition=0)).offset == 0
         cluster.move("t", 0, 2)
         assert (await producer.send("t", b"two", partition=0)).offset == 1
-        assert [seen.broker for seen in cluster.requests(ApiKey.PRODUCE)] == [1, 1, 2]
+        assert cluster.requests(ApiKey.PRODUCE)[-1].broker == 2
 
 
 async def test_a_dead_leader_is_replaced(autojump_clock: MockClock) -> None:

@@ -48,6 +48,8 @@ class ModelBroker:
         return ErrorCode.NONE, base
 
     def _check(self, epoch: int, first: int, last: int) -> tuple[ErrorCode, int]:
+        if self.epoch < 0:  # an unknown producer may begin with any number, as Apache Kafka has it
+            return ErrorCode.NONE, -1
         if epoch < self.epoch:
             return ErrorCode.INVALID_PRODUCER_EPOCH, -1
         if epoch > self.epoch:
@@ -193,6 +195,8 @@ def test_without_faults_nothing_fails(seed: int) -> None:
 def test_a_partial_batch_waits_while_one_is_under_way() -> None:
     world = World()
     world.send()
+    world.finish()
+    world.send()
     world.pump()
     assert len(world.wire) == 1, "the first goes at once"
     world.send()
@@ -231,11 +235,16 @@ def test_no_more_requests_than_there_is_room_for() -> None:
     for _ in range(100):
         world.send(100)
     world.pump()
+    assert len(world.wire) == 1, "until the broker knows the producer"
+    world.answer()
+    world.pump()
     assert len(world.wire) == 5
 
 
 def test_a_retry_goes_alone_and_first() -> None:
     world = World()
+    world.send()
+    world.finish()
     for _ in range(10):
         world.send(150)
     world.pump()
