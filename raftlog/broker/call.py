@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 import trio
 
 from raftlog.broker.backend import Node
+from raftlog.broker.complaints import Complaints
 from raftlog.broker.outbox import Chunk, Outbox, Slot
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, encode_response
 from raftlog.protocol.encode import Fields
 
 log = logging.getLogger("raftlog.broker")
+
+_refusals = Complaints(log, "requests were refused something")
 
 
 class Call:
@@ -81,6 +84,11 @@ class Call:
         """An exception of ours is being handled: log it. Only this client met it, and may try again."""
         log.exception("%r failed", self)
         self._disconnect("its request met an error here")
+
+    def refuse(self, what: str, why: str | None) -> None:
+        """Log that something the client asked for was refused; the answer is the handler's to give."""
+        who = f"{self.client_id[:100]!r} of {self.peer_host}"
+        _refusals.add(self.now, f"refused {self.api.name} {what[:260]!r} from {who}: {why}")
 
     def disconnect(self, reason: str) -> None:
         """Close the connection: the only error that acks=0 can be told."""

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from raftlog.broker.backend import Node
+from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
 from raftlog.broker.framing import SCRATCH_SIZE, ReceiveBudget
 from raftlog.broker.outbox import Outbox
@@ -28,8 +29,6 @@ ACCEPTED_AT_ONCE_MAX: Final = 64
 """Connections accepted before others get a turn."""
 SWEEP_INTERVAL: Final = 1.0
 SHORTAGE_PAUSE: Final = 0.25
-COMPLAINTS_MAX: Final = 10
-"""Log lines a second about connections that were closed or refused; the rest is counted."""
 _SHORTAGES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -44,7 +43,7 @@ class Listener:
         self._budget = ReceiveBudget()
         self._to_flush: list[Outbox] = []
         self._flush_wanted = trio.Event()
-        self._complaints = 0
+        self._complaints = Complaints(log, "connections were closed or refused")
         config = node.config
         self._request_size_max = config.int("socket.request.max.bytes")
         self._connections_max = config.int("max.connections")
@@ -124,10 +123,7 @@ class Listener:
                 self._complain(f"closed {connection!r}: {connection.end_reason}")
 
     def _complain(self, message: str) -> None:
-        """Log, but not without end: who fills the log hurts everyone."""
-        self._complaints += 1
-        if self._complaints <= COMPLAINTS_MAX:
-            log.warning("%s", message)
+        self._complaints.add(trio.current_time(), message)
 
     def _flush_soon(self, outbox: Outbox) -> None:
         self._to_flush.append(outbox)
@@ -148,9 +144,7 @@ class Listener:
             now = trio.current_time()
             for connection in list(self._connections):
                 connection.sweep(now, self._idle_max)
-            if self._complaints > COMPLAINTS_MAX:
-                log.warning("%d more connections were closed or refused", self._complaints - COMPLAINTS_MAX)
-            self._complaints = 0
+            self._complaints.flush()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -113,6 +113,7 @@ class Outbox:
         if slot.chunks is not None or self.is_broken:
             return
         slot.chunks = chunks
+        slot.on_deadline = None  # it refers to the request, and so to the frame: let that go now
         if self._slots and self._slots[0] is slot:
             while self._slots and (ready := self._slots[0].chunks) is not None:
                 self.request_bytes -= self._slots.popleft().request_size
@@ -164,6 +165,8 @@ class Outbox:
     def close(self) -> None:
         """Forget everything that is unsent."""
         self.is_broken = True
+        for slot in self._slots:
+            slot.on_deadline = None
         self._unsent.clear()
         self._slots.clear()
         self._wake()

@@ -86,7 +86,7 @@ def decode_request_header(frame: bytes | bytearray | memoryview) -> RequestHeade
             raise InvalidInput(f"client id of {length} bytes")
         versions = VERSIONS.get(api)
         if versions is not None and versions.flexible <= version <= versions.last:
-            position = skip_tags(frame, position)
+            position = skip_tags(frame, position) if frame[position] else position + 1
         return RequestHeader(api, version, correlation_id, client_id, position)
     except (struct.error, IndexError):
         raise InvalidInput(f"a request of {len(frame)} bytes has no whole header") from None

@@ -95,8 +95,12 @@ def decode_produce_request(frame: bytearray | memoryview, header: RequestHeader)
 
 
 def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRequest:
+    # Lengths and counts are one byte as a rule, and the call for more is what would cost.
     end = len(view)
-    size, position = read_varint(view, position)
+    size = view[position]
+    position += 1
+    if size > 0x7F:
+        size, position = read_varint(view, position - 1)
     transactional_id = None
     if size:
         transactional_id, position = _text(view, position, size - 1)
@@ -109,7 +113,10 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
         if version >= TOPIC_IDS_FROM:
             topic, position = bytes(view[position : position + ID_SIZE]), position + ID_SIZE
         else:
-            size, position = read_varint(view, position)
+            size = view[position]
+            position += 1
+            if size > 0x7F:
+                size, position = read_varint(view, position - 1)
             topic, position = _text(view, position, size - 1)
         partition_count, position = read_varint(view, position)
         partitions: list[ProduceData] = []
@@ -120,11 +127,12 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
             records = None
             if size:
                 records, position = _slice(view, position, size - 1)
-            position = position + 1 if view[position] == 0 else skip_tags(view, position)
+            position = skip_tags(view, position) if view[position] else position + 1
             partitions.append(ProduceData(index, records))
-        position = position + 1 if view[position] == 0 else skip_tags(view, position)
+        position = skip_tags(view, position) if view[position] else position + 1
         topics.append(ProduceTopic(topic, partitions))
-    skip_tags(view, position)
+    if view[position]:
+        skip_tags(view, position)
     return ProduceRequest(transactional_id, acks, timeout_ms, topics)
 
 

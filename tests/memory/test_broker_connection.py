@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -289,6 +290,27 @@ async def test_connections_are_bounded(serve: Callable[[FakeNode], Served]) -> N
     await first.stream.aclose()
     await trio.sleep(0.1)
     assert (await (await served.connect()).ask(ApiKey.API_VERSIONS, 0)).api_keys
+
+
+async def test_a_request_is_forgotten_when_it_is_answered(served: Served) -> None:
+    """No cycle keeps it, and the frame with its records, until the collector comes."""
+    peer = await served.connect()
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(b"a"))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await peer.send(ApiKey.PRODUCE, 9, **produce(b"a"))
+        for _ in range(20):
+            await peer.frame()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kept = [one for one in gc.garbage if type(one).__module__.startswith("raftlog.broker")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert kept == []
 
 
 async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(

@@ -40,6 +40,8 @@ async def handle(call: Call, request: Any) -> Answer:
                     new, timeout=timeout, validate_only=request.validate_only
                 )
             )
+        if isinstance(outcome, AdminFailure) and outcome.error is not AdminError.TOPIC_EXISTS:
+            call.refuse(wanted.name, outcome.message)
         return _result(wanted.name, outcome)
 
     return {"topics": await for_each(request.topics, create)}

@@ -58,7 +58,7 @@ async def handle(call: Call, request: Any) -> Answer:
     if missing:
         allowed = getattr(request, "allow_auto_topic_creation", True)
         if allowed and node.config.bool("auto.create.topics.enable"):
-            failures = await _create(node, missing)
+            failures = await _create(call, missing)
         else:
             failures = {name: _unknown(name) for name in missing}
     named = [node.catalog.topics[name] for name in names if name in node.catalog.topics]
@@ -94,8 +94,9 @@ async def _until_led(node: Node, topics: Sequence[Topic]) -> None:
             await node.wait_for_leaders(topic)
 
 
-async def _create(node: Node, names: Sequence[str]) -> dict[str, ErrorCode]:
+async def _create(call: Call, names: Sequence[str]) -> dict[str, ErrorCode]:
     """Create topics that are asked for, side by side; gives an error for those that are not there then."""
+    node = call.node
     failures: dict[str, ErrorCode] = {}
 
     async def create(name: str) -> None:
@@ -112,6 +113,7 @@ async def _create(node: Node, names: Sequence[str]) -> dict[str, ErrorCode]:
                 failures[name] = ErrorCode.LEADER_NOT_AVAILABLE
             case error:
                 failures[name] = admin_error_code(error)
+                call.refuse(name, outcome.message)
 
     async with trio.open_nursery() as nursery:
         for name in names[:CREATED_AT_ONCE_MAX]:

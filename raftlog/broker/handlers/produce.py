@@ -42,7 +42,7 @@ def handle(call: Call, request: ProduceRequest) -> None:
                 pending.refuse(row, column, refusal)
                 continue
             if records is None:
-                pending.refuse(row, column, ErrorCode.INVALID_RECORD)
+                pending.refuse(row, column, ErrorCode.INVALID_RECORD, "null instead of records")
                 continue
             replica = find_partition(node, topic, index)
             if isinstance(replica, ErrorCode):
@@ -89,6 +89,9 @@ class _Pending:
     def refuse(self, row: int, column: int, code: ErrorCode, message: str | None = None) -> None:
         topic, partitions = self._request.topics[row]
         index = partitions[column].partition
+        if message is not None:
+            name = topic if isinstance(topic, str) else topic.hex()
+            self._call.refuse(f"{name}-{index}", f"{code.name}, {message}")
         hint = None
         if code is ErrorCode.NOT_LEADER_OR_FOLLOWER and self._call.version >= LEADER_HINTS_FROM:
             hint = leader_hint(self._call.node, topic, index)
