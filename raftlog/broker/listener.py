@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import resource
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -46,7 +47,7 @@ class Listener:
         self._complaints = Complaints(log, "connections were closed or refused")
         config = node.config
         self._request_size_max = config.int("socket.request.max.bytes")
-        self._connections_max = config.int("max.connections")
+        self._connections_max = min(config.int("max.connections"), _connections_affordable())
         self._idle_max = config.int("connections.max.idle.ms") / 1000
         self.accepted = 0
         self.refused = 0
@@ -93,7 +94,7 @@ class Listener:
     def _admit(self, sock: socket.socket, host: str, nursery: trio.Nursery) -> None:
         if len(self._connections) >= self._connections_max:
             self.refused += 1
-            self._complain(f"refused {host}: max.connections={self._connections_max} are open")
+            self._complain(f"refused {host}: {self._connections_max} connections are open (max.connections)")
             sock.close()
             return
         self.accepted += 1
@@ -145,6 +146,13 @@ class Listener:
             for connection in list(self._connections):
                 connection.sweep(now, self._idle_max)
             self._complaints.flush()
+
+
+def _connections_affordable() -> int:
+    """Connections that leave half of the process's file descriptors to the log: without one to open a
+    segment with, the broker would have to stop."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft // 2 if soft != resource.RLIM_INFINITY else 2**31
 
 
 def listen(host: str, port: int) -> socket.socket:
