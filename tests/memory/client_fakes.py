@@ -112,6 +112,7 @@ class FakeCluster:
         self.gates: dict[ApiKey, trio.Event] = {}
         self.committed: dict[tuple[str, int], int] = {}
         self.coordinator = 1
+        self.producers = 0
         self.generation = 0
         self.member: str | None = None
         self.written = trio.Event()
@@ -266,7 +267,8 @@ class FakeCluster:
         return {"topics": answers}
 
     async def _init_producer_id(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
-        return {"error_code": error, "producer_id": -1 if error else 4711, "producer_epoch": 0}
+        self.producers += 1
+        return {"error_code": error, "producer_id": -1 if error else self.producers, "producer_epoch": 0}
 
     def _led(self, broker: int, topic: str, partition: int) -> FakeLog | ErrorCode:
         log = self.logs.get((topic, partition))

@@ -260,6 +260,17 @@ def test_a_retry_goes_alone_and_first() -> None:
     assert world.accumulator.statistics.records_failed == 0
 
 
+def test_a_leader_that_is_not_ready_for_the_first_batch_costs_nothing() -> None:
+    world = World()
+    for _ in range(10):
+        world.send(150)
+    world.pump()
+    world.answer(ErrorCode.NOT_LEADER_OR_FOLLOWER, write=False)
+    world.finish()
+    world.check()
+    assert world.accumulator.statistics.records_failed == 0
+
+
 def test_a_duplicate_counts_as_written() -> None:
     world = World()
     world.send()
