@@ -1,0 +1,1 @@
+"""Bytes that no well-meaning client sends, against a real broker that others are using meanwhile."""

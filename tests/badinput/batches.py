@@ -1,0 +1,107 @@
+"""Record batches, right by default, wrong where a test says so."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import time
+
+from crc32c import crc32c
+
+from tests.badinput.wire import varint
+
+
+def record(
+    value: bytes | None = b"value",
+    key: bytes | None = b"key",
+    *,
+    offset_delta: int = 0,
+    timestamp_delta: int = 0,
+    headers: bytes = b"\0",
+    key_length: int | None = None,
+    value_length: int | None = None,
+    length: int | None = None,
+) -> bytes:
+    """One record; the three lengths may lie, `headers` is the count and what follows."""
+    body = b"\0" + varint(timestamp_delta) + varint(offset_delta)
+    body += varint(key_length if key_length is not None else -1 if key is None else len(key)) + (key or b"")
+    body += varint(value_length if value_length is not None else -1 if value is None else len(value))
+    body += (value or b"") + headers
+    return varint(len(body) if length is None else length) + body
+
+
+def records(count: int, value: bytes = b"value") -> bytes:
+    return b"".join(record(value, offset_delta=n) for n in range(count))
+
+
+def batch(
+    payload: bytes | None = None,
+    *,
+    count: int = 1,
+    last_delta: int | None = None,
+    base_offset: int = 0,
+    length: int | None = None,
+    magic: int = 2,
+    crc: int | None = None,
+    attributes: int = 0,
+    timestamp: int | None = None,
+    max_timestamp: int | None = None,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+) -> bytes:
+    """A batch of `count` records, or of `payload` that claims to be; `length` and `crc` replace what is
+    true."""
+    if payload is None:
+        payload = records(count)
+    now = int(time.time() * 1000) if timestamp is None else timestamp
+    body = struct.pack(
+        ">hiqqqhii",
+        attributes,
+        count - 1 if last_delta is None else last_delta,
+        now,
+        now if max_timestamp is None else max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        count,
+    )
+    body += payload
+    true_length = len(body) + 9
+    head = struct.pack(
+        ">qiibI",
+        base_offset,
+        true_length if length is None else length,
+        -1,
+        magic,
+        crc32c(body) if crc is None else crc,
+    )
+    return head + body
+
+
+def message_set(magic: int, value: bytes = b"old") -> bytes:
+    """What producers of Kafka 0.9 (magic 0) and 0.10 (magic 1) sent."""
+    import zlib
+
+    body = struct.pack(">bb", magic, 0)
+    if magic == 1:
+        body += struct.pack(">q", int(time.time() * 1000))
+    body += struct.pack(">i", -1) + struct.pack(">i", len(value)) + value
+    message = struct.pack(">I", zlib.crc32(body)) + body
+    return struct.pack(">qi", 0, len(message)) + message
+
+
+def gzip_bomb(size: int) -> bytes:
+    """A batch of one record of `size` zero bytes, a thousandth of that on the wire."""
+    return batch(gzip.compress(record(bytes(size))), attributes=1)
+
+
+def sized_batch(size: int) -> bytes:
+    """A batch of exactly `size` bytes."""
+    padding = size - len(batch(record(b"")))
+    found = batch(record(b"x" * padding))
+    while len(found) > size:  # the lengths themselves take more bytes
+        padding -= 1
+        found = batch(record(b"x" * padding))
+    assert len(found) == size, (len(found), size)
+    return found

@@ -1,0 +1,236 @@
+"""Record batches that lie: each gets its error, and nothing of it is in the log."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from tests.badinput import requests
+from tests.badinput.batches import batch, gzip_bomb, message_set, record, records, sized_batch
+from tests.badinput.conftest import Victim
+from tests.badinput.wire import varint
+
+CORRUPT_MESSAGE: Final = 2
+MESSAGE_TOO_LARGE: Final = 10
+INVALID_TIMESTAMP: Final = 32
+UNSUPPORTED_FOR_MESSAGE_FORMAT: Final = 43
+OUT_OF_ORDER_SEQUENCE: Final = 45
+INVALID_PRODUCER_EPOCH: Final = 47
+UNSUPPORTED_COMPRESSION: Final = 76
+INVALID_RECORD: Final = 87
+
+MESSAGE_MAX: Final = 1_048_588
+FAR: Final = 10**15
+
+WRONG: Final = {CORRUPT_MESSAGE, INVALID_RECORD, UNSUPPORTED_FOR_MESSAGE_FORMAT}
+"""Apache Kafka chooses between these by where it notices; clients treat them alike."""
+
+BATCHES: Final[dict[str, tuple[Callable[[], bytes | None], set[int]]]] = {
+    "null": (lambda: None, {CORRUPT_MESSAGE, INVALID_RECORD}),
+    "empty": (lambda: b"", {CORRUPT_MESSAGE, INVALID_RECORD}),
+    "one byte": (lambda: b"\0", WRONG),
+    "a header cut off": (lambda: batch()[:40], WRONG),
+    "a batch cut off": (lambda: batch()[:-1], WRONG),
+    "bad crc": (lambda: batch(crc=0xDEADBEEF), {CORRUPT_MESSAGE}),
+    "a flipped bit": (lambda: batch()[:-3] + b"\x7f" + batch()[-2:], {CORRUPT_MESSAGE}),
+    "magic 0": (lambda: batch(magic=0), WRONG),
+    "magic 1": (lambda: batch(magic=1), WRONG),
+    "magic 3": (lambda: batch(magic=3), WRONG),
+    "magic -1": (lambda: batch(magic=-1), WRONG),
+    "a true message of magic 0": (lambda: message_set(0), WRONG),
+    "a true message of magic 1": (lambda: message_set(1), WRONG),
+    "length 0": (lambda: batch(length=0), WRONG),
+    "length -1": (lambda: batch(length=-1), WRONG),
+    "length -2^31": (lambda: batch(length=-(2**31)), WRONG),
+    "length 2^31-1": (lambda: batch(length=2**31 - 1), WRONG),
+    "length one short": (lambda: batch(length=len(batch()) - 13), WRONG),
+    "length one long": (lambda: batch(length=len(batch()) - 11), WRONG),
+    "no records": (lambda: batch(b"", count=0, last_delta=0), WRONG),
+    "count 0 before a record": (lambda: batch(records(1), count=0, last_delta=0), WRONG),
+    "count -1": (lambda: batch(records(1), count=-1, last_delta=0), WRONG),
+    "one too many": (lambda: batch(records(2), count=3), WRONG),
+    "one too few": (lambda: batch(records(3), count=2), WRONG),
+    "count 2^31-1": (lambda: batch(records(1), count=2**31 - 1), WRONG),
+    "a last delta that skips": (lambda: batch(records(2), count=2, last_delta=9), WRONG),
+    "a last delta of -1": (lambda: batch(last_delta=-1), WRONG),
+    "two batches": (lambda: batch() + batch(), WRONG),
+    "a batch and rubbish": (lambda: batch() + b"rubbish", WRONG),
+    "control": (lambda: batch(attributes=0x20), WRONG),
+    "transactional": (lambda: batch(attributes=0x10), {INVALID_RECORD, UNSUPPORTED_FOR_MESSAGE_FORMAT}),
+    "codec 5": (lambda: batch(attributes=5), WRONG | {UNSUPPORTED_COMPRESSION}),
+    "codec 7": (lambda: batch(attributes=7), WRONG | {UNSUPPORTED_COMPRESSION}),
+    "gzip that is not": (lambda: batch(b"\x1f\x8bnonsense", attributes=1), WRONG),
+    "snappy that is not": (lambda: batch(b"nonsense" * 4, attributes=2), WRONG),
+    "lz4 that is not": (lambda: batch(b"nonsense" * 4, attributes=3), WRONG),
+    "zstd that is not": (lambda: batch(b"nonsense" * 4, attributes=4), WRONG),
+    "gzip cut off": (lambda: batch(gzip.compress(records(5))[:-9], count=5, attributes=1), WRONG),
+    "one too many, in gzip": (lambda: batch(gzip.compress(records(2)), count=3, attributes=1), WRONG),
+    "a record of length -1": (lambda: batch(record(length=-1)), WRONG),
+    "a record of length 2^31-1": (lambda: batch(record(length=2**31 - 1)), WRONG),
+    "a length of eleven bytes": (lambda: batch(b"\xff" * 11 + b"x" * 20), WRONG),
+    "a far timestamp": (lambda: batch(timestamp=FAR, max_timestamp=FAR), {INVALID_TIMESTAMP}),
+    "a producer without a sequence": (lambda: batch(producer_id=5, producer_epoch=0), WRONG),
+    "a producer without an epoch": (lambda: batch(producer_id=5, base_sequence=0), WRONG),
+    "one byte over message.max.bytes": (lambda: sized_batch(MESSAGE_MAX + 1), {MESSAGE_TOO_LARGE}),
+    "2^20 over message.max.bytes": (lambda: sized_batch(MESSAGE_MAX + 2**20), {MESSAGE_TOO_LARGE}),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_batch_that_lies(victim: Victim, name: str) -> None:
+    make, codes = BATCHES[name]
+    topic = victim.topic()
+    with victim.connect() as raw:
+        produced = requests.produce(raw, topic, make())
+        assert produced.error in codes, produced
+        assert requests.list_offsets(raw, topic, -1) == (0, 0), "something of it is in the log"
+        # The next one, on the same connection, is none the worse for it.
+        assert requests.produce(raw, topic, batch()) == (0, 0)
+        assert requests.fetch(raw, topic, 0).high_watermark == 1
+
+
+REASONS: Final = {
+    "bad crc": "CORRUPT_MESSAGE, crc",
+    "magic 1": "UNSUPPORTED_FOR_MESSAGE_FORMAT, .*magic 1",
+    "one too many": "3 records",
+    "one byte over message.max.bytes": "MESSAGE_TOO_LARGE, a batch of 1048589 bytes",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_log_says_why_a_batch_was_refused(victim: Victim, name: str) -> None:
+    make, _ = BATCHES[name]
+    topic = victim.topic()
+    with victim.connect() as raw:
+        victim.assert_logs_why(
+            lambda: requests.produce(raw, topic, make()), f"refused PRODUCE '{topic}-0' .*{REASONS[name]}"
+        )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: batch(record(None, None)),
+        lambda: batch(record(b"", b"")),
+        lambda: batch(records(500), count=500),
+        lambda: batch(base_offset=10**12),
+        lambda: batch(base_offset=-5),
+        lambda: batch(timestamp=0, max_timestamp=0),
+        lambda: sized_batch(MESSAGE_MAX),
+        lambda: batch(gzip.compress(records(50)), count=50, attributes=1),
+    ],
+    ids=["nulls", "empty", "500", "base offset", "negative base offset", "1970", "just fits", "gzip"],
+)
+def test_a_batch_that_is_odd_and_fine(victim: Victim, make: Callable[[], bytes]) -> None:
+    """The offset that a producer writes means nothing; the broker's own is served."""
+    topic, data = victim.topic(), make()
+    with victim.connect() as raw:
+        assert requests.produce(raw, topic, data) == (0, 0)
+        found = requests.fetch(raw, topic, 0, partition_max_bytes=2_000_000)
+        assert found.error == 0
+        assert found.records[:8] == bytes(8)
+        assert found.records[16:] == data[16:], "it was changed outside of what the leader owns"
+
+
+def test_lies_that_only_a_reader_of_records_can_see(victim: Victim) -> None:
+    """Lengths inside a record: refused, or served as they are; the broker itself trusts none of them."""
+    lies = [
+        record(key_length=1000),
+        record(value_length=2**31 - 1),
+        record(key_length=-2),
+        record(headers=varint(2**31 - 1)),
+        record(headers=varint(-1)),
+        record(headers=varint(1) + varint(100_000)),
+    ]
+    topic = victim.topic()
+    with victim.connect() as raw:
+        for lie in lies:
+            assert requests.produce(raw, topic, batch(lie)).error in (0, *WRONG)
+            # A look-up by time reads records.
+            requests.list_offsets(raw, topic, 1)
+        assert requests.produce(raw, topic, batch()).error == 0
+
+
+@pytest.mark.parametrize("size", [64 << 20, 900 << 20])
+def test_cve_2026_111073_a_decompression_bomb(victim: Victim, size: int) -> None:
+    """A thousandth of it on the wire. Whoever looks into it is bounded: here a look-up by time."""
+    if size > 512 << 20:
+        bomb = batch(gzip.compress(record(bytes(size // 1000)) * 1000), count=1000, attributes=1)
+    else:
+        bomb = gzip_bomb(size)
+    assert len(bomb) < MESSAGE_MAX
+    topic = victim.topic()
+    with victim.connect() as raw:
+        assert requests.produce(raw, topic, bomb).error in (0, *WRONG)
+        requests.list_offsets(raw, topic, 1)
+        requests.list_offsets(raw, topic, -3)
+        assert requests.produce(raw, topic, batch()).error == 0
+
+
+def test_cve_2023_34455_a_snappy_length_that_lies(victim: Victim) -> None:
+    """snappy-java allocated what the first bytes of a block announce."""
+    xerial = b"\x82SNAPPY\0" + (1).to_bytes(4, "big") * 2
+    topic = victim.topic()
+    with victim.connect() as raw:
+        for payload in (
+            b"\xff\xff\xff\xff\x07" + b"x" * 40,
+            xerial + (2**31 - 1).to_bytes(4, "big") + b"x" * 40,
+            xerial + (40).to_bytes(4, "big") + b"\xff\xff\xff\xff\x07" + b"x" * 35,
+        ):
+            assert requests.produce(raw, topic, batch(payload, attributes=2)).error in WRONG
+            requests.list_offsets(raw, topic, 1)
+
+
+# Idempotent producers.
+
+
+def _idempotent(raw: object, topic: str, producer: int, epoch: int, sequence: int) -> requests.Produced:
+    data = batch(producer_id=producer, producer_epoch=epoch, base_sequence=sequence)
+    return requests.produce(raw, topic, data)  # type: ignore[arg-type]
+
+
+def test_sequences_that_skip_or_repeat(victim: Victim) -> None:
+    topic = victim.topic()
+    with victim.connect() as raw:
+        error, producer, epoch = requests.init_producer_id(raw)
+        assert error == 0
+        assert _idempotent(raw, topic, producer, epoch, 0) == (0, 0)
+        assert _idempotent(raw, topic, producer, epoch, 1) == (0, 1)
+        assert _idempotent(raw, topic, producer, epoch, 1) == (0, 1), "a repeat gets its first offset"
+        assert _idempotent(raw, topic, producer, epoch, 3).error == OUT_OF_ORDER_SEQUENCE
+        assert _idempotent(raw, topic, producer, epoch, 2**31 - 1).error == OUT_OF_ORDER_SEQUENCE
+        assert _idempotent(raw, topic, producer, epoch, 2) == (0, 2)
+        assert requests.list_offsets(raw, topic, -1) == (0, 3)
+
+
+def test_an_epoch_that_goes_back(victim: Victim) -> None:
+    topic = victim.topic()
+    with victim.connect() as raw:
+        _, producer, epoch = requests.init_producer_id(raw)
+        assert _idempotent(raw, topic, producer, epoch + 2, 0) == (0, 0)
+        assert _idempotent(raw, topic, producer, epoch + 1, 0).error == INVALID_PRODUCER_EPOCH
+        assert _idempotent(raw, topic, producer, epoch + 3, 7).error == OUT_OF_ORDER_SEQUENCE
+        assert _idempotent(raw, topic, producer, epoch + 3, 0) == (0, 1)
+
+
+def test_sequences_wrap(victim: Victim) -> None:
+    """After 2^31-1 comes 0 (KIP-98). A producer that nobody knows may begin anywhere."""
+    topic = victim.topic()
+    with victim.connect() as raw:
+        _, producer, epoch = requests.init_producer_id(raw)
+        first = _idempotent(raw, topic, producer, epoch, 2**31 - 1)
+        if first.error == 0:
+            assert _idempotent(raw, topic, producer, epoch, 0) == (0, 1)
+        else:
+            assert first.error == OUT_OF_ORDER_SEQUENCE
+
+
+def test_a_thousand_producers(victim: Victim) -> None:
+    """Ids that nobody was given: taken, as Kafka takes them, and bounded in what they cost."""
+    topic = victim.topic()
+    with victim.connect() as raw:
+        for producer in range(1000):
+            assert _idempotent(raw, topic, 10**12 + producer, 0, 0).error in (0, OUT_OF_ORDER_SEQUENCE)

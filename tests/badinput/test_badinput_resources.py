@@ -1,0 +1,245 @@
+"""Clients that take and do not give: time, memory, connections, file descriptors.
+
+These have brokers of their own, with limits that are small enough to be reached.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from raftlog.testing.processes import BrokerProcess, broker_process
+from tests.badinput import requests
+from tests.badinput.batches import batch, sized_batch
+from tests.badinput.bystander import Bystander
+from tests.badinput.conftest import MEMORY_GROWTH_MAX, Victim
+from tests.badinput.wire import ANSWER_S, FETCH, METADATA, PRODUCE, Raw, framed, header, i32
+
+IDLE_S = 1.5
+MB = 1024 * 1024
+
+
+@contextmanager
+def _victim(folder: Path, **options: object) -> Iterator[Victim]:
+    """A broker with its own options and bystander; at the end both must be well."""
+    keys = {key.replace("_", "."): value for key, value in options.items()}
+    with broker_process(folder / "data", options=keys) as broker:
+        bystander = Bystander(broker.bootstrap).start()
+        try:
+            yield Victim(broker, bystander, 0)
+            bystander.check()
+            assert broker.is_running, broker.log_tail()
+        finally:
+            bystander.stop()
+
+
+def _until(what: str, condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + ANSWER_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    """A broker that gives up on silent connections after IDLE_S."""
+    with _victim(tmp_path_factory.mktemp("impatient"), connections_max_idle_ms=int(IDLE_S * 1000)) as victim:
+        yield victim
+
+
+def test_slowloris(impatient: Victim) -> None:
+    """A byte now and then is no progress: of the frame, of its length, or at all."""
+    connections = [impatient.connect() for _ in range(20)]
+    request = framed(header(METADATA, 4) + requests.metadata_body() + bytes(50_000))
+    began = time.monotonic()
+    open_ones = set(range(20))
+    position = 0
+    while open_ones:
+        assert time.monotonic() - began < ANSWER_S, f"{len(open_ones)} still drip"
+        for number in list(open_ones):
+            sock = connections[number].sock
+            try:
+                sock.send(request[position : position + 1])
+                sock.settimeout(0.001)
+                if not sock.recv(1):
+                    open_ones.discard(number)
+            except TimeoutError:
+                pass
+            except OSError:
+                open_ones.discard(number)
+        position += 1
+        time.sleep(0.05)
+    impatient.bystander.check()
+    for raw in connections:
+        raw.close()
+    assert impatient.has_logged("nothing came or went")
+
+
+@pytest.mark.parametrize("begin", [b"", b"\0", b"\0\0\x10\0", framed(bytes(1000))[:500]], ids=len)
+def test_half_open_connections(impatient: Victim, begin: bytes) -> None:
+    """Clients that went away without a word, before or in the middle of a frame."""
+    with impatient.connect() as raw:
+        raw.send(begin)
+        assert raw.wait_closed() == b""
+    impatient.bystander.check()
+
+
+def test_a_client_that_never_reads(impatient: Victim) -> None:
+    """It asks for megabytes again and again: what waits for it is bounded, and then it is closed."""
+    topic = impatient.topic()
+    with impatient.connect() as raw:
+        for _ in range(8):
+            assert requests.produce(raw, topic, sized_batch(MB)).error == 0
+    before = impatient.broker.memory_bytes()
+    body = requests.fetch_body(topic, 0, max_bytes=8 * MB, partition_max_bytes=8 * MB)
+    ask = framed(header(FETCH, 11) + body)
+    with ExitStack() as stack:
+        greedy = [stack.enter_context(impatient.connect()) for _ in range(10)]
+        for raw in greedy:
+            raw.sock.settimeout(0.2)
+            try:
+                raw.sock.sendall(ask * 500)
+            except OSError:
+                pass  # full, or closed: both are what should happen
+        assert impatient.broker.memory_bytes() - before < MEMORY_GROWTH_MAX
+        impatient.bystander.check()
+        time.sleep(IDLE_S)
+        for raw in greedy:
+            raw.sock.settimeout(ANSWER_S)
+            raw.wait_closed()
+    impatient.bystander.check()
+
+
+def test_a_producer_that_never_reads(victim: Victim) -> None:
+    """As many small requests as it can write; the broker stops reading from it."""
+    topic = victim.topic()
+    one = framed(header(PRODUCE, 7) + requests.produce_body(topic, batch()))
+    with victim.connect() as raw:
+        raw.sock.settimeout(0.3)
+        sent = 0
+        try:
+            while sent < 20_000 * len(one):
+                sent += raw.sock.send(one * 200)
+        except TimeoutError:
+            pass
+        victim.bystander.check()
+
+
+def test_large_frames_that_never_end(victim: Victim) -> None:
+    """Sixty clients announce 4 MB each and send three: what is not there is not reserved."""
+    before = victim.broker.memory_bytes()
+    with ExitStack() as stack:
+        for _ in range(60):
+            raw = stack.enter_context(victim.connect())
+            raw.send(i32(4_000_000) + header(PRODUCE, 7))
+        victim.bystander.check()
+        assert victim.broker.memory_bytes() - before < 40 * MB
+        for _ in range(10):
+            raw = stack.enter_context(victim.connect())
+            raw.send(i32(4_000_000) + bytes(3_000_000))
+        victim.bystander.check()
+
+
+def test_a_thousand_idle_connections(victim: Victim) -> None:
+    before = victim.broker.memory_bytes()
+    _allow_files(2500)
+    with ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(victim.connect())
+        with victim.connect() as raw:
+            assert requests.metadata(raw, "none", create=False) == {"none": 3}
+        victim.bystander.check()
+        assert victim.broker.memory_bytes() - before < 60 * MB
+    _until("they are let go", lambda: _open_files(victim.broker) < 200)
+
+
+def test_connections_that_come_and_go(victim: Victim) -> None:
+    for number in range(1000):
+        with victim.connect() as raw:
+            if number % 3 == 0:
+                raw.send(b"\0\0")
+    victim.bystander.check()
+
+
+def test_a_thousand_topics_are_not_the_end(victim: Victim) -> None:
+    """A flood of topics of first use: in one request at most a hundred, the rest is asked for again."""
+    names = [f"flood-{number}" for number in range(120)]
+    with victim.connect() as raw:
+        errors = requests.metadata(raw, *names)
+        assert set(errors) == set(names)
+        assert set(errors.values()) <= {0, 5}, errors
+        assert set(requests.metadata(raw, *names).values()) == {0}
+
+
+def test_more_connections_than_allowed(tmp_path: Path) -> None:
+    with _victim(tmp_path, max_connections=20) as victim:
+        with ExitStack() as stack:
+            held = [stack.enter_context(victim.connect()) for _ in range(16)]
+            refused = 0
+            for _ in range(10):
+                raw = stack.enter_context(victim.connect())
+                raw.sock.settimeout(0.3)
+                try:
+                    refused += raw.sock.recv(1) == b""
+                except TimeoutError:
+                    pass
+                except ConnectionResetError:
+                    refused += 1
+            assert refused >= 8
+            assert requests.metadata(held[0], "none", create=False)
+            assert victim.has_logged("max.connections=20")
+        _until("there is room again", lambda: _is_served(victim))
+
+
+def test_no_file_descriptors_left(tmp_path: Path) -> None:
+    """Clients that are connected are served on; when descriptors are free again, new ones are."""
+    with _victim(tmp_path) as victim, ExitStack() as stack:
+        served = stack.enter_context(victim.connect())
+        topic = victim.topic()
+        assert requests.produce(served, topic, batch()).error == 0
+        limit = _open_files(victim.broker) + 20
+        resource.prlimit(victim.broker.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        crowd = [stack.enter_context(victim.connect()) for _ in range(60)]
+        assert victim.has_logged("not accepting for a moment")
+        victim.bystander.check()
+        for offset in range(1, 20):
+            assert requests.produce(served, topic, batch()) == (0, offset)
+        assert requests.fetch(served, topic, 0).high_watermark == 20
+        # What needs a file of its own may fail now; it must not take the broker with it.
+        error = requests.create_topic(served, "needs-files", timeout_ms=2000)
+        if error == 0:
+            requests.produce(served, "needs-files", batch())
+        assert victim.broker.is_running, victim.broker.log_tail()
+        for raw in crowd:
+            raw.close()
+        _until("new clients are served", lambda: _is_served(victim))
+        with victim.connect() as raw:
+            assert requests.create_topic(raw, "after") == 0
+            assert requests.produce(raw, "after", batch()) == (0, 0)
+
+
+def _is_served(victim: Victim) -> bool:
+    try:
+        with Raw(victim.address) as raw:
+            raw.sock.settimeout(5)
+            return bool(requests.metadata(raw, "none", create=False))
+    except OSError:
+        return False
+
+
+def _open_files(broker: BrokerProcess) -> int:
+    return len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process's own limit where it is too low for the test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            pytest.skip(f"needs {count} file descriptors, {hard} are allowed (ulimit -n)")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
