@@ -116,6 +116,8 @@ class World:
         self.states: dict[tuple[GroupKey, int], set[bytes]] = {}
         self.ticket: WriteTicket | None = None
         self.job: CheckpointJob | None = None
+        self.stops_in_recovery = False
+        """Whether the power may go off again while a store is recovered."""
         self.lives = 0
         self.committed: dict[int, int] = {}
         """What was ever committed, by life."""
@@ -374,18 +376,53 @@ LIKELY = [
     *["run_checkpoint", "finish_checkpoint"] * 2,
 ]
 
+_WRITING = ("write", "turn", "restart", "finish_checkpoint")
+
 
 def run(world: World, steps: list[tuple[str, int]]) -> None:
-    """Take the steps, and a power loss where the disk was told to stop the world."""
+    """Take the steps, and a power loss where the disk was told to stop the world, and one at the end."""
     for name, number in steps:
+        step(world, name, number)
+    lose_power(world, [])
+
+
+def step(world: World, name: str, number: int) -> bool:
+    """Take a step; False when the power went off in the middle of it (and the store was recovered)."""
+    try:
+        ACTIONS[name](world, number)
+    except PowerLost:
+        lose_power(world, [world.now] if name in _WRITING else [])
+        return False
+    return True
+
+
+def lose_power(world: World, attempted: list[Model]) -> None:
+    """`attempted`: states that a write may just have been bringing to the disk."""
+    candidates = [*([world.written] if world.ticket is not None else []), *attempted, world.synced]
+    while True:
         try:
-            ACTIONS[name](world, number)
+            world.disk.power_loss()
+            if world.stops_in_recovery and world.rng.random() < 0.5:
+                world.disk.crash_after = world.disk.operations + world.rng.randrange(1, 20)
+            world.recover(candidates)
+            return
         except PowerLost:
-            attempted = [world.now] if name in ("write", "turn", "restart", "finish_checkpoint") else []
-            crash(world, attempted)
-    crash(world, [])
+            continue
 
 
-def crash(world: World, attempted: list[Model]) -> None:
-    world.disk.power_loss()
-    world.recover([*([world.written] if world.ticket is not None else []), *attempted, world.synced])
+def random_steps(rng: random.Random, count: int) -> list[tuple[str, int]]:
+    steps = [(rng.choice(LIKELY), rng.randrange(256)) for _ in range(count)]
+    return [("create", 0), ("create", 1), *steps]
+
+
+def soak(seed: int, count: int) -> None:
+    """A random schedule in which the power goes off anywhere, also while recovering."""
+    rng = random.Random(seed)
+    world = World(seed)
+    world.stops_in_recovery = True
+    for name, number in random_steps(rng, count):
+        if world.disk.crash_after is None:
+            world.disk.crash_after = world.disk.operations + rng.randrange(1, 120)
+        step(world, name, number)
+    world.disk.crash_after = None
+    run(world, [])

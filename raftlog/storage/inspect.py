@@ -18,6 +18,7 @@ from raftlog.storage.entry import EntryKind
 from raftlog.storage.meta import META_NAME, WAL_NAME, read_meta
 from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, read_file
 from raftlog.storage.wal_format import RecordHead, RecordKind
+from raftlog.types import Offset, RaftIndex, Term
 
 _CHUNK: Final = 1 << 20
 
@@ -140,12 +141,14 @@ def _verify_log(
 ) -> None:
     """Add what is wrong in one log's folder; `active`: the checkpoint's line about the last segment."""
     sizes: dict[int, int] = {}
+    epochs: list[tuple[Term, RaftIndex, Offset]] = []
     if has_snapshot or disk.exists(f"{folder}/{SNAPSHOT_NAME}"):
         try:
             image = read_file(disk, folder)
         except DamagedLog as error:
             result.findings.append(Finding(f"{folder}/{SNAPSHOT_NAME}", None, str(error)))
         else:
+            epochs = image.epochs
             sizes = {segment.base_offset: segment.size for segment in image.segments}
             if image.damage is not None:
                 result.findings.append(Finding(folder, None, f"known to be damaged: {image.damage}"))
@@ -156,10 +159,17 @@ def _verify_log(
             result.findings.append(Finding(f"{folder}/{base:020d}.log", None, "the file is missing"))
     for name in disk.listdir(folder):
         if name.endswith(".log"):
-            _verify_segment(disk, f"{folder}/{name}", sizes.get(int(name.partition(".")[0]), 0), result)
+            size = sizes.get(int(name.partition(".")[0]), 0)
+            _verify_segment(disk, f"{folder}/{name}", size, epochs, result)
 
 
-def _verify_segment(disk: Disk, path: str, synced: int, result: Verification) -> None:
+def _verify_segment(
+    disk: Disk,
+    path: str,
+    synced: int,
+    epochs: list[tuple[Term, RaftIndex, Offset]],
+    result: Verification,
+) -> None:
     """What lies beyond `synced` bytes may be anything after a crash, and is written again from the WAL."""
     end = 0
     for batch in dump_segment(disk, path):
@@ -168,6 +178,11 @@ def _verify_segment(disk: Disk, path: str, synced: int, result: Verification) ->
                 result.findings.append(Finding(path, batch.position, batch.problem))
             return
         assert batch.header is not None
+        offset, term = batch.header.base_offset, batch.header.leader_epoch
+        expected = max((line[0] for line in epochs if line[2] <= offset), default=term)
+        if term != expected and batch.position < synced:
+            problem = f"leader epoch {term}, expected {expected}"  # it lies outside of the batch's CRC
+            result.findings.append(Finding(path, batch.position, problem))
         end = batch.position + batch.header.size
         result.batches += 1
         result.bytes += batch.header.size

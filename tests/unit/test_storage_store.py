@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
 import pytest
 
 from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, DiskFailed
+from raftlog.storage.disk import RealDisk
 from raftlog.storage.entry import EntryKind, HardState, LogPoint
 from raftlog.storage.inspect import dump_segment, dump_wal, log_folders, read_snapshot, verify
 from raftlog.storage.store import Store, StoreSettings
@@ -310,3 +313,38 @@ def test_dump_and_verify_read_what_is_there() -> None:
     assert result.bytes == sum(len(entry.payload) for entry in entries)
     disk.flip_bit("/data/t-0.x/00000000000000000000.log", 8 * 200)
     assert "byte" in str(verify(disk, "/data").findings[0])
+
+
+def test_the_same_on_the_real_disk(tmp_path: Path) -> None:
+    """Files, locks, descriptors and sendfile are the operating system's here."""
+    root = str(tmp_path / "data")
+    store = Store.open(RealDisk(), root, settings())
+    log = store.create_log(KEY, "t-0.x")
+    log.hard_state = HardState(Term(1), BrokerId(1))
+    entries = [add(log, records=2, size=size) for size in (10, 100_000, 5)]
+    flush(store)
+    log.commit_to(RaftIndex(2))
+    checkpoint(store)
+    add(log)
+    flush(store)
+    with pytest.raises(DataDirBusy):
+        Store.open(RealDisk(), root, settings())
+    store._lock.close()  # as if the process had died
+    store = Store.open(RealDisk(), root, settings())
+    log = store.logs[KEY]
+    assert (log.commit_index, log.last_index, log.hard_state) == (2, 4, HardState(Term(1), BrokerId(1)))
+    log.commit_to(RaftIndex(4))
+    piece = log.read(Offset(2), 1)
+    assert piece is not None
+    assert os.pread(piece.fileno, piece.length, piece.position) == entries[1].payload
+    log.delete_before(Offset(7))
+    log.roll_if_due(1 << 60)
+    assert log.expire(0, -1, -1)
+    store.close()
+    assert not list((tmp_path / "data" / "t-0.x").glob("*.log"))
+    assert os.pread(piece.fileno, piece.length, piece.position) == entries[1].payload
+    fd = piece.fileno
+    del piece
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    assert Store.open(RealDisk(), root, settings()).logs[KEY].first_index == 5
