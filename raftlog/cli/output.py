@@ -41,9 +41,9 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         click.echo("  ".join(columns).rstrip())
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 partition`, `1,200 partitions`, `2 replicas`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 partition`, `1,200 partitions`, `2 batches`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def joined(values: Sequence[object]) -> str:

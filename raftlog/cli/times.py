@@ -24,7 +24,7 @@ def parse_time(text: str) -> int:
 
 def format_time(timestamp_ms: int) -> str:
     """The same the other way round, in UTC."""
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 @dataclass(frozen=True, slots=True)
