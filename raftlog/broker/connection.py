@@ -32,6 +32,9 @@ PIPELINED_MAX: Final = 256
 """Produce requests of one connection that wait for their answer; librdkafka sends as many as it likes."""
 PIPELINED_BYTES_MAX: Final = 32 * 1024 * 1024
 """The same in bytes; one more request of any size is let in while below."""
+RECEIVES_AT_ONCE_MAX: Final = 64
+FRAMES_AT_ONCE_MAX: Final = 32
+"""Receives into a large frame, and small frames handled, before others get a turn: some milliseconds."""
 PROGRESS_MIN: Final = 4096
 """Bytes of a large frame at once that count as progress against the idle time-out; a trickle does not."""
 
@@ -110,8 +113,7 @@ class Connection:
         sock, reader = self._sock, self._reader
         while self.end_reason is None:
             await trio.lowlevel.wait_readable(sock)
-            more = True
-            while more and self.end_reason is None:
+            for _ in range(RECEIVES_AT_ONCE_MAX):
                 try:
                     count = sock.recv_into(reader.buffer())
                 except BlockingIOError:
@@ -119,12 +121,19 @@ class Connection:
                 if count == 0:
                     self.close(THE_CLIENT_LEFT)
                     return
-                more = reader.expects_much
-                if more and count >= PROGRESS_MIN:
+                in_place = reader.expects_much
+                if in_place and count >= PROGRESS_MIN:
                     self._progress += 1
-                for frame in reader.received(count):
-                    self._progress += 1
-                    await self._handle(frame)
+                await self._handle_all(reader.received(count))
+                if not in_place or self.end_reason is not None:
+                    break
+
+    async def _handle_all(self, frames: list[bytearray]) -> None:
+        for number, frame in enumerate(frames, 1):
+            self._progress += 1
+            await self._handle(frame)
+            if number % FRAMES_AT_ONCE_MAX == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _handle(self, frame: bytearray) -> None:
         """Handle one request; returns when the next may be read."""

@@ -49,6 +49,7 @@ class Listener:
         self._request_size_max = config.int("socket.request.max.bytes")
         self._connections_max = min(config.int("max.connections"), _connections_affordable())
         self._idle_max = config.int("connections.max.idle.ms") / 1000
+        self._requests_ended = 0
         self.accepted = 0
         self.refused = 0
 
@@ -63,7 +64,12 @@ class Listener:
 
     def statistics(self) -> dict[str, int]:
         """Counts since the start, and connections now."""
-        return {"connections": len(self._connections), "accepted": self.accepted, "refused": self.refused}
+        return {
+            "connections": len(self._connections),
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "requests": self._requests_ended + sum(each.requests for each in self._connections),
+        }
 
     async def run(self) -> None:
         """Accept and serve until cancelled; every connection is closed then. Raises what a connection
@@ -120,6 +126,7 @@ class Listener:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._requests_ended += connection.requests
             if connection.end_reason not in (THE_CLIENT_LEFT, THE_BROKER_STOPS):
                 self._complain(f"closed {connection!r}: {connection.end_reason}")
 

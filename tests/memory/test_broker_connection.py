@@ -292,6 +292,14 @@ async def test_connections_are_bounded(serve: Callable[[FakeNode], Served]) -> N
     assert (await (await served.connect()).ask(ApiKey.API_VERSIONS, 0)).api_keys
 
 
+async def test_a_flood_of_small_requests_lets_others_have_their_turn(served: Served) -> None:
+    flooder, other = await served.connect(), await served.connect()
+    frame = b"\0\0\0\x0a" + b"\0\x12\0\0\0\0\0\x01\xff\xff"
+    await flooder.stream.send_all(frame * 5000)  # ApiVersions, answered without any waiting
+    await other.ask(ApiKey.API_VERSIONS, 0)
+    assert served.listener.statistics()["requests"] < 2500
+
+
 async def test_a_request_is_forgotten_when_it_is_answered(served: Served) -> None:
     """No cycle keeps it, and the frame with its records, until the collector comes."""
     peer = await served.connect()
