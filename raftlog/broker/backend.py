@@ -25,7 +25,7 @@ from raftlog.cluster.groups import (
 )
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
-from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import Command, GroupCommit
 from raftlog.metadata.results import OffsetsCommitted, Refused, Result
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
@@ -102,6 +102,19 @@ class Admin(Protocol):
     ) -> Topic | AdminFailure: ...
 
 
+class Operations(Protocol):
+    """Brokers, moves and elections: see `raftlog.cluster.operations.Operations`."""
+
+    async def move(
+        self, topic: str, partition: int, target: Sequence[BrokerId] | None
+    ) -> AdminFailure | None: ...
+    def moves(self) -> list[tuple[Topic, int, PartitionAssignment]]: ...
+    async def elect_preferred(self, topic: str, partition: int) -> AdminFailure | None: ...
+    async def add_broker(self, broker: BrokerId, peer_host: str, peer_port: int) -> AdminFailure | None: ...
+    async def drain_broker(self, broker: BrokerId, draining: bool) -> AdminFailure | None: ...
+    async def remove_broker(self, broker: BrokerId) -> AdminFailure | None: ...
+
+
 class Offsets(Protocol):
     """Offset commits on the coordinator: see `raftlog.cluster.offsets.OffsetCommits`."""
 
@@ -127,6 +140,8 @@ class Node(Protocol):
     def admin(self) -> Admin: ...
     @property
     def offsets(self) -> Offsets: ...
+    @property
+    def operations(self) -> Operations: ...
     @property
     def controller_id(self) -> BrokerId:
         """A broker that is alive, and takes what Kafka sends to its controller."""

@@ -112,6 +112,14 @@ def admin_error_code(error: AdminError) -> ErrorCode:
             return ErrorCode.INVALID_CONFIG
         case AdminError.INVALID_REQUEST:
             return ErrorCode.INVALID_REQUEST
+        case AdminError.NO_MOVE:
+            return ErrorCode.NO_REASSIGNMENT_IN_PROGRESS
+        case AdminError.UNKNOWN_BROKER:
+            return ErrorCode.BROKER_ID_NOT_REGISTERED
+        case AdminError.ELECTION_NOT_NEEDED:
+            return ErrorCode.ELECTION_NOT_NEEDED
+        case AdminError.PREFERRED_LEADER_NOT_AVAILABLE:
+            return ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
         case AdminError.TIMED_OUT:
             return ErrorCode.REQUEST_TIMED_OUT
         case AdminError.UNAVAILABLE:

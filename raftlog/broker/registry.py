@@ -92,9 +92,13 @@ REGISTRY: Final[dict[int, Api]] = {
         Api(ApiKey.ALTER_CONFIGS, 0, 1),
         Api(ApiKey.CREATE_PARTITIONS, 0, 3),
         Api(ApiKey.DELETE_GROUPS, 0, 2),
+        Api(ApiKey.ELECT_LEADERS, 0, 2),
         Api(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1),
+        Api(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, 1),
+        Api(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0),
         Api(ApiKey.OFFSET_DELETE, 0, 0),
         Api(ApiKey.DESCRIBE_CLUSTER, 0, 2),
+        Api(ApiKey.UNREGISTER_BROKER, 0, 0),
     )
 }
 

@@ -49,6 +49,10 @@ class AdminError(Enum):
     INVALID_REPLICA_ASSIGNMENT = auto()
     INVALID_CONFIG = auto()
     INVALID_REQUEST = auto()
+    NO_MOVE = auto()
+    UNKNOWN_BROKER = auto()
+    ELECTION_NOT_NEEDED = auto()
+    PREFERRED_LEADER_NOT_AVAILABLE = auto()
     TIMED_OUT = auto()
     UNAVAILABLE = auto()
     """The metadata group has no leader for now, or changed it: try again."""
@@ -142,7 +146,9 @@ class Admin:
                     f"{count - existing} new partitions, but {len(replicas)} assignments",
                 )
         else:
-            placed = self._place(count - existing, topic.replication_factor)
+            placed = self._place(
+                count - existing, topic.replication_factor, [a.replicas for a in topic.partitions]
+            )
             if isinstance(placed, AdminFailure):
                 return placed
             replicas = placed
@@ -228,12 +234,15 @@ class Admin:
             )
         return self._place(count, factor)
 
-    def _place(self, count: int, factor: int) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
+    def _place(
+        self, count: int, factor: int, topic: Sequence[tuple[BrokerId, ...]] = ()
+    ) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
         catalog = self._node.catalog
         placed = place_new_partitions(
             catalog.usable_brokers(),
             count,
             factor,
+            topic=topic,
             cluster=(a.replicas for topic in catalog.topics.values() for a in topic.partitions),
         )
         if isinstance(placed, NotEnoughBrokers):
@@ -280,4 +289,6 @@ _ERRORS: Final = {
     Refusal.INVALID_TOPIC: AdminError.INVALID_TOPIC,
     Refusal.INVALID_PARTITIONS: AdminError.INVALID_PARTITIONS,
     Refusal.INVALID_REPLICAS: AdminError.INVALID_REPLICA_ASSIGNMENT,
+    Refusal.NO_MOVE: AdminError.NO_MOVE,
+    Refusal.UNKNOWN_BROKER: AdminError.UNKNOWN_BROKER,
 }

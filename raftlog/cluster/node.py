@@ -22,6 +22,7 @@ from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
+from raftlog.cluster.operations import Operations
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.upkeep import Upkeep
@@ -86,6 +87,7 @@ class Node:
         self.replicas = Replicas(self)
         self.upkeep = Upkeep(self)
         self.admin = Admin(self)
+        self.operations = Operations(self)
         self.offsets = OffsetCommits(self)
         self.groups = GroupCoordinator(
             settings=self._group_settings,
@@ -240,6 +242,17 @@ class Node:
         if topic is not None:
             await self.wait_for_leaders(topic)
         await self.peers.applied_everywhere(topic)
+
+    async def wait_for_change(self) -> None:
+        """Until the metadata or a leadership moves, here."""
+        await self._changed.wait()
+
+    def transfer(self, key: bytes, to: BrokerId) -> str | None:
+        """Hand over a group that this broker leads; None when that is under way, else why not."""
+        group = self.driver.groups.get(GroupKey(key))
+        if group is None:
+            return "this broker keeps no replica of it"
+        return group.transfer_leadership(to, trio.current_time())
 
     def when_applied(self, index: RaftIndex, topic_id: bytes | None, then: Callable[[], None]) -> None:
         """Call `then` once entry `index` is applied here and the leaders of the topic are known."""

@@ -59,6 +59,7 @@ class Peers:
                 "leaders": self._on_leaders,
                 "alive": self._on_alive,
                 "leaving": self._on_leaving,
+                "transfer": self._on_transfer,
             },
         )
         self._connected_since: dict[BrokerId, float] = {}
@@ -95,6 +96,13 @@ class Peers:
 
     def _on_leaving(self, sender: BrokerId, body: Any, reply: Reply) -> None:
         self._leaving.add(sender)
+
+    def _on_transfer(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        match body:
+            case [bytes(key), int(to)]:
+                reply(self._node.transfer(key, BrokerId(to)))
+            case _:
+                raise InvalidInput(f"broker {sender} wants {body!r} handed over")
 
     def live(self) -> list[BrokerId]:
         """The other brokers that are connected and not fenced."""

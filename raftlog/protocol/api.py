@@ -60,6 +60,7 @@ class ApiKey(IntEnum):
     UPDATE_FEATURES = 57
     DESCRIBE_CLUSTER = 60
     DESCRIBE_PRODUCERS = 61
+    UNREGISTER_BROKER = 64
     DESCRIBE_TRANSACTIONS = 65
     LIST_TRANSACTIONS = 66
     CONSUMER_GROUP_HEARTBEAT = 68
@@ -128,6 +129,7 @@ VERSIONS: Final[dict[ApiKey, Versions]] = {
     ApiKey.UPDATE_FEATURES: Versions(0, 2, 0),
     ApiKey.DESCRIBE_CLUSTER: Versions(0, 2, 0),
     ApiKey.DESCRIBE_PRODUCERS: Versions(0, 0, 0),
+    ApiKey.UNREGISTER_BROKER: Versions(0, 0, 0),
     ApiKey.DESCRIBE_TRANSACTIONS: Versions(0, 0, 0),
     ApiKey.LIST_TRANSACTIONS: Versions(0, 2, 0),
     ApiKey.CONSUMER_GROUP_HEARTBEAT: Versions(0, 1, 0),

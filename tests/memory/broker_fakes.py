@@ -18,6 +18,7 @@ from raftlog.broker.listener import Listener, listen
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.operations import Operations
 from raftlog.config import BrokerConfig, config_error
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import Command, CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
@@ -178,6 +179,7 @@ class FakeNode:
         self.is_coordinator = True
         self.admin = self
         self.offsets = self
+        self.operations = Operations(self)  # type: ignore[arg-type]
         self.partitions: dict[tuple[str, int], FakePartition] = {}
         self.no_leader = False
         self.proposals_fail = 0
@@ -203,6 +205,9 @@ class FakeNode:
         return (None if self.no_leader else leader), replica.leader_epoch
 
     async def wait_for_leaders(self, topic: Topic) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def visible_everywhere(self) -> None:
         await trio.lowlevel.checkpoint()
 
     def groups_changed(self) -> None:

@@ -187,13 +187,41 @@ def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
             "validate_only": False,
         },
         ApiKey.DELETE_GROUPS: {"groups_names": ["none"]},
+        ApiKey.ELECT_LEADERS: {
+            "election_type": 0,
+            "topic_partitions": [{"topic": "t", "partitions": [0, 99]}],
+            "timeout": 1000,
+        },
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS: {
+            "topics": [
+                {
+                    "name": "t",
+                    "partitions": [
+                        {"partition_index": 0, "replicas": [1]},
+                        {"partition_index": 0, "replicas": None},
+                        {"partition_index": 0, "replicas": [7, 8]},
+                    ],
+                }
+            ],
+            "timeout": 1000,
+        },
+        ApiKey.LIST_PARTITION_REASSIGNMENTS: {"topics": None, "timeout": 1000},
+        ApiKey.UNREGISTER_BROKER: {"broker_id": 77},
         ApiKey.INCREMENTAL_ALTER_CONFIGS: {
             "resources": [
+                {
+                    "resource_type": 4,
+                    "resource_name": "4",
+                    "configs": [
+                        {"name": "raftlog.peer.advertise", "config_operation": 0, "value": "h:1"},
+                        {"name": "raftlog.draining", "config_operation": 0, "value": "true"},
+                    ],
+                },
                 {
                     "resource_type": 2,
                     "resource_name": "t",
                     "configs": [{"name": "retention.ms", "config_operation": 0, "value": "5"}],
-                }
+                },
             ],
             "validate_only": False,
         },
@@ -719,7 +747,7 @@ async def test_settings_are_changed_one_by_one(broker: Served, peer: Peer) -> No
     for error, request in wrong.items():
         assert (await ask(request)).responses[0].error_code.name == error
     broker_wide = (await ask(alter(setting("node.id", "5"), kind=4, name="1"))).responses[0]
-    assert broker_wide.error_code.name == "invalid_request"
+    assert broker_wide.error_code.name == "invalid_config"
 
 
 async def test_settings_are_replaced_altogether(broker: Served, peer: Peer) -> None:

@@ -2,13 +2,16 @@
 
 Behaviour: set, remove, and append to or subtract from lists. All of a topic's changes, or none. Answered when
 they are committed.
-Missing on purpose: settings of brokers, which are given at their start; loggers, client metrics and groups.
+Of brokers, what says how they come and go (`broker_settings`).
+Missing on purpose: the other settings of brokers, which are given at their start; loggers, client metrics
+and groups.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from raftlog.broker.broker_settings import BROKER_RESOURCE, alter_broker
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
 from raftlog.broker.registry import Answer
@@ -24,6 +27,12 @@ SUBTRACT: Final = 3
 
 async def handle(call: Call, request: Any) -> Answer:
     async def alter(resource: Any) -> dict[str, Any]:
+        if resource.resource_type == BROKER_RESOURCE:
+            odd = any(each.config_operation != SET or each.value is None for each in resource.configs)
+            if request.validate_only or odd:
+                message = "settings of a broker are set one by one, and not on trial"
+                return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
+            return await alter_broker(call.node, resource, {c.name: c.value for c in resource.configs})
         topic = refused_resource(call.node, resource)
         if isinstance(topic, dict):
             return topic

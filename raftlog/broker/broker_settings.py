@@ -1,0 +1,40 @@
+"""The settings of brokers that can be changed from outside: how brokers come and go.
+
+`raftlog.peer.advertise=HOST:PORT` of a broker that is not there yet admits it; `raftlog.draining` says
+whether it is given replicas. Everything else is given to a broker at its start.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftlog.broker.backend import Node
+from raftlog.broker.errors import admin_error_code
+from raftlog.broker.topic_settings import resource_result
+from raftlog.config import config_error, parse_host_port
+from raftlog.protocol.errors import ErrorCode
+from raftlog.types import BrokerId
+
+BROKER_RESOURCE: Final = 4
+DRAINING: Final = "raftlog.draining"
+ADDRESS: Final = "raftlog.peer.advertise"
+
+
+async def alter_broker(node: Node, resource: Any, settings: dict[str, str]) -> dict[str, Any]:
+    """Change a broker's settings; gives the answer."""
+    name = resource.resource_name
+    if not (name.isascii() and name.isdigit() and len(name) < 10):
+        return resource_result(resource, ErrorCode.INVALID_REQUEST, f"{name!r} is no broker id")
+    broker = BrokerId(int(name))
+    for key, value in settings.items():
+        problem = None
+        if key == DRAINING and value in ("true", "false"):
+            failure = await node.operations.drain_broker(broker, value == "true")
+        elif key == ADDRESS and (problem := config_error(key, value, "broker")) is None and value:
+            failure = await node.operations.add_broker(broker, *parse_host_port(value))
+        else:
+            message = problem or f"only {ADDRESS}=HOST:PORT and {DRAINING}=true|false of a broker can be set"
+            return resource_result(resource, ErrorCode.INVALID_CONFIG, message)
+        if failure is not None:
+            return resource_result(resource, admin_error_code(failure.error), failure.message)
+    return resource_result(resource, ErrorCode.NONE, None)

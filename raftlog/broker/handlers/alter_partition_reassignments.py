@@ -1,0 +1,51 @@
+"""AlterPartitionReassignments (45), v0 to v1: move replicas between brokers (KIP-455).
+
+Behaviour: null replicas call a move off. Answered when the move is committed; the partition's leader carries
+it out, one member at a time, and `ListPartitionReassignments` shows it until it is done. The replication
+factor may change, unless v1 forbids it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.concurrent import for_each
+from raftlog.broker.errors import admin_error_code
+from raftlog.broker.registry import Answer
+from raftlog.protocol.errors import ErrorCode
+from raftlog.types import BrokerId
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    keeps_factor = not getattr(request, "allow_replication_factor_change", True)
+
+    async def move(wanted: tuple[str, Any]) -> dict[str, Any]:
+        name, each = wanted
+        code, message = ErrorCode.NONE, None
+        topic = call.node.catalog.topic(name)
+        if (
+            keeps_factor
+            and topic is not None
+            and each.replicas is not None
+            and len(each.replicas) != topic.replication_factor
+        ):
+            code, message = ErrorCode.INVALID_REPLICATION_FACTOR, "the replication factor would change"
+        else:
+            target = None if each.replicas is None else [BrokerId(broker) for broker in each.replicas]
+            failure = await call.node.operations.move(name, each.partition_index, target)
+            if failure is not None:
+                code, message = admin_error_code(failure.error), failure.message
+        return {"partition_index": each.partition_index, "error_code": code, "error_message": message}
+
+    wanted = [(topic.name, each) for topic in request.topics for each in topic.partitions]
+    results = iter(await for_each(wanted, move))
+    return {
+        "error_code": ErrorCode.NONE,
+        "error_message": None,
+        "allow_replication_factor_change": not keeps_factor,
+        "responses": [
+            {"name": topic.name, "partitions": [next(results) for _ in topic.partitions]}
+            for topic in request.topics
+        ],
+    }

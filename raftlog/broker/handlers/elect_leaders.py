@@ -1,0 +1,49 @@
+"""ElectLeaders (43), v0 to v2: give partitions back to their preferred leaders (KIP-183, KIP-460).
+
+Behaviour: answered when the preferred leader leads, or cannot. Null asks for all partitions, and then those
+that need no election are left out, as Kafka does.
+Missing on purpose: unclean elections: a replica that lacks an acknowledged record cannot lead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.concurrent import for_each
+from raftlog.broker.errors import admin_error_code
+from raftlog.broker.registry import Answer
+from raftlog.protocol.errors import ErrorCode
+
+PREFERRED: Final = 0
+
+
+async def handle(call: Call, request: Any) -> Answer:
+    is_for_all = request.topic_partitions is None
+    if is_for_all:
+        catalog = call.node.catalog
+        wanted = [(topic.name, n) for topic in catalog.topics.values() for n in range(len(topic.partitions))]
+    else:
+        wanted = [(topic.topic, number) for topic in request.topic_partitions for number in topic.partitions]
+    unclean = getattr(request, "election_type", PREFERRED) != PREFERRED
+
+    async def elect(partition: tuple[str, int]) -> dict[str, Any]:
+        code, message = ErrorCode.NONE, None
+        if unclean:
+            code, message = ErrorCode.INVALID_REQUEST, "there are no unclean elections here"
+        else:
+            failure = await call.node.operations.elect_preferred(*partition)
+            if failure is not None:
+                code, message = admin_error_code(failure.error), failure.message
+        return {"partition_id": partition[1], "error_code": code, "error_message": message}
+
+    topics: dict[str, list[dict[str, Any]]] = {}
+    for (name, _), result in zip(wanted, await for_each(wanted, elect), strict=True):
+        if not is_for_all or result["error_code"] is not ErrorCode.ELECTION_NOT_NEEDED:
+            topics.setdefault(name, []).append(result)
+    return {
+        "error_code": ErrorCode.NONE,
+        "replica_election_results": [
+            {"topic": name, "partition_result": results} for name, results in topics.items()
+        ],
+    }

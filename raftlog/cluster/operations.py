@@ -1,0 +1,142 @@
+"""What operators ask of a cluster: brokers that come and go, replicas that move, leaders that change.
+
+Changes go through the metadata group, and the leaders of the partitions carry them out (`upkeep`). An answer
+says that a change was accepted, not that it has been carried out; `moves` tells what is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from raftlog.cluster.admin import AdminError, AdminFailure, admin_failure
+from raftlog.cluster.calls import Unreachable
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.metadata.catalog import PartitionAssignment, Topic
+from raftlog.metadata.commands import (
+    CancelMove,
+    Command,
+    DrainBroker,
+    FenceBroker,
+    MovePartition,
+    RegisterBroker,
+    UnregisterBroker,
+)
+from raftlog.metadata.results import Refused
+from raftlog.types import BrokerId, group_key
+
+if TYPE_CHECKING:
+    from raftlog.cluster.node import Node
+
+NOT_STARTED: Final = bytes(16)
+"""The incarnation of a broker that was added and has not been started yet."""
+TRANSFER_TIMEOUT_S: Final = 2.0
+
+
+class Operations:
+    """The operator's half of a `Node`. A call that is cancelled may have changed the catalog."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def move(
+        self, topic: str, partition: int, target: Sequence[BrokerId] | None
+    ) -> AdminFailure | None:
+        """Want a partition's replicas on `target`, the preferred leader first; None calls a move off."""
+        found = self._find(topic, partition)
+        if isinstance(found, AdminFailure):
+            return found
+        topic_id = found[0].topic_id
+        if target is None:
+            return await self._change(CancelMove(topic_id=topic_id, partition=partition))
+        unknown = [broker for broker in target if broker not in self._node.catalog.brokers]
+        if unknown or not target or len(set(target)) < len(target):
+            return AdminFailure(
+                AdminError.INVALID_REPLICA_ASSIGNMENT,
+                f"{list(target)} are not different, registered brokers",
+            )
+        command = MovePartition(topic_id=topic_id, partition=partition, target=tuple(target))
+        return await self._change(command)
+
+    def moves(self) -> list[tuple[Topic, int, PartitionAssignment]]:
+        """The moves that are under way."""
+        return [
+            (topic, number, assignment)
+            for topic in self._node.catalog.topics.values()
+            for number, assignment in enumerate(topic.partitions)
+            if assignment.is_moving
+        ]
+
+    async def elect_preferred(self, topic: str, partition: int) -> AdminFailure | None:
+        """Give a partition's leadership to its preferred leader, at once."""
+        found = self._find(topic, partition)
+        if isinstance(found, AdminFailure):
+            return found
+        home = found[1].preferred_leader
+        leader, _ = self._node.leader_of(found[0], partition)
+        if leader == home:
+            return AdminFailure(AdminError.ELECTION_NOT_NEEDED, f"broker {home} leads it already")
+        if leader is None:
+            return AdminFailure(AdminError.PREFERRED_LEADER_NOT_AVAILABLE, "it has no leader now")
+        reason = await self._transfer(leader, group_key(found[0].topic_id, partition), home)
+        if reason is not None:
+            return AdminFailure(AdminError.PREFERRED_LEADER_NOT_AVAILABLE, reason)
+        with trio.move_on_after(TRANSFER_TIMEOUT_S):
+            while self._node.leader_of(found[0], partition)[0] != home:
+                await self._node.wait_for_change()
+            return None
+        return AdminFailure(AdminError.PREFERRED_LEADER_NOT_AVAILABLE, f"broker {home} did not take over")
+
+    async def _transfer(self, leader: BrokerId, group: bytes, to: BrokerId) -> str | None:
+        if leader == self._node.broker_id:
+            return self._node.transfer(group, to)
+        try:
+            answer = await self._node.peers.calls.ask(
+                leader, "transfer", [group, to], timeout=TRANSFER_TIMEOUT_S
+            )
+        except Unreachable as error:
+            return str(error)
+        return None if answer is None else str(answer)
+
+    async def add_broker(self, broker: BrokerId, peer_host: str, peer_port: int) -> AdminFailure | None:
+        """Admit a broker that is about to be started with `raftlog.join`."""
+        known = self._node.catalog.brokers.get(broker)
+        if known is not None and known.incarnation != NOT_STARTED:
+            return AdminFailure(AdminError.INVALID_REQUEST, f"broker {broker} is in the cluster already")
+        failure = await self._change(
+            RegisterBroker(
+                broker_id=broker,
+                incarnation=NOT_STARTED,
+                host=peer_host,
+                port=0,
+                peer_host=peer_host,
+                peer_port=peer_port,
+            )
+        )
+        if failure is not None:
+            return failure
+        fence = FenceBroker(broker_id=broker, incarnation=NOT_STARTED, fenced=True)
+        return await self._change(fence)
+
+    async def drain_broker(self, broker: BrokerId, draining: bool) -> AdminFailure | None:
+        """Give a broker nothing new, or again what others get. Its replicas are moved by whoever asks."""
+        return await self._change(DrainBroker(broker_id=broker, draining=draining))
+
+    async def remove_broker(self, broker: BrokerId) -> AdminFailure | None:
+        """Forget a broker that keeps no replica."""
+        return await self._change(UnregisterBroker(broker_id=broker))
+
+    def _find(self, name: str, partition: int) -> tuple[Topic, PartitionAssignment] | AdminFailure:
+        topic = self._node.catalog.topic(name)
+        if topic is None or not 0 <= partition < len(topic.partitions):
+            return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no partition {name}-{partition}")
+        return topic, topic.partitions[partition]
+
+    async def _change(self, command: Command) -> AdminFailure | None:
+        result = await self._node.propose(command)
+        if isinstance(result, ProposalFailed | Refused):
+            return admin_failure(result)
+        await self._node.visible_everywhere()
+        return None
