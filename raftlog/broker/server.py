@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from typing import Final
 
@@ -12,6 +13,7 @@ from raftlog.broker.listener import Listener, listen
 from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig
 from raftlog.errors import ConfigError
+from raftlog.storage.disk import Disk
 
 HAND_OVER_TIMEOUT_S: Final = 2.0
 """How long a stop waits for others to take the leaderships over."""
@@ -32,8 +34,11 @@ class Broker:
         return f"<Broker {self.node.broker_id} on {self.address[0]}:{self.address[1]}>"
 
     @classmethod
-    def open(cls, config: BrokerConfig) -> Broker:
-        """Bind the listener and open the data folder. Blocking; nothing is served before `run`.
+    def open(
+        cls, config: BrokerConfig, *, disk: Disk | None = None, rng: random.Random | None = None
+    ) -> Broker:
+        """Bind the listener and open the data folder. Blocking; nothing is served before `run`. Tests pass
+        a disk and a source of chance of their own.
 
         Raises ConfigError (a bad setting, or a port that is taken), DataDirBusy, DamagedLog, DiskFailed.
         """
@@ -43,7 +48,7 @@ class Broker:
             peer_sock = None
             if config.peers or config.join:
                 peer_sock = _bound(opened, *config.peer_listen, "--peer-listen")
-            node = Node.open(config)
+            node = Node.open(config, disk=disk, rng=rng)
             opened.pop_all()
         broker = cls(node, sock, peer_sock)
         told = config.advertised_listeners

@@ -191,8 +191,16 @@ class Links:
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
         self._scopes: dict[BrokerId, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
+        self._cut: frozenset[BrokerId] = frozenset()
         self._last_sent: Sequence[Message] = ()
         self._last_frame: Buffers = []
+
+    def cut(self, peers: frozenset[BrokerId]) -> None:
+        """For tests: lose all that goes to these peers or comes from them, as a network does that drops it.
+        The connections with peers that are no longer named break, since frames were lost in them."""
+        healed, self._cut = self._cut - peers, peers
+        for peer in healed & self._scopes.keys():
+            self._scopes[peer].cancel()
 
     def set_peers(self, peers: Mapping[BrokerId, Address]) -> None:
         """The brokers to be connected with, and where they are. Others' connections end."""
@@ -219,7 +227,7 @@ class Links:
     def send(self, to: BrokerId, messages: Sequence[Message]) -> None:
         """Send Raft messages, as one frame; dropped when the peer is not connected or its queue is full."""
         link = self._links.get(to)
-        if link is None or not link.is_connected:
+        if link is None or not link.is_connected or to in self._cut:
             return
         last = self._last_sent
         if len(last) != len(messages) or not all(map(is_, last, messages)):
@@ -231,7 +239,7 @@ class Links:
         """Send something of the layer above; False when it was dropped. True is no promise that it arrives.
         What both sides send arrives in order, unless the connection breaks in between."""
         link = self._links.get(to)
-        return link is not None and link.send(encode_note(body))
+        return link is not None and (to in self._cut or link.send(encode_note(body)))
 
     def is_connected(self, peer: BrokerId) -> bool:
         link = self._links.get(peer)
@@ -278,6 +286,8 @@ class Links:
             while True:
                 address = self._peers[peer]
                 try:
+                    if peer in self._cut:
+                        raise trio.TooSlowError("cut off")
                     with trio.fail_after(CONNECT_TIMEOUT):
                         stream = await trio.open_tcp_stream(address.host, address.port)
                     with _take_socket(stream) as connection:
@@ -329,7 +339,7 @@ class Links:
         """Carry messages both ways until the connection breaks. A newer one of the same peer replaces it:
         the peer has given the older one up."""
         link = self._links.get(peer)
-        if link is None:
+        if link is None or peer in self._cut:
             return
         previous = self._scopes.get(peer)
         if previous is not None:
@@ -385,6 +395,8 @@ class Links:
             start, end = 0, left
 
     def _take(self, peer: BrokerId, frame: memoryview) -> None:
+        if peer in self._cut:
+            return
         messages = decode(frame)
         if isinstance(messages, Note):
             self._on_note(peer, messages.body)
