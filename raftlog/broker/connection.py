@@ -62,7 +62,7 @@ class Connection:
         self._node = node
         self._reader = FrameReader(scratch, request_size_max, budget)
         self.outbox = Outbox(
-            sock, flush_soon=flush_soon, spawn_drain=lambda: spawn_drain(self.outbox), on_broken=self.close
+            sock, flush_soon=flush_soon, spawn_drain=lambda: spawn_drain(self.outbox), on_broken=self._lost
         )
         self.requests = 0
         self._progress = 0
@@ -80,7 +80,7 @@ class Connection:
         except (InvalidInput, ReceiveBudgetSpent) as error:
             self.close(str(error))
         except (OSError, trio.ClosedResourceError) as error:
-            self.close(f"receiving failed: {error!r}")
+            self._lost(error)
         finally:
             self.close(THE_BROKER_STOPS)
             self._reader.close()
@@ -97,6 +97,10 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+    def _lost(self, error: Exception) -> None:
+        left = isinstance(error, ConnectionError)
+        self.close(THE_CLIENT_LEFT if left else f"the connection failed: {error!r}")
 
     def sweep(self, now: float, idle_max: float) -> None:
         """Once a second: give up on overdue answers, and on a client that neither sends nor reads."""

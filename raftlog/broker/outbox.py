@@ -61,10 +61,10 @@ class Outbox:
         *,
         flush_soon: Callable[[Outbox], None],
         spawn_drain: Callable[[], None],
-        on_broken: Callable[[str], None],
+        on_broken: Callable[[Exception], None],
     ) -> None:
         """`flush_soon` has `flush` called in the next round of the event loop, `spawn_drain` starts a task
-        that runs `drain`, `on_broken` is told why sending is over."""
+        that runs `drain`, `on_broken` is told what ended it."""
         self._sock = sock
         self._flush_soon = flush_soon
         self._spawn_drain = spawn_drain
@@ -150,7 +150,7 @@ class Outbox:
                 await trio.lowlevel.wait_writable(self._sock)
                 self._try_send()
         except (OSError, trio.ClosedResourceError, ValueError) as error:
-            self._break(f"sending failed: {error!r}")
+            self._break(error)
         finally:
             self._draining = False
             self._wake()
@@ -175,7 +175,7 @@ class Outbox:
         try:
             self._try_send()
         except OSError as error:
-            self._break(f"sending failed: {error}")
+            self._break(error)
             return
         if self._unsent:
             self._draining = True
@@ -224,9 +224,9 @@ class Outbox:
             sent -= len(buffer)
             unsent.popleft()
 
-    def _break(self, reason: str) -> None:
+    def _break(self, error: Exception) -> None:
         self.close()
-        self._on_broken(reason)
+        self._on_broken(error)
 
     def _wake(self) -> None:
         if self._changed is not None:

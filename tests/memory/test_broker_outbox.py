@@ -23,7 +23,7 @@ class Ends:
             self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.to_flush: list[Outbox] = []
         self.drains = 0
-        self.broken: list[str] = []
+        self.broken: list[Exception] = []
         self._nursery = nursery
         self.outbox = Outbox(
             self.ours,
