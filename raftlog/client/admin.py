@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from raftlog.client.assignment import EARLIEST, LATEST
 from raftlog.client.cluster import Cluster
-from raftlog.client.errors import BrokerError, broker_error
+from raftlog.client.errors import BrokerError, broker_error, error_in, raise_error_in
 from raftlog.client.group_protocol import by_topic, decode_assignment
 from raftlog.client.metadata import Broker, TopicPartition, TopicView
 from raftlog.client.offsets import (
@@ -22,6 +22,7 @@ from raftlog.client.offsets import (
     fetch_committed,
     list_offsets,
 )
+from raftlog.client.operations import Operations
 from raftlog.errors import InvalidInput
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
@@ -243,7 +244,7 @@ class Admin:
                 for topic in answer.topics:
                     for one in topic.partitions:
                         key = TopicPartition(str(topic.name), int(one.partition_index))
-                        _raise_for(one, f"records of {key!r}")
+                        raise_error_in(one, f"records of {key!r}")
                         starts[key] = int(one.low_watermark)
             return starts
 
@@ -284,7 +285,7 @@ class Admin:
         async def attempt() -> dict[str, ConfigEntry]:
             answer = await self._ask_resource(ApiKey.DESCRIBE_CONFIGS, fields, broker)
             (one,) = answer.results
-            _raise_for(one, f"settings of {name!r}")
+            raise_error_in(one, f"settings of {name!r}")
             return {config.name: _config_entry(config) for config in one.configs}
 
         final = {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
@@ -305,7 +306,7 @@ class Admin:
         async def attempt() -> None:
             answer = await self._ask_resource(ApiKey.INCREMENTAL_ALTER_CONFIGS, fields, broker)
             (one,) = answer.responses
-            _raise_for(one, f"settings of {name!r}")
+            raise_error_in(one, f"settings of {name!r}")
 
         await self._retrying(attempt, f"settings of {name!r}", final={ErrorCode.UNKNOWN_TOPIC_OR_PARTITION})
 
@@ -321,7 +322,7 @@ class Admin:
                 answer = await self._cluster.ask(
                     broker, ApiKey.LIST_GROUPS, {"states_filter": [], "types_filter": []}
                 )
-                _raise_for(answer, "list of groups")
+                raise_error_in(answer, "list of groups")
                 for one in answer.groups:
                     found[str(one.group_id)] = GroupListing(
                         group=str(one.group_id),
@@ -340,7 +341,7 @@ class Admin:
             answer = await self._cluster.ask(coordinator, ApiKey.DESCRIBE_GROUPS, fields)
             (one,) = answer.groups
             if int(one.error_code) != ErrorCode.GROUP_ID_NOT_FOUND:
-                _raise_for(one, f"group {group!r}")
+                raise_error_in(one, f"group {group!r}")
             return GroupDescription(
                 group=group,
                 state=one.group_state or "Dead",
@@ -358,7 +359,7 @@ class Admin:
         async def attempt(coordinator: int) -> None:
             answer = await self._cluster.ask(coordinator, ApiKey.DELETE_GROUPS, {"groups_names": [group]})
             (one,) = answer.results
-            _raise_for(one, f"group {group!r}")
+            raise_error_in(one, f"group {group!r}")
 
         await self._at_coordinator(group, attempt)
 
@@ -399,10 +400,10 @@ class Admin:
 
         async def attempt(coordinator: int) -> None:
             answer = await self._cluster.ask(coordinator, ApiKey.OFFSET_DELETE, fields)
-            _raise_for(answer, f"offsets of group {group!r}")
+            raise_error_in(answer, f"offsets of group {group!r}")
             for topic in answer.topics:
                 for one in topic.partitions:
-                    _raise_for(one, f"offset of {topic.name}-{one.partition_index}")
+                    raise_error_in(one, f"offset of {topic.name}-{one.partition_index}")
 
         await self._at_coordinator(group, attempt)
 
@@ -418,7 +419,16 @@ class Admin:
             brokers=tuple(metadata.brokers[b] for b in sorted(metadata.brokers)),
         )
 
+    @property
+    def operations(self) -> Operations:
+        """Brokers that come and go, replicas that move, elections: what operators ask."""
+        return Operations(self)
+
     # -- how calls are made
+
+    async def ask_controller(self, api: ApiKey, fields: Fields, what: str) -> Any:
+        """The answer of the broker that takes admin requests, whatever it says; `what` is for errors."""
+        return await self._retrying(lambda: self._ask_controller(api, fields), what)
 
     async def _ask_controller(self, api: ApiKey, fields: Fields) -> Any:
         return await self._cluster.ask(await self._cluster.controller(), api, fields)
@@ -466,7 +476,7 @@ class Admin:
         async def once() -> None:
             passing: BrokerError | None = None
             for name, one in await attempt(timeout_ms):
-                error = _error_of(one, f"{name!r}")
+                error = error_in(one, f"{name!r}")
                 if error is not None and error.retriable and error.code not in final:
                     passing = error
                     continue
@@ -539,20 +549,6 @@ def _group_member(member: Any) -> GroupMember:
         host=member.client_host,
         partitions=tuple(sorted(partitions)),
     )
-
-
-def _error_of(one: Any, what: str) -> BrokerError | None:
-    code = int(one.error_code)
-    if code == ErrorCode.NONE:
-        return None
-    message = getattr(one, "error_message", None)
-    return broker_error(code, f"{what}: {message}" if message else what)
-
-
-def _raise_for(one: Any, what: str) -> None:
-    error = _error_of(one, what)
-    if error is not None:
-        raise error
 
 
 def _names(names: Iterable[str]) -> str:

@@ -60,6 +60,7 @@ class Partition:
     log_start_offset: int | None = None
     batches: deque[tuple[bytes, int, BatchHeader]] = field(default_factory=deque)
     buffered: int = 0
+    records_buffered: int = 0
 
     @property
     def lag(self) -> int | None:
@@ -88,7 +89,7 @@ class Partition:
     def drop(self) -> None:
         """Forget what was fetched and not handed out."""
         self.batches.clear()
-        self.buffered = 0
+        self.buffered = self.records_buffered = 0
         if self.position is not None:
             self.fetch_offset = self.position
 
@@ -100,6 +101,7 @@ class Partition:
             self.fetch_offset = max(self.fetch_offset, header.next_offset)
             self.batches.append((data, position, header))
             self.buffered += header.size
+            self.records_buffered += header.record_count
 
     def __repr__(self) -> str:
         return f"<Partition {self.key!r} position={self.position} buffered={self.buffered}>"
@@ -142,6 +144,7 @@ class Decoder:
             records = list(map(_new_record, rows))
         partition.batches.popleft()
         partition.buffered -= header.size
+        partition.records_buffered -= header.record_count
         position = partition.position
         if position is not None and records and records[0].offset < position:
             records = [record for record in records if record.offset >= position]

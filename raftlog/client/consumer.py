@@ -202,13 +202,8 @@ class Consumer:
 
     def _available(self) -> int:
         """About how many records can be handed out at once."""
-        fetched = sum(
-            header.record_count
-            for partition in self._fetcher.partitions.values()
-            if not partition.paused
-            for _, _, header in partition.batches
-        )
-        return length_hint(self._ready) + fetched
+        partitions = self._fetcher.partitions.values()
+        return length_hint(self._ready) + sum(p.records_buffered for p in partitions if not p.paused)
 
     def _take(self) -> bool:
         """Make the next batch with records the one that is handed out."""

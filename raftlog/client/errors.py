@@ -9,7 +9,7 @@ A failure to write is never vague: `DeliveryError.may_be_written` says whether t
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from raftlog.errors import RaftlogError
 from raftlog.protocol.errors import ErrorCode
@@ -141,3 +141,19 @@ def is_retriable(error: Exception) -> bool:
             return True
         case _:
             return False
+
+
+def error_in(one: Any, what: str) -> BrokerError | None:
+    """The error that a part of an answer names, with the broker's own words; `what` it is about."""
+    code = int(one.error_code)
+    if code == ErrorCode.NONE:
+        return None
+    message = getattr(one, "error_message", None)
+    return broker_error(code, f"{what}: {message}" if message else what)
+
+
+def raise_error_in(one: Any, what: str) -> None:
+    """Raise the error that a part of an answer names, if any."""
+    error = error_in(one, what)
+    if error is not None:
+        raise error

@@ -117,6 +117,12 @@ class Producer:
     def __init__(self, cluster: Cluster, settings: ProducerSettings) -> None:
         self.settings = settings
         self._cluster = cluster
+        self._metadata = cluster.metadata
+        self._key_serializer = settings.key_serializer
+        self._value_serializer = settings.value_serializer
+        self._partitioner = settings.partitioner
+        self._size_max = settings.max_request_size
+        self._buffer_max = settings.buffer_memory
         self._lane = cluster.new_lane("producer")
         self._topics: dict[str, _Topic] = {}
         self._room = trio.Event()
@@ -185,33 +191,34 @@ class Producer:
         Cancelled, the record is not written. Of results that nobody awaits, `flush` and the end of the
         `async with` raise the failures.
         """
-        settings = self.settings
-        if settings.key_serializer is not None:
-            key = settings.key_serializer(key)
-        if settings.value_serializer is not None:
-            value = settings.value_serializer(value)
+        if self._key_serializer is not None:
+            key = self._key_serializer(key)
+        if self._value_serializer is not None:
+            value = self._value_serializer(value)
+        size = RECORD_OVERHEAD
+        if key is not None:
+            size += len(key)
+        if value is not None:
+            size += len(value)
+        if size > self._size_max:
+            raise too_large(size, self._size_max)
         accumulator = self._accumulator
-        if self._closed or accumulator.buffered >= settings.buffer_memory or self._yield_due:
+        if self._yield_due or self._closed or accumulator.buffered >= self._buffer_max:
             await self._wait_for_room()
         known = self._topics.get(topic)
-        if known is None or known.version != self._cluster.metadata.version:
+        if known is None or known.version != self._metadata.version:
             known = await self._topic(topic)
         if partition is None:
-            if settings.partitioner is not None:
-                partition = settings.partitioner(topic, key, value, known.count)
+            if self._partitioner is not None:
+                partition = self._partitioner(topic, key, value, known.count)
             elif key is not None:
                 partition = murmur2_partition(key, known.count)
             else:
-                size = RECORD_OVERHEAD + (len(value) if value is not None else 0)
                 partition = known.sticky.choose(known.available, size)
         if not 0 <= partition < known.count:
             known = await self._topic_with(topic, partition)
-        wire_headers = () if not headers else _headers(headers)
         now_ms = timestamp_ms if timestamp_ms is not None else int(time.time() * 1000)
-        if (len(value) if value else 0) + (
-            len(key) if key else 0
-        ) + RECORD_OVERHEAD > settings.max_request_size:
-            raise too_large(len(value or b"") + len(key or b""), settings.max_request_size)
+        wire_headers = _headers(headers) if headers else ()
         queue = known.queues[partition]
         batch = accumulator.append(queue, now_ms, key, value, wire_headers)
         if batch is None:
