@@ -510,6 +510,7 @@ class RaftGroup:
             self._campaign(now, transfer=False)
 
     def _campaign(self, now: float, *, transfer: bool) -> None:
+        assert self._leadership is None, self
         self._now = now
         self._pre_votes = None
         self._votes = {self._self_id}
@@ -552,6 +553,7 @@ class RaftGroup:
 
     def _become_leader(self, now: float) -> None:
         engine = self._engine
+        self._pre_votes = None  # asked for again while the votes were still out
         for peer in engine.peers.values():
             peer.reset()
         self._rejoin_nonce = 0

@@ -1,7 +1,7 @@
 """Random faults on a Raft group, one seed a run: what was committed stays, and after healing all agree.
 
-The links lose, delay and reorder; brokers lose power and stall; leadership is handed over; members come and
-go; logs are cut at the front. Invariants are checked after every turn (tests/unit/raft_cluster.py).
+The links lose, delay, repeat and reorder; brokers lose power and stall; leadership is handed over; members
+come and go; logs are cut at the front. Invariants are checked after every turn (tests/unit/raft_cluster.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Chaos:
             (self.compact, 3),
         ]
         if size > 1:
-            actions += [(self.partition, 5), (self.one_way, 3)]
+            actions += [(self.partition, 5), (self.one_way, 3), (self.part_kill, 6), (self.contest, 4)]
+        actions.append((self.power_loss_while_writing, 6))
         if membership:
             actions.append((self.change_membership, 12))
         self.actions = [action for action, _ in actions]
@@ -143,6 +144,7 @@ class Chaos:
             return self.rng.uniform(0.0005, slow)  # reorders
 
         self.cluster.rules = [rule]
+        self.cluster.duplicates = self.rng.choice([0.0, 0.0, 0.2])
 
     def heal(self) -> None:
         self.cluster.heal()
@@ -150,6 +152,58 @@ class Chaos:
 
     def slow_disk(self) -> None:
         self.slow.add(self.rng.choice(self.cluster.everyone))
+
+    def part_kill(self) -> None:
+        """Writes that only a bare majority has; then a member of it loses power, another is cut off, and
+        who lagged is in the new majority (Jepsen on NATS)."""
+        cluster, leader = self.cluster, self.cluster.leader
+        if leader is None:
+            return
+        cluster.heal()
+        others = [b for b in cluster.everyone if b != leader]
+        self.rng.shuffle(others)
+        lagging, keeping = others[: len(others) // 2], others[len(others) // 2 :]
+        cluster.cut(lagging, [leader, *keeping])
+        victim = self.rng.choice([leader, *keeping])
+        self.slow = {victim} if self.rng.random() < 0.7 else set()
+        self.propose()
+        cluster.run(self.rng.choice([0.003, 0.01, 0.04]))
+        if victim in cluster.brokers:
+            cluster.crash(victim)
+        self.slow.clear()
+        cluster.heal()
+        if len(keeping) > 1 or self.rng.random() < 0.5:
+            cluster.isolate(leader if victim != leader else keeping[0])
+        cluster.run(self.rng.choice([0.0, 3.0]))
+        if victim in cluster.down:
+            cluster.restart(victim)
+        cluster.run(self.rng.choice([0.5, 4.0]))
+
+    def contest(self) -> None:
+        """Several ask for votes at once, and some voters lose power just after."""
+        cluster = self.cluster
+        for broker in list(cluster.brokers.values()):
+            broker.group.close()  # whoever led does no more
+            if self.rng.random() < 0.6 and broker.id in broker.group.voters:
+                broker.group._campaign(cluster.now, transfer=True)  # as if pre-votes had been won
+            broker.driver.notify(broker.group)
+        cluster.run(self.rng.choice([0.001, 0.002, 0.003, 0.005]))
+        for broker in list(cluster.brokers.values()):
+            if self.rng.random() < 0.3:
+                cluster.crash(broker.id)
+                cluster.restart(broker.id)
+                if broker.id in cluster[broker.id].group.voters:
+                    cluster[broker.id].group._campaign(cluster.now, transfer=True)
+        cluster.run(self.rng.choice([0.005, 0.5]))
+
+    def power_loss_while_writing(self) -> None:
+        self.propose()
+        self.cluster.run(self.rng.choice([0.0005, 0.0015, 0.0025, 0.004]))
+        for broker in list(self.cluster.brokers):
+            if self.rng.random() < 0.5:
+                self.cluster.crash(broker)
+                if self.rng.random() < 0.7:
+                    self.cluster.restart(broker)
 
     def transfer(self) -> None:
         leader = self.cluster.leader

@@ -114,6 +114,8 @@ class Cluster:
         self.voters = frozenset(map(BrokerId, voters if voters is not None else range(1, size + 1)))
         self.rules: list[Rule] = []
         self.cuts: set[tuple[int, int]] = set()
+        self.duplicates = 0.0
+        """The share of messages that arrive a second time, later."""
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.event_count = 0
         self.sent: list[tuple[float, int, int, Message]] = []
@@ -141,6 +143,7 @@ class Cluster:
     def heal(self) -> None:
         self.cuts.clear()
         self.rules.clear()
+        self.duplicates = 0.0
 
     @property
     def everyone(self) -> list[int]:
@@ -165,6 +168,9 @@ class Cluster:
                 at = max(at, self.last_arrival.get((sender, receiver), 0.0))
                 self.last_arrival[sender, receiver] = at
             self.at(at, lambda m=message: self.deliver(sender, receiver, m))  # type: ignore[misc]
+            if self.duplicates and self.rng.random() < self.duplicates:
+                later = at + self.rng.uniform(0.0, 0.3)
+                self.at(later, lambda m=message: self.deliver(sender, receiver, m))  # type: ignore[misc]
 
     def deliver(self, sender: int, receiver: int, message: Message) -> None:
         target = self.brokers.get(receiver)

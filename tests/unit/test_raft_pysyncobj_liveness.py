@@ -9,7 +9,7 @@ import pytest
 from pysyncobj import SyncObj
 
 from raftlog.errors import SafetyError
-from raftlog.raft.messages import Append, AppendReject, Heartbeat, Message, Vote, VoteReply
+from raftlog.raft.messages import Append, AppendReject, Heartbeat, Message, PreVoteReply, Vote, VoteReply
 from raftlog.raft.progress import APPEND_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX
 from raftlog.raft.proposals import APPLY_ENTRIES_MAX
 from raftlog.raft.values import Outcome, RaftTiming
@@ -377,12 +377,13 @@ def test_an_entry_of_an_old_term_is_not_committed_by_counting() -> None:
     script.campaign(s1)  # in the term that s5 has won
     script.forget()
     script.elect(s1, [s2, s3])
-    for _ in range(3):  # the logs of s1 and s3 are brought together, but for s1's no-op
-        for flight in script.take("append", of=s1, to=s3):
-            append = flight.message
-            old = [entry for entry in append.entries if entry.term < append.term]
-            script.hand_over(replace(flight, message=append._replace(entries=old)))
-        script.deliver(script.take("ack", of=s3, to=s1))
+    for _ in range(3):  # the logs of s1, s2 and s3 are brought together, but for s1's no-op
+        for follower in (s2, s3):
+            for flight in script.take("append", of=s1, to=follower):
+                append = flight.message
+                old = [entry for entry in append.entries if entry.term < append.term]
+                script.hand_over(replace(flight, message=append._replace(entries=old)))
+            script.deliver(script.take("ack", of=follower, to=s1))
     assert all(b"term 2" in script.log(node) for node in (s1, s2, s3))
     assert script.broker(s1).log.commit_index == 1
     assert not write.acknowledged
@@ -457,3 +458,24 @@ def test_two_leaders_in_one_term_stop_the_broker() -> None:
 
 def test_the_scripted_plain_object_is_the_library_itself() -> None:
     assert isinstance(Plain(1).objects[A], SyncObj)
+
+
+def test_a_late_pre_vote_does_not_make_a_leader_of_a_leader() -> None:
+    """Asked again while the votes were still out; then the votes arrive, and then the pre-votes."""
+    script = Hardened(3)
+    script.elect(A, [B, C])
+    script.replicate(A, [B, C])
+    script.campaign(B)
+    votes = script.take("vote", of=B)
+    group = script.broker(B).group
+    group.tick(group.next_deadline)
+    script.forget()
+    script.deliver(votes)
+    script.deliver(script.take("vote_reply", to=B))
+    assert group.is_leader
+    rounds = group._leadership
+    late = PreVoteReply(KEY, group.term, Term(group.term + 1), True, False)
+    for sender in (A, C):
+        script.broker(B).driver.receive(BrokerId(sender), [late])
+        script.turn(B)
+    assert group._leadership is rounds
