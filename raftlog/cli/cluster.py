@@ -1,0 +1,226 @@
+"""`raftlog cluster`: look at a cluster, add and drain brokers, spread replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+import trio
+
+from raftlog.cli import CommandGroup
+from raftlog.cli.output import counted, print_json, print_table, with_format
+from raftlog.cli.target import Target, with_brokers
+from raftlog.client.metadata import TopicPartition
+from raftlog.types import BrokerId
+
+if TYPE_CHECKING:
+    from raftlog.client.client import Client
+    from raftlog.client.metadata import TopicView
+    from raftlog.client.operations import BrokerState
+    from raftlog.metadata.catalog import BrokerInfo
+    from raftlog.metadata.placement import Move
+
+MOVES_AT_ONCE: Final = 20
+"""Partitions that move at a time: each copies its log over the network."""
+POLL_SECONDS: Final = 0.5
+
+
+@click.group(
+    cls=CommandGroup,
+    epilog="""\b
+Examples:
+  raftlog cluster status
+  raftlog cluster add 4@10.0.0.4:9192
+  raftlog cluster rebalance
+  raftlog cluster drain 1
+""",
+)
+def command() -> None:
+    """Look at a cluster, add and drain brokers, spread replicas."""
+
+
+@command.command(epilog="\b\nExample:\n  raftlog cluster status --format json")
+@with_format
+@with_brokers
+def status(target: Target, output: str) -> None:
+    """Show the brokers, what each keeps and leads, and what is not as it should be."""
+
+    async def main(client: Client) -> None:
+        operations = client.admin.operations
+        brokers, moves = await operations.brokers(), await operations.moves()
+        topics = await _topics(client)
+        rows = [_row(broker, topics) for broker in brokers]
+        partitions = [p for topic in topics.values() for p in topic.partitions]
+        leaderless = sum(p.leader is None for p in partitions)
+        if output == "json":
+            print_json(
+                {
+                    "brokers": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
+                    "partitions": len(partitions),
+                    "without_leader": leaderless,
+                    "moving": len(moves),
+                }
+            )
+            return
+        print_table([column.upper() for column in _COLUMNS], rows)
+        click.echo(
+            f"\n{counted(len(partitions), 'partition')}, {leaderless} without a leader, {len(moves)} moving"
+        )
+
+    target.run(main)
+
+
+_COLUMNS = ("broker", "address", "rack", "state", "replicas", "leads")
+
+
+def _row(broker: BrokerState, topics: Mapping[str, TopicView]) -> tuple[object, ...]:
+    partitions = [p for topic in topics.values() for p in topic.partitions]
+    return (
+        broker.id,
+        f"{broker.host}:{broker.port}" if broker.port else "not started yet",
+        broker.rack or "-",
+        "alive" if broker.is_alive else "down",
+        sum(broker.id in p.replicas for p in partitions),
+        sum(broker.id == p.leader for p in partitions),
+    )
+
+
+@command.command(epilog="\b\nExample:\n  raftlog cluster add 4@10.0.0.4:9192")
+@click.argument("broker", metavar="ID@HOST:PORT")
+@with_brokers
+def add(target: Target, broker: str) -> None:
+    """Admit a broker. ID is its node id, HOST:PORT its peer listener.
+
+    Then start it with `raftlog serve --node-id ID --peer-listen HOST:PORT --join …` and spread replicas
+    to it with `raftlog cluster rebalance`.
+    """
+    number, at, address = broker.partition("@")
+    if not at or not number.isdigit():
+        raise click.BadParameter(f"{broker!r} is not ID@HOST:PORT", param_hint="ID@HOST:PORT")
+
+    async def main(client: Client) -> None:
+        await client.admin.operations.add_broker(int(number), address)
+        click.echo(f"broker {number} may join now; its peer listener is expected at {address}")
+
+    target.run(main)
+
+
+@command.command(epilog="\b\nExample:\n  raftlog cluster rebalance")
+@with_brokers
+def rebalance(target: Target) -> None:
+    """Spread replicas and preferred leaders evenly, by rack where there are racks.
+
+    Clients go on meanwhile. Ctrl-C stops asking for more; what was asked for is still carried out.
+    """
+
+    async def main(client: Client) -> None:
+        from raftlog.metadata.placement import plan_leaders, plan_rebalance
+
+        moved = 0
+        while True:
+            brokers, layout = await _brokers(client), await _Layout.read(client)
+            moves = plan_rebalance(brokers, layout.assignments, moves_max=MOVES_AT_ONCE)
+            if not moves:
+                break
+            await _carry_out(client, layout, moves)
+            moved += len(moves)
+            click.echo(f"{counted(moved, 'replica')} moved", err=True)
+        while moves := plan_leaders(layout.assignments, moves_max=1000):
+            await _carry_out(client, layout, moves)
+            layout = await _Layout.read(client)
+        await client.admin.operations.elect_leaders()
+        click.echo(f"{counted(moved, 'replica')} moved, leaders are even")
+
+    target.run(main)
+
+
+@command.command(epilog="\b\nExample:\n  raftlog cluster drain 1 && raftlog cluster remove 1")
+@click.argument("broker", type=int)
+@with_brokers
+def drain(target: Target, broker: int) -> None:
+    """Move every replica off a broker and give it nothing new. Clients go on meanwhile."""
+
+    async def main(client: Client) -> None:
+        from raftlog.metadata.placement import NotEnoughBrokers, plan_drain
+
+        await client.admin.operations.drain_broker(broker)
+        layout = await _Layout.read(client)
+        plan = plan_drain(await _brokers(client), layout.assignments, BrokerId(broker))
+        if isinstance(plan, NotEnoughBrokers):
+            await client.admin.operations.drain_broker(broker, False)
+            raise click.ClickException(
+                f"a partition has {plan.wanted} replicas, and only {plan.usable} other brokers are alive: "
+                "add one first"
+            )
+        for start in range(0, len(plan), MOVES_AT_ONCE):
+            part = plan[start : start + MOVES_AT_ONCE]
+            await _carry_out(client, layout, part)
+            click.echo(f"{start + len(part)} of {counted(len(plan), 'partition')} moved", err=True)
+        click.echo(f"broker {broker} keeps nothing any more; stop it, then: raftlog cluster remove {broker}")
+
+    target.run(main)
+
+
+@command.command(epilog="\b\nExample:\n  raftlog cluster remove 1")
+@click.argument("broker", type=int)
+@with_brokers
+def remove(target: Target, broker: int) -> None:
+    """Forget a broker that was drained."""
+
+    async def main(client: Client) -> None:
+        await client.admin.operations.remove_broker(broker)
+        click.echo(f"broker {broker} is no longer part of the cluster")
+
+    target.run(main)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Which replicas there are, in the planner's terms."""
+
+    assignments: dict[tuple[bytes, int], tuple[BrokerId, ...]]
+    names: dict[bytes, str]
+
+    @classmethod
+    async def read(cls, client: Client) -> _Layout:
+        topics = await _topics(client)
+        return cls(
+            {
+                (topic.topic_id, p.partition): tuple(map(BrokerId, p.replicas))
+                for topic in topics.values()
+                for p in topic.partitions
+            },
+            {topic.topic_id: topic.name for topic in topics.values()},
+        )
+
+
+async def _topics(client: Client) -> dict[str, TopicView]:
+    return await client.admin.describe_topics(await client.admin.list_topics(internal=True))
+
+
+async def _brokers(client: Client) -> list[BrokerInfo]:
+    """The brokers in the planner's terms; those that are down count as fenced."""
+    from raftlog.metadata.catalog import BrokerInfo
+
+    return [
+        BrokerInfo(
+            id=BrokerId(broker.id),
+            host=broker.host,
+            port=broker.port,
+            peer_host="",
+            peer_port=0,
+            rack=broker.rack,
+            fenced=not broker.is_alive,
+        )
+        for broker in await client.admin.operations.brokers()
+    ]
+
+
+async def _carry_out(client: Client, layout: _Layout, moves: Sequence[Move]) -> None:
+    """Ask for moves and wait until none of them is under way."""
+    wanted = {TopicPartition(layout.names[m.topic_id], m.partition): m.target for m in moves}
+    await client.admin.operations.move(wanted)
+    while wanted.keys() & (await client.admin.operations.moves()).keys():
+        await trio.sleep(POLL_SECONDS)  # noqa: ASYNC110: nobody tells a client of a move's end

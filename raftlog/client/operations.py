@@ -1,0 +1,144 @@
+"""What operators ask: which brokers there are, which replicas move, who should lead.
+
+The calls are Kafka's own, so they work against any broker that serves them; admitting and draining a
+broker are raftlog's, told as settings of that broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from raftlog.client.errors import BrokerError, error_in, raise_error_in
+from raftlog.client.metadata import TopicPartition
+from raftlog.protocol.api import ApiKey
+
+if TYPE_CHECKING:
+    from raftlog.client.admin import Admin
+
+BROKER_RESOURCE = 4
+SET = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerState:
+    """A broker and whether the cluster hears of it."""
+
+    id: int
+    host: str
+    port: int
+    rack: str | None
+    is_alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A partition on its way: `replicas` are the old ones and those being added."""
+
+    replicas: tuple[int, ...]
+    adding: tuple[int, ...]
+    removing: tuple[int, ...]
+
+
+class Operations:
+    """Made by `Admin.operations`. Errors and cancellation are those of `Admin`: a call that is cancelled may
+    have taken effect."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+
+    def __repr__(self) -> str:
+        return f"<Operations of {self._admin!r}>"
+
+    async def brokers(self) -> list[BrokerState]:
+        """Every broker of the cluster, those that are down included, by id."""
+        fields = {"include_fenced_brokers": True, "endpoint_type": 1}
+        answer = await self._ask(ApiKey.DESCRIBE_CLUSTER, fields, "brokers")
+        raise_error_in(answer, "brokers")
+        return [
+            BrokerState(
+                id=broker.broker_id,
+                host=broker.host,
+                port=broker.port,
+                rack=broker.rack,
+                is_alive=not getattr(broker, "is_fenced", False),
+            )
+            for broker in sorted(answer.brokers, key=lambda broker: int(broker.broker_id))
+        ]
+
+    async def move(self, targets: Mapping[TopicPartition, Sequence[int] | None]) -> None:
+        """Move partitions to these replicas, the preferred leader first; None calls a move off. Returns when
+        the moves are accepted; `moves` tells what is still under way."""
+        topics: dict[str, list[dict[str, Any]]] = {}
+        for (topic, partition), replicas in targets.items():
+            topics.setdefault(topic, []).append({"partition_index": partition, "replicas": replicas})
+        fields = {
+            "timeout": 30_000,
+            "topics": [{"name": name, "partitions": partitions} for name, partitions in topics.items()],
+        }
+        answer = await self._ask(ApiKey.ALTER_PARTITION_REASSIGNMENTS, fields, "moves")
+        raise_error_in(answer, "moves")
+        for topic in answer.responses:
+            for one in topic.partitions:
+                raise_error_in(one, f"move of {topic.name}-{one.partition_index}")
+
+    async def moves(self) -> dict[TopicPartition, Move]:
+        """The moves that are under way."""
+        answer = await self._ask(
+            ApiKey.LIST_PARTITION_REASSIGNMENTS, {"timeout": 30_000, "topics": None}, "moves"
+        )
+        raise_error_in(answer, "moves")
+        return {
+            TopicPartition(topic.name, one.partition_index): Move(
+                replicas=tuple(one.replicas),
+                adding=tuple(one.adding_replicas),
+                removing=tuple(one.removing_replicas),
+            )
+            for topic in answer.topics
+            for one in topic.partitions
+        }
+
+    async def elect_leaders(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, BrokerError | None]:
+        """Give partitions, or all, back to their preferred leaders; what became of each."""
+        chosen: dict[str, list[int]] = {}
+        for topic, partition in partitions or ():
+            chosen.setdefault(topic, []).append(partition)
+        wanted = [{"topic": topic, "partitions": numbers} for topic, numbers in chosen.items()]
+        fields = {
+            "election_type": 0,
+            "timeout": 30_000,
+            "topic_partitions": None if partitions is None else wanted,
+        }
+        answer = await self._ask(ApiKey.ELECT_LEADERS, fields, "elections")
+        return {
+            TopicPartition(topic.topic, one.partition_id): error_in(one, f"{topic.topic}-{one.partition_id}")
+            for topic in answer.replica_election_results
+            for one in topic.partition_result
+        }
+
+    async def add_broker(self, broker: int, peer_address: str) -> None:
+        """Admit a broker that is about to be started with `raftlog serve --join`."""
+        await self._set(broker, "raftlog.peer.advertise", peer_address)
+
+    async def drain_broker(self, broker: int, draining: bool = True) -> None:
+        """Place nothing new on a broker, or again what others get."""
+        await self._set(broker, "raftlog.draining", "true" if draining else "false")
+
+    async def remove_broker(self, broker: int) -> None:
+        """Forget a broker that keeps no replica any more."""
+        answer = await self._ask(ApiKey.UNREGISTER_BROKER, {"broker_id": broker}, f"broker {broker}")
+        raise_error_in(answer, f"broker {broker}")
+
+    async def _set(self, broker: int, key: str, value: str) -> None:
+        change = {"name": key, "config_operation": SET, "value": value}
+        resource = {"resource_type": BROKER_RESOURCE, "resource_name": str(broker), "configs": [change]}
+        fields = {"resources": [resource], "validate_only": False}
+        answer = await self._ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, fields, f"broker {broker}")
+        for one in answer.responses:
+            raise_error_in(one, f"broker {broker}")
+
+    async def _ask(self, api: ApiKey, fields: dict[str, Any], what: str) -> Any:
+        return await self._admin.ask_controller(api, fields, what)
