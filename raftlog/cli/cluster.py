@@ -222,5 +222,5 @@ async def _carry_out(client: Client, layout: _Layout, moves: Sequence[Move]) -> 
     """Ask for moves and wait until none of them is under way."""
     wanted = {TopicPartition(layout.names[m.topic_id], m.partition): m.target for m in moves}
     await client.admin.operations.move(wanted)
-    while wanted.keys() & (await client.admin.operations.moves()).keys():
-        await trio.sleep(POLL_SECONDS)  # noqa: ASYNC110: nobody tells a client of a move's end
+    while wanted.keys() & (await client.admin.operations.moves()).keys():  # noqa: ASYNC110
+        await trio.sleep(POLL_SECONDS)  # nobody tells a client when a move ends

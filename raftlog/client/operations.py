@@ -53,7 +53,11 @@ class Operations:
 
     async def brokers(self) -> list[BrokerState]:
         """Every broker of the cluster, those that are down included, by id."""
-        fields = {"include_fenced_brokers": True, "endpoint_type": 1}
+        fields = {
+            "include_cluster_authorized_operations": False,
+            "include_fenced_brokers": True,
+            "endpoint_type": 1,
+        }
         answer = await self._ask(ApiKey.DESCRIBE_CLUSTER, fields, "brokers")
         raise_error_in(answer, "brokers")
         return [

@@ -16,7 +16,7 @@ FILE_BYTES_MAX: Final = 1024 * 1024
 
 ENV_PREFIX: Final = "RAFTLOG_"
 
-_NOT_SETTINGS: Final = ("RAFTLOG_CONFIG", "RAFTLOG_PORT")
+_NOT_SETTINGS: Final = ("RAFTLOG_BOOTSTRAP", "RAFTLOG_CONFIG", "RAFTLOG_PORT")
 _NOT_SETTING_PREFIXES: Final = ("RAFTLOG_SERVICE_", "RAFTLOG_PORT_", "RAFTLOG_TEST_")
 """What Kubernetes puts into every container beside a Service named raftlog, and our own tests."""
 
