@@ -23,7 +23,8 @@ from typing import Final
 
 import cbor2
 
-from raftlog.errors import DamagedLog, SafetyError, StorageError
+from raftlog.errors import DamagedLog, InvalidInput, SafetyError, StorageError
+from raftlog.records.batch import read_header
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import CommittedLog, LogLimits
 from raftlog.storage.disk import Disk, Health
@@ -367,12 +368,20 @@ class GroupLog:
             return self._committed.read(offset, max_bytes)
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[Offset, int] | None:
-        """(offset, timestamp) of the first committed record at or after `timestamp_ms`, or None."""
+        """(offset, timestamp) of the first committed record at or after `timestamp_ms`, or None.
+
+        A batch whose records cannot be read, or are too much to read, stands for itself: its producer wrote
+        it so, and must not keep everybody else from what lies before and behind it."""
         from raftlog.records.record import decode_batch  # codecs are only needed here
 
         with self._reading():
             for batch in self._committed.batches_from_timestamp(timestamp_ms):
-                for record in decode_batch(batch):
+                try:
+                    records = decode_batch(batch)
+                except InvalidInput:
+                    header = read_header(batch)
+                    return Offset(max(header.base_offset, self.log_start_offset)), header.max_timestamp
+                for record in records:
                     if record.timestamp >= timestamp_ms and record.offset >= self.log_start_offset:
                         return Offset(record.offset), record.timestamp
         return None

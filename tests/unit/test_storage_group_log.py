@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from struct import pack_into
 
 import pytest
+from crc32c import crc32c
 
 from raftlog.errors import DamagedLog, DiskFailed, SafetyError
 from raftlog.records.batch import stamp
@@ -284,6 +286,21 @@ def test_timestamps_are_found_to_the_record() -> None:
     assert log.offset_for_timestamp(1193) is None
     log.delete_before(Offset(17))
     assert log.offset_for_timestamp(0) == (17, 1052)
+
+
+def test_a_batch_that_cannot_be_opened_does_not_hide_the_others() -> None:
+    """Its CRC is true, its records are not: its producer must not cost all others the look-up."""
+    _, store, log = new_log()
+    add(log, timestamp=1000)
+    poison = bytearray(batch(log, 1, 2, 50, 2000))
+    poison[-40:] = b"\xff" * 40
+    pack_into(">I", poison, 17, crc32c(poison[21:]))
+    log.append(Term(1), EntryKind.BATCH, poison, 2)
+    add(log, timestamp=3000)
+    commit_all(store, log)
+    assert log.offset_for_timestamp(500) == (0, 1000)
+    assert log.offset_for_timestamp(1500) == (1, 2001)  # where it begins
+    assert log.offset_for_timestamp(2500) == (3, 3000)
 
 
 def test_a_compressed_batch_is_opened_for_its_timestamps() -> None:
