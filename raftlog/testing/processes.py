@@ -38,7 +38,8 @@ def free_port() -> int:
 class BrokerProcess:
     """`raftlog serve` as a child process.
 
-    `options` are Kafka's dotted keys; `arguments` are added to the command line as they are.
+    `options` are Kafka's dotted keys; `arguments` are added to the command line as they are;
+    `open_files_max` is `ulimit -n` for the process.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class BrokerProcess:
         node_id: int = 1,
         options: Mapping[str, object] | None = None,
         arguments: tuple[str, ...] = (),
+        open_files_max: int | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.port = port if port is not None else free_port()
         self.node_id = node_id
         self.options = dict(options or {})
         self.arguments = arguments
+        self.open_files_max = open_files_max
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.ready_after_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,6 +87,8 @@ class BrokerProcess:
         command += ["--listen", self.bootstrap, "--data-dir", str(self.data_dir), *self.arguments]
         for key, value in self.options.items():
             command += ["-o", f"{key}={value}"]
+        if self.open_files_max is not None:
+            command = ["/bin/sh", "-c", f'ulimit -n {self.open_files_max}; exec "$@"', "sh", *command]
         with self.log_path.open("ab") as log:
             self._started_at = time.monotonic()
             self._process = subprocess.Popen(
