@@ -62,8 +62,6 @@ class WalScan:
     """What recovery found: the blocks to replay, oldest first, and the checkpoint they start from."""
 
     blocks: list[BlockAt]
-    torn: list[BlockAt]
-    """What was never acknowledged: the header of a block behind the last one."""
     checkpoint: dict[str, object]
     files: list[WalFile]
     free: list[WalFile]
@@ -133,12 +131,12 @@ def scan(disk: Disk, folder: str, wal_id: int) -> WalScan | None:
     chain = _chain(folder, blocks, start, proven)
     if chain[-1].header.sequence < checkpoint.header.sequence:
         raise DamagedLog(f"{folder}: the blocks before checkpoint {checkpoint.header.sequence} are missing")
-    torn = blocks.get(chain[-1].header.sequence + 1, [])
-    return _arrange(chain, torn, _checkpoint_of(checkpoint), files)
+    return _arrange(chain, _checkpoint_of(checkpoint), files)
 
 
 def _sound(candidates: list[BlockAt] | None) -> BlockAt | None:
-    """The candidate whose body is what was written."""
+    """The candidate whose body is what was written. There are two when one was torn at the beginning of a
+    new file, and its number was used again in the file before."""
     return next((block for block in candidates or () if block.body() is not None), None)
 
 
@@ -191,9 +189,7 @@ def _damaged(folder: str, blocks: dict[int, list[BlockAt]], number: int, proven:
     )
 
 
-def _arrange(
-    chain: list[BlockAt], torn: list[BlockAt], checkpoint: dict[str, object], files: list[WalFile]
-) -> WalScan:
+def _arrange(chain: list[BlockAt], checkpoint: dict[str, object], files: list[WalFile]) -> WalScan:
     by_path = {file.path: file for file in files}
     used: list[WalFile] = []
     for block in chain:
@@ -202,7 +198,7 @@ def _arrange(
             file.first_sequence = block.header.sequence
             used.append(file)
         file.last_sequence = block.header.sequence
-    return WalScan(chain, torn, checkpoint, used, [file for file in files if not file.first_sequence])
+    return WalScan(chain, checkpoint, used, [file for file in files if not file.first_sequence])
 
 
 def resume(wal: Wal, scan: WalScan, disk: Disk, folder: str, health: Health, wal_id: int) -> None:
@@ -223,10 +219,6 @@ def resume(wal: Wal, scan: WalScan, disk: Disk, folder: str, health: Health, wal
         for file in scan.files:
             file.file.fdatasync()
         disk.sync_dir(folder)
-        # The header of a torn block must not outlive it: its number is used again, perhaps in another file.
-        for torn in scan.torn:
-            torn.file.pwritev([bytes(PAGE)], torn.position)
-            torn.file.fdatasync()
         seal = pack_seal(wal_id, last.header.sequence)
         last.file.pwritev([seal, bytes(PAGE - len(seal))], end)
         last.file.fdatasync()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,6 +232,111 @@ def test_a_checkpoint_does_not_run_before_what_it_stands_on_is_durable() -> None
     assert store.has_pending
     flush(store)
     assert store.statistics()["damaged_logs"] == 0
+
+
+def test_files_that_a_running_checkpoint_will_need_are_not_reused() -> None:
+    disk, store, log = new_log()
+    add(log)
+    flush(store)
+    job = store.begin_checkpoint()
+    for _ in range(40):  # over several files
+        add(log)
+        flush(store)
+    job.run()
+    store.finish_checkpoint(job)
+    for _ in range(40):
+        flush(store)
+        add(log)
+    flush(store)
+    disk.power_loss()
+    assert len(all_entries(open_store(disk).logs[KEY])) == 81
+
+
+def lost_power(seed: int, *, kept: str) -> VirtualDisk:
+    """A disk whose generator keeps all or none of what was not synced, whatever it is asked."""
+    disk = VirtualDisk(random.Random(seed))
+    disk.rng = Mood(kept)
+    return disk
+
+
+class Mood(random.Random):
+    """Always the same mood."""
+
+    def __init__(self, mood: str) -> None:
+        super().__init__(1)
+        self._mood = mood
+
+    def choice(self, seq: Any) -> Any:
+        return self._mood if self._mood in seq else super().choice(seq)
+
+
+def test_a_wal_file_whose_maker_died_gets_its_name_synced() -> None:
+    disk = lost_power(1, kept="none")
+    store = open_store(disk)
+    log = store.create_log(KEY, "t-0.x")
+    while len(disk.files("/data/wal")) == 1:
+        add(log, size=9000)
+        ticket = store.write()
+        if len(disk.files("/data/wal")) == 1:
+            ticket.sync()
+        store.synced(ticket) if ticket.is_synced else disk.kill()
+    log = open_store(disk).logs[KEY]
+    synced = log.synced_index
+    disk.power_loss()
+    assert open_store(disk).logs[KEY].last_index == synced
+
+
+def test_a_snapshot_file_whose_writer_died_is_written_again() -> None:
+    disk = lost_power(1, kept="none")
+    store = open_store(disk)
+    log = store.create_log(KEY, "t-0.x")
+    add(log)
+    commit_all(store, log)
+    job = store.begin_checkpoint()
+    disk.fail_next("sync", where=lambda path: path == "/data/t-0.x")
+    with pytest.raises(DiskFailed):
+        job.run()
+    assert disk.exists("/data/t-0.x/snapshot")
+    disk.kill()
+    store = open_store(disk)
+    store.logs[KEY].commit_to(RaftIndex(1))
+    checkpoint(store)
+    disk.power_loss()
+    log = open_store(disk).logs[KEY]
+    assert (log.damage, log.commit_index) == (None, 1)
+
+
+def test_a_folder_that_recovery_removed_does_not_come_back_as_another_logs() -> None:
+    disk = lost_power(1, kept="none")
+    store = open_store(disk)
+    log = store.create_log(KEY, "t-0.x")
+    add(log)
+    commit_all(store, log)
+    checkpoint(store)
+    store.delete_log(KEY)
+    flush(store)
+    disk.kill()
+    store = open_store(disk)
+    store.create_log(KEY, "t-0.x")
+    checkpoint(store)
+    disk.power_loss()
+    assert open_store(disk).logs[KEY].last_index == 0
+
+
+def test_what_a_segment_holds_beyond_the_checkpoint_is_cut_and_written_again() -> None:
+    disk, store, log = new_log()
+    add(log)
+    commit_all(store, log)
+    checkpoint(store)
+    path = "/data/t-0.x/00000000000000000000.log"
+    synced = disk.content(path)
+    add(log)
+    commit_all(store, log)
+    assert disk.content(path) != synced
+    disk.kill()
+    store = open_store(disk)
+    log = store.logs[KEY]
+    assert (disk.content(path), log.commit_index, log.last_index) == (synced, 1, 2)
 
 
 def test_idle_groups_cost_no_operation() -> None:
