@@ -87,6 +87,8 @@ class Cluster:
         self._update_wanted = trio.Event()
         self._updated = trio.Event()
         self._update_failure: ClientError | None = None
+        self._last_answer = (0, float("-inf"))
+        """Which broker answered what any broker knows, and when."""
         self._closed = False
         self._bootstrap = settings.servers
         self._lanes = 0
@@ -233,7 +235,10 @@ class Cluster:
         bootstrap = [-1 - i for i in range(len(self._bootstrap))]
         self.rng.shuffle(known)
         self.rng.shuffle(bootstrap)
-        return sorted(known, key=lambda b: (not ready(b), self._in_flight(b))) + bootstrap
+        # Asked again so soon, it is because the answer did not help: the broker may be cut off from the others.
+        broker, at = self._last_answer
+        last = broker if trio.current_time() < at + 2 * self.settings.retry_backoff_max_ms / 1000 else None
+        return sorted(known, key=lambda b: (b == last, not ready(b), self._in_flight(b))) + bootstrap
 
     def _in_flight(self, broker_id: int) -> int:
         slot = self._slots.get((broker_id, CLIENT_LANE))
@@ -322,7 +327,9 @@ class Cluster:
             with trio.move_on_after(METADATA_PATIENCE_S):
                 try:
                     connection = await self.connection(broker_id)
-                    return await connection.request(api, fields, deadline=self.request_deadline())
+                    answer = await connection.request(api, fields, deadline=self.request_deadline())
+                    self._last_answer = (broker_id, trio.current_time())
+                    return answer
                 except (Disconnected, RequestTimedOut) as error:
                     failure = error
                     continue

@@ -44,6 +44,12 @@ class Hints:
                 changed = True
         return changed
 
+    def stepped_down(self, group: GroupKey, leader: BrokerId) -> None:
+        """`leader` does not lead the group any more, if it ever did; who follows will say so."""
+        term, known = self._hints.get(group, (Term(-1), None))
+        if known == leader:
+            self._hints[group] = (term, None)
+
     def leader_is_gone(self, leader: BrokerId) -> None:
         """Nobody should be sent to `leader` any more; its successors will say who they are."""
         for group, (term, known) in self._hints.items():

@@ -147,6 +147,23 @@ class Node:
         """Whether the consumer groups are coordinated here."""
         return self._coordinating
 
+    async def confirm_coordinator(self) -> bool:
+        """Whether a majority still takes this broker for the metadata leader, and what it has applied is all
+        that was committed when the call began."""
+        if not self._coordinating:
+            return False
+        confirmed = trio.Event()
+        answer: list[bool] = []
+
+        def then(leads: bool) -> None:
+            answer.append(leads)
+            confirmed.set()
+
+        self.metadata.group.read_barrier(trio.current_time(), then)
+        if not answer:
+            await confirmed.wait()
+        return answer[0]
+
     @property
     def coordinator_id(self) -> BrokerId | None:
         return self.metadata.leader
@@ -408,6 +425,9 @@ class Node:
         """The leadership of a partition moved, or its leader became ready."""
         if group.is_ready:
             self.peers.leads(group.key, group.term)
+        elif not group.is_leader:
+            # A leader that was cut off must not go on sending clients to itself.
+            self.peers.hints.stepped_down(group.key, self.broker_id)
         self.changed()
 
     def changed(self) -> None:
