@@ -290,6 +290,7 @@ def test_a_snapshot_file_whose_writer_died_is_written_again() -> None:
     disk = lost_power(1, kept="none")
     store = open_store(disk)
     log = store.create_log(KEY, "t-0.x")
+    checkpoint(store)
     add(log)
     commit_all(store, log)
     job = store.begin_checkpoint()
