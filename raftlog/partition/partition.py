@@ -362,6 +362,11 @@ class Partition:
             return PartitionError.FENCED_LEADER_EPOCH if older else PartitionError.UNKNOWN_LEADER_EPOCH
         return None
 
+    def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None:
+        """Call `then(True)` once a majority has confirmed that this replica still leads, at once in a group of
+        one; `then(False)` when it does not. A leader that was paused does not know better by itself."""
+        self.group.read_barrier(now, then)
+
     def add_waiter(self, waiter: Waiter) -> None:
         """Call `waiter` whenever the high watermark or the leadership moves, until `remove_waiter`."""
         self._waiters[waiter] = None

@@ -149,6 +149,9 @@ class FakePartition:
     def add_waiter(self, waiter: Callable[[], None]) -> None:
         self.waiters.append(waiter)
 
+    def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None:
+        then(self.is_leader)
+
     def remove_waiter(self, waiter: Callable[[], None]) -> None:
         self.waiters.remove(waiter)
 
@@ -206,6 +209,9 @@ class FakeNode:
 
     async def wait_for_leaders(self, topic: Topic) -> None:
         await trio.lowlevel.checkpoint()
+
+    async def confirm_coordinator(self) -> bool:
+        return self.is_coordinator
 
     async def visible_everywhere(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import trio
+
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import find_partition
+from raftlog.partition.partition import LATEST
 from raftlog.protocol.errors import ErrorCode
 
 TIERED: Final = (-5, -6)
 NOT_AVAILABLE_FROM: Final = 5
 
 
-def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: Any) -> Answer:
+    await _confirm(call, request)
     return {
         "topics": [
             {
@@ -30,6 +34,29 @@ def handle(call: Call, request: Any) -> Answer:
             for topic in request.topics
         ]
     }
+
+
+async def _confirm(call: Call, request: Any) -> None:
+    """Wait until the leaders that are asked for their end know that they lead. One that was paused and replaced
+    steps down instead, and answers as what it is then."""
+    waiting = 1  # this loop itself: some answer at once
+    confirmed = trio.Event()
+
+    def then(leads: bool) -> None:
+        nonlocal waiting
+        waiting -= 1
+        if waiting == 0:
+            confirmed.set()
+
+    for topic in request.topics:
+        for wanted in topic.partitions:
+            replica = find_partition(call.node, topic.name, wanted.partition_index)
+            if wanted.timestamp == LATEST and not isinstance(replica, ErrorCode):
+                waiting += 1
+                replica.confirm_leadership(call.now, then)
+    then(True)
+    if not confirmed.is_set():
+        await confirmed.wait()
 
 
 def _find(call: Call, topic: str, wanted: Any) -> dict[str, Any]:

@@ -21,8 +21,9 @@ REQUEST_ERROR_FROM: Final = 2
 _NONE: Final = CommittedOffset(-1)
 
 
-def handle(call: Call, request: Any) -> Answer:
-    error = ErrorCode.NONE if call.node.is_coordinator else ErrorCode.NOT_COORDINATOR
+async def handle(call: Call, request: Any) -> Answer:
+    # A coordinator that was paused and replaced must not hand out positions that have moved since.
+    error = ErrorCode.NONE if await call.node.confirm_coordinator() else ErrorCode.NOT_COORDINATOR
     if call.version >= GROUPS_FROM:
         return {
             "groups": [
