@@ -363,8 +363,8 @@ class Partition:
         return None
 
     def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None:
-        """Call `then(True)` once a majority has confirmed that this replica still leads, at once in a group of
-        one; `then(False)` when it does not. A leader that was paused does not know better by itself."""
+        """Call `then(True)` once a majority has confirmed that this replica still leads, at once in a group
+        of one; `then(False)` when it does not. A leader that was paused does not know better by itself."""
         self.group.read_barrier(now, then)
 
     def add_waiter(self, waiter: Waiter) -> None:

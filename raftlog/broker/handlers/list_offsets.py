@@ -37,8 +37,8 @@ async def handle(call: Call, request: Any) -> Answer:
 
 
 async def _confirm(call: Call, request: Any) -> None:
-    """Wait until the leaders that are asked for their end know that they lead. One that was paused and replaced
-    steps down instead, and answers as what it is then."""
+    """Wait until the leaders that are asked for their end know that they lead. One that was paused and
+    replaced steps down instead, and answers as what it is then."""
     waiting = 1  # this loop itself: some answer at once
     confirmed = trio.Event()
 
