@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
 import time
+import zlib
 
 from crc32c import crc32c
 
 from tests.badinput.wire import varint
+
+_ZEROS = bytes(1024 * 1024)
 
 
 def record(
@@ -81,8 +83,6 @@ def batch(
 
 def message_set(magic: int, value: bytes = b"old") -> bytes:
     """What producers of Kafka 0.9 (magic 0) and 0.10 (magic 1) sent."""
-    import zlib
-
     body = struct.pack(">bb", magic, 0)
     if magic == 1:
         body += struct.pack(">q", int(time.time() * 1000))
@@ -91,9 +91,17 @@ def message_set(magic: int, value: bytes = b"old") -> bytes:
     return struct.pack(">qi", 0, len(message)) + message
 
 
-def gzip_bomb(size: int) -> bytes:
-    """A batch of one record of `size` zero bytes, a thousandth of that on the wire."""
-    return batch(gzip.compress(record(bytes(size))), attributes=1)
+def gzip_bomb(megabytes: int, *, count: int) -> bytes:
+    """A batch of `count` records of zero bytes, a thousandth on the wire of what they become."""
+    packer = zlib.compressobj(1, wbits=31)
+    size = megabytes * 1024 * 1024 // count
+    packed = []
+    for number in range(count):
+        head = record(b"", offset_delta=number, value_length=size, length=len(record(b"")) + size)
+        packed.append(packer.compress(head[:-1]))
+        packed += (packer.compress(_ZEROS) for _ in range(size // len(_ZEROS)))
+        packed.append(packer.compress(bytes(size % len(_ZEROS)) + b"\0"))
+    return batch(b"".join([*packed, packer.flush()]), count=count, attributes=1)
 
 
 def sized_batch(size: int) -> bytes:

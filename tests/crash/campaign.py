@@ -72,13 +72,14 @@ class Campaign:
         self.broker = BrokerProcess(data_dir, options=OPTIONS)
         self.is_good = True
         self._memory = Memory()
+        self._workload: Workload | None = None
 
     def run(self) -> Iterator[Round]:
         self.broker.start()
-        workload: Workload | None = None
         try:
             _create_topic(self.broker.bootstrap)
             workload = Workload(self.history, TOPIC, PARTITIONS, self.seed, self.broker.bootstrap)
+            self._workload = workload
             workload.start()
             for number, plan in enumerate(self.plans, 1):
                 self._await_progress()
@@ -89,8 +90,8 @@ class Campaign:
             workload.stop(STOP_TIMEOUT_S)
             yield self._stop_and_look(len(self.plans) + 1)
         finally:
-            if workload is not None:
-                workload.stop(1.0)
+            if self._workload is not None:
+                self._workload.stop(1.0)
             if self.broker.is_running:
                 self.broker.kill()
 
@@ -132,6 +133,15 @@ class Campaign:
         return Round(number, plan, self.broker.ready_after_s, verdict, time.monotonic() - began)
 
     def _look(self) -> Verdict:
+        """Read and judge everything. The load pauses, so that the log grows by rounds, not by looks."""
+        assert self._workload is not None
+        self._workload.pause(True)
+        try:
+            return self._judge()
+        finally:
+            self._workload.pause(False)
+
+    def _judge(self) -> Verdict:
         sends, commits, _ = self.history.so_far()
         log = read_log(self.broker.bootstrap, TOPIC, PARTITIONS)
         committed = read_commits(self.broker.bootstrap, GROUP, TOPIC, PARTITIONS)

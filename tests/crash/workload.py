@@ -90,6 +90,7 @@ class ProducerWorker(Worker):
         self._rng = random.Random(f"{seed} {name}")
         self._number = 0
         self.waiting = 0
+        self.is_paused = False
         self._lock = threading.Lock()
 
     def next_sends(self) -> list[Send]:
@@ -106,8 +107,8 @@ class ProducerWorker(Worker):
         with self._lock:
             self.waiting -= 1
 
-    def is_full(self) -> bool:
-        return self.waiting >= IN_FLIGHT_MAX
+    def may_send(self) -> bool:
+        return not self.is_paused and self.waiting < IN_FLIGHT_MAX
 
 
 class ConfluentWorker(ProducerWorker):
@@ -117,7 +118,7 @@ class ConfluentWorker(ProducerWorker):
 
     def work(self) -> None:
         while not self.stopping.is_set():
-            if not self.is_full():
+            if self.may_send():
                 for send in self.next_sends():
                     self._produce(send)
             self._producer.poll(PAUSE_S)
@@ -165,7 +166,7 @@ class KafkaPythonWorker(ProducerWorker):
 
     def work(self) -> None:
         while not self.stopping.is_set():
-            if not self.is_full():
+            if self.may_send():
                 for send in self.next_sends():
                     future = self._producer.send(
                         self.topic, value=send.value, key=self.name.encode(), partition=send.partition
@@ -254,6 +255,11 @@ class Workload:
     def start(self) -> None:
         for worker in self._workers:
             worker.start()
+
+    def pause(self, is_paused: bool) -> None:
+        """Send nothing new, or go on; what waits for an answer is not held back."""
+        for producer in self.producers:
+            producer.is_paused = is_paused
 
     def stop(self, timeout_s: float) -> None:
         """Stop sending; everything that waits for an answer gets it, or the time is up."""
