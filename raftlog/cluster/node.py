@@ -319,6 +319,10 @@ class Node:
             nursery.start_soon(Runner(self.driver).run)
             nursery.start_soon(self._reconcile)
             await self._join()
+            # The catalog is as new as this broker's registration, so all groups that it may have had are
+            # here: a young cluster need not wait before the loss of a broker is the loss of only one.
+            self.replicas.reconcile(trio.current_time())
+            self._note_rejoined()
             nursery.start_soon(self.peers.say_alive)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._run_groups)
