@@ -1,0 +1,112 @@
+"""A real log through a broker: published with confluent-kafka while the broker is killed, read by others."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from demo.source import Line
+from raftlog.testing.processes import BrokerProcess
+
+TOPIC = "real-log"
+PARTITIONS = 3
+PATIENCE_S = 120
+BATCHES = 200
+"""How many batches the lines make at least, so that some are on their way when the broker dies."""
+WHILE_DOWN = 1000
+"""Lines that are handed over while there is no broker: fewer than the client keeps waiting."""
+
+
+class DemoFailed(Exception):
+    """Something did not work at all; the message says what."""
+
+
+def create_topic(bootstrap: str) -> None:
+    command = [sys.executable, "-m", "raftlog", "topic", "create", TOPIC, "-p", str(PARTITIONS)]
+    subprocess.run([*command, "--bootstrap", bootstrap], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+class Publishing:
+    """Publishes lines, and kills the broker while some are acknowledged and others on their way."""
+
+    def __init__(self, broker: BrokerProcess, lines: int) -> None:
+        self.acknowledged: list[Line] = []
+        self._broker = broker
+        self._failures: list[str] = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": broker.bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 1,
+                "batch.num.messages": max(20, lines // BATCHES),
+                "reconnect.backoff.max.ms": 500,
+                "message.timeout.ms": 1000 * PATIENCE_S,
+                "log_level": 0,  # a broker that is gone is what this is about
+            }
+        )
+
+    def publish(self, lines: Sequence[Line]) -> None:
+        """Publish all lines; the broker is killed and started again after half of them.
+
+        Raises DemoFailed when a line is not acknowledged in the end.
+        """
+        half = (len(lines) + 1) // 2
+        self._hand_over(lines[:half])
+        while len(self.acknowledged) < half // 2 and len(self._producer) and not self._failures:
+            self._producer.poll(0.001)
+        self._broker.kill()
+        under_way = len(self._producer)
+        print(
+            f"   SIGKILL: {len(self.acknowledged):,} lines were acknowledged, {under_way:,} were on their way"
+        )
+        self._hand_over(lines[half:])
+        self._broker.start()
+        print(f"   started again on the same data, ready after {self._broker.ready_after_s:.2f} s")
+        unsent = self._producer.flush(PATIENCE_S)
+        if unsent or self._failures:
+            reason = self._failures[0] if self._failures else "no answer"
+            raise DemoFailed(f"{unsent + len(self._failures):,} lines were not acknowledged: {reason}")
+
+    def _hand_over(self, lines: Sequence[Line]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        for line in lines:
+            while True:
+                try:
+                    self._producer.produce(TOPIC, key=line.key, value=line.text, on_delivery=self._delivered)
+                    break
+                except BufferError:  # the client's queue is full
+                    if time.monotonic() > deadline:
+                        raise DemoFailed(f"no line was taken within {PATIENCE_S} s") from None
+                    self._producer.poll(0.1)
+            self._producer.poll(0)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.acknowledged.append(Line(message.key() or b"", message.value() or b""))
+        else:
+            self._failures.append(str(error))
+
+
+def reader() -> str:
+    """What the log is read back with."""
+    return "kcat" if shutil.which("kcat") else "raftlog consume"
+
+
+def consume(bootstrap: str) -> list[Line]:
+    """Everything in the topic, as kcat prints it, or the command line's own consumer."""
+    template = "%k\\t%s\\n"
+    if kcat := shutil.which("kcat"):
+        command = [kcat, "-C", "-q", "-e", "-o", "beginning", "-b", bootstrap, "-t", TOPIC, "-f", template]
+    else:
+        command = [sys.executable, "-m", "raftlog", "consume", TOPIC, "--bootstrap", bootstrap]
+        command += ["--from-beginning", "--exit-at-end", "-f", template]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300).stdout
+    rows = output.split(b"\n")
+    if rows.pop():
+        raise DemoFailed(f"{reader()} was cut off in the middle of a line")
+    return [Line(key, text) for key, _, text in (row.partition(b"\t") for row in rows)]
