@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.messages import Addressed, Message
+from raftlog.raft.messages import Addressed, Heartbeat, HeartbeatReply, Message
 from raftlog.raft.values import Role
 from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 INBOX_MESSAGES_MAX: Final = 20_000
 """Messages that wait for the next turn; more are dropped, which Raft repairs. A turn takes them all."""
+
+TIMER_GRID: Final = 0.1
+"""Seconds. Wake-ups of an idle broker a second: ten, however many groups it has."""
 
 FOREVER: Final = float("inf")
 
@@ -104,6 +107,7 @@ class Driver:
         """Called when there is something to do that no deadline announces; the shell sets it."""
         self.dropped_messages = 0
         self.turns = 0
+        self._now = float("-inf")
         self._send = send
         self._members: dict[GroupKey, _Member] = {}
         self._inbox: list[tuple[BrokerId, Sequence[Message]]] = []
@@ -199,6 +203,7 @@ class Driver:
         """Deliver, tick, and the write of persist. The caller syncs the ticket, wherever it likes, and calls
         `synced`; until then further turns deliver and tick, and write nothing."""
         self.turns += 1
+        self._now = now
         self._deliver(now)
         self._tick(now)
         self._send_before_sync(now)
@@ -207,13 +212,25 @@ class Driver:
     def _deliver(self, now: float) -> None:
         inbox, self._inbox, self._inbox_messages = self._inbox, [], 0
         members = self._members
+        replies: list[Addressed] = []
         for sender, messages in inbox:
             for message in messages:
                 member = members.get(message.group)
-                if member is not None:
-                    member.group.step(sender, message, now)
-                    if not member.is_active:
-                        self._activate(member)
+                if member is None:
+                    continue
+                if isinstance(message, Heartbeat):
+                    reply = member.group.hear_idle_heartbeat(sender, message, now)
+                    if reply is not None:
+                        replies.append((sender, reply))
+                        continue
+                elif isinstance(message, HeartbeatReply):
+                    if member.group.hear_idle_reply(sender, message, now):
+                        continue
+                member.group.step(sender, message, now)
+                if not member.is_active:
+                    self._activate(member)
+        if replies:
+            self._send_all(replies)
 
     def _tick(self, now: float) -> None:
         if self._new:
@@ -221,17 +238,22 @@ class Driver:
                 member.group.start(now)
                 self._schedule(member)
             self._new.clear()
+        beats: list[Addressed] = []
         heap = self._heap
         while heap and heap[0][0] <= now:
-            member = heapq.heappop(heap)[2]
+            at, _, member = heapq.heappop(heap)
+            if at != member.scheduled_at or member.is_removed:
+                continue  # an earlier one took its place
             member.scheduled_at = FOREVER
-            if member.is_removed:
-                continue
-            if member.group.next_deadline <= now:
-                member.group.tick(now)
-                self._activate(member)
-            else:
+            if member.group.next_deadline > now:
                 self._schedule(member)
+            elif member.group.tick(now) and not member.is_active:
+                beats += member.group.take_beats()
+                self._schedule(member)
+            else:
+                self._activate(member)
+        if beats:
+            self._send_all(beats)
 
     def _send_before_sync(self, now: float) -> None:
         outbox: list[Addressed] = []
@@ -345,7 +367,11 @@ class Driver:
             self.on_work()
 
     def _schedule(self, member: _Member) -> None:
+        """See that a turn comes for the group's deadline. One that is far off is looked at again shortly
+        before, at an instant that many groups share: by then a heartbeat has moved most of them."""
         deadline = member.group.next_deadline
+        if self._now + 2 * TIMER_GRID < deadline < FOREVER:
+            deadline = deadline // TIMER_GRID * TIMER_GRID
         if deadline < member.scheduled_at:
             member.scheduled_at = deadline
             self._heap_count += 1

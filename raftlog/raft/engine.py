@@ -293,6 +293,9 @@ class Engine(SyncObj):  # type: ignore[misc]
     def election_deadline(self, at: float) -> None:
         self._SyncObj__raftElectionDeadline = at
 
+    def __dir__(self) -> list[str]:
+        return []  # SyncObj looks through all attributes, twice, for replicated methods; there are none
+
     def election_timeout(self) -> float:
         """A new one, between the two bounds."""
         return self._rng.uniform(self._timing.election_min, self._timing.election_max)

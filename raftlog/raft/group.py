@@ -100,6 +100,7 @@ class RaftGroup:
         self._was_restored = False
         self._cuts = 0
         self._heard_at = now
+        self._election_timeout = timing.election_max
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
         self._vote_is_transfer = False
@@ -339,7 +340,8 @@ class RaftGroup:
         engine.become_follower()
         self._heard_at = now
         self._pre_votes = None
-        engine.election_deadline = now + engine.election_timeout()
+        self._election_timeout = engine.election_timeout()
+        engine.election_deadline = now + self._election_timeout
 
     def _on_append(self, sender: BrokerId, append: Append, now: float) -> None:
         self._hear_leader(sender, now)
@@ -407,6 +409,33 @@ class RaftGroup:
         """Who is not in the membership is not counted, whatever it says (e)."""
         return self._engine.peers[broker] if broker in self.membership.members else None
 
+    # The two messages of an idle group, without the turn that others take. They answer None and False when
+    # there is more to do than to note who is alive.
+
+    def hear_idle_heartbeat(
+        self, sender: BrokerId, heartbeat: Heartbeat, now: float
+    ) -> HeartbeatReply | None:
+        """The reply to a heartbeat that says nothing new; it rests on nothing that is not durable."""
+        engine, log = self._engine, self.log
+        is_new = (
+            heartbeat.term != engine.term
+            or engine.leader != sender
+            or heartbeat.commit_index > log.commit_index
+        )
+        if is_new or self._rejoin_nonce or self._hard_state_unsynced or self._pre_votes is not None:
+            return None
+        self._now = self._heard_at = now
+        engine.election_deadline = now + self._election_timeout
+        return HeartbeatReply(self.key, heartbeat.term, self._following.durable_match, heartbeat.round)
+
+    def hear_idle_reply(self, sender: BrokerId, reply: HeartbeatReply, now: float) -> bool:
+        """Whether that was all: the follower has everything, and nothing waits for its answer."""
+        leadership = self._leadership
+        peer = self._engine.peers.get(sender)
+        if leadership is None or peer is None or reply.term != leadership.term:
+            return False
+        return leadership.on_idle_reply(peer, reply.match_index, reply.round, now)
+
     # A replica that lost its log
 
     def _may_take_entries(self, leader: BrokerId) -> bool:
@@ -440,19 +469,27 @@ class RaftGroup:
 
     # Phase 2: tick
 
-    def tick(self, now: float) -> None:
-        """What is due by the clock: heartbeats, check-quorum, elections."""
+    def tick(self, now: float) -> bool:
+        """What is due by the clock: heartbeats, check-quorum, elections. True when all it did was to beat."""
         self._now = now
         leadership = self._leadership
         if leadership is None:
             if now >= self.next_deadline:
                 self._seek_election(now)
-        elif now >= self._beat_due:
-            if not leadership.has_quorum(now):  # (g)
-                self._engine.become_follower()
-                return
-            leadership.beat(now)
-            self._beat_due = self._next_beat(now)
+            return False
+        if now < self._beat_due:
+            return False
+        if not leadership.has_quorum(now):  # (g)
+            self._engine.become_follower()
+            return False
+        leadership.beat(now)
+        self._beat_due = self._next_beat(now)
+        return not self._hard_state_unsynced
+
+    def take_beats(self) -> list[Addressed]:
+        """The heartbeats that `tick` made, when it made nothing else."""
+        out, self._out = self._out, []
+        return out
 
     def _next_beat(self, now: float) -> float:
         """All groups of a broker beat at the same instants, so that their heartbeats share a frame."""

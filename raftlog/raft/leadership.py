@@ -246,7 +246,8 @@ class Leadership:
     def beat(self, now: float) -> None:
         """Tell every follower who leads; asks for a new round of answers."""
         self._round += 1
-        self._round_times.append((self._round, now))
+        if self._timing.lease:
+            self._round_times.append((self._round, now))
         self._read_waits_for_round = False
         commit_index = self._log.commit_index
         heartbeat = Heartbeat(self._key, self.term, commit_index, self._round)
@@ -276,6 +277,18 @@ class Leadership:
         if peer.probing or self._match[peer] < next_index - 1:
             self._probe(peer, now)
         return moved
+
+    def on_idle_reply(self, peer: Progress, match_index: RaftIndex, round_: int, now: float) -> bool:
+        """The usual answer: the follower has everything, as was known. False when it is any other."""
+        last_index = self._log.last_index
+        if peer.probing or match_index != last_index or self._match.get(peer) != last_index:
+            return False
+        if self._reads or self._transfer is not None or self._timing.lease or round_ > self._round:
+            return False
+        self.last_heard[peer] = now
+        if round_ > peer.acked_round:
+            peer.acked_round = round_
+        return True
 
     def _probe(self, peer: Progress, now: float) -> None:
         """Something sent was not acknowledged: ask with an empty append whether it arrived. A follower that

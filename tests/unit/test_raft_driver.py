@@ -1,0 +1,222 @@
+"""The driver with many groups: what a turn does for whom, in which order, and what idle groups cost."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from raftlog.errors import DiskFailed
+from raftlog.raft.driver import INBOX_MESSAGES_MAX, Driver
+from raftlog.raft.group import RaftGroup
+from raftlog.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message
+from raftlog.raft.values import Outcome, RaftTiming
+from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+from tests.unit.raft_cluster import KEY, Cluster, Machine
+from tests.unit.raft_store import MemoryStore, MemoryTicket, broker
+
+TIMING = RaftTiming(heartbeat=0.1, election_min=1.0, election_max=2.0)
+
+
+def key(number: int) -> GroupKey:
+    return GroupKey(number.to_bytes(20, "big"))
+
+
+class Fleet:
+    """Three brokers that share many groups; a message takes no time."""
+
+    def __init__(self, groups: int) -> None:
+        self.now = 0.0
+        self.frames: list[tuple[int, int, Sequence[Message]]] = []
+        self.stores = {b: MemoryStore() for b in (1, 2, 3)}
+        self.drivers: dict[int, Driver] = {}
+        for number, store in self.stores.items():
+            driver = self.drivers[number] = Driver(store, send=self._sender(number))  # type: ignore[arg-type]
+            for group in range(groups):
+                log = store.create_log(key(group))
+                raft = RaftGroup(
+                    key(group),
+                    broker(number),
+                    log,  # type: ignore[arg-type]
+                    frozenset(map(BrokerId, (1, 2, 3))),
+                    timing=TIMING,
+                    rng=random.Random(group * 10 + number),
+                    now=0.0,
+                    preferred=number == group % 3 + 1,
+                )
+                driver.add(raft, Machine(log))
+
+    def _sender(self, number: int) -> object:
+        def send(to: BrokerId, messages: Sequence[Message]) -> None:
+            self.frames.append((number, to, messages))
+            self.drivers[to].receive(BrokerId(number), messages)
+
+        return send
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while True:
+            busy = [d for d in self.drivers.values() if d.has_work or d.next_deadline <= self.now]
+            for driver in busy:
+                driver.turn(self.now)
+            if not busy:
+                self.now = min(d.next_deadline for d in self.drivers.values())
+                if self.now >= end:
+                    self.now = end
+                    return
+
+
+def test_heartbeats_of_all_groups_to_a_peer_share_a_message() -> None:
+    fleet = Fleet(60)
+    fleet.run(1.05)
+    assert all(sum(g.is_ready for g in d.groups.values()) == 20 for d in fleet.drivers.values())
+    fleet.frames.clear()
+    turns = sum(d.turns for d in fleet.drivers.values())
+    fleet.run(1.0)
+    beats = [f for f in fleet.frames if any(isinstance(m, Heartbeat) for m in f[2])]
+    assert len(beats) == 3 * 2 * 10, "one message a peer and period"
+    assert all(len([m for m in f[2] if isinstance(m, Heartbeat)]) == 20 for f in beats)
+    assert sum(d.turns for d in fleet.drivers.values()) - turns <= 3 * 10 * 4
+
+
+def test_the_elections_of_many_groups_share_syncs() -> None:
+    fleet = Fleet(60)
+    fleet.run(1.0)
+    assert all(s.syncs <= 12 for s in fleet.stores.values())
+
+
+def test_the_heap_of_deadlines_does_not_grow() -> None:
+    fleet = Fleet(30)
+    fleet.run(1.0)
+    sizes = [len(d._heap) for d in fleet.drivers.values()]
+    fleet.run(20.0)
+    assert all(
+        len(d._heap) <= max(30 * 2, size) for d, size in zip(fleet.drivers.values(), sizes, strict=True)
+    )
+
+
+def test_groups_hold_no_descriptors() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    fleet = Fleet(100)
+    fleet.run(0.2)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_but_a_leaders_messages_leaves_before_the_sync() -> None:
+    """The order of the turn: appends before the sync, acks behind it, answers last."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    node = cluster[leader]
+    order: list[str] = []
+    node.driver._send = lambda to, messages: order.append(f"send {type(messages[0]).__name__}")
+
+    class Ticket(MemoryTicket):
+        def sync(self) -> None:
+            order.append("sync")
+            super().sync()
+
+    node.store.write = lambda: (setattr(node.store, "has_pending", False), Ticket(node.store))[1]  # type: ignore[method-assign]
+    node.group.propose(b"x", 1, cluster.now, lambda outcome, entry: order.append(outcome.value))
+    node.driver.turn(cluster.now)
+    assert order == ["send Append", "send Append", "sync"]
+    ack = AppendReply(KEY, node.group.term, node.log.last_index)
+    apply = node.machine.apply
+    node.machine.apply = lambda entries, now: (order.append("apply"), apply(entries, now))[1]  # type: ignore[method-assign,func-returns-value]
+    node.driver.receive(BrokerId(leader % 3 + 1), [ack])
+    node.driver.turn(cluster.now)
+    assert order == ["send Append", "send Append", "sync", "apply", "committed"]
+
+
+def test_a_followers_ack_waits_for_its_sync_and_its_heartbeats_do_not() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    slow = leader % 3 + 1
+    cluster.sync_time = lambda b: 1.0 if b == slow else 0.0
+    proposal = cluster.propose(leader, b"x")
+    cluster.run(0.05)
+    cluster.sent.clear()
+    cluster.run(0.6)
+    said = [m for _, s, _, m in cluster.sent if s == slow]
+    replies = [m for m in said if isinstance(m, HeartbeatReply)]
+    assert len(replies) >= 5
+    assert all(m.match_index < proposal.entry.index for m in replies)
+    assert not any(isinstance(m, AppendReply) for m in said)
+    cluster.run(1.0)
+    assert cluster[slow].log.commit_index == proposal.entry.index
+
+
+def test_messages_for_groups_that_are_not_here_are_ignored() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    stranger = Heartbeat(key(99), Term(1), RaftIndex(0), 1)
+    cluster[1].driver.receive(BrokerId(2), [stranger])
+    cluster[1].driver.turn(cluster.now)
+    assert cluster[1].group.is_leader
+
+
+def test_the_inbox_is_bounded() -> None:
+    cluster = Cluster(1)
+    driver = cluster[1].driver
+    beat = [Heartbeat(key(99), Term(1), RaftIndex(0), 1)] * 1000
+    for _ in range(INBOX_MESSAGES_MAX // 1000 + 5):
+        driver.receive(BrokerId(2), beat)
+    assert driver._inbox_messages <= INBOX_MESSAGES_MAX
+    assert driver.statistics()["dropped_messages"] == 5000
+
+
+def test_a_group_that_is_removed_answers_its_proposals_and_is_forgotten() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+    proposal = cluster.propose(leader, b"x")
+    cluster.turn(cluster[leader])
+    cluster[leader].driver.remove(KEY)
+    cluster[leader].driver.turn(cluster.now)
+    assert proposal.outcome is Outcome.MAY_STILL_HAPPEN
+    assert cluster[leader].driver.groups == {}
+    cluster[leader].driver.turn(cluster.now + 100)
+
+
+def test_a_failed_sync_answers_nothing_as_committed() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    cluster[1].store.fails = True
+    proposal = cluster.propose(1, b"x")
+    with pytest.raises(DiskFailed):
+        cluster[1].driver.turn(cluster.now)
+    assert proposal.outcome is None
+    cluster[1].driver.abandon()
+    assert proposal.outcome is Outcome.MAY_STILL_HAPPEN
+    assert cluster[1].log.commit_index < proposal.entry.index
+
+
+def test_a_proposal_made_while_answering_one_is_taken_up() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    node = cluster[1]
+    outcomes: list[Outcome] = []
+
+    def again(outcome: Outcome, entry: object) -> None:
+        outcomes.append(outcome)
+        if len(outcomes) < 5:
+            node.group.propose(b"x", 1, cluster.now, again)
+
+    node.group.propose(b"x", 1, cluster.now, again)
+    cluster.run(0.01)
+    assert outcomes == [Outcome.COMMITTED] * 5
+
+
+def test_appends_carry_entries_and_no_copies_of_them() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    payload = b"the very object"
+    cluster.propose(leader, payload)
+    cluster.run(0.01)
+    carried = [e.payload for _, _, _, m in cluster.sent if isinstance(m, Append) for e in m.entries]
+    assert [p for p in carried if p == payload]
+    assert all(p is payload for p in carried if p == payload)
