@@ -235,7 +235,7 @@ class Cluster:
         bootstrap = [-1 - i for i in range(len(self._bootstrap))]
         self.rng.shuffle(known)
         self.rng.shuffle(bootstrap)
-        # Asked again so soon, it is because the answer did not help: the broker may be cut off from the others.
+        # Asked again so soon, the answer did not help: the broker may be cut off from the others.
         broker, at = self._last_answer
         last = broker if trio.current_time() < at + 2 * self.settings.retry_backoff_max_ms / 1000 else None
         return sorted(known, key=lambda b: (b == last, not ready(b), self._in_flight(b))) + bootstrap
@@ -429,7 +429,16 @@ class Cluster:
         }
         answer = await self.ask_any(ApiKey.METADATA, fields)
         self.metadata.update(answer, trio.current_time(), every_topic=topics is None)
+        self._leave_bootstrap()
         return answer
+
+    def _leave_bootstrap(self) -> None:
+        """Close the connections to bootstrap addresses once the brokers behind them are known."""
+        for broker_id in range(-len(self._bootstrap), 0):
+            slot = self._slots.get((broker_id, CLIENT_LANE))
+            connection = slot.connection if slot is not None else None
+            if self.metadata.brokers and slot is not None and connection and not connection.in_flight:
+                self._close_slot(self._slots.pop((broker_id, CLIENT_LANE)))
 
     def close(self) -> None:
         """Close every connection."""

@@ -116,13 +116,19 @@ class Consumer:
         self._group: Membership | None = None
         if settings.group_id is not None:
             self._group = Membership(cluster, settings, self)
-        self._fetcher = Fetcher(cluster, settings, self._committed_once if self._group else None)
+        self._fetcher = Fetcher(
+            cluster,
+            settings,
+            fetch_committed=self._committed_once if self._group else None,
+            in_hand=lambda partition: partition is self._current and length_hint(self._ready) > 0,
+        )
         self._decoder = Decoder(settings.key_deserializer, settings.value_deserializer)
         # The list that is being handed out, of whom it is, and the offset behind it.
         self._ready: Iterator[Record] = iter(())
         self._current: Partition | None = None
         self._records: list[Record] = []
         self._behind = 0
+        self._era = 0
         self._in_hand: dict[TopicPartition, int] = {}
         self._handed_out = 0
         self._polling = False
@@ -218,6 +224,7 @@ class Consumer:
             self._handed_out += len(records)
             if records:
                 self._current, self._records, self._behind = partition, records, behind
+                self._era = partition.era
                 self._ready = iter(records)
                 self._fetcher.pump()
                 return True
@@ -237,7 +244,7 @@ class Consumer:
 
     def _settle(self) -> None:
         """Bring the position of the partition that is being handed out up to date."""
-        if self._current is not None:
+        if self._current is not None and self._current.era == self._era:
             left = length_hint(self._ready)
             self._current.position = self._records[-left].offset if left else self._behind
 

@@ -41,7 +41,12 @@ class Fetcher:
     """The partitions of a consumer and the fetches for them."""
 
     def __init__(
-        self, cluster: Cluster, settings: ConsumerSettings, fetch_committed: FetchCommitted | None
+        self,
+        cluster: Cluster,
+        settings: ConsumerSettings,
+        *,
+        fetch_committed: FetchCommitted | None,
+        in_hand: Callable[[Partition], bool],
     ) -> None:
         self.partitions: dict[TopicPartition, Partition] = {}
         self.arrived = trio.Event()
@@ -51,6 +56,7 @@ class Fetcher:
         self._cluster = cluster
         self._settings = settings
         self._fetch_committed = fetch_committed
+        self._in_hand = in_hand
         self._lane = cluster.new_lane("fetch")
         self._turns: deque[Partition] = deque()
         self._asked: dict[int, tuple[float, list[Partition]]] = {}
@@ -178,7 +184,7 @@ class Fetcher:
                 for topic, numbers in by_topic(by_key).items()
             ],
             "forgotten_topics_data": [],
-            "rack_id": settings.client_rack,
+            "rack_id": "",  # or the leader would send us to a follower (KIP-392), where we never go
         }
         asked = [(partition, partition.era) for partition in partitions]
         try:
@@ -270,11 +276,11 @@ class Fetcher:
                 )
             )
             self._delay([partition])
-        elif not partition.batches:  # what was fetched is handed out first
+        elif partition.batches or self._in_hand(partition):  # what was fetched is handed out first
+            self._delay([partition])
+        else:
             partition.seek_to(reset)
             self.place()
-        else:
-            self._delay([partition])
 
     def _delay(self, partitions: list[Partition]) -> None:
         client, now = self._cluster.settings, trio.current_time()

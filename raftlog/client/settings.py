@@ -187,7 +187,7 @@ class ConsumerSettings:
     isolation_level: Literal["read_uncommitted"] = "read_uncommitted"
     """Read_committed comes with transactions."""
     client_rack: str = ""
-    """Where this client is."""
+    """Where this client is, for the group's leader."""
     exclude_internal_topics: bool = True
     """A pattern does not match the brokers' own topics."""
     key_deserializer: Deserializer | None = None

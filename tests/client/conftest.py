@@ -1,6 +1,7 @@
 """The client suite: the same tests against raftlog and against any broker of Kafka's protocol.
 
-RAFTLOG_TEST_BOOTSTRAP names the broker to use; without it one is started for the run.
+RAFTLOG_TEST_BOOTSTRAP names the broker to use; without it a raftlog broker is started for the run, or a
+cluster of as many as RAFTLOG_TEST_NODES says.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 
 import raftlog
 from raftlog import Client
-from raftlog.testing.processes import broker_process
+from raftlog.testing import running_cluster
 
 Name = Callable[[str], str]
 
@@ -25,9 +26,9 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    folder = tmp_path_factory.mktemp("client")
-    with broker_process(folder / "data", options={"group.min.session.timeout.ms": 1000}) as broker:
-        yield broker.bootstrap
+    nodes = int(os.environ.get("RAFTLOG_TEST_NODES", "1"))
+    with running_cluster(nodes, data_dir=tmp_path_factory.mktemp("client")) as cluster:
+        yield cluster.bootstrap
 
 
 @pytest.fixture

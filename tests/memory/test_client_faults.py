@@ -186,8 +186,9 @@ async def test_a_broker_without_an_api_says_so_and_does_not_hang(autojump_clock:
 async def test_garbage_breaks_the_connection_and_not_the_client(autojump_clock: MockClock) -> None:
     async with world() as (cluster, client):
         await client.admin.describe_cluster()
+        await client.admin.list_topics()
         (connection,) = client._cluster.connections()
-        stream = cluster._sockets[1][0]
+        stream = cluster._sockets[1][-1]
         await stream.send_all(b"\0\0\0\x04nope")
         await trio.sleep(1)
         assert connection.closed is not None
@@ -258,6 +259,40 @@ async def test_a_coordinator_that_says_nothing_is_left_for_the_next(
             assert cluster.committed == {("t", 0): 1, ("t", 1): 0}
             await trio.sleep(20)
             assert cluster.requests(ApiKey.HEARTBEAT)[-1].broker == 2
+
+
+async def test_records_that_expire_under_the_reader(autojump_clock: MockClock) -> None:
+    async with world() as (cluster, client), client.producer(batch_size=1) as producer:
+        for i in range(6):
+            await producer.send("t", b"%d" % i)
+        log = cluster.logs[KEY]
+        async with client.consumer(partitions=[KEY], auto_offset_reset="earliest") as consumer:
+            assert [record.offset for record in await take(consumer, 2)] == [0, 1]
+            await trio.sleep(0.1)
+            gate = cluster.gates[ApiKey.FETCH] = trio.Event()
+            for i in range(6, 10):
+                await producer.send("t", b"%d" % i)
+            log.start = 8
+            gate.set()
+            # What was fetched is handed out: all up to 6, which answered the fetch that was waiting.
+            assert [record.offset for record in await take(consumer, 7)] == [2, 3, 4, 5, 6, 8, 9]
+            assert consumer.positions() == {KEY: 10}
+
+
+async def test_the_log_is_shorter_than_the_position(autojump_clock: MockClock) -> None:
+    async with world() as (cluster, client), client.producer(batch_size=1) as producer:
+        for i in range(6):
+            await producer.send("t", b"%d" % i)
+        async with client.consumer(partitions=[KEY], auto_offset_reset="latest") as consumer:
+            consumer.seek_to_beginning()
+            await take(consumer, 6)
+            log = cluster.logs[KEY] = type(cluster.logs[KEY])(leader=1, epoch=1)
+            await producer.send("t", b"again")
+            with trio.move_on_after(5):
+                await anext(consumer)
+            assert consumer.positions() == {KEY: log.end}
+            await producer.send("t", b"more")
+            assert [record.value for record in await take(consumer, 1)] == [b"more"]
 
 
 async def test_a_seek_overtakes_a_fetch_that_is_under_way(autojump_clock: MockClock) -> None:
