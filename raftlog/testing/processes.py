@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import selectors
 import signal
 import socket
@@ -23,16 +24,26 @@ from raftlog.errors import RaftlogError
 START_TIMEOUT_S: Final = 60.0
 """How long a start may take; generous, since the machine may be busy with other tests."""
 
+PORTS: Final = (15_000, 32_000)
+
 
 class BrokerDidNotStart(RaftlogError):
     """The process ended, or said nothing in time; the message holds the end of its log."""
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on right now.
+
+    It lies below those that the kernel gives to outgoing connections, so that it stays free while its broker
+    is down: a client that dials such a port for long enough ends up connected to itself.
+    """
+    while True:
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", random.randrange(*PORTS)))
+            except OSError:
+                continue
+            return int(sock.getsockname()[1])
 
 
 class BrokerProcess:
@@ -73,6 +84,11 @@ class BrokerProcess:
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, negative for a signal; None while it runs or before it was started."""
+        return None if self._process is None else self._process.poll()
 
     @property
     def pid(self) -> int:
@@ -135,6 +151,21 @@ class BrokerProcess:
             self.kill()
             raise
 
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """Wait for the process to end by itself, or by a signal it has got; its exit code."""
+        assert self._process is not None
+        code = self._process.wait(timeout_s)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+    def wait_exit(self, timeout_s: float = START_TIMEOUT_S) -> int:
+        """The exit code of a process that ends by itself. Raises subprocess.TimeoutExpired."""
+        assert self._process is not None and self._process.stdout is not None, "never started"
+        code = self._process.wait(timeout_s)
+        self._process.stdout.close()
+        return code
+
     def pause(self) -> None:
         """SIGSTOP: the process keeps its sockets and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -164,10 +195,7 @@ class BrokerProcess:
             self._process.send_signal(number)
             if number is signal.SIGTERM:
                 self._process.send_signal(signal.SIGCONT)
-        code = self._process.wait(timeout_s)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        return code
+        return self.wait(timeout_s)
 
 
 @contextlib.contextmanager
@@ -179,3 +207,87 @@ def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerP
         yield broker
     finally:
         broker.kill()
+
+
+class ClusterProcesses:
+    """Brokers 1 to `nodes` as processes that know each other by `--peers`, each with a folder of its own
+    under `root`. `options` and `arguments` are every broker's. A context manager that kills them all."""
+
+    def __init__(
+        self,
+        root: Path | str,
+        nodes: int = 3,
+        *,
+        options: Mapping[str, object] | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        self.root = Path(root)
+        self.brokers: dict[int, BrokerProcess] = {}
+        self._peers: dict[int, str] = {}
+        self._options = {"raftlog.http.listen": "", **(options or {})}
+        self._arguments = arguments
+        for node_id in range(1, nodes + 1):
+            self._peers[node_id] = f"127.0.0.1:{free_port()}"
+        for node_id in self._peers:
+            self._make(node_id, ("--peers", self._named_peers()))
+
+    def __repr__(self) -> str:
+        return f"<ClusterProcesses {list(self.brokers.values())}>"
+
+    def __enter__(self) -> ClusterProcesses:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    @property
+    def bootstrap(self) -> str:
+        """Every broker, running or not."""
+        return ",".join(broker.bootstrap for broker in self.brokers.values())
+
+    def start(self) -> ClusterProcesses:
+        """Start all brokers at once and wait until all of them serve."""
+        for broker in self.brokers.values():
+            broker.launch()
+        for broker in self.brokers.values():
+            broker.wait_ready()
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL for every broker."""
+        for broker in self.brokers.values():
+            if broker.is_running:
+                broker.kill()
+
+    def stop(self) -> None:
+        """SIGTERM for all at once; raises when one does not end with 0."""
+        running = [broker for broker in self.brokers.values() if broker.is_running]
+        for broker in running:
+            os.kill(broker.pid, signal.SIGTERM)
+        codes = {broker.node_id: broker.wait() for broker in running}
+        assert not any(codes.values()), codes
+
+    def newcomer(self, node_id: int) -> tuple[BrokerProcess, str]:
+        """A broker that is not started yet and joins the others once they admit it, and the address of its
+        peer listener, with which they do (`raftlog cluster add`)."""
+        assert node_id not in self.brokers, node_id
+        join = self._named_peers()
+        self._peers[node_id] = f"127.0.0.1:{free_port()}"
+        return self._make(node_id, ("--join", join)), self._peers[node_id]
+
+    def forget(self, node_id: int) -> None:
+        """A broker that was removed from the cluster, and stopped."""
+        assert not self.brokers[node_id].is_running, node_id
+        del self.brokers[node_id], self._peers[node_id]
+
+    def _named_peers(self) -> str:
+        return ",".join(f"{node_id}@{address}" for node_id, address in self._peers.items())
+
+    def _make(self, node_id: int, others: tuple[str, str]) -> BrokerProcess:
+        broker = self.brokers[node_id] = BrokerProcess(
+            self.root / f"broker-{node_id}",
+            node_id=node_id,
+            options=self._options,
+            arguments=("--peer-listen", self._peers[node_id], *others, *self._arguments),
+        )
+        return broker
