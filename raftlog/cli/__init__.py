@@ -17,6 +17,7 @@ import click
 
 COMMANDS: Final = {
     "serve": "Start a broker.",
+    "dev": "Run a local cluster, a process a broker.",
     "topic": "Create, list, describe, alter and delete topics.",
     "produce": "Publish lines from standard input.",
     "consume": "Print the records of a topic.",

@@ -165,7 +165,9 @@ class _Run:
     """One life of a broker: a thread, from its start to its end."""
 
     def __init__(self, config: BrokerConfig, disk: FaultyDisk, rng: random.Random) -> None:
-        self.thread = threading.Thread(target=self._main, name=f"raftlog-{config.int('node.id')}", daemon=True)
+        self.thread = threading.Thread(
+            target=self._main, name=f"raftlog-{config.int('node.id')}", daemon=True
+        )
         self.ready = threading.Event()
         """It serves, or has failed."""
         self.failure: BaseException | None = None
