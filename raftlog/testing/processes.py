@@ -159,13 +159,6 @@ class BrokerProcess:
             self._process.stdout.close()
         return code
 
-    def wait_exit(self, timeout_s: float = START_TIMEOUT_S) -> int:
-        """The exit code of a process that ends by itself. Raises subprocess.TimeoutExpired."""
-        assert self._process is not None and self._process.stdout is not None, "never started"
-        code = self._process.wait(timeout_s)
-        self._process.stdout.close()
-        return code
-
     def pause(self) -> None:
         """SIGSTOP: the process keeps its sockets and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)

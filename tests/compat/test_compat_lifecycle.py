@@ -49,7 +49,7 @@ def test_two_brokers_do_not_share_a_folder(tmp_path: Path) -> None:
     try:
         second = BrokerProcess(tmp_path / "data")
         second.launch()
-        assert second.wait_exit() == 2
+        assert second.wait(60) == 2
         assert "data" in second.log_tail()
         with Raw(("127.0.0.1", first.port)) as raw:
             assert requests.create_topic(raw, "still-served") == 0
@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     try:
         second = BrokerProcess(tmp_path / "two", port=first.port)
         second.launch()
-        assert second.wait_exit() == 2
+        assert second.wait(60) == 2
         assert str(first.port) in second.log_tail()
     finally:
         first.kill()
