@@ -31,11 +31,12 @@ if TYPE_CHECKING:
         running_cluster,
     )
     from raftlog.testing.faults import Faults
-    from raftlog.testing.processes import BrokerProcess
+    from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 
 __all__ = [
     "BrokerFailed",
     "BrokerProcess",
+    "ClusterProcesses",
     "EmbeddedBroker",
     "EmbeddedCluster",
     "Faults",
@@ -55,7 +56,7 @@ _HOMES = {
         "running_cluster",
     ),
     "faults": ("Faults",),
-    "processes": ("BrokerProcess",),
+    "processes": ("BrokerProcess", "ClusterProcesses"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

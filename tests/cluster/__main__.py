@@ -1,0 +1,94 @@
+"""Campaigns with real processes, real clients and real faults: tables, and a verdict.
+
+Exit code 0: nothing acknowledged was lost, nothing duplicated, nothing reordered within a key, all replicas
+equal in the end, and nothing took longer than it may. docs/reliability.md says what each shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.failover import Fault, Round, rounds
+from tests.cluster.load import PRODUCERS
+from tests.cluster.trial import NotWhole, Trial
+from tests.crash.checker import Verdict
+
+GAP_MAX_S: Final = {Fault.KILL: 2.0, Fault.STOP: 2.0, Fault.TERM: 0.3}
+GAP_MEDIAN_S: Final = {Fault.KILL: 1.0, Fault.STOP: 1.0, Fault.TERM: 0.3}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    parser.add_argument("--dir", type=Path, help="for data and logs, kept; without it, a temporary folder")
+    commands = parser.add_subparsers(required=True, metavar="CAMPAIGN")
+    command = commands.add_parser("failover", help="leaders are killed, paused or stopped in turn")
+    command.add_argument("--rounds", type=int, default=20)
+    command.add_argument("--fault", choices=[fault.value for fault in Fault], default="kill")
+    command.set_defaults(run=failover)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # the clients'
+    run: Callable[[argparse.Namespace, Path], list[str]] = arguments.run
+    with tempfile.TemporaryDirectory(prefix="raftlog-cluster-") as temporary:
+        try:
+            failures = run(arguments, arguments.dir or Path(temporary))
+        except NotWhole as failure:
+            failures = [str(failure)]
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    if not failures:
+        print("good")
+    return 1 if failures else 0
+
+
+def failover(arguments: argparse.Namespace, root: Path) -> list[str]:
+    fault = Fault(arguments.fault)
+    done: list[Round] = []
+    print(f"{arguments.rounds} rounds of {fault.name}; gaps in seconds")
+    print(
+        f"{'round':>5} {'broker':>6} {'led':>4} {'coord':>5} {'calm':>6}"
+        + "".join(f" {name:>12}" for name in PRODUCERS)
+        + f" {'both':>6} {'commits':>7} {'whole':>6}",
+        flush=True,
+    )
+    with Trial(root) as trial:
+        for one in rounds(trial, fault, arguments.rounds):
+            done.append(one)
+            print(
+                f"{one.number:>5} {one.broker:>6} {one.led:>4} {'yes' if one.coordinated else '-':>5}"
+                f" {max(one.calm.clients.values()):>6.3f}"
+                + "".join(f" {one.gaps.clients[name]:>12.3f}" for name in PRODUCERS)
+                + f" {one.gaps.cluster:>6.3f} {one.commit_gap:>7.3f} {one.whole_s:>6.1f}",
+                flush=True,
+            )
+        verdict = trial.judge()
+    failures = []
+    for name, values in {
+        **{name: [one.gaps.clients[name] for one in done] for name in PRODUCERS},
+        "both": [one.gaps.cluster for one in done],
+    }.items():
+        median, most = statistics.median(values), max(values)
+        print(f"longest gap, {name}: median {median:.3f} s, max {most:.3f} s")
+        if most > GAP_MAX_S[fault] or median > GAP_MEDIAN_S[fault]:
+            failures.append(f"{name}: a gap of {most:.3f} s, median {median:.3f} s")
+    commits = [one.commit_gap for one in done]
+    print(f"longest gap, group commits: median {statistics.median(commits):.3f} s, max {max(commits):.3f} s")
+    return failures + judged(verdict)
+
+
+def judged(verdict: Verdict) -> list[str]:
+    print(
+        f"{verdict.acknowledged} acknowledged, {verdict.records} in the log, {verdict.unknown} unknown:"
+        f" {verdict}"
+    )
+    return [] if verdict.is_good else ["the records are not as they should be"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

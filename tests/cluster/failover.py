@@ -1,0 +1,85 @@
+"""Brokers that lead are killed, paused or stopped in turn, under load, and come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from tests.cluster.gaps import Gaps
+from tests.cluster.trial import PARTITIONS, Trial
+
+CALM_S: Final = 2.0
+"""Load without a fault before each fault, to know what the machine does by itself."""
+DOWN_S: Final = 3.0
+"""How long a killed broker stays down: longer than its successors need."""
+PAUSED_S: Final = 10.0
+
+
+class Fault(Enum):
+    KILL = "kill"
+    """SIGKILL, and a restart."""
+    STOP = "stop"
+    """SIGSTOP for ten seconds."""
+    TERM = "term"
+    """SIGTERM, and a restart: a rolling restart does this to one broker after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """`gaps` from the fault until the cluster is whole again, leaders at home included; `calm` before it."""
+
+    number: int
+    broker: int
+    led: int
+    coordinated: bool
+    calm: Gaps
+    gaps: Gaps
+    commit_gap: float
+    whole_s: float
+
+
+def rounds(trial: Trial, fault: Fault, count: int) -> Iterator[Round]:
+    """In round n the leader of partition n (in turn) suffers the fault."""
+    trial.await_progress()
+    trial.wait_whole()
+    for number in range(count):
+        trial.await_progress()
+        calm = trial.gaps(*trial.run(CALM_S))
+        leaders = trial.leaders()
+        victim = leaders[number % PARTITIONS]
+        coordinated = trial.coordinator() == victim
+        begin = time.monotonic()
+        _suffer(trial, victim, fault)
+        whole_s = trial.wait_whole()
+        trial.run(0.2)
+        end = time.monotonic()
+        led = sum(leader == victim for leader in leaders.values())
+        yield Round(
+            number + 1,
+            victim,
+            led,
+            coordinated,
+            calm,
+            trial.gaps(begin, end),
+            trial.commit_gap(begin, end),
+            whole_s,
+        )
+
+
+def _suffer(trial: Trial, victim: int, fault: Fault) -> None:
+    broker = trial.broker(victim)
+    match fault:
+        case Fault.KILL:
+            broker.kill()
+            trial.run(DOWN_S)
+            broker.start()
+        case Fault.STOP:
+            broker.pause()
+            trial.run(PAUSED_S)
+            broker.resume()
+        case Fault.TERM:
+            assert broker.stop() == 0, broker.log_tail()
+            broker.start()
