@@ -73,6 +73,18 @@ class EmbeddedCluster:
             self._settings["raftlog.peers"] = ",".join(peers)
         self.faults = Faults(self, random.Random(f"faults/{self.seed}"))
 
+    def __enter__(self) -> EmbeddedCluster:
+        """Start all brokers and wait until they serve."""
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         return f"<EmbeddedCluster {self.bootstrap} seed={self.seed}>"
 
@@ -205,12 +217,8 @@ def running_cluster(
     Without `data_dir` the data lies in a temporary folder that is removed in the end. Raises ConfigError for
     a bad setting, and BrokerFailed on the way out if a broker ended that nobody killed.
     """
-    cluster = EmbeddedCluster(nodes, data_dir=data_dir, seed=seed, settings=settings)
-    try:
-        cluster.open()
+    with EmbeddedCluster(nodes, data_dir=data_dir, seed=seed, settings=settings) as cluster:
         yield cluster
-    finally:
-        cluster.close()
 
 
 @contextlib.contextmanager
@@ -218,7 +226,7 @@ def running_broker(
     *, data_dir: str | Path | None = None, seed: int | None = None, **settings: Setting
 ) -> Iterator[EmbeddedCluster]:
     """A single broker: a cluster of one, as `running_cluster`."""
-    with running_cluster(1, data_dir=data_dir, seed=seed, **settings) as cluster:
+    with EmbeddedCluster(1, data_dir=data_dir, seed=seed, settings=settings) as cluster:
         yield cluster
 
 

@@ -80,16 +80,18 @@ class Faults:
         return self.kill(self._cluster.leader(topic, partition))
 
     def stop(self, broker: Target | None = None) -> EmbeddedBroker:
-        """As SIGTERM: the broker hands its leaderships over, syncs and ends; that takes a moment. Returns it."""
+        """As SIGTERM: the broker hands its leaderships over, syncs and ends, which takes a moment. Returns
+        it."""
         chosen = self._choose(broker)
         self._say(f"stop {chosen.id}")
         chosen.stop()
         return chosen
 
     def restart(self, broker: Target | None = None) -> EmbeddedBroker:
-        """Start a broker again on its folder and its port; one that runs is killed first. It serves a moment
-        later: `cluster.ready()` or `cluster.wait_ready()` waits for that. Without a broker: all that are down,
-        else one that chance chooses. Returns it, or the last one."""
+        """Start a broker again on its folder and its port; one that runs is killed first. Without a broker:
+        all that are down, else one that chance chooses. Returns it, or the last one.
+
+        It serves a moment later: `cluster.ready()` or `cluster.wait_ready()` waits for that."""
         down = [b for b in self._cluster.brokers if not b.is_running]
         for chosen in down if broker is None and down else [self._choose(broker)]:
             self._say(f"restart {chosen.id}")

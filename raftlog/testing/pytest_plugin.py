@@ -45,9 +45,10 @@ def raftlog_broker(
     raftlog_settings: Mapping[str, Setting], pytestconfig: pytest.Config
 ) -> Iterator[EmbeddedCluster]:
     """A broker for the whole run; `.bootstrap` is where clients find it."""
-    from raftlog.testing.cluster import running_broker
+    from raftlog.testing.cluster import EmbeddedCluster
 
-    with running_broker(seed=pytestconfig.getoption("--raftlog-seed"), **raftlog_settings) as broker:
+    seed = pytestconfig.getoption("--raftlog-seed")
+    with EmbeddedCluster(1, seed=seed, settings=raftlog_settings) as broker:
         yield broker
 
 
@@ -56,9 +57,10 @@ def raftlog_cluster(
     raftlog_settings: Mapping[str, Setting], pytestconfig: pytest.Config
 ) -> Iterator[EmbeddedCluster]:
     """Three brokers for one test, which may do to them what it likes with `.faults`."""
-    from raftlog.testing.cluster import running_cluster
+    from raftlog.testing.cluster import EmbeddedCluster
 
-    with running_cluster(3, seed=pytestconfig.getoption("--raftlog-seed"), **raftlog_settings) as cluster:
+    seed = pytestconfig.getoption("--raftlog-seed")
+    with EmbeddedCluster(3, seed=seed, settings=raftlog_settings) as cluster:
         yield cluster
 
 
