@@ -165,6 +165,11 @@ class Partition:
     def log_end_offset(self) -> Offset:
         return self.log.log_end_offset
 
+    @property
+    def size(self) -> int:
+        """Bytes of the committed batches."""
+        return self.log.statistics()["segment_bytes"]
+
     def statistics(self) -> dict[str, object]:
         """Figures for people and metrics; sizes in bytes."""
         return {

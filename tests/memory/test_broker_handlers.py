@@ -187,6 +187,7 @@ def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
             "validate_only": False,
         },
         ApiKey.DELETE_GROUPS: {"groups_names": ["none"]},
+        ApiKey.DESCRIBE_LOG_DIRS: {"topics": None},
         ApiKey.ELECT_LEADERS: {
             "election_type": 0,
             "topic_partitions": [{"topic": "t", "partitions": [0, 99]}],
