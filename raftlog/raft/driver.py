@@ -155,6 +155,11 @@ class Driver:
         self._inbox.append((sender, messages))
         self.on_work()
 
+    def yield_leadership(self, now: float) -> int:
+        """Hand over all groups led here that somebody can take. How many; they go within an election
+        time-out, or stay."""
+        return sum([group.yield_leadership(now) for group in self.groups.values()])
+
     def peer_is_gone(self, broker: BrokerId, now: float) -> None:
         """The process of a peer has ended: groups that it led elect at once."""
         for group in list(self.groups.values()):
@@ -223,9 +228,10 @@ class Driver:
                     if reply is not None:
                         replies.append((sender, reply))
                         continue
-                elif isinstance(message, HeartbeatReply):
-                    if member.group.hear_idle_reply(sender, message, now):
-                        continue
+                elif isinstance(message, HeartbeatReply) and member.group.hear_idle_reply(
+                    sender, message, now
+                ):
+                    continue
                 member.group.step(sender, message, now)
                 if not member.is_active:
                     self._activate(member)

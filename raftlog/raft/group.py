@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from raftlog.errors import SafetyError
+from raftlog.errors import DamagedLog, SafetyError
 from raftlog.raft.engine import Engine, Peer
 from raftlog.raft.following import Following, install
 from raftlog.raft.leadership import Leadership
@@ -104,12 +104,16 @@ class RaftGroup:
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
         self._vote_is_transfer = False
-        self._rejoin_nonce = rng.getrandbits(48) + 1 if fresh or log.damage is not None else 0
+        self._rng = rng
+        self._rejoin_nonce = 0
         self._is_welcome = False
-        self._must_drop_log = log.damage is not None
+        self._must_drop_log = False
+        if fresh:
+            self._distrust_log()
         self._engine = Engine(self, self_id, log, timing, rng, now)
         self._memberships = Memberships(Membership(voters, learners - voters), log.memberships)
         self._use_membership()
+        self._look_for_damage()
         self.start(now)
 
     def start(self, now: float) -> None:
@@ -204,7 +208,7 @@ class RaftGroup:
         if self._leadership is not None:
             return self._beat_due
         # A fresh replica asks as well: it wins only when all are fresh.
-        may_campaign = self._self_id in self.voters and self.log.damage is None
+        may_campaign = self._self_id in self.voters and not self._must_drop_log
         return self._engine.election_deadline if may_campaign else FOREVER
 
     def statistics(self) -> dict[str, int | str | None]:
@@ -287,6 +291,12 @@ class RaftGroup:
         self.on_work(self)
         return refusal
 
+    def yield_leadership(self, now: float) -> bool:
+        """Hand leadership to whoever can take it, if it is here and somebody can."""
+        leadership = self._leadership
+        successor = None if leadership is None else leadership.successor(now)
+        return successor is not None and self.transfer_leadership(successor, now) is None
+
     def peer_is_gone(self, broker: BrokerId, now: float) -> None:
         """The process of `broker` has ended, for certain: if it led, its successor need not wait for the
         election time-out. Only liveness rests on this being true, as long as no lease is in use."""
@@ -314,7 +324,10 @@ class RaftGroup:
                 self._refuse_old_term(sender, message)
                 return
             self._enter_term(message.term)
-        _HANDLERS[type(message)](self, sender, message, now)
+        try:
+            _HANDLERS[type(message)](self, sender, message, now)
+        except DamagedLog:  # a follower asked for what cannot be read any more
+            self._look_for_damage()
 
     def _refuse_old_term(self, sender: BrokerId, message: Message) -> None:
         """Nothing of an old term counts (a); who leads in it is told that it is over."""
@@ -329,6 +342,7 @@ class RaftGroup:
 
     def _hear_leader(self, sender: BrokerId, now: float) -> None:
         """A message of this term's leader."""
+        self._look_for_damage()
         engine = self._engine
         leader = engine.leader
         if leader != sender:
@@ -422,7 +436,13 @@ class RaftGroup:
             or engine.leader != sender
             or heartbeat.commit_index > log.commit_index
         )
-        if is_new or self._rejoin_nonce or self._hard_state_unsynced or self._pre_votes is not None:
+        if (
+            is_new
+            or self._rejoin_nonce
+            or log.damage is not None
+            or self._hard_state_unsynced
+            or self._pre_votes is not None
+        ):
             return None
         self._now = self._heard_at = now
         engine.election_deadline = now + self._election_timeout
@@ -437,6 +457,20 @@ class RaftGroup:
         return leadership.on_idle_reply(peer, reply.match_index, reply.round, now)
 
     # A replica that lost its log
+
+    def _distrust_log(self) -> None:
+        self._rejoin_nonce = self._rng.getrandbits(48) + 1
+        self._is_welcome = False
+
+    def _look_for_damage(self) -> None:
+        """Bytes that had been acknowledged are not what was written: found at the start, or by a read since.
+        The replica leads no more and has itself filled anew. A group of one has nobody to ask: it stays as
+        it is, and whoever reads the damage is told."""
+        if self.log.damage is None or self._must_drop_log or self.voters == {self._self_id}:
+            return
+        self._must_drop_log = True
+        self._distrust_log()
+        self._engine.become_follower()
 
     def _may_take_entries(self, leader: BrokerId) -> bool:
         """A replica that lost its log first has the leader forget what it acknowledged before, and then
@@ -472,6 +506,7 @@ class RaftGroup:
     def tick(self, now: float) -> bool:
         """What is due by the clock: heartbeats, check-quorum, elections. True when all it did was to beat."""
         self._now = now
+        self._look_for_damage()
         leadership = self._leadership
         if leadership is None:
             if now >= self.next_deadline:
@@ -649,7 +684,10 @@ class RaftGroup:
         if leadership is not None:
             if leadership.wants_round:
                 leadership.beat(now)
-            leadership.replicate(now)
+            try:
+                leadership.replicate(now)
+            except DamagedLog:
+                self._look_for_damage()
         out = self._out
         if not out:
             return out
@@ -720,11 +758,15 @@ class RaftGroup:
     @property
     def has_committed(self) -> bool:
         """There is something to apply."""
-        return self._applying.is_behind
+        return self._applying.is_behind and self.log.damage is None
 
     def take_committed(self) -> list[Entry]:
         """The next entries to apply, in order, a bounded number at a time (h); they count as applied."""
-        entries = self._applying.take()
+        try:
+            entries = self._applying.take()
+        except DamagedLog:
+            self._look_for_damage()
+            return []
         if entries:
             self._engine.applied_index = self._applying.index
         return entries

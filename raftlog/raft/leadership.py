@@ -358,6 +358,12 @@ class Leadership:
     def is_transferring(self) -> bool:
         return self._transfer is not None
 
+    def successor(self, now: float) -> BrokerId | None:
+        """The voter that could take over soonest: heard lately, and holding the most."""
+        since = now - self._timing.election_min
+        heard = [peer for peer in self._voters if self.last_heard[peer] > since]
+        return max(heard, key=lambda peer: self._match[peer]).broker if heard else None
+
     def transfer(self, to: BrokerId, now: float) -> str | None:
         """Start handing over; returns why not."""
         if self._transfer is not None:

@@ -7,6 +7,7 @@ heartbeats meanwhile; when it has been fast for a while they come back. Checkpoi
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,12 @@ FAST_SYNC: Final = 0.004
 """Seconds. Syncs come back to the loop when their running mean is below this, and
 `SLOW_FOR` has passed since the last slow one."""
 SLOW_FOR: Final = 5.0
+STALLED: Final = 1.0
+"""Seconds. A sync that takes longer makes this broker hand its leaderships over: its followers' disks may
+be fine, and nothing is committed without the leader's."""
+
+
+log = logging.getLogger("raftlog.raft")
 
 
 class DiskPace:
@@ -103,10 +110,19 @@ class Runner:
 
     async def _sync_in_thread(self, ticket: WriteTicket) -> None:
         started = time.perf_counter()
-        if await self._in_thread(ticket.sync):
-            self.pace.note(time.perf_counter() - started, trio.current_time())
-            self._sync_done = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._yield_when_stalled)
+            if await self._in_thread(ticket.sync):
+                self.pace.note(time.perf_counter() - started, trio.current_time())
+                self._sync_done = True
+            nursery.cancel_scope.cancel()
         self._wake()
+
+    async def _yield_when_stalled(self) -> None:
+        while True:
+            await trio.sleep(STALLED)
+            if self.driver.yield_leadership(trio.current_time()):
+                log.warning("the disk has been syncing for %.1f s: leaderships are handed over", STALLED)
 
     async def _checkpoint(self, job: CheckpointJob) -> None:
         if await self._in_thread(job.run):

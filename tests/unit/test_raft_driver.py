@@ -149,6 +149,31 @@ def test_a_followers_ack_waits_for_its_sync_and_its_heartbeats_do_not() -> None:
     assert cluster[slow].log.commit_index == proposal.entry.index
 
 
+def test_a_leader_whose_disk_stalls_hands_over_and_the_group_goes_on() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    cluster.sync_time = lambda b: 60.0 if b == leader else 0.0
+    stuck = cluster.propose(leader, b"stuck")
+    cluster.run(0.3)
+    assert stuck.outcome is None
+    assert cluster[leader].driver.yield_leadership(cluster.now) == 1
+    new = cluster.run_until_other_leader(leader)
+    assert stuck.outcome is Outcome.MAY_STILL_HAPPEN
+    cluster.commit(b"goes on", broker=new)
+    assert b"stuck" in cluster[new].machine.applied.values()
+
+
+def test_nobody_yields_to_nobody() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    for other in (b for b in (1, 2, 3) if b != leader):
+        cluster.crash(other)
+    cluster.run(0.9)
+    cluster.now += 0.5
+    assert cluster[leader].driver.yield_leadership(cluster.now) == 0
+
+
 def test_messages_for_groups_that_are_not_here_are_ignored() -> None:
     cluster = Cluster(1)
     cluster.elect()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.errors import SafetyError
+from raftlog.errors import DamagedLog, SafetyError
 from raftlog.raft import engine
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Rejoin, Snapshot, Vote, VoteReply
 from raftlog.raft.values import ChangeRefused, NotLeader, Outcome
+from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, Offset, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, Cluster
 from tests.unit.raft_script import Base, Hardened, Lost, Plain
@@ -550,3 +551,45 @@ def test_the_installed_library_has_what_the_adapter_relies_on() -> None:
         assert f"self.{call}" in tick, call
     assert "createJournal(self.__conf.journalFile)" in source
     assert syncobj.monotonicTime is engine._monotonic_time
+
+
+def test_damage_that_a_read_finds_ends_leadership_and_is_repaired() -> None:
+    """A lagging follower asks the leader for entries that its disk no longer has."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    behind = leader % 3 + 1
+    cluster.crash(behind)
+    for i in range(5):
+        cluster.commit(b"%d" % i, broker=leader)
+    log = cluster[leader].log
+    entries = log.entries
+
+    def damaged(from_index: RaftIndex, max_bytes: int, max_count: int) -> list[Entry]:
+        if from_index <= 3 and log.last_index >= 3:
+            log.damage = "a bad block"
+        if log.damage is not None:
+            raise DamagedLog(log.damage)
+        return entries(from_index, max_bytes, max_count)
+
+    log.entries = damaged  # type: ignore[method-assign]
+    cluster.check = lambda: None  # type: ignore[method-assign]  # it reads the log as well
+    cluster.restart(behind)
+    cluster.run_until(lambda: cluster.leader not in (None, leader))
+    del log.entries  # type: ignore[method-assign]
+    cluster.converge()
+    assert log.damage is None
+    assert list(cluster[leader].machine.applied.values()) == [b"0", b"1", b"2", b"3", b"4"]
+    cluster.run(1.0)
+    assert cluster[leader].group.is_trusted
+
+
+def test_a_damaged_group_of_one_goes_on_with_what_it_has() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    cluster.commit(b"x")
+    cluster.crash(1)
+    cluster.down[1].store.durable[KEY].damage = "a bad block"
+    node = cluster.restart(1)
+    cluster.elect()
+    assert node.log.damage == "a bad block"
+    assert node.log.last_index >= 3
