@@ -58,6 +58,9 @@ def main() -> int:
             step(5, f"Read back with {reader()}, compared per key and in order")
             outcome = compare(lines, publishing.acknowledged, consume(broker.bootstrap))
             broker.stop()
+        except (DemoFailed, KafkaException, subprocess.SubprocessError):
+            print(f"\nThe end of the broker's log:\n{broker.log_tail(10)}\n", file=sys.stderr)
+            raise
         finally:
             if broker.is_running:
                 broker.kill()

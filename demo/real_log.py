@@ -60,13 +60,15 @@ class Publishing:
         while len(self.acknowledged) < half // 2 and len(self._producer) and not self._failures:
             self._producer.poll(0.001)
         self._broker.kill()
-        under_way = len(self._producer)
-        print(
-            f"   SIGKILL: {len(self.acknowledged):,} lines were acknowledged, {under_way:,} were on their way"
-        )
-        self._hand_over(lines[half:])
+        done = len(self.acknowledged)
+        print(f"   SIGKILL with {done:,} lines acknowledged and {half - done:,} on their way", flush=True)
+        rest = lines[half:]
+        self._hand_over(rest[:WHILE_DOWN])
         self._broker.start()
-        print(f"   started again on the same data, ready after {self._broker.ready_after_s:.2f} s")
+        print(
+            f"   started again on the same data, ready after {self._broker.ready_after_s:.2f} s", flush=True
+        )
+        self._hand_over(rest[WHILE_DOWN:])
         unsent = self._producer.flush(PATIENCE_S)
         if unsent or self._failures:
             reason = self._failures[0] if self._failures else "no answer"
