@@ -121,8 +121,10 @@ class Cluster:
             await slot.changed.wait()
             if slot.failure is not None:
                 raise Disconnected(str(slot.failure)) from slot.failure
-            if self._closed or self._slots.get((broker_id, lane)) is not slot:
-                raise Closed(f"the connections of {lane} are closed")
+            if self._closed:
+                raise Closed("the client is closed")
+            if self._slots.get((broker_id, lane)) is not slot:
+                raise Disconnected(f"the connections of {lane} were closed")
         return slot.connection
 
     def drop_connection(self, broker_id: int, lane: str) -> None:

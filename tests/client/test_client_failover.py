@@ -4,6 +4,7 @@ written twice, and nobody hangs. On raftlog's own brokers only: the faults are `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -12,6 +13,11 @@ import trio
 import raftlog
 from raftlog import Client, TopicPartition
 from raftlog.testing import EmbeddedCluster, embedded_cluster
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("RAFTLOG_TEST_BOOTSTRAP" in os.environ, reason="faults are for brokers of our own"),
+]
 
 Fault = Callable[[EmbeddedCluster], Awaitable[None]]
 

@@ -13,12 +13,15 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 VERSION: Final = "4.1.1"
 POM: Final = Path(__file__).with_name("pom.xml")
 READY_SECONDS_MAX: Final = 60.0
+STOP_SECONDS_MAX: Final = 15.0
 
 _PROPERTIES = """\
 node.id={node}
@@ -73,22 +76,25 @@ def _java(lib: Path, heap: str, *arguments: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise SystemExit(f"Kafka exited with {process.returncode} before it listened on {port}")
+            raise SystemExit(f"Kafka exited with {process.returncode}:\n{log.read_text()[-2000:]}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.1)
         else:
             return
-    raise SystemExit(f"Kafka does not listen on {port} after {READY_SECONDS_MAX:.0f} s")
+    raise SystemExit(
+        f"Kafka does not listen on {port} after {READY_SECONDS_MAX:.0f} s:\n{log.read_text()[-2000:]}"
+    )
 
 
-def start(port: int, nodes: int, heap: str, extra: list[str]) -> None:
-    """Run `nodes` Kafka nodes on `port`, `port` + 10000, … until SIGINT or SIGTERM."""
+@contextmanager
+def running(port: int, nodes: int, heap: str, extra: list[str]) -> Iterator[str]:
+    """`nodes` Kafka nodes on `port`, `port` + 10000, …; gives their bootstrap addresses."""
     lib = jars()
     data = Path(tempfile.mkdtemp(prefix="kafka-peer-"))
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -110,36 +116,58 @@ def start(port: int, nodes: int, heap: str, extra: list[str]) -> None:
                 stdout=subprocess.DEVNULL,
             )
             command = _java(lib, heap, "kafka.Kafka", str(properties))
-            processes.append(subprocess.Popen(command, stdout=sys.stderr))
-        for node_port, process in zip(ports, processes, strict=True):
-            _wait_for_port(node_port, process)
-        bootstrap = ",".join(f"127.0.0.1:{p}" for p in ports)
-        print(f"ready bootstrap={bootstrap}", flush=True)
-        processes[0].wait()
-    except KeyboardInterrupt:
-        pass
+            with (data / f"node{index + 1}.log").open("wb") as log:
+                processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+        for index, node_port in enumerate(ports):
+            _wait_for_port(node_port, processes[index], data / f"node{index + 1}.log")
+        yield ",".join(f"127.0.0.1:{p}" for p in ports)
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             try:
-                process.wait(timeout=15)
+                process.wait(timeout=STOP_SECONDS_MAX)
             except subprocess.TimeoutExpired:
                 process.kill()
         shutil.rmtree(data, ignore_errors=True)
 
 
-def main() -> None:
+def _free_port() -> int:
+    """A port whose neighbour is free as well, as far as one can tell."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kafka_peer", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    starter = commands.add_parser("start", help="run Kafka in the foreground")
-    starter.add_argument("--port", type=int, default=19092)
-    starter.add_argument("--nodes", type=int, default=1)
-    starter.add_argument("--heap", default="512m")
-    starter.add_argument("-o", "--option", action="append", default=[], metavar="KEY=VALUE")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    start(arguments.port, arguments.nodes, arguments.heap, arguments.option)
+    parser.add_argument("what", choices=("start", "run"))
+    parser.add_argument("--port", type=int, default=0, help="19092 for start, a free one for run")
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--heap", default="512m")
+    parser.add_argument("-o", "--option", action="append", default=[], metavar="KEY=VALUE")
+    parser.epilog = "run takes its command after --"
+    given = sys.argv[1:]
+    cut = given.index("--") if "--" in given else len(given)
+    arguments, command = parser.parse_args(given[:cut]), given[cut + 1 :]
+    if (arguments.what == "run") != bool(command):
+        parser.error("run needs a command after --, start takes none")
+    signal.signal(signal.SIGTERM, _stop)
+    port = arguments.port or (19092 if arguments.what == "start" else _free_port())
+    try:
+        with running(port, arguments.nodes, arguments.heap, arguments.option) as bootstrap:
+            if arguments.what == "run":
+                environment = {**os.environ, "RAFTLOG_TEST_BOOTSTRAP": bootstrap}
+                return subprocess.run(command, env=environment).returncode
+            print(f"ready bootstrap={bootstrap}", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
-main()
+sys.exit(main())
