@@ -105,7 +105,9 @@ def _sentence(message: str) -> str:
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    "raftlog",
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="raftlog", message="raftlog %(version)s")
 def main() -> None:

@@ -25,21 +25,27 @@ EXIT_DISK_FAILED = 74
     epilog="""\b
 Examples:
   raftlog serve
-  raftlog serve --listen 0.0.0.0:9092 --advertise broker-1.example:9092 --data-dir /var/lib/raftlog
+  raftlog serve --listen 0.0.0.0:9092 --advertise broker-1.example:9092 --data-dir /srv/raftlog
   raftlog serve --node-id 1 --peer-listen :9192 --peers 1@a:9192,2@b:9192,3@c:9192
   raftlog serve -o num.partitions=3 -o log.retention.hours=24
 """
 )
-@click.option("--config", "config_file", type=click.Path(), help="Settings in TOML or .properties.")
-@click.option("--node-id", help="This broker's id (node.id).")
-@click.option("--listen", help="HOST:PORT for Kafka clients; port 0 takes a free one (listeners).")
-@click.option("--advertise", help="HOST:PORT that clients are told (advertised.listeners).")
-@click.option("--peer-listen", help="HOST:PORT for other brokers (raftlog.peer.listen).")
-@click.option("--peers", help="The founding brokers, this one included: 1@HOST:PORT,2@… (raftlog.peers).")
+@click.option("--config", "config_file", metavar="FILE", help="Settings in TOML or .properties.")
+@click.option("--node-id", metavar="N", help="This broker's id (node.id).")
+@click.option("--listen", metavar="HOST:PORT", help="For Kafka clients; port 0 takes a free one (listeners).")
+@click.option("--advertise", metavar="HOST:PORT", help="What clients are told (advertised.listeners).")
+@click.option("--peer-listen", metavar="HOST:PORT", help="For other brokers (raftlog.peer.listen).")
 @click.option(
-    "--join", help="Brokers of the cluster that this one is added to: 1@HOST:PORT,… (raftlog.join)."
+    "--peers",
+    metavar="ID@HOST:PORT,…",
+    help="The founding brokers, this one included (raftlog.peers).",
 )
-@click.option("--data-dir", help="Where the data lies (log.dirs).")
+@click.option(
+    "--join",
+    metavar="ID@HOST:PORT,…",
+    help="Brokers of the cluster that this one is added to (raftlog.join).",
+)
+@click.option("--data-dir", metavar="DIR", help="Where the data lies (log.dirs).")
 @click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted name.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what goes right, too.")
 def command(
