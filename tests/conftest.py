@@ -1,10 +1,11 @@
-"""What all rings share: the order in which tests are handed to the workers."""
+"""The fixtures of raftlog's own plugin, also where raftlog is on the path and not installed."""
 
 from __future__ import annotations
 
-import pytest
+from importlib.metadata import entry_points
 
+PLUGIN = "raftlog.testing.pytest_plugin"
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+pytest_plugins = ["pytester"]
+if not any(point.value == PLUGIN for point in entry_points(group="pytest11")):
+    pytest_plugins.append(PLUGIN)

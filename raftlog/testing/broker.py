@@ -36,6 +36,8 @@ STOP_TIMEOUT_S: Final = 30.0
 PAUSE_TIMEOUT_S: Final = 5.0
 """How long a pause waits for the loop to come to it: the loop may be inside a slow sync."""
 
+KILLED: Final = "the broker was killed"
+
 T = TypeVar("T")
 
 
@@ -54,7 +56,12 @@ class EmbeddedBroker:
         """Started, and not stopped or killed since; it may be paused."""
         self._seed = seed
         self._starts = 0
-        self._reserved = [_reserve()] + ([_reserve()] if with_peers else [])
+        self._reserved = [_reserve() for _ in range(1 + with_peers)]
+        ports = [int(sock.getsockname()[1]) for sock in self._reserved]
+        self.port = ports[0]
+        """Where it serves, or served, Kafka clients."""
+        self.peer_port = ports[1] if with_peers else 0
+        """Where it serves other brokers; 0 for a broker that has none."""
         self._run: _Run | None = None
         self._resumed = threading.Event()
         self._resumed.set()
@@ -62,16 +69,6 @@ class EmbeddedBroker:
     def __repr__(self) -> str:
         state = "down" if not self.is_running else "paused" if self.is_paused else "running"
         return f"<EmbeddedBroker {self.id} {self.bootstrap} {state}>"
-
-    @property
-    def port(self) -> int:
-        """Where it serves, or served, Kafka clients."""
-        return int(self._reserved[0].getsockname()[1])
-
-    @property
-    def peer_port(self) -> int:
-        """Where it serves other brokers; 0 for a broker that has none."""
-        return int(self._reserved[1].getsockname()[1]) if len(self._reserved) > 1 else 0
 
     @property
     def bootstrap(self) -> str:
@@ -177,7 +174,6 @@ class _Run:
         self._nursery: trio.Nursery | None = None
         self._looping = threading.Event()
         """The event loop takes work, or never will."""
-        self._killed = False
 
     def broker(self) -> Broker:
         self._looping.wait(START_TIMEOUT_S)
@@ -193,7 +189,7 @@ class _Run:
             finally:
                 self._broker.close()
         except BaseException as error:
-            if not (self._killed and _is_the_kill(error)):
+            if not _is_the_kill(error):
                 self.failure = error
         finally:
             self._looping.set()
@@ -252,8 +248,7 @@ class _Run:
 
     def end(self, resumed: threading.Event, *, hand_over: bool, kill: bool) -> None:
         if kill:
-            self._killed = True
-            self._disk.take_away()
+            self._disk.take_away(KILLED)
         elif hand_over and resumed.is_set() and self._broker is not None:
             with contextlib.suppress(BrokerFailed):
                 self.call(self._broker.hand_over).result(STOP_TIMEOUT_S)
@@ -282,10 +277,10 @@ class _Run:
 
 
 def _is_the_kill(error: BaseException) -> bool:
-    """Whether it is only that the disk was taken away."""
+    """Whether it is only what a kill does to the disk."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_the_kill, error.exceptions))
-    return isinstance(error, StorageError)
+    return isinstance(error, StorageError) and KILLED in str(error)
 
 
 def _reserve() -> socket.socket:

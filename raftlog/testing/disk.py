@@ -23,7 +23,7 @@ class FaultyDisk(RealDisk):
     """Safe from any thread."""
 
     def __init__(self) -> None:
-        self._is_gone = False
+        self._gone = ""
         self._sync_delay = 0.0
         self._changed = threading.Event()
 
@@ -35,15 +35,15 @@ class FaultyDisk(RealDisk):
         self._sync_delay = seconds
         changed.set()
 
-    def take_away(self) -> None:
+    def take_away(self, reason: str = "the disk was taken away") -> None:
         """Nothing is written or synced any more: every try raises OSError."""
-        self._is_gone = True
+        self._gone = reason
         self._changed.set()
 
     def check(self) -> None:
         """Raise OSError when the disk was taken away."""
-        if self._is_gone:
-            raise OSError(errno.EIO, "the broker was killed")
+        if self._gone:
+            raise OSError(errno.EIO, self._gone)
 
     def wait(self) -> None:
         """As long as a sync takes longer."""
