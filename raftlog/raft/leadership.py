@@ -106,6 +106,8 @@ class Leadership:
 
     def _replicate_to(self, peer: Progress, now: float) -> None:
         last_index = self._log.last_index
+        # Answers send at once what was proposed since the last turn: that may happen from here on.
+        self.sent_index = last_index
         next_index = self._next[peer]
         while peer.may_send:
             if next_index > last_index and not peer.probing:
