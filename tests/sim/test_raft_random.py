@@ -43,6 +43,8 @@ class Chaos:
         ]
         if size > 1:
             actions += [(self.partition, 5), (self.one_way, 3), (self.part_kill, 6), (self.contest, 4)]
+        if size > 2:
+            actions.append((self.wipe, 3))
         actions.append((self.power_loss_while_writing, 6))
         if membership:
             actions.append((self.change_membership, 12))
@@ -205,6 +207,22 @@ class Chaos:
                 if self.rng.random() < 0.7:
                     self.cluster.restart(broker)
 
+    def wipe(self) -> None:
+        """An empty disk under the same id; one at a time, or too much is lost to go on."""
+        cluster = self.cluster
+        if (
+            cluster.down
+            or not self.all_trusted
+            or any(len(b.group.voters) < 3 for b in cluster.brokers.values())
+        ):
+            return
+        cluster.wipe(self.rng.choice(cluster.everyone))
+
+    @property
+    def all_trusted(self) -> bool:
+        brokers = self.cluster.brokers | self.cluster.down
+        return all(broker.group.is_trusted for broker in brokers.values())
+
     def transfer(self) -> None:
         leader = self.cluster.leader
         if leader is not None:
@@ -220,7 +238,7 @@ class Chaos:
 
     def change_membership(self) -> None:
         leader = self.cluster.leader
-        if leader is None:
+        if leader is None or not self.all_trusted:
             return
         group = self.cluster[leader].group
         now: Membership = group.membership

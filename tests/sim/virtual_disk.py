@@ -170,6 +170,10 @@ class VirtualDisk:
         OSError(code), once."""
         self._faults.append((operation, where, code))
 
+    def forget_faults(self) -> None:
+        """Faults that were ordered and have not struck will not."""
+        self._faults.clear()
+
     def flip_bit(self, path: str, bit: int) -> None:
         """Bit rot: turn bit number `bit` of the file over, in the cache and on the disk."""
         inode = self._inode(path)

@@ -1,0 +1,390 @@
+"""A broker of the simulation: a disk that lives on, and processes on it that come and go.
+
+It plays the part of `raftlog.raft.runner`: turns when there is work or a deadline, a sync that takes the time
+that the disk takes, a checkpoint beside them. It decides nothing about Raft. Whatever a process does runs
+inside `guard`, where power loss and failures of the disk end it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from raftlog.config import BrokerConfig
+from raftlog.errors import DamagedLog, DiskFailed
+from raftlog.metadata.state import MetadataState
+from raftlog.raft.driver import FOREVER
+from raftlog.storage.store import Store, StoreSettings
+from raftlog.types import BrokerId, GroupKey
+from tests.sim.disks import ROOT, SimDisk
+from tests.sim.links import Links
+from tests.sim.node import Note, SimNode
+from tests.sim.virtual_disk import PowerLost
+from tests.sim.world import World
+
+TURN_DELAY: Final = 0.00005
+"""Seconds between work and the turn that does it: what arrives together shares a turn."""
+
+
+class End(Enum):
+    """How a process ended."""
+
+    KILLED = auto()
+    POWER_LOST = auto()
+    DISK_FAILED = auto()
+    DAMAGED = auto()
+    STOPPED = auto()
+
+
+@dataclass(slots=True, kw_only=True)
+class DiskPace:
+    """How long a disk takes, in seconds. Between `stalled_from` and `stalled_until` a sync waits."""
+
+    sync_min: float = 0.0002
+    sync_max: float = 0.002
+    checkpoint_max: float = 0.02
+    stalled_until: float = 0.0
+
+
+class Observer(Protocol):
+    """Who checks the invariants."""
+
+    def starting(self, broker: SimBroker, node: SimNode) -> None: ...
+    def wrote(self, broker: SimBroker, keys: list[GroupKey]) -> None: ...
+    def sent(self, broker: SimBroker, receiver: BrokerId, messages: Any) -> None: ...
+    def looked(self, broker: SimBroker) -> None: ...
+    def closing(self, broker: SimBroker) -> None: ...
+    def ended(self, broker: SimBroker, how: End) -> None: ...
+    def wiped(self, broker: SimBroker) -> None: ...
+    def new_state(self, broker: SimBroker) -> MetadataState: ...
+
+
+class SimBroker:
+    """See the module. `node` is None while no process runs."""
+
+    def __init__(
+        self,
+        broker: BrokerId,
+        founders: frozenset[BrokerId],
+        everyone: tuple[BrokerId, ...],
+        world: World,
+        links: Links,
+        observer: Observer,
+        config: BrokerConfig,
+        settings: StoreSettings,
+    ) -> None:
+        self.id = broker
+        self.life = 0
+        self.node: SimNode | None = None
+        self.disk = SimDisk(world.fork())
+        self.pace = DiskPace()
+        self.is_paused = False
+        self.needs_wipe = False
+        """Its disk is not what it was: it starts again only from an empty one."""
+        self.on_end: Callable[[SimBroker, End], None] = lambda broker, how: None
+        self.on_start: Callable[[SimBroker], None] = lambda broker: None
+        self.max_turn_gap = 0.0
+        self._founders, self._everyone = founders, everyone
+        self._world, self._links, self._observer = world, links, observer
+        self._config, self._settings = config, settings
+        self._rng = world.fork()
+        self._outbox: dict[BrokerId, list[Any]] = {}
+        self._turn_at = FOREVER
+        self._is_dirty = False
+        self._sync_done = False
+        self._checkpoint_runs = False
+        self._backlog: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        state = "down" if self.node is None else "paused" if self.is_paused else "up"
+        return f"<SimBroker {self.id} life={self.life} {state}>"
+
+    @property
+    def is_up(self) -> bool:
+        return self.node is not None
+
+    # Life and death
+
+    def start(self) -> None:
+        """Recover from the disk and run. A disk that cannot be recovered from leaves it down."""
+        assert self.node is None
+        self.life += 1
+        self.is_paused = False
+        self._outbox, self._turn_at = {}, FOREVER
+        self._is_dirty = self._sync_done = self._checkpoint_runs = False
+        self._backlog = []
+        self._world.note(f"start {self.id}")
+        self._guarded(self._open)
+
+    def _open(self) -> None:
+        store = Store.open(self.disk, ROOT, self._settings, rng=random.Random(self._rng.getrandbits(64)))
+        node = SimNode(
+            self.id,
+            self._founders,
+            store,
+            self._world,
+            random.Random(self._rng.getrandbits(64)),
+            self._config,
+            self._observer.new_state(self),
+            send_raft=self._send_raft,
+            send_note=self._send_note,
+            everyone=self._everyone,
+            on_dirty=self._on_dirty,
+        )
+        node.after = self.after
+        node.driver.on_work = self._on_work
+        self.node = node
+        self._observer.starting(self, node)
+        self._links.attach(self.id, self.life, self._receive)
+        self.on_start(self)
+        self._is_dirty = True
+        node.start()
+        self._on_work()
+
+    def kill(self, how: End = End.KILLED) -> None:
+        """The process is gone; with POWER_LOST the machine as well."""
+        if self.node is None and how is not End.POWER_LOST:
+            return
+        self._world.note(f"{how.name} {self.id}")
+        if how is End.POWER_LOST:
+            self.disk.power_loss()
+        else:
+            self.disk.kill()
+        self._end(how)
+
+    def _end(self, how: End) -> None:
+        was_up = self.node is not None
+        if self._rng.random() < 0.5:
+            self._flush()  # what had been sent before the end was on its way
+        self._outbox = {}
+        self.node = None
+        self.is_paused = False
+        self._links.detach(self.id)
+        self._observer.ended(self, how)
+        if was_up or how is not End.POWER_LOST:
+            self.on_end(self, how)
+
+    def stop(self) -> None:
+        """SIGTERM: save, checkpoint, release."""
+        node = self.node
+        if node is None or self.is_paused:
+            return
+
+        def close() -> None:
+            self.disk.crash_after = None
+            node.save()
+            self._observer.closing(self)
+            node.store.close()
+
+        if self._guarded(close) and self.node is node:
+            self._world.note(f"STOPPED {self.id}")
+            self.disk.kill()
+            self._end(End.STOPPED)
+
+    def wipe(self) -> None:
+        """An empty disk in the place of the old one. The process must be down."""
+        assert self.node is None
+        self._world.note(f"wipe {self.id}")
+        self.disk = SimDisk(self._world.fork())
+        self.needs_wipe = False
+        self._observer.wiped(self)
+
+    def pause(self) -> None:
+        if self.node is not None:
+            self.is_paused = True
+
+    def resume(self) -> None:
+        if not self.is_paused:
+            return
+        self.is_paused = False
+        backlog, self._backlog = self._backlog, []
+        for what in backlog:
+            self.act(what)
+        self._turn_at = FOREVER
+        self._on_work()
+
+    # What a process does
+
+    def act(self, what: Callable[[], None]) -> bool:
+        """Do something as this broker's process: now, or when it is no longer paused. False: it is down, or
+        died of it."""
+        if self.node is None:
+            return False
+        if self.is_paused:
+            self._backlog.append(what)
+            return True
+        return self._guarded(what)
+
+    def after(self, delay: float, what: Callable[[], None]) -> None:
+        """Do something later, if this life lasts until then."""
+        life = self.life
+
+        def due() -> None:
+            if self.life == life and self.node is not None:
+                self.act(what)
+
+        self._world.after(delay, due)
+
+    def _guarded(self, what: Callable[[], None]) -> bool:
+        life = self.life
+        try:
+            what()
+            if self._is_dirty and self.node is not None:
+                self._is_dirty = False
+                self.node.reconcile()
+        except PowerLost:
+            self._look()  # what it had done by then counts, answers included
+            self.kill(End.POWER_LOST)
+        except DiskFailed:
+            self._fail(End.DISK_FAILED)
+        except DamagedLog as error:
+            self._world.note(f"{self.id}: {error}")
+            self.needs_wipe = self.node is None
+            self._fail(End.DAMAGED)
+        if self.life != life or self.node is None:
+            return False
+        self._flush()
+        self._look()
+        self._schedule()
+        return True
+
+    def _look(self) -> None:
+        if self.node is not None:
+            self.disk.is_observed = True
+            self._observer.looked(self)
+            self.disk.is_observed = False
+
+    def _fail(self, how: End) -> None:
+        self._look()
+        if self.node is not None:
+            self.node.driver.abandon()
+        self._world.note(f"{how.name} {self.id}")
+        self.disk.kill()
+        self._end(how)
+
+    def _receive(self, sender: BrokerId, packet: Any) -> None:
+        kind, content = packet
+
+        def take() -> None:
+            node = self.node
+            assert node is not None
+            if kind == "raft":
+                node.driver.receive(sender, content)
+            else:
+                node.receive_note(sender, content)
+
+        self.act(take)
+
+    # Turns
+
+    def _on_work(self) -> None:
+        self._due(self._world.now + TURN_DELAY)
+
+    def _on_dirty(self) -> None:
+        self._is_dirty = True
+
+    def _schedule(self) -> None:
+        assert self.node is not None
+        driver = self.node.driver
+        if driver.has_work:
+            self._on_work()
+        elif driver.next_deadline < self._turn_at:
+            self._due(driver.next_deadline)
+
+    def _due(self, when: float) -> None:
+        when = max(when, self._world.now)
+        if when >= self._turn_at:
+            return
+        self._turn_at = when
+        life = self.life
+
+        def turn() -> None:
+            if self.life == life and self._turn_at == when and self.node is not None and not self.is_paused:
+                self._turn_at = FOREVER
+                self._guarded(self._turn)
+
+        self._world.at(when, turn, f"turn {self.id}")
+
+    def _turn(self) -> None:
+        """As Runner._turn, with a disk that takes its time."""
+        node, now = self.node, self._world.now
+        assert node is not None
+        driver = node.driver
+        if self._sync_done:
+            self._sync_done = False
+            driver.synced(now)
+        ticket = driver.begin(now)
+        if ticket is not None:
+            self._observer.wrote(self, [log.key for log in ticket.logs])
+            delay = self._sync_delay()
+            if delay == 0.0:
+                ticket.sync()
+                driver.synced(now)
+            else:
+                self._in_thread(delay, ticket.sync, self._synced)
+        driver.finish(now)
+        if driver.store.checkpoint_due and not self._checkpoint_runs:
+            self._checkpoint_runs = True
+            job = driver.store.begin_checkpoint()
+
+            def done() -> None:
+                driver.store.finish_checkpoint(job)
+                self._checkpoint_runs = False
+                self._on_work()
+
+            self._in_thread(self._rng.uniform(0.0, self.pace.checkpoint_max), job.run, done)
+
+    def _synced(self) -> None:
+        self._sync_done = True
+        self._turn_at = FOREVER
+        self._on_work()
+
+    def _in_thread(self, delay: float, work: Callable[[], None], done: Callable[[], None]) -> None:
+        """Blocking work that ends after `delay` seconds, also while the process is paused: by then the
+        kernel has done it."""
+        life = self.life
+
+        def ends() -> None:
+            if self.life != life or self.node is None:
+                return
+            if self._world.now < self.pace.stalled_until:
+                self._world.at(self.pace.stalled_until, ends, f"stalled {self.id}")
+                return
+            if self.is_paused:
+                self._backlog.append(run)
+            else:
+                self._guarded(run)
+
+        def run() -> None:
+            work()
+            done()
+
+        self._world.after(delay, ends, f"disk {self.id}")
+
+    def _sync_delay(self) -> float:
+        pace = self.pace
+        if self._world.now < pace.stalled_until:
+            return pace.stalled_until - self._world.now
+        if self._rng.random() < 0.3:
+            return 0.0
+        return self._rng.uniform(pace.sync_min, pace.sync_max)
+
+    # Sending
+
+    def _send_raft(self, receiver: BrokerId, messages: Any) -> None:
+        self._observer.sent(self, receiver, messages)
+        self._outbox.setdefault(receiver, []).append(("raft", list(messages)))
+
+    def _send_note(self, receiver: BrokerId, note: Note) -> None:
+        self._outbox.setdefault(receiver, []).append(("note", note))
+
+    def _flush(self) -> None:
+        """What was sent goes out in the order of the receivers' numbers: SyncObj keeps its peers in a set,
+        whose order is another one in every process."""
+        outbox, self._outbox = self._outbox, {}
+        for receiver in sorted(outbox):
+            for packet in outbox[receiver]:
+                self._links.send(self.id, self.life, receiver, packet)

@@ -1,0 +1,391 @@
+"""A whole simulated cluster: brokers, links, clients, faults, and the end in which all must be well.
+
+`Cluster(seed).run()` gives a Report or raises `Failure`, which names the invariant, the seed and the command
+that replays it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+from raftlog.cluster import metadata_group
+from raftlog.config import BrokerConfig
+from raftlog.storage.store import StoreSettings
+from raftlog.types import METADATA_GROUP, BrokerId, group_key
+from tests.sim.broker import SimBroker
+from tests.sim.clients import Admin, Consumer, Producer
+from tests.sim.faults import Faults
+from tests.sim.invariants import Invariants
+from tests.sim.links import Links
+from tests.sim.profiles import PROFILES, Profile
+from tests.sim.world import Violation, World
+
+START_S: Final = 10.0
+LEADERS_S: Final = 5.0
+EQUAL_S: Final = 15.0
+CLIENTS_S: Final = 30.0
+MOVES_S: Final = 60.0
+"""Virtual seconds after healing until there are leaders, equal replicas, answered clients, finished moves."""
+
+EVENTS_MAX: Final = 400_000
+"""Events of one seed; more means that something sends in circles."""
+
+PRODUCER_IDS: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Report:
+    """What a seed came to."""
+
+    seed: int
+    profile: str
+    brokers: int
+    seconds: float
+    """Virtual."""
+    trace: str
+    events: int
+    cpu: float
+    acked: int
+    sent: int
+    read: int
+    commits: int
+    elections: int
+    starts: int
+    topics: int
+    moves: int
+    gap: float
+    """The longest virtual time without an acknowledgement while faults were on."""
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed} {self.profile}: {self.brokers} brokers, {self.seconds:.0f} s, "
+            f"{self.events} events in {self.cpu:.2f} s, {self.acked} of {self.sent} records acknowledged, "
+            f"{self.read} read, {self.elections} elections, {self.starts} starts, {self.topics} topics, "
+            f"{self.moves} moves, gap {self.gap:.1f} s, {dict(self.faults)}"
+        )
+
+
+class Failure(Exception):
+    """A seed that breaks an invariant."""
+
+    def __init__(self, seed: int, profile: str, invariant: str, detail: str, context: str) -> None:
+        self.seed, self.profile, self.invariant, self.detail = seed, profile, invariant, detail
+        super().__init__(
+            f"seed {seed} of profile {profile} breaks '{invariant}'\n  {detail}\n"
+            f"replay: python -m tests.sim --seed {seed} --profile {profile}\n{context}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_failure, (self.seed, self.profile, self.invariant, self.detail, self.args[0]))
+
+
+def _failure(seed: int, profile: str, invariant: str, detail: str, text: str) -> Failure:
+    failure = Failure(seed, profile, invariant, detail, "")
+    failure.args = (text,)
+    return failure
+
+
+class Cluster:
+    """Everything that one seed draws."""
+
+    def __init__(self, seed: int, profile: str | None = None) -> None:
+        self.world = World(seed)
+        rng = self.world.rng
+        drawn = rng.choice(sorted(PROFILES))
+        self.profile: Profile = PROFILES[profile or drawn]
+        size = rng.choice(self.profile.sizes)
+        self.everyone: tuple[BrokerId, ...] = tuple(BrokerId(i) for i in range(1, size + 1))
+        self.links = Links(self.world, self.world.fork())
+        self.invariants = Invariants(self.world)
+        self.client_loss = 0.0
+        self.clients_work = True
+        self.topics: dict[bytes, str] = {}
+        self.partition_count: dict[bytes, int] = {}
+        self.deleted: set[bytes] = set()
+        self.starts = 0
+        self.brokers = {broker: self._broker(broker) for broker in self.everyone}
+        self.faults = Faults(self, self.world.fork(), self.profile)
+        self.producers: list[Producer] = []
+        self.consumers: list[Consumer] = []
+        self.admin: Admin | None = None
+        self.gap = 0.0
+        self._acks = 0
+        self._acked_at = 0.0
+        self._producer_ids: set[int] = set()
+        self._client_rng = self.world.fork()
+
+    def _broker(self, broker: BrokerId) -> SimBroker:
+        rng = self.world.rng
+        settings = StoreSettings(
+            node_id=broker,
+            wal_file_bytes=rng.choice((16_384, 65_536, 262_144)),
+            checkpoint_bytes=rng.choice((20_000, 100_000, 400_000)),
+            recent_bytes_max=rng.choice((2_000, 50_000, 10_000_000)),
+            open_files_max=rng.choice((2, 16, 512)),
+            segment_bytes=4096,
+            index_interval_bytes=rng.choice((256, 4096)),
+        )
+        config = BrokerConfig.of({"node.id": str(int(broker)), "num.partitions": "1"})
+        made = SimBroker(
+            broker,
+            frozenset(self.everyone),
+            self.everyone,
+            self.world,
+            self.links,
+            self.invariants,
+            config,
+            settings,
+        )
+        made.on_start = self._started
+        return made
+
+    def _started(self, started: SimBroker) -> None:
+        self.starts += 1
+        assert started.node is not None
+        for broker in self.brokers.values():
+            if broker is not started and broker.node is not None:
+                broker.node.connected_at[started.id] = self.world.now
+                started.node.connected_at[broker.id] = self.world.now
+
+    # What clients know
+
+    def partitions(self) -> list[tuple[bytes, int]]:
+        return [(t, p) for t in sorted(self.topics) for p in range(self.partition_count[t])]
+
+    def topic_created(self, topic_id: bytes, name: str, partitions: int) -> None:
+        if topic_id in self.topics or topic_id in self.deleted:
+            return
+        self.topics[topic_id] = name
+        self.partition_count[topic_id] = 0
+        for number in range(partitions):
+            self.partition_added(topic_id, number)
+
+    def partition_added(self, topic_id: bytes, number: int) -> None:
+        if topic_id in self.topics and self.partition_count[topic_id] == number:
+            self.partition_count[topic_id] += 1
+            group = f"group{len(self.consumers)}"
+            self.consumers.append(Consumer(self, self.world.fork(), group, topic_id, number))
+
+    def topic_deleted(self, topic_id: bytes) -> None:
+        self.deleted.add(topic_id)
+        self.topics.pop(topic_id, None)
+        self.partition_count.pop(topic_id, None)
+
+    def coordinator_hint(self, rng: random.Random) -> BrokerId:
+        node = self.brokers[rng.choice(self.everyone)].node
+        leader = node.metadata.leader if node is not None else None
+        return leader if leader is not None else rng.choice(self.everyone)
+
+    def take_producer_ids(self, first: int, count: int) -> None:
+        block = set(range(first, first + count))
+        if block & self._producer_ids:
+            raise Violation("producer ids are unique", f"{first}..{first + count} was given out before")
+        self._producer_ids |= block
+
+    # What faults ask
+
+    def may_lose(self, broker: SimBroker) -> bool:
+        """Whether the others hold everything that is committed, so that this broker's disk may be lost."""
+        for ledger in self.invariants.ledgers.values():
+            if ledger.is_deleted or broker.id not in ledger.voters | ledger.uncommitted_voters:
+                continue
+            for voters in (ledger.voters, ledger.uncommitted_voters or ledger.voters):
+                others = [ledger.replicas.get(other) for other in voters if other != broker.id]
+                holding = sum(
+                    other is not None
+                    and other.is_trusted
+                    and not other.is_lost
+                    and not other.rots
+                    and other.durable.holds(ledger.last, ledger.term_at(ledger.last))
+                    for other in others
+                )
+                if 2 * holding <= len(voters):
+                    return False
+        return True
+
+    # The run
+
+    def run(self) -> Report:
+        started = time.process_time()
+        try:
+            with ExitStack() as stack:
+                every = metadata_group.SNAPSHOT_EVERY
+                stack.callback(setattr, metadata_group, "SNAPSHOT_EVERY", every)
+                setattr(metadata_group, "SNAPSHOT_EVERY", self.world.rng.choice((40, 150, every)))  # noqa: B010
+                self._run()
+        except Violation as error:
+            raise self._failed(error.invariant, str(error)) from error
+        except Exception as error:
+            last = "".join(traceback.format_exception(error)[-6:])
+            raise self._failed(type(error).__name__, f"{error}\n{last}") from error
+        admin, invariants = self.admin, self.invariants
+        assert admin is not None
+        return Report(
+            seed=self.world.seed,
+            profile=self.profile.name,
+            brokers=len(self.everyone),
+            seconds=self.world.now,
+            trace=self.world.trace,
+            events=self.world.events,
+            cpu=time.process_time() - started,
+            acked=sum(producer.acked for producer in self.producers),
+            sent=sum(producer.sent for producer in self.producers),
+            read=sum(consumer.read for consumer in self.consumers),
+            commits=invariants.commits,
+            elections=invariants.elections,
+            starts=self.starts,
+            topics=admin.created,
+            moves=admin.moved,
+            gap=self.gap,
+            faults=self.faults.counts,
+        )
+
+    def _failed(self, invariant: str, detail: str) -> Failure:
+        recent = "\n".join(f"    {line}" for line in self.world.recent)
+        brokers = "\n".join(
+            f"    {broker!r} {list(broker.node.driver.groups.values()) if broker.node else ''}"
+            for broker in self.brokers.values()
+        )
+        return Failure(
+            self.world.seed,
+            self.profile.name,
+            invariant,
+            detail,
+            f"at {self.world.now:.6f} s, the last events:\n{recent}\nbrokers:\n{brokers}",
+        )
+
+    def _run(self) -> None:
+        world, rng = self.world, self.world.rng
+        world.after_event = self._bound
+        for broker in self.brokers.values():
+            broker.start()
+        self._wait("the cluster forms", START_S, self._is_formed)
+        self.client_loss = self.profile.client_loss
+        self.admin = Admin(
+            self, world.fork(), pace=self.profile.admin_pace, moves=self.profile.moves
+        )
+        for number in range(rng.randint(2, 4)):
+            idempotent = rng.random() < 0.65
+            self.producers.append(Producer(self, world.fork(), f"p{number}", idempotent=idempotent))
+        world.run_until(world.now + rng.uniform(0.3, 1.5))
+        self._acked_at = world.now
+        self.faults.begin()
+        world.run_until(world.now + rng.uniform(*self.profile.seconds))
+        self.clients_work = False
+        self.faults.heal()
+        self._converge()
+
+    def _bound(self) -> None:
+        if self.invariants.acks != self._acks:
+            self._acks = self.invariants.acks
+            self.gap = max(self.gap, self.world.now - self._acked_at)
+            self._acked_at = self.world.now
+        if self.world.events > EVENTS_MAX:
+            raise Violation("bounded work", f"{EVENTS_MAX} events by {self.world.now:.1f} s")
+
+    def _wait(self, what: str, seconds: float, condition: Callable[[], str | None]) -> None:
+        """Go on until the condition finds nothing missing; it is looked at every 20 virtual milliseconds."""
+        end = self.world.now + seconds
+        missing = condition()
+        while missing is not None:
+            if self.world.now >= end:
+                raise Violation(what, f"not within {seconds:.0f} s: {missing}")
+            self.world.run_until(self.world.now + 0.02)
+            missing = condition()
+
+    def _is_formed(self) -> str | None:
+        for broker in self.brokers.values():
+            if broker.node is None or not broker.node.is_registered:
+                return f"{broker} is not registered"
+        return None
+
+    def _converge(self) -> None:
+        self._wait("leaders after healing", LEADERS_S + self._wipe_time(), self._lacks_leader)
+        healed = self.world.now
+        self._wait("replicas are equal after healing", EQUAL_S, self._differs)
+        self._wait("clients are answered after healing", CLIENTS_S, self._unanswered)
+        self._wait("moves end after healing", MOVES_S, self._moving)
+        self._wait("replicas are equal at the end", EQUAL_S, self._differs)
+        assert self.world.now - healed < START_S + EQUAL_S + CLIENTS_S + MOVES_S
+        self.invariants.check_equal(list(self.brokers.values()))
+
+    def _wipe_time(self) -> float:
+        """Disks that have to be replaced first take their time."""
+        return 15.0 if any(b.needs_wipe for b in self.brokers.values()) else 0.0
+
+    def _lacks_leader(self) -> str | None:
+        nodes = [broker.node for broker in self.brokers.values()]
+        for broker, node in self.brokers.items():
+            if node.node is None:
+                return f"broker {broker} is down"
+        if not any(node is not None and node.metadata.is_ready for node in nodes):
+            return "the metadata group has no leader"
+        catalog = next(n.catalog for n in nodes if n is not None and n.metadata.is_ready)
+        for topic in catalog.topics.values():
+            for number in range(len(topic.partitions)):
+                replicas = [n.partition(topic.topic_id, number) for n in nodes if n is not None]
+                if not any(p is not None and p.group.is_ready for p in replicas):
+                    groups = [p.group for p in replicas if p is not None]
+                    return f"{topic.name}-{number} has no leader: {groups}"
+        return None
+
+    def _differs(self) -> str | None:
+        nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
+        if len(nodes) < len(self.brokers):
+            return "a broker is down"
+        applied = {node.metadata.applied_index for node in nodes}
+        if len(applied) > 1:
+            return f"metadata is applied up to {sorted(applied)}"
+        if len({node.metadata.state.digest() for node in nodes}) > 1:
+            return "metadata differs"
+        fenced = [broker.id for broker in nodes[0].catalog.brokers.values() if broker.fenced]
+        if fenced:
+            return f"brokers {fenced} are fenced"
+        for ledger in self.invariants.ledgers.values():
+            if ledger.is_deleted:
+                continue
+            for node in nodes:
+                group = node.driver.groups.get(ledger.key)
+                if group is not None and (
+                    group.log.last_index != group.log.commit_index or group.commit_index != ledger.last
+                ):
+                    return f"{ledger.name} on broker {node.broker_id}: {group}, committed {ledger.last}"
+        for node in nodes:
+            wanted = {
+                group_key(topic.topic_id, number) for topic, number in node.catalog.hosted_by(node.broker_id)
+            } | {METADATA_GROUP}
+            if node.driver.groups.keys() != wanted or node.store.logs.keys() != wanted:
+                return f"broker {node.broker_id} keeps other groups than the catalog says"
+            distrusted = [group for group in node.driver.groups.values() if not group.is_trusted]
+            if distrusted:
+                return f"broker {node.broker_id} does not trust {distrusted}"
+        return None
+
+    def _unanswered(self) -> str | None:
+        waiting = [producer.name for producer in self.producers if not producer.is_idle]
+        if waiting:
+            return f"producers {waiting} wait"
+        for consumer in self.consumers:
+            ledger = self.invariants.ledgers.get(consumer.key)
+            if consumer.is_over or ledger is None or ledger.is_deleted:
+                continue
+            if consumer.position < ledger.end_offset:
+                return f"group {consumer.group} is at {consumer.position} of {ledger.name}, {ledger.end_offset}"
+        return None
+
+    def _moving(self) -> str | None:
+        node = next(iter(self.brokers.values())).node
+        assert node is not None
+        for topic in node.catalog.topics.values():
+            for number, assignment in enumerate(topic.partitions):
+                if assignment.is_moving:
+                    return f"{topic.name}-{number}: {assignment}"
+        return None

@@ -1,0 +1,51 @@
+"""The disks of a simulation: how long they take, and what of the write-ahead log is durable on them."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from tests.sim.virtual_disk import VirtualDisk
+
+ROOT: Final = "/data"
+WAL: Final = f"{ROOT}/wal/"
+
+
+class SimDisk(VirtualDisk):
+    """A virtual disk that remembers which writes of the write-ahead log a sync has covered.
+
+    That is what the invariants about durability rest on: not on what the store believes.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
+        self.is_observed = False
+        """The simulation itself reads: no fault strikes, nothing is counted."""
+        self.wal_writes: dict[str, int] = {}
+        self.wal_synced: dict[str, int] = {}
+        self.last_wal_write = ""
+
+    def begin(self, operation: str, path: str) -> None:
+        if self.is_observed:
+            return
+        super().begin(operation, path)  # may raise: then it is not counted
+        if not path.startswith(WAL):
+            return
+        if operation == "write":
+            self.wal_writes[path] = self.wal_writes.get(path, 0) + 1
+            self.last_wal_write = path
+        elif operation == "sync":
+            self.wal_synced[path] = self.wal_writes.get(path, 0)
+
+    def wal_mark(self) -> tuple[str, int]:
+        """Names the last write of the log, for `is_durable`."""
+        path = self.last_wal_write
+        return path, self.wal_writes.get(path, 0)
+
+    def is_durable(self, mark: tuple[str, int]) -> bool:
+        """Whether a sync of the file has come after the write, and the file's name is durable too."""
+        path, writes = mark
+        if self.wal_synced.get(path, 0) < writes:
+            return False
+        folder, name = self._folder_of(path)
+        return name in folder.kept

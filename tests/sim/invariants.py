@@ -1,0 +1,616 @@
+"""The invariants, checked after every event for what the event can have changed.
+
+Raft's: one leader a term, elected by a majority that voted once each, durably; logs match; a leader has all
+that was committed before its term; what is committed never changes and is held by a durable majority, which
+is judged by what the virtual disks have synced; an acknowledgement or a vote rests on what is synced; nothing
+acknowledged in a term is cut in it; one membership change at a time. The log's: offsets are dense, and equal
+on all replicas; a restart finds what was durable, no more and no less. The broker's: an acknowledged record is
+in the committed log where the producer was told; one that will not happen never is; no duplicate of an
+idempotent producer's record; nothing above the committed end is served; the metadata state is equal at equal
+index; the state machines apply each entry once, in order.
+
+A group's history is a `Ledger`: every entry that was ever committed, once, as its first committer had it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from raftlog.metadata.commands import Command
+from raftlog.metadata.results import Result
+from raftlog.metadata.state import MetadataState
+from raftlog.partition.partition import Partition
+from raftlog.raft.engine import RaftGroup
+from raftlog.raft.messages import AppendReply, HeartbeatReply, PreVote, PreVoteReply, Vote, VoteReply
+from raftlog.raft.values import Membership
+from raftlog.records.batch import NO_PRODUCER, read_header
+from raftlog.records.record import decode_batch
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term
+from tests.sim.broker import End, SimBroker
+from tests.sim.node import SimNode
+from tests.sim.replica import LogView, Replica
+from tests.sim.world import Violation, World
+
+
+class Committed(NamedTuple):
+    """An entry as it was committed."""
+
+    term: int
+    kind: int
+    crc: int
+    base_offset: int
+    next_offset: int
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The history of one group."""
+
+    key: GroupKey
+    name: str
+    voters: frozenset[BrokerId]
+    """By the newest membership that is committed."""
+    entries: list[Committed] = field(default_factory=list)
+    replicas: dict[BrokerId, Replica] = field(default_factory=dict)
+    leaders: dict[int, BrokerId] = field(default_factory=dict)
+    votes: dict[tuple[int, BrokerId], BrokerId] = field(default_factory=dict)
+    voted_for: dict[tuple[int, BrokerId], set[BrokerId]] = field(default_factory=dict)
+    known: dict[tuple[int, int], tuple[int, Committed]] = field(default_factory=dict)
+    """(index, term) to the term before it and what it is, wherever it was first seen."""
+    payloads: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Of what is known and not committed yet."""
+    values: dict[bytes, int] = field(default_factory=dict)
+    """Record value to offset, of records of idempotent producers."""
+    records: list[bytes] = field(default_factory=list)
+    """All committed values by offset."""
+    sequences: dict[tuple[int, int], int] = field(default_factory=dict)
+    is_deleted: bool = False
+    uncommitted_voters: frozenset[BrokerId] = frozenset()
+
+    @property
+    def last(self) -> int:
+        return len(self.entries)
+
+    @property
+    def end_offset(self) -> int:
+        return self.entries[-1].next_offset if self.entries else 0
+
+    def offset_after(self, index: int) -> int:
+        return self.entries[index - 1].next_offset if index else 0
+
+    def term_at(self, index: int) -> int:
+        return self.entries[index - 1].term if index else 0
+
+
+class CheckedState(MetadataState):
+    """A metadata state that tells what it has become after every command."""
+
+    def __init__(self, invariants: Invariants, broker: SimBroker) -> None:
+        super().__init__()
+        self._invariants, self._broker = invariants, broker
+
+    def apply(self, command: Command, index: RaftIndex) -> Result:
+        if index <= self.catalog.applied_index:
+            raise Violation("applied once", f"broker {self._broker.id} applies metadata entry {index} again")
+        result = super().apply(command, index)
+        self._invariants.metadata_applied(self._broker, index, self.digest())
+        return result
+
+
+class Invariants:
+    """Implements `broker.Observer`."""
+
+    def __init__(self, world: World) -> None:
+        self.ledgers: dict[GroupKey, Ledger] = {}
+        self.acks = 0
+        self.elections = 0
+        self.commits = 0
+        self.checks = 0
+        self.recovered = 0
+        self.never: dict[GroupKey, set[bytes]] = {}
+        """Values that a producer was told will not happen."""
+        self._world = world
+        self._digests: dict[int, tuple[bytes, BrokerId]] = {}
+        self._acks: list[tuple[GroupKey, int, bytes]] = []
+        self._hosted: dict[BrokerId, set[GroupKey]] = {}
+
+    # What the simulation tells
+
+    def new_state(self, broker: SimBroker) -> MetadataState:
+        return CheckedState(self, broker)
+
+    def acknowledged(self, key: GroupKey, offset: int, values: list[bytes]) -> None:
+        """A producer was told that its records are at `offset` and behind; looked at after this event."""
+        self._acks += [(key, offset + number, value) for number, value in enumerate(values)]
+
+    def will_not_happen(self, key: GroupKey, values: list[bytes]) -> None:
+        """A producer was told that its records will never be there."""
+        self.never.setdefault(key, set()).update(values)
+        ledger = self.ledgers.get(key)
+        for value in values:
+            if ledger is not None and value in ledger.values:
+                raise Violation("what will not happen", f"{ledger.name}: {value!r} is at {ledger.values[value]}")
+
+    def fetched(self, key: GroupKey, offset: int, values: list[bytes], high_watermark: int) -> None:
+        """A consumer was given these records from `offset` on, and this high watermark."""
+        ledger = self.ledgers[key]
+        expected = ledger.records[offset : offset + len(values)]
+        if values != expected:
+            raise Violation(
+                "only committed is served",
+                f"{ledger.name} at {offset}: {values[:3]} of {len(values)}, committed is {expected[:3]}",
+            )
+        if high_watermark > ledger.end_offset:
+            raise Violation(
+                "high watermark", f"{ledger.name}: {high_watermark} is served, {ledger.end_offset} committed"
+            )
+
+    def metadata_applied(self, broker: SimBroker, index: int, digest: bytes) -> None:
+        first, who = self._digests.setdefault(index, (digest, broker.id))
+        if first != digest:
+            raise Violation("metadata equal", f"brokers {who} and {broker.id} differ at entry {index}")
+
+    # Observer
+
+    def starting(self, broker: SimBroker, node: SimNode) -> None:
+        """What a process finds on its disk is what was durable, or what the write under way would have
+        made so."""
+        for key, log in node.store.logs.items():
+            ledger = self.ledgers.get(key)
+            if ledger is None or ledger.is_deleted:
+                continue
+            replica = ledger.replicas.get(broker.id)
+            if replica is None:  # its removal was not durable
+                replica = ledger.replicas[broker.id] = Replica()
+                replica.follow(log)
+                replica.durable = replica.now.copy()
+            self.recovered += 1
+            candidates = [view for view in (replica.durable, replica.written, replica.torn) if view]
+            found = next((view for view in candidates if view.agrees_with(log)), None)
+            if found is None and not replica.is_lost and log.damage is None:
+                raise Violation(
+                    "recovery finds what was durable",
+                    f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "
+                    + ", ".join(f"{v.base}..{v.last} {v.hard} terms …{v.terms[-8:]}" for v in candidates),
+                )
+            replica.now = LogView()
+            replica.unchecked = 1
+            replica.follow(log)
+            replica.durable, replica.written, replica.torn = replica.now.copy(), None, None
+            replica.commit = 0
+            replica.role = None
+            replica.seen = ()
+            replica.acknowledged = (0, 0)
+            self._check_still_held(ledger)
+        for key, ledger in self.ledgers.items():
+            if key not in node.store.logs and broker.id in ledger.replicas:
+                replica = ledger.replicas[broker.id]
+                if replica.durable.last and not replica.is_lost and not ledger.is_deleted:
+                    raise Violation(
+                        "recovery finds what was durable",
+                        f"broker {broker.id} has no log of {ledger.name} any more",
+                    )
+        self._hosted[broker.id] = set()
+
+    def wrote(self, broker: SimBroker, keys: list[GroupKey]) -> None:
+        """The store has written what is pending of these groups, and will sync it."""
+        node = broker.node
+        assert node is not None
+        mark = broker.disk.wal_mark()
+        for key in keys:
+            log = node.store.logs.get(key)
+            if log is None:
+                continue
+            ledger = self._ledger(node, key)
+            if ledger is None:
+                continue
+            replica = ledger.replicas.setdefault(broker.id, Replica())
+            self._promote(broker, ledger, replica)
+            replica.follow(log)
+            replica.written, replica.mark = replica.now.copy(), mark
+
+    def _promote(self, broker: SimBroker, ledger: Ledger, replica: Replica) -> None:
+        """Take note that a write has become durable."""
+        written = replica.written
+        if written is None or not broker.disk.is_durable(replica.mark):
+            return
+        shrinks = written.last < replica.durable.last
+        replica.durable, replica.written = written, None
+        if shrinks:
+            self._check_still_held(ledger)
+
+    def sent(self, broker: SimBroker, receiver: BrokerId, messages: Any) -> None:
+        """Messages leave: what they promise must be durable."""
+        node = broker.node
+        assert node is not None
+        for message in messages:
+            ledger = self._ledger(node, message.group)
+            if ledger is None:
+                continue
+            replica = ledger.replicas.setdefault(broker.id, Replica())
+            self._promote(broker, ledger, replica)
+            kind = type(message)
+            if kind is AppendReply or kind is HeartbeatReply:
+                self._check_ack(broker, ledger, replica, message.term, message.match_index)
+            elif kind is VoteReply and message.granted:
+                self._check_vote(broker, ledger, replica, message.term, receiver)
+            elif kind is Vote:
+                self._check_vote(broker, ledger, replica, message.term, broker.id)
+            if kind is not PreVote and message.term > replica.durable.hard.term:
+                raise Violation(
+                    "terms are durable",
+                    f"broker {broker.id} {ledger.name} speaks in term {message.term}, "
+                    f"durable is {replica.durable.hard}: {message}",
+                )
+
+    def looked(self, broker: SimBroker) -> None:
+        """The broker has done something."""
+        node = broker.node
+        assert node is not None
+        self.checks += 1
+        if node.driver.groups.keys() != self._hosted.get(broker.id):
+            self._note_hosted(broker, node)
+        for key, group in node.driver.groups.items():
+            log = group.log
+            ledger = self._ledger(node, key)
+            assert ledger is not None
+            if ledger.is_deleted:
+                continue
+            replica = ledger.replicas.get(broker.id)
+            if replica is None:
+                replica = ledger.replicas[broker.id] = Replica()
+            seen: tuple[object, ...] = (log.last_index, log.last_term, log.commit_index, group.role, log.hard_state, log.first_index)
+            if replica.written is not None:
+                self._promote(broker, ledger, replica)
+            if seen != replica.seen or group.is_trusted != replica.is_trusted:
+                self._look(broker, ledger, replica, group)
+                replica.seen = seen
+        if self._acks:
+            acks, self._acks = self._acks, []
+            for ack in acks:
+                self._check_ack_of_producer(*ack)
+
+    def _note_hosted(self, broker: SimBroker, node: SimNode) -> None:
+        """Groups were started or removed here."""
+        hosted = set(node.driver.groups)
+        for gone in self._hosted.get(broker.id, set()) - hosted:
+            ledger = self.ledgers[gone]
+            ledger.replicas.pop(broker.id, None)
+            if gone[:16] not in node.catalog.topics_by_id:
+                ledger.is_deleted = True
+            else:
+                self._check_still_held(ledger)
+        self._hosted[broker.id] = hosted
+
+    def closing(self, broker: SimBroker) -> None:
+        """The store will write and sync everything there is."""
+        node = broker.node
+        assert node is not None
+        self.wrote(broker, list(node.store.logs))
+        path, writes = broker.disk.wal_mark()
+        for key in node.store.logs:
+            ledger = self.ledgers.get(key)
+            if ledger is not None and broker.id in ledger.replicas:
+                ledger.replicas[broker.id].mark = (path, writes + 1)
+
+    def ended(self, broker: SimBroker, how: End) -> None:
+        for ledger in self.ledgers.values():
+            replica = ledger.replicas.get(broker.id)
+            if replica is not None:
+                self._promote(broker, ledger, replica)
+                if how in (End.POWER_LOST, End.DISK_FAILED):
+                    replica.torn = replica.now.copy()
+
+    def wiped(self, broker: SimBroker) -> None:
+        for ledger in self.ledgers.values():
+            if broker.id in ledger.replicas:
+                ledger.replicas[broker.id] = Replica(is_lost=True, is_trusted=False)
+
+    def rots(self, broker: SimBroker) -> None:
+        """Bits of the broker's disk are about to be flipped: what it holds may be found damaged."""
+        for ledger in self.ledgers.values():
+            if broker.id in ledger.replicas:
+                ledger.replicas[broker.id].rots = True
+
+    # The checks
+
+    def _ledger(self, node: SimNode, key: GroupKey) -> Ledger | None:
+        ledger = self.ledgers.get(key)
+        if ledger is None:
+            group = node.driver.groups.get(key)
+            if group is None:
+                return None
+            name, voters = "metadata", frozenset(group.voters)
+            if key != METADATA_GROUP:
+                partition = node.partition(key[:16], int.from_bytes(key[16:], "big"))
+                if partition is None:
+                    return None
+                name = f"{partition.topic}-{partition.partition}"
+            ledger = self.ledgers[key] = Ledger(key, name, voters)
+        return ledger
+
+    def _look(self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup) -> None:
+        log = group.log
+        if log.commit_index > log.last_index:
+            raise Violation("the log holds what is committed", f"broker {broker.id}: {log!r}")
+        replica.follow(log)
+        term, acked = replica.acknowledged
+        if group.term == term and replica.now.last < acked and not replica.is_lost:
+            raise Violation(
+                "nothing acknowledged is cut",
+                f"broker {broker.id} {ledger.name} acknowledged {acked} in term {term}, has {replica.now.last}",
+            )
+        if replica.unchecked <= replica.now.last:
+            self._check_matching(broker, ledger, replica, group)
+        if group.is_leader:
+            self._check_leader(broker, ledger, replica, group)
+        if log.commit_index > replica.commit:
+            self._check_commit(broker, ledger, replica, group)
+        elif log.commit_index < replica.commit and not replica.is_lost and log.damage is None:
+            raise Violation("commit index", f"{group!r} was at {replica.commit}")
+        if group.is_trusted != replica.is_trusted:
+            replica.is_trusted = group.is_trusted
+            if group.is_trusted:
+                replica.is_lost = False
+                self._check_still_held(ledger)
+
+    def _check_matching(
+        self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup
+    ) -> None:
+        """Two logs that have an entry of the same index and term have the same entry, after the same one
+        (Raft §5.3)."""
+        log, view, known = group.log, replica.now, ledger.known
+        index = replica.unchecked
+        before = int(log.term_at(RaftIndex(index - 1)) or 0)
+        is_recovered = replica.seen == ()
+        while is_recovered and index <= min(log.commit_index, view.last):
+            line = known.get((index, view.terms[index - view.base - 1]))
+            if line is None or line[0] != before:
+                break  # a disk that rots is to be read by those whose business it is
+            before = line[1].term
+            index += 1
+        while index <= view.last:
+            for entry in log.entries(RaftIndex(index), 1 << 20, 1024):
+                line = known.get((index, entry.term))
+                content = Committed(
+                    entry.term, entry.kind, crc32(entry.payload), entry.base_offset, entry.next_offset
+                )
+                if line is None:
+                    known[index, entry.term] = (before, content)
+                    ledger.payloads[index, entry.term] = bytes(entry.payload)
+                    if entry.kind is EntryKind.MEMBERSHIP:
+                        self._check_membership(ledger, group, entry)
+                elif line != (before, content):
+                    raise Violation(
+                        "log matching",
+                        f"broker {broker.id} {ledger.name} entry {index} of term {entry.term}: {content} "
+                        f"after term {before}, elsewhere {line}",
+                    )
+                before = entry.term
+                index += 1
+        replica.unchecked = index
+
+    def _check_membership(self, ledger: Ledger, group: RaftGroup, entry: Entry) -> None:
+        """A new membership, seen for the first time: on its leader."""
+        wanted = Membership.decode(entry.payload)
+        earlier = [e for e in group.log.memberships if e.index < entry.index]
+        if earlier:
+            old = Membership.decode(earlier[-1].payload)
+            changed = (old.voters ^ wanted.voters) | (old.learners ^ wanted.learners)
+            if len(changed) > 1:
+                raise Violation("one change at a time", f"{ledger.name}: {old} becomes {wanted}")
+            if earlier[-1].index > ledger.last:
+                raise Violation(
+                    "one change at a time",
+                    f"{ledger.name}: entry {entry.index} changes members, {earlier[-1].index} is not committed",
+                )
+        ledger.uncommitted_voters = wanted.voters
+
+    def _check_leader(self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup) -> None:
+        term = group.term
+        first = ledger.leaders.get(term)
+        if first is not None:
+            if first != broker.id:
+                raise Violation(
+                    "one leader a term", f"brokers {first} and {broker.id} lead {ledger.name} in term {term}"
+                )
+            return
+        self.elections += 1
+        ledger.leaders[term] = broker.id
+        voted = ledger.voted_for.get((term, broker.id), set()) | {broker.id}
+        if 2 * len(voted & group.voters) <= len(group.voters):
+            raise Violation(
+                "elected by a majority",
+                f"broker {broker.id} leads {ledger.name} in term {term} by {sorted(voted)} of "
+                f"{sorted(group.voters)}",
+            )
+        # Leader completeness (Raft §5.4): what was committed in earlier terms is in the leader's log.
+        last = ledger.last
+        while last and ledger.entries[last - 1].term >= term:
+            last -= 1
+        if last and not replica.now.holds(last, ledger.term_at(last)):
+            raise Violation(
+                "leader completeness",
+                f"{group!r} on broker {broker.id} of {ledger.name} lacks entry {last} of term "
+                f"{ledger.term_at(last)}, which is committed; it ends {replica.now.terms[-5:]}",
+            )
+
+    def _check_commit(self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup) -> None:
+        log, view = group.log, replica.now
+        grew = False
+        trimmed, replica.trimmed = replica.trimmed, []
+        first = max(replica.commit, view.base) + 1
+        for index, term in trimmed + [(i, view.terms[i - view.base - 1]) for i in range(first, log.commit_index + 1)]:
+            content = ledger.known[index, term][1]
+            if index <= ledger.last:
+                if ledger.entries[index - 1] != content:
+                    raise Violation(
+                        "committed entries never change",
+                        f"broker {broker.id} {ledger.name} commits {content} at {index}, it was "
+                        f"{ledger.entries[index - 1]}",
+                    )
+                continue
+            if index != ledger.last + 1:
+                raise Violation("commit order", f"broker {broker.id} {ledger.name}: {index} after {ledger.last}")
+            self._commit(ledger, content)
+            grew = True
+        replica.commit = log.commit_index
+        if log.commit_index > ledger.last:
+            raise Violation("commit order", f"broker {broker.id} {ledger.name}: {group} after {ledger.last}")
+        if log.high_watermark != ledger.offset_after(log.commit_index):
+            raise Violation("offsets are dense", f"{log!r}, {ledger.offset_after(log.commit_index)} committed")
+        if grew:
+            self._check_held(ledger, ledger.last, group.voters)
+
+    def _commit(self, ledger: Ledger, content: Committed) -> None:
+        """The next entry is committed for the first time anywhere."""
+        self.commits += 1
+        if content.base_offset != ledger.end_offset:
+            raise Violation("offsets are dense", f"{ledger.name}: {content} after {ledger.end_offset}")
+        ledger.entries.append(content)
+        payload = ledger.payloads.pop((ledger.last, content.term))
+        if content.kind == EntryKind.MEMBERSHIP:
+            ledger.voters = Membership.decode(payload).voters
+        if content.kind == EntryKind.BATCH and ledger.key != METADATA_GROUP:
+            self._commit_records(ledger, content, payload)
+
+    def _commit_records(self, ledger: Ledger, content: Committed, payload: bytes) -> None:
+        header = read_header(payload)
+        values = [record.value or b"" for record in decode_batch(payload)]
+        if len(values) != content.next_offset - content.base_offset:
+            raise Violation("offsets are dense", f"{ledger.name}: {content} holds {len(values)} records")
+        never = self.never.get(ledger.key, ())
+        for number, value in enumerate(values):
+            offset = content.base_offset + number
+            if value in never:
+                raise Violation("what will not happen", f"{ledger.name}: {value!r} is at {offset}")
+            if header.producer_id != NO_PRODUCER and value in ledger.values:
+                raise Violation(
+                    "no duplicates", f"{ledger.name}: {value!r} is at {ledger.values[value]} and {offset}"
+                )
+            ledger.values[value] = offset
+        if header.producer_id != NO_PRODUCER:
+            producer = (header.producer_id, header.producer_epoch)
+            expected = ledger.sequences.get(producer, 0)
+            if header.base_sequence != expected:
+                raise Violation(
+                    "sequences in order",
+                    f"{ledger.name}: producer {producer} has {header.base_sequence}, not {expected}",
+                )
+            ledger.sequences[producer] = header.last_sequence + 1
+        ledger.records += values
+
+    def _holders(self, ledger: Ledger, index: int, voters: frozenset[BrokerId]) -> tuple[int, list[str]]:
+        """How many voters have the entry on their disk, or count for nobody; and what the others have."""
+        term, count, others = ledger.term_at(index), 0, []
+        for broker in sorted(voters):
+            replica = ledger.replicas.get(broker)
+            if replica is not None and (replica.is_lost or replica.durable.holds(index, term)):
+                count += 1
+            else:
+                others.append(f"{broker}: {replica.durable.last if replica else 'nothing'}")
+        return count, others
+
+    def _check_held(self, ledger: Ledger, index: int, voters: frozenset[BrokerId]) -> None:
+        count, others = self._holders(ledger, index, voters)
+        if 2 * count <= len(voters):
+            raise Violation(
+                "a durable majority holds what is committed",
+                f"{ledger.name} entry {index} of term {ledger.term_at(index)} is on {count} disks of "
+                f"{sorted(voters)}; others have {others}",
+            )
+
+    def _check_still_held(self, ledger: Ledger) -> None:
+        """A log has become shorter somewhere: everything committed must still be on enough disks, by the
+        membership that is committed or the one that is about to be."""
+        if not ledger.entries or ledger.is_deleted:
+            return
+        for voters in (ledger.voters, ledger.uncommitted_voters or ledger.voters):
+            count, _ = self._holders(ledger, ledger.last, voters)
+            if 2 * count > len(voters):
+                return
+        self._check_held(ledger, ledger.last, ledger.voters)
+
+    def _check_ack(self, broker: SimBroker, ledger: Ledger, replica: Replica, term: int, index: int) -> None:
+        """An acknowledgement leaves: what it says is on the disk."""
+        if index == 0:
+            return
+        durable, now = replica.durable, replica.now
+        is_held = index <= max(durable.base, now.base) or durable.holds(index, now.term_at(index) or -1)
+        if index > durable.last or not is_held:
+            raise Violation(
+                "acknowledged is durable",
+                f"broker {broker.id} {ledger.name} acknowledges {index} in term {term}, its disk has "
+                f"{durable.base}..{durable.last}",
+            )
+        acked_term, acked = replica.acknowledged
+        if term != acked_term or index > acked:
+            replica.acknowledged = (term, index)
+
+    def _check_vote(
+        self, broker: SimBroker, ledger: Ledger, replica: Replica, term: int, candidate: BrokerId
+    ) -> None:
+        """A vote leaves: it is the only one of this broker in this term, ever, and it is on the disk."""
+        first = ledger.votes.setdefault((term, broker.id), candidate)
+        if first != candidate:
+            raise Violation(
+                "one vote a term",
+                f"broker {broker.id} {ledger.name} votes for {candidate} in term {term}, after {first}",
+            )
+        ledger.voted_for.setdefault((term, candidate), set()).add(broker.id)
+        hard = replica.durable.hard
+        if hard.term == term and hard.voted_for == candidate:
+            return
+        if hard.term <= term:
+            raise Violation(
+                "a vote is durable",
+                f"broker {broker.id} {ledger.name} votes for {candidate} in term {term}, durable is {hard}",
+            )
+
+    def _check_ack_of_producer(self, key: GroupKey, offset: int, value: bytes) -> None:
+        self.acks += 1
+        ledger = self.ledgers[key]
+        if ledger.is_deleted:
+            return
+        if offset >= len(ledger.records) or ledger.records[offset] != value:
+            there = ledger.records[offset : offset + 1]
+            raise Violation(
+                "acknowledged is committed", f"{ledger.name}: {value!r} at {offset}, where {there} is"
+            )
+
+    # At the end
+
+    def check_equal(self, brokers: list[SimBroker]) -> None:
+        """Everything has converged: every replica has exactly what was committed, and serves it."""
+        for broker in brokers:
+            node = broker.node
+            assert node is not None
+            for partition in node.replicas.partitions:
+                self._check_served(broker, partition)
+
+    def _check_served(self, broker: SimBroker, partition: Partition) -> None:
+        ledger = self.ledgers[partition.group.key]
+        log = partition.log
+        offset = log.log_start_offset
+        values: list[bytes] = []
+        while offset < log.high_watermark:
+            found = log.read(offset, 1 << 20)
+            assert found is not None, (offset, log)
+            data = found.read()
+            position = 0
+            while position < len(data):
+                for record in decode_batch(data, position):
+                    if record.offset >= log.log_start_offset:
+                        values.append(record.value or b"")
+                position += read_header(data, position).size
+            offset = found.next_offset
+        expected = ledger.records[log.log_start_offset :]
+        if values != expected:
+            raise Violation(
+                "replicas are equal",
+                f"broker {broker.id} {ledger.name}: {len(values)} records from {log.log_start_offset}, "
+                f"committed are {len(expected)}",
+            )

@@ -1,0 +1,345 @@
+"""A broker's share of the cluster, without the event loop: what `raftlog.cluster.node.Node` is to Trio.
+
+The deciding parts are the real ones: Driver, MetadataGroup, Replicas, Upkeep, Liveness, Hints. Here is only
+what the real node does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it changed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from raftlog.cluster.hints import Hint, Hints
+from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
+from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
+from raftlog.cluster.node import METADATA_DIRNAME, SETTLED_S, TICK_S, Node
+from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.upkeep import Upkeep
+from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.commands import Command, InitializeCluster, RegisterBroker, encode_command
+from raftlog.metadata.results import Result
+from raftlog.metadata.state import MetadataState
+from raftlog.partition.partition import Partition
+from raftlog.raft.driver import Driver
+from raftlog.raft.engine import RaftGroup
+from raftlog.raft.values import RaftTiming
+from raftlog.storage.store import Store
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
+from tests.sim.world import World
+
+PROPOSE_RETRY_S: Final = 0.05
+PROPOSE_TIMEOUT_S: Final = 2.0
+ANNOUNCE_INTERVAL_S: Final = 2.0
+
+Note = tuple[str, Any, Any]
+"""What brokers tell each other beside Raft: kind, number, body."""
+OnResult = Callable[[Result | ProposalFailed], None]
+
+
+class Peers:
+    """What Replicas and Upkeep ask of `raftlog.cluster.peers.Peers`."""
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+        self.hints = Hints()
+        self.led: dict[GroupKey, Term] = {}
+
+    def leads(self, group: GroupKey, term: Term) -> None:
+        if self.led.get(group) != term:
+            self.led[group] = term
+            self.hints.update([Hint(group, term, self._node.broker_id)])
+            self._node.tell_all(("leaders", 0, [(group, term)]))
+
+    def announce(self) -> None:
+        groups = self._node.driver.groups
+        self.led = {
+            key: term
+            for key, term in self.led.items()
+            if key in groups and groups[key].is_leader and groups[key].term == term
+        }
+        if self.led:
+            self._node.tell_all(("leaders", 0, list(self.led.items())))
+
+
+class SimNode:
+    """One life of one broker. `send` takes a note for a peer; everything is called from events."""
+
+    def __init__(
+        self,
+        broker: BrokerId,
+        founders: frozenset[BrokerId],
+        store: Store,
+        world: World,
+        rng: random.Random,
+        config: BrokerConfig,
+        state: MetadataState,
+        *,
+        send_raft: Callable[[BrokerId, Any], None],
+        send_note: Callable[[BrokerId, Note], None],
+        everyone: tuple[BrokerId, ...],
+        on_dirty: Callable[[], None],
+    ) -> None:
+        self.broker_id = broker
+        self.store, self.world, self.rng, self.config = store, world, rng, config
+        self.incarnation = rng.randbytes(16)
+        self.everyone = everyone
+        self._send_note = send_note
+        self._on_dirty = on_dirty
+        election = config.int("raftlog.election.timeout.ms") / 1000
+        self.timing = RaftTiming(
+            heartbeat=config.int("raftlog.heartbeat.interval.ms") / 1000,
+            election_min=election,
+            election_max=2 * election,
+            lease=0.0,
+        )
+        self.driver = Driver(store, send=send_raft)
+        self.peers = Peers(self)
+        self.started_at = world.now
+        self.connected_at: dict[BrokerId, float] = {}
+        self.is_registered = False
+        self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
+        self._coordinating = False
+        self._calls: dict[int, Callable[[RaftIndex | ProposalFailed], None]] = {}
+        self._call_count = 0
+        self._awaited: list[tuple[RaftIndex, OnResult]] = []
+        self.metadata = self._open_metadata(founders, state)
+        self.replicas = Replicas(cast(Node, self))
+        self.upkeep = Upkeep(cast(Node, self))
+
+    def _open_metadata(self, founders: frozenset[BrokerId], state: MetadataState) -> MetadataGroup:
+        """As Node._open_metadata."""
+        joins = self.broker_id not in founders
+        group_log = self.store.logs.get(METADATA_GROUP)
+        if group_log is None:
+            group_log = self.store.create_log(METADATA_GROUP, METADATA_DIRNAME)
+        group = RaftGroup(
+            METADATA_GROUP,
+            self.broker_id,
+            group_log,
+            founders,
+            learners=frozenset({self.broker_id}) if joins else frozenset(),
+            timing=self.timing,
+            rng=self.rng,
+            now=self.world.now,
+            fresh=self.store.is_rejoining,
+            preferred=self.broker_id == min(founders),
+            eager_commit=True,
+        )
+        metadata = MetadataGroup(group, state, self._metadata_changed)
+        self.driver.add(group, metadata)
+        return metadata
+
+    # What Replicas and Upkeep ask of a Node
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.metadata.catalog
+
+    def now_ms(self) -> int:
+        return self.world.now_ms()
+
+    def topic_config(self, topic: Topic) -> TopicConfig:
+        return TopicConfig(topic.configs, self.config)
+
+    def led(self, group: RaftGroup) -> None:
+        if group.is_ready:
+            self.peers.leads(group.key, group.term)
+        self.changed()
+
+    def changed(self) -> None:
+        self._on_dirty()
+
+    def is_settled(self, broker: BrokerId, now: float) -> bool:
+        since = self.connected_at.get(broker)
+        return since is not None and now - since >= SETTLED_S
+
+    def _metadata_changed(self) -> None:
+        if self.metadata.is_ready:
+            self.peers.leads(METADATA_GROUP, self.metadata.group.term)
+        self.replicas.catalog_changed()
+        self.changed()
+
+    # What clients and faults ask
+
+    def partition(self, topic_id: bytes, partition: int) -> Partition | None:
+        return self.replicas.by_id.get((topic_id, partition))
+
+    def leader_hint(self, topic_id: bytes, partition: int) -> BrokerId | None:
+        return self.peers.hints.leader(group_key(topic_id, partition))[0]
+
+    @property
+    def is_coordinator(self) -> bool:
+        return self.metadata.is_ready
+
+    # Proposals
+
+    def propose(self, command: Command, on_result: OnResult, *, timeout: float = 30.0) -> None:
+        """As Node.propose: tried until it is applied here, or `timeout` seconds have passed."""
+        encoded = encode_command(command)
+        give_up = self.world.now + timeout
+
+        def attempt() -> None:
+            leader = self.metadata.leader
+            if leader == self.broker_id:
+                self.propose_here(encoded, attempted)
+            elif leader is None:
+                attempted(ProposalFailed("no leader", may_still_happen=False))
+            else:
+                self._ask(leader, encoded, attempted)
+
+        def attempted(outcome: RaftIndex | ProposalFailed) -> None:
+            if not isinstance(outcome, ProposalFailed):
+                self._awaited.append((outcome, on_result))
+                self._on_dirty()
+            elif self.world.now >= give_up:
+                on_result(outcome)
+            else:
+                self._after(PROPOSE_RETRY_S, attempt)
+
+        attempt()
+
+    def propose_here(self, command: bytes, on_done: Callable[[RaftIndex | ProposalFailed], None]) -> None:
+        now = self.world.now
+        self.metadata.propose(command, now=now, now_ms=self.now_ms(), on_done=on_done)
+
+    def _ask(
+        self, leader: BrokerId, command: bytes, on_done: Callable[[RaftIndex | ProposalFailed], None]
+    ) -> None:
+        self._call_count += 1
+        number = self._call_count
+        self._calls[number] = on_done
+        self._send_note(leader, ("propose", number, command))
+
+        def time_out() -> None:
+            waiting = self._calls.pop(number, None)
+            if waiting is not None:
+                waiting(ProposalFailed("no answer", may_still_happen=True))
+
+        self._after(PROPOSE_TIMEOUT_S, time_out)
+
+    def receive_note(self, sender: BrokerId, note: Note) -> None:
+        kind, number, body = note
+        match kind:
+            case "propose":
+                self.propose_here(body, lambda done: self._send_note(sender, ("proposed", number, done)))
+            case "proposed":
+                waiting = self._calls.pop(number, None)
+                if waiting is not None:
+                    waiting(body)
+            case "leaders":
+                self.peers.hints.update([Hint(group, term, sender) for group, term in body])
+            case "alive":
+                self._liveness.heard(sender, body, self.world.now)
+            case _:
+                raise AssertionError(kind)
+
+    def tell_all(self, note: Note) -> None:
+        for broker in self.everyone:
+            if broker != self.broker_id:
+                self._send_note(broker, note)
+
+    # What the real node's tasks do
+
+    after: Callable[[float, Callable[[], None]], None]
+    """Set by the broker: call later, unless this life has ended by then."""
+
+    def _after(self, delay: float, what: Callable[[], None]) -> None:
+        self.after(delay, what)
+
+    def start(self) -> None:
+        self._join()
+        self._after(TICK_S, self._tick)
+        self._after(0.0, self._say_alive)
+        self._after(ANNOUNCE_INTERVAL_S, self._announce)
+
+    def _join(self) -> None:
+        def named(result: Result | ProposalFailed) -> None:
+            self._join()
+
+        def registered(result: Result | ProposalFailed) -> None:
+            if isinstance(result, ProposalFailed):
+                self._join()
+            else:
+                self.is_registered = True
+
+        if self.catalog.cluster_id is None:
+            if self.metadata.is_ready:
+                self.propose(InitializeCluster(cluster_id="simulated"), named)
+            else:
+                self._after(0.05, self._join)
+            return
+        if self.store.cluster_id is None:
+            self.store.set_cluster_id(self.catalog.cluster_id)
+        number = int(self.broker_id)
+        self.propose(
+            RegisterBroker(
+                broker_id=self.broker_id,
+                incarnation=self.incarnation,
+                host=f"broker{number}",
+                port=9092,
+                peer_host=f"broker{number}",
+                peer_port=9192,
+            ),
+            registered,
+        )
+
+    def reconcile(self) -> None:
+        """As Node._reconcile, and what waits for something to be applied."""
+        self.replicas.reconcile(self.world.now)
+        leads = self.metadata.is_ready
+        if leads != self._coordinating:
+            self._coordinating = leads
+            if leads:
+                self._liveness.take_office()
+        if self._awaited:
+            waiting, self._awaited = self._awaited, []
+            for index, on_result in waiting:
+                if self.metadata.applied_index < index:
+                    self._awaited.append((index, on_result))
+                    continue
+                result = self.metadata.result_at(index)
+                if result is None:
+                    on_result(ProposalFailed("a snapshot took this broker past it", may_still_happen=True))
+                else:
+                    on_result(result)
+
+    def _tick(self) -> None:
+        """As Node._tick."""
+        self._after(TICK_S, self._tick)
+        now = self.world.now
+        for partition in self.replicas.partitions:
+            partition.tick(self.now_ms())
+        for command in self.upkeep.tick(now):
+            self.propose(command, lambda result: None, timeout=TICK_S)
+        if self._coordinating:
+            for fence in self._liveness.tick(self.catalog.brokers, now):
+                self.propose(fence, lambda result: None, timeout=TICK_S)
+        self._note_rejoined()
+
+    def _note_rejoined(self) -> None:
+        """As Node._note_rejoined."""
+        if not self.store.is_rejoining or not self.metadata.is_caught_up:
+            return
+        groups = self.driver.groups.values()
+        if all(group.is_trusted and group.leader is not None for group in groups):
+            self.store.set_rejoined()
+
+    def _say_alive(self) -> None:
+        self._after(ALIVE_INTERVAL, self._say_alive)
+        leader = self.metadata.leader
+        if leader == self.broker_id:
+            self._liveness.heard(self.broker_id, self.incarnation, self.world.now)
+        elif leader is not None:
+            self._send_note(leader, ("alive", 0, self.incarnation))
+
+    def _announce(self) -> None:
+        self._after(ANNOUNCE_INTERVAL_S, self._announce)
+        self.peers.announce()
+
+    def save(self) -> None:
+        """As Node.close before the store is closed."""
+        for partition in self.replicas.partitions:
+            partition.save()
+        self.metadata.save()

@@ -1,0 +1,97 @@
+"""Virtual time, one source of chance, and a trace of what happened.
+
+Everything that happens in a simulation is an event on one heap, and every random choice comes from one seed,
+so a seed replays exactly. The trace is a hash over all events: two runs that differ anywhere differ in it.
+It knows nothing of brokers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+EPOCH_MS: Final = 1_700_000_000_000
+"""The wall clock when a simulation begins."""
+
+RECENT_EVENTS: Final = 60
+"""Events that a failure is reported with."""
+
+
+class Violation(AssertionError):
+    """An invariant does not hold. `invariant` is its short name, the message says where."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+
+
+class World:
+    """The clock, the heap, the dice. Seconds are floats from 0."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.now = 0.0
+        self.wall_offset_ms = 0
+        """What the wall clock is off by; Raft must not care."""
+        self.rng = random.Random(seed)
+        self.events = 0
+        self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)
+        self.after_event: Callable[[], None] = lambda: None
+        self._heap: list[tuple[float, int, str, Callable[[], None]]] = []
+        self._count = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    @property
+    def trace(self) -> str:
+        """A hash over everything that has happened."""
+        return self._hash.copy().hexdigest()
+
+    def now_ms(self) -> int:
+        """The wall clock, in milliseconds."""
+        return EPOCH_MS + int(self.now * 1000) + self.wall_offset_ms
+
+    def fork(self) -> random.Random:
+        """A generator of its own for somebody, so that what others draw does not move what he draws."""
+        return random.Random(self.rng.getrandbits(64))
+
+    def at(self, when: float, what: Callable[[], None], label: str = "") -> None:
+        """Do `what` at that time. Without a label it is not in the trace."""
+        self._count += 1
+        heapq.heappush(self._heap, (max(when, self.now), self._count, label, what))
+
+    def after(self, delay: float, what: Callable[[], None], label: str = "") -> None:
+        self.at(self.now + delay, what, label)
+
+    def note(self, text: str) -> None:
+        """Something happened that is worth a line in the trace."""
+        line = f"{self.now:.6f} {text}"
+        self.recent.append(line)
+        self._hash.update(line.encode())
+
+    def step(self) -> None:
+        """The next event."""
+        when, _, label, what = heapq.heappop(self._heap)
+        self.now = max(self.now, when)
+        self.events += 1
+        if label:
+            self.note(label)
+        what()
+        self.after_event()
+
+    def run_until(self, end: float) -> None:
+        while self._heap and self._heap[0][0] <= end:
+            self.step()
+        self.now = max(self.now, end)
+
+    def run_while(self, condition: Callable[[], bool], *, until: float) -> bool:
+        """Go on as long as `condition` holds, looked at between events; False when it still held at `until`."""
+        while condition():
+            if not self._heap or self._heap[0][0] > until:
+                self.now = max(self.now, until)
+                return not condition()
+            self.step()
+        return True
