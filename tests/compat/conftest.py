@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from raftlog.testing.processes import broker_process
+from tests.leftovers import collect_leftovers as collect_leftovers
 
 # Scenarios are asserts in modules that pytest does not collect.
 for _table in ("producing", "consuming", "grouping", "administration", "stage", "member"):

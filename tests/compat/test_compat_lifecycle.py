@@ -15,7 +15,7 @@ from tests.badinput.wire import Raw
 def test_a_broker_starts_stops_and_starts_again(tmp_path: Path) -> None:
     """What was written is there again, at the same offsets; a stop is clean, with connections open."""
     broker = BrokerProcess(tmp_path / "data")
-    for life in range(3):
+    for life in range(2):
         broker.start()
         with Raw(("127.0.0.1", broker.port)) as raw:
             if not life:
@@ -29,7 +29,7 @@ def test_a_broker_starts_stops_and_starts_again(tmp_path: Path) -> None:
 
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
-    for delay_s in (0.0, 0.05, 0.15, 0.3):
+    for delay_s in (0.0, 0.25):
         broker = BrokerProcess(tmp_path / f"data-{delay_s}")
         broker.launch()
         try:

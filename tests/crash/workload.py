@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -151,7 +152,9 @@ class ConfluentWorker(ProducerWorker):
 class KafkaPythonWorker(ProducerWorker):
     def __init__(self, name: str, history: History, topic: str, partitions: int, seed: int, at: str) -> None:
         super().__init__(name, history, topic, partitions, seed)
-        from kafka import KafkaProducer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its import uses what Python 3.11 deprecates
+            from kafka import KafkaProducer
 
         self._producer = KafkaProducer(
             bootstrap_servers=at,
