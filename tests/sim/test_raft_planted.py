@@ -179,7 +179,6 @@ def scenario(run: Callable[[Base], None], size: int) -> Finder:
 
 
 PLANTS: list[tuple[Plant, Finder]] = [
-    (truncate_what_matches, chaos(3)),
     (truncate_what_matches, scenario(safety.a_copy_of_an_append_arrives_late, 3)),
     (acknowledge_before_the_sync, chaos(3)),
     (count_the_leader_before_its_sync, chaos(3)),

@@ -238,7 +238,10 @@ class Cluster:
 
     def restart(self, broker: int, **options: object) -> Broker:
         old = self.down.pop(broker)
-        node = Broker(self, broker, old.store.power_loss(), options or old.options)
+        kept = {
+            name: value for name, value in old.options.items() if name != "fresh" or not old.group.is_trusted
+        }
+        node = Broker(self, broker, old.store.power_loss(), options or kept)
         self.brokers[broker] = node
         return node
 
