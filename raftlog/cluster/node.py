@@ -50,6 +50,8 @@ from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, g
 METADATA_DIRNAME: Final = "__cluster_metadata-0"
 TICK_S: Final = 1.0
 """How often retention and rolling by age are looked at."""
+CHECKPOINT_FILES: Final = 2
+"""Files of the write-ahead log between two checkpoints: what a start after a crash replays at most."""
 RETRY_S: Final = 0.05
 """Between two tries of a command that found no leader."""
 PROPOSE_TIMEOUT_S: Final = 30.0
@@ -114,9 +116,11 @@ class Node:
         Raises DataDirBusy, DamagedLog, DiskFailed or ConfigError, each saying what to do.
         """
         rng = rng if rng is not None else random.Random(secrets.randbits(128))
+        wal_file_bytes = config.int("raftlog.wal.file.bytes")
         settings = StoreSettings(
             node_id=BrokerId(config.int("node.id")),
-            wal_file_bytes=config.int("raftlog.wal.file.bytes"),
+            wal_file_bytes=wal_file_bytes,
+            checkpoint_bytes=CHECKPOINT_FILES * wal_file_bytes,
             fsync=config.str("raftlog.durability") == "fsync",
         )
         store = Store.open(

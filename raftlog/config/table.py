@@ -350,7 +350,7 @@ _BROKER: Final = [
         "raftlog.wal.file.bytes",
         "LONG",
         67_108_864,
-        "The size of one file of the write-ahead log.",
+        "The size of one file of the write-ahead log. A start after a crash replays at most about two.",
         minimum=1_048_576,
         maximum=INT_MAX,
     ),
