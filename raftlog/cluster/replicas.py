@@ -57,12 +57,19 @@ class Replicas:
         for (topic_id, number), topic in wanted.items():
             existing = self.by_id.get((topic_id, number))
             if existing is None:
-                self._start(topic, number, now)
+                if self._may_start(topic, number):
+                    self._start(topic, number, now)
             else:
                 self._configure(existing, topic)
         if self._node.metadata.is_caught_up:
             self._delete_strays(set(wanted))
         self._node.changed()
+
+    def _may_start(self, topic: Topic, number: int) -> bool:
+        """A catalog that is behind this broker's own log may name a replica that was moved away from here
+        since. Made again, empty, it would vote as if it had never held anything."""
+        has_log = group_key(topic.topic_id, number) in self._node.store.logs
+        return has_log or self._node.metadata.is_caught_up
 
     def _start(self, topic: Topic, number: int, now: float) -> None:
         node = self._node

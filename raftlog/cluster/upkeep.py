@@ -58,7 +58,9 @@ class Upkeep:
         wanted = assignment.target or assignment.replicas
         if not self._step(partition.group, wanted, now) or not assignment.is_moving:
             return None
-        return FinishMove(topic_id=partition.topic_id, partition=partition.partition, target=wanted)
+        return FinishMove(
+            topic_id=partition.topic_id, partition=partition.partition, target=wanted, since=assignment.since
+        )
 
     def _step(
         self, group: RaftGroup, voters: Sequence[BrokerId], now: float, learners: Sequence[BrokerId] = ()

@@ -55,6 +55,11 @@ class PartitionAssignment:
 
     replicas: tuple[BrokerId, ...]
     target: tuple[BrokerId, ...] = ()
+    leaving: tuple[BrokerId, ...] = ()
+    """Those of a target that was given up: they may be members of the group by now, even its majority, so
+    they keep what they have until the move that replaced theirs is finished."""
+    since: RaftIndex = BEFORE_ALL
+    """The entry that wanted `target`: what tells a move from an earlier one to the same brokers."""
 
     @property
     def is_moving(self) -> bool:
@@ -68,12 +73,12 @@ class PartitionAssignment:
     def removing(self) -> tuple[BrokerId, ...]:
         if not self.target:
             return ()
-        return tuple(broker for broker in self.replicas if broker not in self.target)
+        return tuple(broker for broker in self.replicas if broker not in self.target) + self.leaving
 
     @property
     def hosts(self) -> tuple[BrokerId, ...]:
         """Every broker that keeps a replica now: what Kafka's Metadata shows while a move is under way."""
-        return self.replicas + self.adding
+        return self.replicas + self.adding + self.leaving
 
     @property
     def preferred_leader(self) -> BrokerId:
@@ -147,5 +152,5 @@ class Catalog:
             (topic, number)
             for topic in self.topics.values()
             for number, assignment in enumerate(topic.partitions)
-            if broker in assignment.replicas or broker in assignment.target
+            if broker in assignment.hosts
         ]

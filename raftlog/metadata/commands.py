@@ -134,13 +134,14 @@ class MovePartition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishMove:
-    """The partition's Raft group has `target` as its members; refused if another target was wanted
-    meanwhile."""
+    """The partition's Raft group has `target` as its members; refused if another move was wanted
+    meanwhile: `since` is that of the assignment that is finished."""
 
     kind: ClassVar[str] = "finish_move"
     topic_id: bytes
     partition: int
     target: tuple[BrokerId, ...]
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

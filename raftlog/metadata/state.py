@@ -144,7 +144,7 @@ class MetadataState:
             case AlterBrokerConfig():
                 return self._alter_broker(command)
             case MovePartition() | FinishMove() | CancelMove():
-                return self._with_topic(command.topic_id, lambda topic: self._move(topic, command))
+                return self._with_topic(command.topic_id, lambda topic: self._move(topic, command, index))
             case CommitOffsets():
                 return self._commit_offsets(command)
             case DeleteOffsets():
@@ -301,7 +301,9 @@ class MetadataState:
         configs = _altered(topic.configs, command.set, command.remove)
         return TopicConfigAltered(self._put_topic(replace(topic, configs=configs)))
 
-    def _move(self, topic: Topic, command: MovePartition | FinishMove | CancelMove) -> Result:
+    def _move(
+        self, topic: Topic, command: MovePartition | FinishMove | CancelMove, index: RaftIndex
+    ) -> Result:
         number = command.partition
         if not 0 <= number < len(topic.partitions):
             return Refused(Refusal.UNKNOWN_PARTITION, f"topic {topic.name!r} has no partition {number}")
@@ -310,16 +312,17 @@ class MetadataState:
             case MovePartition(target=target):
                 if (problem := self._replicas_problem([target])) is not None:
                     return Refused(Refusal.INVALID_REPLICAS, problem)
-                stays = set(target) == set(now.replicas)
-                moved = PartitionAssignment(target) if stays else PartitionAssignment(now.replicas, target)
-            case FinishMove(target=target):
-                if target != (now.target or now.replicas):
+                moved = _redirected(now, target, index)
+            case FinishMove(target=target, since=since):
+                if now == PartitionAssignment(target):
+                    return PartitionMoved(topic, number)  # the same proposal, repeated
+                if target != now.target or since != now.since:
                     return Refused(Refusal.NO_MOVE, f"{topic.name}-{number} is not moving to {target}")
                 moved = PartitionAssignment(target)
             case CancelMove():
                 if not now.is_moving:
                     return Refused(Refusal.NO_MOVE, f"{topic.name}-{number} is not moving")
-                moved = PartitionAssignment(now.replicas)
+                moved = _redirected(now, now.replicas, index)
         partitions = (*topic.partitions[:number], moved, *topic.partitions[number + 1 :])
         return PartitionMoved(self._put_topic(replace(topic, partitions=partitions)), number)
 
@@ -396,3 +399,15 @@ def _altered(configs: Mapping[str, str], set_: Mapping[str, str], remove: Iterab
     removed = frozenset(remove)
     kept = {name: value for name, value in configs.items() if name not in removed}
     return {**kept, **set_}
+
+
+def _redirected(
+    now: PartitionAssignment, target: tuple[BrokerId, ...], index: RaftIndex
+) -> PartitionAssignment:
+    """The assignment on its way to `target`. Whoever was to get a replica by an earlier target may have it,
+    and vote, so it leaves with this move and not at once."""
+    hosts = (*now.adding, *now.leaving)
+    leaving = tuple(broker for broker in hosts if broker not in target)
+    if set(target) == set(now.replicas) and not leaving:
+        return PartitionAssignment(target)
+    return PartitionAssignment(now.replicas, target, leaving, index)
