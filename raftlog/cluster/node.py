@@ -49,7 +49,7 @@ from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, g
 
 METADATA_DIRNAME: Final = "__cluster_metadata-0"
 TICK_S: Final = 1.0
-"""How often retention and rolling by age are looked at."""
+"""How often groups are looked after."""
 CHECKPOINT_FILES: Final = 2
 """Files of the write-ahead log between two checkpoints: what a start after a crash replays at most."""
 RETRY_S: Final = 0.05
@@ -488,11 +488,16 @@ class Node:
             self.groups.tick(trio.current_time())
 
     async def _tick(self) -> None:
+        retention_s = self.config.int("log.retention.check.interval.ms") / 1000
+        retention_at = trio.current_time() + retention_s
         while True:
             await trio.sleep(TICK_S)
             now = trio.current_time()
+            retention_due = now >= retention_at
+            if retention_due:
+                retention_at = now + retention_s
             for partition in self.replicas.partitions:
-                partition.tick(self.now_ms())
+                partition.tick(self.now_ms(), retention_due=retention_due)
             for command in self.upkeep.tick(now):
                 await self.propose(command)
             if self._coordinating:

@@ -379,13 +379,15 @@ class Partition:
     def remove_waiter(self, waiter: Waiter) -> None:
         self._waiters.pop(waiter, None)
 
-    def tick(self, now_ms: int) -> None:
-        """Once a second or so: retention, rolling by age, forgetting silent producers."""
+    def tick(self, now_ms: int, *, retention_due: bool = True) -> None:
+        """Once a second or so: rolling by age, forgetting silent producers, and, when it is due
+        (log.retention.check.interval.ms), retention."""
         self._now_ms = now_ms
         settings = self.settings
         self.log.roll_if_due(now_ms)
         self.save()  # what retention drops is not applied again after a restart
-        self.log.expire(now_ms, settings.retention_ms, settings.retention_bytes)
+        if retention_due:
+            self.log.expire(now_ms, settings.retention_ms, settings.retention_bytes)
         self._producers.expire(now_ms - settings.producer_expiration_ms)
 
     def save(self) -> None:
