@@ -102,8 +102,7 @@ def clock_at(now: float) -> Iterator[None]:
 class EngineOwner(Protocol):
     """Who gets what SyncObj has to say."""
 
-    def on_vote_request(self, to: BrokerId) -> None: ...
-    def on_vote(self, to: BrokerId) -> None: ...
+    def on_vote_wanted(self, of: BrokerId) -> None: ...
     def on_hard_state(self) -> None: ...
     def on_leadership_ended(self) -> None: ...
 
@@ -178,9 +177,9 @@ class _NoTransport(Transport):  # type: ignore[misc]
     def send(self, node: Peer, message: dict[str, Any]) -> bool:
         match message["type"]:
             case "request_vote":
-                self._owner.on_vote_request(node.broker)
+                self._owner.on_vote_wanted(node.broker)
             case "response_vote":
-                self._owner.on_vote(node.broker)
+                pass  # the vote itself is in the log's hard state
             case kind:
                 raise SafetyError(f"SyncObj sends {kind!r}, which raftlog does itself")
         return True
@@ -334,7 +333,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     def consider_vote(
         self, candidate: BrokerId, term: Term, index: RaftIndex, log_term: Term, now: float
     ) -> None:
-        """A request for a vote. SyncObj compares logs and remembers its vote; it says yes or nothing."""
+        """A request for a vote. SyncObj compares logs; when it agrees, `voted_for` is the candidate after."""
         message = {"type": "request_vote", "term": term, "last_log_index": index, "last_log_term": log_term}
         with clock_at(now):
             self._SyncObj__onMessageReceived(self.peer(candidate), message)

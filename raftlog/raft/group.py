@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from raftlog.errors import DamagedLog, SafetyError
+from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine, Peer
 from raftlog.raft.following import Following, install
 from raftlog.raft.leadership import Leadership
@@ -37,6 +38,7 @@ from raftlog.raft.messages import (
     Welcome,
 )
 from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
+from raftlog.raft.trust import Trust
 from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
@@ -84,7 +86,6 @@ class RaftGroup:
         self.on_work: Callable[[RaftGroup], None] = lambda group: None
         self._self_id = self_id
         self._timing = timing
-        self._is_preferred = preferred
         self._eager_commit = eager_commit
         self._out: list[Addressed] = []
         self._out_synced: list[Addressed] = []
@@ -99,18 +100,27 @@ class RaftGroup:
         self._truncated_from: RaftIndex | None = None
         self._was_restored = False
         self._cuts = 0
-        self._heard_at = now
-        self._election_timeout = timing.election_max
-        self._pre_votes: dict[BrokerId, bool] | None = None
-        self._votes: set[BrokerId] = set()
-        self._vote_is_transfer = False
-        self._rng = rng
-        self._rejoin_nonce = 0
-        self._is_welcome = False
-        self._must_drop_log = False
+        self._trust = Trust(rng)
         if fresh:
-            self._distrust_log()
+            self._trust.lose()
         self._engine = Engine(self, self_id, log, timing, rng, now)
+        self._elections = elections = Elections(self, key, self_id, log, self._engine, self._trust, timing)
+        self._is_preferred = preferred
+        self._handlers: dict[type, Callable[..., None]] = {
+            Append: self._on_append,
+            AppendReply: self._on_append_reply,
+            AppendReject: self._on_append_reject,
+            Heartbeat: self._on_heartbeat,
+            HeartbeatReply: self._on_heartbeat_reply,
+            PreVote: elections.on_pre_vote,
+            PreVoteReply: elections.on_pre_vote_reply,
+            Vote: elections.on_vote,
+            VoteReply: elections.on_vote_reply,
+            Snapshot: self._on_snapshot,
+            TimeoutNow: elections.on_timeout_now,
+            Rejoin: self._on_rejoin,
+            Welcome: self._on_welcome,
+        }
         self._memberships = Memberships(Membership(voters, learners - voters), log.memberships)
         self._use_membership()
         self._look_for_damage()
@@ -118,13 +128,7 @@ class RaftGroup:
 
     def start(self, now: float) -> None:
         """Time-outs run from `now` on. A group of one is due for its election at once."""
-        is_new = self.term == 0
-        # A restart must not cut short the promise that a leader's lease rests on: whom this replica heard
-        # before it counts as heard now. Who was never in any term has promised nothing.
-        self._heard_at = float("-inf") if is_new else now
-        self._engine.election_deadline = now + self._engine.election_timeout()
-        if self.voters == {self._self_id} or (is_new and self._is_preferred):
-            self._engine.election_deadline = now
+        self._elections.start(now, preferred=self._is_preferred)
 
     def __repr__(self) -> str:
         return (
@@ -200,16 +204,14 @@ class RaftGroup:
     @property
     def is_trusted(self) -> bool:
         """False while this replica may lack what it once acknowledged, and therefore does not vote."""
-        return self._rejoin_nonce == 0
+        return not self._trust.is_lost
 
     @property
     def next_deadline(self) -> float:
         """When `tick` has something to do next; FOREVER for who only listens."""
         if self._leadership is not None:
             return self._beat_due
-        # A fresh replica asks as well: it wins only when all are fresh.
-        may_campaign = self._self_id in self.voters and not self._must_drop_log
-        return self._engine.election_deadline if may_campaign else FOREVER
+        return self._elections.deadline
 
     def statistics(self) -> dict[str, int | str | None]:
         return {
@@ -302,9 +304,7 @@ class RaftGroup:
         election time-out. Only liveness rests on this being true, as long as no lease is in use."""
         if self._leadership is not None or self.leader != broker:
             return
-        self._heard_at = float("-inf")
-        soon = now + self._engine.election_timeout() / 16
-        self._engine.election_deadline = min(soon, self._engine.election_deadline)
+        self._elections.leader_is_gone(now)
         self.on_work(self)
 
     def close(self) -> None:
@@ -323,22 +323,16 @@ class RaftGroup:
             if message.term < term:
                 self._refuse_old_term(sender, message)
                 return
-            self._enter_term(message.term)
+            self.enter_term(message.term)
         try:
-            _HANDLERS[type(message)](self, sender, message, now)
+            self._handlers[type(message)](sender, message, now)
         except DamagedLog:  # a follower asked for what cannot be read any more
             self._look_for_damage()
 
     def _refuse_old_term(self, sender: BrokerId, message: Message) -> None:
         """Nothing of an old term counts (a); who leads in it is told that it is over."""
         if isinstance(message, Append | Heartbeat | Snapshot):
-            self._out_synced.append((sender, AppendReply(self.key, self.term, RaftIndex(0))))
-
-    def _enter_term(self, term: Term) -> None:
-        """A newer term: whatever this replica was, it follows now; whom, it does not know yet."""
-        self._engine.enter_term(term)
-        self._pre_votes = None
-        self._following.restart()
+            self.say(sender, AppendReply(self.key, self.term, RaftIndex(0)))
 
     def _hear_leader(self, sender: BrokerId, now: float) -> None:
         """A message of this term's leader."""
@@ -350,12 +344,9 @@ class RaftGroup:
                 raise SafetyError(f"brokers {leader} and {sender} both lead in term {self.term}")
             engine.leader = sender
             self._following.restart()
-            self._is_welcome = False
+            self._trust.is_welcome = False
         engine.become_follower()
-        self._heard_at = now
-        self._pre_votes = None
-        self._election_timeout = engine.election_timeout()
-        engine.election_deadline = now + self._election_timeout
+        self._elections.heard_leader(now)
 
     def _on_append(self, sender: BrokerId, append: Append, now: float) -> None:
         self._hear_leader(sender, now)
@@ -363,7 +354,7 @@ class RaftGroup:
             return
         result = self._following.append(append, self.term)
         if isinstance(result, AppendReject):
-            self._out_synced.append((sender, result))
+            self.say(sender, result)
             return
         if result.truncated_from is not None:
             self._note_truncation(result.truncated_from)
@@ -375,13 +366,13 @@ class RaftGroup:
     def _on_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> None:
         self._hear_leader(sender, now)
         match_index = self._following.durable_match
-        if not self.is_trusted:
-            self._out_synced.append((sender, Rejoin(self.key, self.term, self._rejoin_nonce)))
-            if not self._is_welcome:
+        if self._trust.is_lost:
+            self.say(sender, Rejoin(self.key, self.term, self._trust.nonce))
+            if not self._trust.is_welcome:
                 match_index = RaftIndex(0)
         self._following.hear_commit(heartbeat.commit_index)
         reply = HeartbeatReply(self.key, self.term, match_index, heartbeat.round)
-        self._out_synced.append((sender, reply))
+        self.say(sender, reply)
         self._commit_as_follower()
 
     def _on_snapshot(self, sender: BrokerId, snapshot: Snapshot, now: float) -> None:
@@ -431,21 +422,18 @@ class RaftGroup:
     ) -> HeartbeatReply | None:
         """The reply to a heartbeat that says nothing new; it rests on nothing that is not durable."""
         engine, log = self._engine, self.log
-        is_new = (
+        if (
             heartbeat.term != engine.term
             or engine.leader != sender
             or heartbeat.commit_index > log.commit_index
-        )
-        if (
-            is_new
-            or self._rejoin_nonce
             or log.damage is not None
+            or self._trust.nonce
             or self._hard_state_unsynced
-            or self._pre_votes is not None
+            or self._elections.is_asking
         ):
             return None
-        self._now = self._heard_at = now
-        engine.election_deadline = now + self._election_timeout
+        self._now = now
+        self._elections.heard_idle_leader(now)
         return HeartbeatReply(self.key, heartbeat.term, self._following.durable_match, heartbeat.round)
 
     def hear_idle_reply(self, sender: BrokerId, reply: HeartbeatReply, now: float) -> bool:
@@ -458,33 +446,31 @@ class RaftGroup:
 
     # A replica that lost its log
 
-    def _distrust_log(self) -> None:
-        self._rejoin_nonce = self._rng.getrandbits(48) + 1
-        self._is_welcome = False
-
     def _look_for_damage(self) -> None:
         """Bytes that had been acknowledged are not what was written: found at the start, or by a read since.
         The replica leads no more and has itself filled anew. A group of one has nobody to ask: it stays as
         it is, and whoever reads the damage is told."""
-        if self.log.damage is None or self._must_drop_log or self.voters == {self._self_id}:
+        trust = self._trust
+        if self.log.damage is None or trust.must_drop_log or self.voters == {self._self_id}:
             return
-        self._must_drop_log = True
-        self._distrust_log()
+        trust.must_drop_log = True
+        trust.lose()
         self._engine.become_follower()
 
     def _may_take_entries(self, leader: BrokerId) -> bool:
         """A replica that lost its log first has the leader forget what it acknowledged before, and then
         takes the log anew. A damaged log is dropped only now, when there is a leader to fill it."""
-        if self.is_trusted:
+        trust = self._trust
+        if not trust.is_lost:
             return True
-        if self._must_drop_log:
-            self._must_drop_log = False
+        if trust.must_drop_log:
+            trust.must_drop_log = False
             self.log.reset(RaftIndex(0), Term(0), Offset(0), b"")
             self._memberships.forget()
             self._log_was_replaced(RaftIndex(0))
-        if not self._is_welcome:
-            self._out_synced.append((leader, Rejoin(self.key, self.term, self._rejoin_nonce)))
-        return self._is_welcome
+        if not trust.is_welcome:
+            self.say(leader, Rejoin(self.key, self.term, trust.nonce))
+        return trust.is_welcome
 
     def _on_rejoin(self, sender: BrokerId, rejoin: Rejoin, now: float) -> None:
         peer = self._member(sender)
@@ -492,14 +478,8 @@ class RaftGroup:
             self._leadership.on_rejoin(peer, rejoin, now)
 
     def _on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:
-        """The leader counts nothing any more that this replica acknowledged before. Once it also holds
-        what was committed until then, its vote may count again (Raft §5.4)."""
         self._hear_leader(sender, now)
-        if welcome.nonce != self._rejoin_nonce:
-            return
-        self._is_welcome = True
-        if 0 < welcome.commit_index <= self._following.durable_match:
-            self._rejoin_nonce = 0
+        self._trust.welcome(welcome, self._following.durable_match)
 
     # Phase 2: tick
 
@@ -510,7 +490,7 @@ class RaftGroup:
         leadership = self._leadership
         if leadership is None:
             if now >= self.next_deadline:
-                self._seek_election(now)
+                self._elections.ask(now)
             return False
         if now < self._beat_due:
             return False
@@ -534,101 +514,23 @@ class RaftGroup:
         due = (now // period + 1) * period
         return due if due - now > period / 2 else due + period
 
-    # Elections
+    # raftlog.raft.elections.ElectionOwner
 
-    def _seek_election(self, now: float) -> None:
-        """Ask first who would vote, without a new term that would depose a leader (f)."""
-        engine, log = self._engine, self.log
-        if self.voters == {self._self_id}:
-            self._campaign(now, transfer=False)
-            return
-        engine.leader = None
-        engine.election_deadline = now + (engine.election_timeout() if self.term else self._timing.heartbeat)
-        self._pre_votes = {self._self_id: not self.is_trusted}
-        term = Term(self.term + 1)
-        request = PreVote(self.key, term, log.last_index, log.last_term, not self.is_trusted)
-        self._out_synced += [(broker, request) for broker in sorted(self.voters - {self._self_id})]
+    def say(self, to: BrokerId, message: Message) -> None:
+        """Send once this replica's term and vote are durable."""
+        self._out_synced.append((to, message))
 
-    def _hears_leader(self, now: float) -> bool:
-        """A leader is alive as far as this replica knows: then nobody gets a vote (f)."""
-        return self._leadership is not None or now - self._heard_at < self._timing.election_min
+    def enter_term(self, term: Term) -> None:
+        """A newer term: whatever this replica was, it follows now; whom, it does not know yet."""
+        self._engine.enter_term(term)
+        self._elections.stop_asking()
+        self._following.restart()
 
-    def _on_pre_vote(self, sender: BrokerId, request: PreVote, now: float) -> None:
-        log = self.log
-        if self.is_trusted:
-            up_to_date = (request.last_term, request.last_index) >= (log.last_term, log.last_index)
-            granted = request.term > self.term and up_to_date and not self._hears_leader(now)
-        else:
-            granted = request.fresh and log.last_index == 0
-        reply = PreVoteReply(self.key, self.term, request.term, granted, not self.is_trusted)
-        self._out_synced.append((sender, reply))
-
-    def _on_pre_vote_reply(self, sender: BrokerId, reply: PreVoteReply, now: float) -> None:
-        if reply.term > self.term:
-            # Without this a replica that is behind by a term asks for ever (canonical/raft #280).
-            self._enter_term(reply.term)
-            return
-        votes = self._pre_votes
-        if votes is None or not reply.granted or reply.asked_term != self.term + 1:
-            return
-        if sender not in self.voters:
-            return
-        votes[sender] = reply.fresh
-        if self.is_trusted:
-            won = 2 * len(votes) > len(self.voters)
-        else:
-            won = votes.keys() == self.voters and all(votes.values())
-        if won:
-            self._campaign(now, transfer=False)
-
-    def _campaign(self, now: float, *, transfer: bool) -> None:
-        assert self._leadership is None, self
-        self._now = now
-        self._pre_votes = None
-        self._votes = {self._self_id}
-        self._vote_is_transfer = transfer
-        self._engine.campaign(now)
-        if self._engine.is_leader:
-            self._become_leader(now)
-
-    def _on_vote(self, sender: BrokerId, request: Vote, now: float) -> None:
-        if request.term < self.term:
-            self._out_synced.append((sender, VoteReply(self.key, self.term, False)))
-            return
-        if not self.is_trusted and not (request.fresh and self.log.last_index == 0):
-            return
-        if self._hears_leader(now) and not request.transfer:
-            return
-        if request.term > self.term:
-            self._enter_term(request.term)
-        if self._engine.voted_for == sender:
-            self.on_vote(sender)  # again: the first answer may have been lost (j)
-            return
-        said = len(self._out_synced)
-        self._engine.consider_vote(sender, request.term, request.last_index, request.last_term, now)
-        if len(self._out_synced) == said:
-            self._out_synced.append((sender, VoteReply(self.key, self.term, False)))
-
-    def _on_vote_reply(self, sender: BrokerId, reply: VoteReply, now: float) -> None:
-        if not self._engine.is_candidate or not reply.granted:
-            return
-        if sender not in self.voters or sender in self._votes:
-            return  # a voter counts once (e)
-        self._votes.add(sender)
-        self._engine.count_vote(sender, reply.term, now)
-        if self._engine.is_leader:
-            self._become_leader(now)
-
-    def _on_timeout_now(self, sender: BrokerId, message: TimeoutNow, now: float) -> None:
-        if sender == self.leader and self.is_trusted and self._self_id in self.voters:
-            self._campaign(now, transfer=True)
-
-    def _become_leader(self, now: float) -> None:
+    def become_leader(self, now: float) -> None:
         engine = self._engine
-        self._pre_votes = None  # asked for again while the votes were still out
         for peer in engine.peers.values():
             peer.reset()
-        self._rejoin_nonce = 0
+        self._trust.regain()
         self._leadership = Leadership(
             self.key,
             self.term,
@@ -647,14 +549,8 @@ class RaftGroup:
 
     # raftlog.raft.engine.EngineOwner
 
-    def on_vote_request(self, to: BrokerId) -> None:
-        log, fresh = self.log, not self.is_trusted
-        request = Vote(self.key, self.term, log.last_index, log.last_term, self._vote_is_transfer, fresh)
-        self._out_synced.append((to, request))
-
-    def on_vote(self, to: BrokerId) -> None:
-        self._engine.election_deadline = self._now + self._engine.election_timeout()
-        self._out_synced.append((to, VoteReply(self.key, self.term, True)))
+    def on_vote_wanted(self, of: BrokerId) -> None:
+        self._elections.request_vote(of)
 
     def on_hard_state(self) -> None:
         self._hard_state_unsynced = _PENDING
@@ -666,7 +562,7 @@ class RaftGroup:
             return
         self._leadership = None
         self._beat_due = FOREVER
-        self._engine.election_deadline = self._now + self._engine.election_timeout()
+        self._elections.postpone(self._now)
         offered = leadership.sent_index
         self._proposals.leadership_ended(offered)
         self._failed_reads += leadership.drop_reads()
@@ -733,7 +629,7 @@ class RaftGroup:
         match_index = following.durable_match
         following.owes_ack = leader is not None and match_index < following.match_index
         if leader is not None:
-            self._out_synced.append((leader, AppendReply(self.key, self.term, match_index)))
+            self.say(leader, AppendReply(self.key, self.term, match_index))
 
     def _commit_as_follower(self) -> None:
         index = self._following.committable_index
@@ -822,18 +718,3 @@ class RaftGroup:
 
 
 _ELECTION_KINDS: Final = frozenset({PreVote, PreVoteReply, Vote})
-_HANDLERS: Final[dict[type, Callable[..., None]]] = {
-    Append: RaftGroup._on_append,
-    AppendReply: RaftGroup._on_append_reply,
-    AppendReject: RaftGroup._on_append_reject,
-    Heartbeat: RaftGroup._on_heartbeat,
-    HeartbeatReply: RaftGroup._on_heartbeat_reply,
-    PreVote: RaftGroup._on_pre_vote,
-    PreVoteReply: RaftGroup._on_pre_vote_reply,
-    Vote: RaftGroup._on_vote,
-    VoteReply: RaftGroup._on_vote_reply,
-    Snapshot: RaftGroup._on_snapshot,
-    TimeoutNow: RaftGroup._on_timeout_now,
-    Rejoin: RaftGroup._on_rejoin,
-    Welcome: RaftGroup._on_welcome,
-}

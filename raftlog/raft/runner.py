@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SLOW_SYNC: Final = 0.010
 """Seconds. One inline sync that takes longer sends the next ones to a thread."""
-FAST_SYNC: Final = 0.004
+FAST_SYNC: Final = 0.002
 """Seconds. Syncs come back to the loop when their running mean is below this, and
 `SLOW_FOR` has passed since the last slow one."""
 SLOW_FOR: Final = 5.0

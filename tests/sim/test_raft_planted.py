@@ -12,6 +12,7 @@ import pytest
 
 from raftlog.errors import SafetyError
 from raftlog.raft import group as group_module
+from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine
 from raftlog.raft.following import Accepted, Following
 from raftlog.raft.following import accept as sound_accept
@@ -106,13 +107,12 @@ def vote_for_everyone(patch: pytest.MonkeyPatch) -> None:
     def consider(self: Engine, candidate: int, term: int, index: int, log_term: int, now: float) -> None:
         if self.voted_for is None:
             self._SyncObj__setCurrentTerm(term, candidate)
-            self._owner.on_vote(candidate)  # type: ignore[arg-type]
 
     patch.setattr(Engine, "consider_vote", consider)
-    sound = RaftGroup._on_pre_vote
+    sound = Elections.on_pre_vote
     patch.setattr(
-        RaftGroup,
-        "_on_pre_vote",
+        Elections,
+        "on_pre_vote",
         lambda self, sender, request, now: sound(
             self, sender, request._replace(last_term=request.term, last_index=RaftIndex(1 << 40)), now
         ),

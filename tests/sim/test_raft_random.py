@@ -187,7 +187,7 @@ class Chaos:
         for broker in list(cluster.brokers.values()):
             broker.group.close()  # whoever led does no more
             if self.rng.random() < 0.6 and broker.id in broker.group.voters:
-                broker.group._campaign(cluster.now, transfer=True)  # as if pre-votes had been won
+                broker.group._elections.campaign(cluster.now, transfer=True)  # as if pre-votes had been won
             broker.driver.notify(broker.group)
         cluster.run(self.rng.choice([0.001, 0.002, 0.003, 0.005]))
         for broker in list(cluster.brokers.values()):
@@ -195,7 +195,7 @@ class Chaos:
                 cluster.crash(broker.id)
                 cluster.restart(broker.id)
                 if broker.id in cluster[broker.id].group.voters:
-                    cluster[broker.id].group._campaign(cluster.now, transfer=True)
+                    cluster[broker.id].group._elections.campaign(cluster.now, transfer=True)
         cluster.run(self.rng.choice([0.005, 0.5]))
 
     def power_loss_while_writing(self) -> None:

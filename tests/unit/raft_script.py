@@ -183,7 +183,7 @@ class Hardened(Base):
         self.now += 10
         self.cluster.now = self.now
         self.broker(node).group.close()  # a leader is none any more
-        self.broker(node).group._campaign(self.now, transfer=True)  # as if pre-votes had been won
+        self.broker(node).group._elections.campaign(self.now, transfer=True)  # as if pre-votes had been won
         self.broker(node).driver.notify(self.broker(node).group)
         self.turn(node)
 

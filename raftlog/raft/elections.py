@@ -1,0 +1,210 @@
+"""Who may lead: pre-votes, votes, and when to ask for them. The counting of votes is SyncObj's.
+
+It does not know what a leader does. Invariants: nobody gets a vote while a leader is heard, unless that
+leader asked for the election; a voter counts once, and only a voter of the group; a replica that may lack
+what it acknowledged neither votes nor wins, unless every voter says so of itself: then the group is new.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from raftlog.raft.engine import Engine
+from raftlog.raft.messages import Message, PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
+from raftlog.raft.trust import Trust
+from raftlog.raft.values import RaftTiming
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import BrokerId, GroupKey, Term
+
+
+class ElectionOwner(Protocol):
+    """The replica that asks and is asked."""
+
+    @property
+    def voters(self) -> frozenset[BrokerId]: ...
+    @property
+    def is_leader(self) -> bool: ...
+    def say(self, to: BrokerId, message: Message) -> None:
+        """Send once this replica's term and vote are durable."""
+        ...
+
+    def enter_term(self, term: Term) -> None: ...
+    def become_leader(self, now: float) -> None: ...
+
+
+class Elections:
+    """Of one replica in one group."""
+
+    def __init__(
+        self,
+        owner: ElectionOwner,
+        key: GroupKey,
+        self_id: BrokerId,
+        log: GroupLog,
+        engine: Engine,
+        trust: Trust,
+        timing: RaftTiming,
+    ) -> None:
+        self._owner = owner
+        self._key = key
+        self._self_id = self_id
+        self._log = log
+        self._engine = engine
+        self._trust = trust
+        self._timing = timing
+        self._heard_at = float("-inf")
+        self._timeout = timing.election_max
+        self._pre_votes: dict[BrokerId, bool] | None = None
+        self._votes: set[BrokerId] = set()
+        self._is_transfer = False
+
+    # When
+
+    def start(self, now: float, *, preferred: bool) -> None:
+        """Time-outs run from `now` on. A group of one is due at once, and so is a new group's preferred one."""
+        engine = self._engine
+        is_new = engine.term == 0
+        # A restart must not cut short the promise that a leader's lease rests on: whom this replica heard
+        # before it counts as heard now. Who was never in any term has promised nothing.
+        self._heard_at = float("-inf") if is_new else now
+        at_once = self._is_alone or (is_new and preferred)
+        engine.election_deadline = now if at_once else now + engine.election_timeout()
+
+    @property
+    def deadline(self) -> float:
+        # A replica that lost its log asks as well, and wins only when all did; a damaged one does not.
+        may_ask = self._self_id in self._owner.voters and not self._trust.must_drop_log
+        return self._engine.election_deadline if may_ask else float("inf")
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._owner.voters == {self._self_id}
+
+    @property
+    def is_asking(self) -> bool:
+        return self._pre_votes is not None
+
+    def heard_leader(self, now: float) -> None:
+        self._pre_votes = None
+        self._timeout = self._engine.election_timeout()
+        self.heard_idle_leader(now)
+
+    def heard_idle_leader(self, now: float) -> None:
+        """The same, where chance need not be asked again."""
+        self._heard_at = now
+        self._engine.election_deadline = now + self._timeout
+
+    def postpone(self, now: float) -> None:
+        self._engine.election_deadline = now + self._engine.election_timeout()
+
+    def stop_asking(self) -> None:
+        self._pre_votes = None
+
+    def leader_is_gone(self, now: float) -> None:
+        """Its process has ended: whoever asks soon may have the vote, and this replica asks soon."""
+        self._heard_at = float("-inf")
+        soon = now + self._engine.election_timeout() / 16
+        self._engine.election_deadline = min(soon, self._engine.election_deadline)
+
+    def _hears_other_leader(self, now: float, asking: BrokerId) -> bool:
+        """A leader is alive as far as this replica knows: then nobody gets a vote (f). Who led and now asks
+        for votes leads no more."""
+        if self._owner.is_leader:
+            return True
+        heard = now - self._heard_at < self._timing.election_min
+        return heard and asking != self._engine.leader
+
+    # Asking
+
+    def ask(self, now: float) -> None:
+        """Ask first who would vote, without a new term that would depose a leader (f)."""
+        engine, log = self._engine, self._log
+        if self._is_alone:
+            self.campaign(now, transfer=False)
+            return
+        engine.leader = None
+        engine.election_deadline = now + (
+            engine.election_timeout() if engine.term else self._timing.heartbeat
+        )
+        self._pre_votes = {self._self_id: self._trust.is_lost}
+        term = Term(engine.term + 1)
+        request = PreVote(self._key, term, log.last_index, log.last_term, self._trust.is_lost)
+        for broker in sorted(self._owner.voters - {self._self_id}):
+            self._owner.say(broker, request)
+
+    def on_pre_vote_reply(self, sender: BrokerId, reply: PreVoteReply, now: float) -> None:
+        term = self._engine.term
+        if reply.term > term:
+            # Without this a replica that is behind by a term asks for ever (canonical/raft #280).
+            self._owner.enter_term(reply.term)
+            return
+        votes, voters = self._pre_votes, self._owner.voters
+        if votes is None or not reply.granted or reply.asked_term != term + 1 or sender not in voters:
+            return
+        votes[sender] = reply.fresh
+        if self._trust.is_lost:
+            won = votes.keys() == voters and all(votes.values())
+        else:
+            won = 2 * len(votes) > len(voters)
+        if won:
+            self.campaign(now, transfer=False)
+
+    def campaign(self, now: float, *, transfer: bool) -> None:
+        """A new term, and SyncObj's election in it."""
+        assert not self._owner.is_leader
+        self._pre_votes = None
+        self._votes = {self._self_id}
+        self._is_transfer = transfer
+        self._engine.campaign(now)
+        if self._engine.is_leader:
+            self._owner.become_leader(now)
+
+    def request_vote(self, of: BrokerId) -> None:
+        log, lost = self._log, self._trust.is_lost
+        term = self._engine.term
+        self._owner.say(of, Vote(self._key, term, log.last_index, log.last_term, self._is_transfer, lost))
+
+    def on_vote_reply(self, sender: BrokerId, reply: VoteReply, now: float) -> None:
+        if not self._engine.is_candidate or not reply.granted:
+            return
+        if sender not in self._owner.voters or sender in self._votes:
+            return  # a voter counts once (e)
+        self._votes.add(sender)
+        self._engine.count_vote(sender, reply.term, now)
+        if self._engine.is_leader:
+            self._pre_votes = None  # asked for again while the votes were still out
+            self._owner.become_leader(now)
+
+    def on_timeout_now(self, sender: BrokerId, message: TimeoutNow, now: float) -> None:
+        if sender == self._engine.leader and not self._trust.is_lost and self._self_id in self._owner.voters:
+            self.campaign(now, transfer=True)
+
+    # Being asked
+
+    def on_pre_vote(self, sender: BrokerId, request: PreVote, now: float) -> None:
+        log, term = self._log, self._engine.term
+        if self._trust.is_lost:
+            granted = request.fresh and log.last_index == 0
+        else:
+            up_to_date = (request.last_term, request.last_index) >= (log.last_term, log.last_index)
+            granted = request.term > term and up_to_date and not self._hears_other_leader(now, sender)
+        reply = PreVoteReply(self._key, term, request.term, granted, self._trust.is_lost)
+        self._owner.say(sender, reply)
+
+    def on_vote(self, sender: BrokerId, request: Vote, now: float) -> None:
+        engine = self._engine
+        if request.term < engine.term:
+            self._owner.say(sender, VoteReply(self._key, engine.term, False))
+            return
+        if self._trust.is_lost and not (request.fresh and self._log.last_index == 0):
+            return
+        if self._hears_other_leader(now, sender) and not request.transfer:
+            return
+        if request.term > engine.term:
+            self._owner.enter_term(request.term)
+        if engine.voted_for != sender:
+            engine.consider_vote(sender, request.term, request.last_index, request.last_term, now)
+        granted = engine.voted_for == sender  # also when it was before: the answer may have been lost (j)
+        if granted:
+            self.postpone(now)
+        self._owner.say(sender, VoteReply(self._key, engine.term, granted))
