@@ -456,10 +456,13 @@ class Node:
 
     async def _reconcile(self) -> None:
         """Start and stop the groups that the catalog puts here or takes away."""
+        topology = RaftIndex(-1)
         while True:
             changed = self._changed
             self.replicas.reconcile(trio.current_time())
-            self.peers.catalog_changed()
+            if topology != self.catalog.topology_index:
+                topology = self.catalog.topology_index
+                self.peers.catalog_changed()
             self._coordinate()
             await changed.wait()
 

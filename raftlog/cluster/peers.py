@@ -16,7 +16,7 @@ from raftlog.cluster.liveness import ALIVE_INTERVAL
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.errors import InvalidInput
 from raftlog.raft.links import Address, Links
-from raftlog.types import GROUP_KEY_SIZE, BrokerId, GroupKey, RaftIndex, Term
+from raftlog.types import GROUP_KEY_SIZE, METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
 
 if TYPE_CHECKING:
     from raftlog.cluster.node import Node
@@ -73,8 +73,17 @@ class Peers:
         return f"<Peers of {self._node.broker_id}: {sorted(self._known())}>"
 
     def catalog_changed(self) -> None:
-        """Keep a connection with every broker that the catalog or the configuration names."""
+        """Keep a connection with every broker that the catalog or the configuration names, and the leaders
+        of the topics that there are."""
         self.links.set_peers(self._known())
+        self.hints.keep_only(
+            {METADATA_GROUP}
+            | {
+                group_key(topic.topic_id, number)
+                for topic in self._node.catalog.topics.values()
+                for number in range(len(topic.partitions))
+            }
+        )
 
     def _known(self) -> dict[BrokerId, Address]:
         config = self._node.config

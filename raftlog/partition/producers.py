@@ -74,6 +74,7 @@ class Producers:
     def __init__(self) -> None:
         self._committed: dict[int, _Producer] = {}
         self._pending: dict[int, list[tuple[int, SeenBatch]]] = {}  # producer id → (epoch, batch)…
+        self._has_forgotten = False
 
     def __repr__(self) -> str:
         return f"<Producers committed={len(self._committed)} pending={len(self._pending)}>"
@@ -83,7 +84,11 @@ class Producers:
         known = self._committed.get(header.producer_id)
         pending = self._pending.get(header.producer_id)
         if known is None and not pending:
-            return _NEW  # the state may have expired: any sequence starts it again (KIP-360)
+            # Unknown and in the middle of its sequence: either it was forgotten here, and any sequence starts
+            # it again (KIP-360), or its first batch was lost with a leader and must come before this one.
+            if self._has_forgotten or header.base_sequence == 0:
+                return _NEW
+            return OutOfSequence(0, header.base_sequence)
         epoch = pending[-1][0] if pending else known.epoch  # type: ignore[union-attr]
         if header.producer_epoch < epoch:
             return StaleEpoch(epoch)
@@ -123,6 +128,7 @@ class Producers:
         self._committed[producer_id] = known
         if len(self._committed) > MAX_PRODUCERS:
             del self._committed[next(iter(self._committed))]
+            self._has_forgotten = True
 
     def truncated(self) -> None:
         """The uncommitted tail is gone, or another leader's: forget what was pending."""
@@ -132,13 +138,17 @@ class Producers:
         """Forget the producers that were silent since `before_ms` (producer.id.expiration.ms)."""
         for producer_id in [p for p, known in self._committed.items() if known.last_used_ms < before_ms]:
             del self._committed[producer_id]
+            self._has_forgotten = True
 
     def to_bytes(self) -> bytes:
         """The committed view, for a snapshot."""
         return cbor2.dumps(
             [
-                [producer_id, known.epoch, known.last_used_ms, [list(b) for b in known.batches]]
-                for producer_id, known in self._committed.items()
+                self._has_forgotten,
+                [
+                    [producer_id, known.epoch, known.last_used_ms, [list(b) for b in known.batches]]
+                    for producer_id, known in self._committed.items()
+                ],
             ]
         )
 
@@ -146,7 +156,8 @@ class Producers:
         """Replace everything by what `to_bytes` gave; empty bytes mean "nobody yet"."""
         self._committed.clear()
         self._pending.clear()
-        for producer_id, epoch, last_used_ms, batches in cbor2.loads(state) if state else ():
+        self._has_forgotten, producers = cbor2.loads(state) if state else (False, [])
+        for producer_id, epoch, last_used_ms, batches in producers:
             known = _Producer(epoch, last_used_ms)
             known.batches.extend(SeenBatch(*batch) for batch in batches)
             self._committed[producer_id] = known

@@ -1,0 +1,224 @@
+"""A partition on a real log, a real Raft group of one and a disk in memory: what goes in, what comes out."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from raftlog.partition.partition import (
+    EARLIEST,
+    LATEST,
+    MAX_TIMESTAMP,
+    Partition,
+    PartitionError,
+    PartitionSettings,
+    ProduceResult,
+)
+from raftlog.raft.driver import Driver
+from raftlog.raft.engine import RaftGroup
+from raftlog.raft.values import RaftTiming
+from raftlog.records.batch import Codec, read_header
+from raftlog.records.record import NewRecord, Record, decode_batch, encode_batch
+from raftlog.storage.store import Store, StoreSettings
+from raftlog.types import BrokerId, PartitionId, TopicName, group_key
+from tests.sim.virtual_disk import VirtualDisk
+
+TOPIC_ID = bytes(range(16))
+KEY = group_key(TOPIC_ID, 0)
+NOW_MS = 1_700_000_000_000
+
+
+class World:
+    """One broker with one partition; `restart` is a power loss and a new start."""
+
+    def __init__(self, **settings: object) -> None:
+        self.disk = VirtualDisk(random.Random(1))
+        self.settings = replace(PartitionSettings(), **settings)  # type: ignore[arg-type]
+        self.now = 0.0
+        self.start()
+
+    def start(self) -> None:
+        limits = StoreSettings(node_id=BrokerId(1), wal_file_bytes=1 << 20)
+        self.store = Store.open(self.disk, "/data", limits, rng=random.Random(2))
+        self.driver = Driver(self.store, send=lambda to, messages: None)
+        log = self.store.logs.get(KEY) or self.store.create_log(KEY, "t-0")
+        timing, voters = RaftTiming(), frozenset({BrokerId(1)})
+        group = RaftGroup(KEY, BrokerId(1), log, voters, timing=timing, rng=random.Random(3), now=self.now)
+        self.partition = Partition(
+            TopicName("t"), PartitionId(0), TOPIC_ID, group, log, self.settings, now_ms=NOW_MS
+        )
+        self.driver.add(group, self.partition)
+        self.turns()
+
+    def restart(self) -> None:
+        self.disk.power_loss()
+        self.start()
+
+    def turns(self, count: int = 4) -> None:
+        for _ in range(count):
+            self.now += 0.001
+            self.driver.turn(self.now)
+
+    def produce(self, batch: bytearray, *, turns: int = 4) -> list[ProduceResult]:
+        results: list[ProduceResult] = []
+        view = memoryview(batch)
+        self.partition.produce(view, now=self.now, now_ms=NOW_MS, on_done=results.append)
+        self.turns(turns)
+        return results
+
+    def read(self, offset: int = 0) -> list[Record]:
+        result = self.partition.fetch(offset, 1 << 20)
+        assert result.error is None
+        data, records, position = result.slice.read() if result.slice else b"", list[Record](), 0
+        while position < len(data):
+            records += decode_batch(data, position)
+            position += read_header(data, position).size
+        return records
+
+
+def batch(*values: bytes, timestamp: int = NOW_MS, **options: object) -> bytearray:
+    return encode_batch([NewRecord(timestamp, None, v, ()) for v in values], **options)  # type: ignore[arg-type]
+
+
+def test_offsets_are_dense_and_survive_a_power_loss() -> None:
+    world = World()
+    assert [r.base_offset for r in world.produce(batch(b"a", b"b"))] == [0]
+    assert [r.base_offset for r in world.produce(batch(b"c", codec=Codec.ZSTD))] == [2]
+    world.restart()
+    assert [(r.offset, r.value) for r in world.read()] == [(0, b"a"), (1, b"b"), (2, b"c")]
+    assert world.partition.high_watermark == world.partition.log_end_offset == 3
+
+
+def test_nobody_is_answered_before_the_sync() -> None:
+    world = World()
+    results = world.produce(batch(b"a"), turns=0)
+    assert results == []
+    assert world.read() == []
+    world.disk.power_loss()
+    world.start()
+    assert world.read() == []
+    assert results == []
+
+
+def test_an_idempotent_repeat_is_answered_with_the_first_offset_also_after_a_restart() -> None:
+    world = World()
+    sent = batch(b"a", b"b", producer_id=5, producer_epoch=0, base_sequence=0)
+    world.produce(batch(b"before"))
+    assert world.produce(bytearray(sent))[0].base_offset == 1
+    assert world.produce(bytearray(sent))[0].base_offset == 1
+    world.restart()
+    assert world.produce(bytearray(sent))[0].base_offset == 1
+    assert [r.value for r in world.read()] == [b"before", b"a", b"b"]
+
+
+def test_a_repeat_of_what_is_under_way_waits_for_it() -> None:
+    world = World()
+    sent = batch(b"a", producer_id=5, producer_epoch=0, base_sequence=0)
+    first = world.produce(bytearray(sent), turns=0)
+    again = world.produce(bytearray(sent), turns=0)
+    assert (first, again) == ([], [])
+    world.turns()
+    assert [r.base_offset for r in first + again] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda b: b.__setitem__(70, b[70] ^ 1), PartitionError.CORRUPT_BATCH),
+        (lambda b: b.__setitem__(16, 1), PartitionError.UNSUPPORTED_BATCH),
+        (lambda b: b.extend(b"more"), PartitionError.INVALID_RECORD),
+        (lambda b: b.__delitem__(slice(-3, None)), PartitionError.CORRUPT_BATCH),
+        (lambda b: b.clear(), PartitionError.CORRUPT_BATCH),
+    ],
+)
+def test_a_bad_batch_is_refused_and_leaves_nothing(spoil: object, error: PartitionError) -> None:
+    world = World()
+    bad = batch(b"value", b"another")
+    spoil(bad)  # type: ignore[operator]
+    (result,) = world.produce(bad)
+    assert result.error is error
+    assert result.message
+    assert world.partition.log_end_offset == 0
+    assert world.produce(batch(b"good"))[0].base_offset == 0
+
+
+def test_limits_of_size_and_time() -> None:
+    world = World(max_message_bytes=200, timestamp_after_max_ms=1000, timestamp_before_max_ms=1000)
+    assert world.produce(batch(b"x" * 200))[0].error is PartitionError.BATCH_TOO_LARGE
+    for late in (-1001, 1001):
+        assert (
+            world.produce(batch(b"x", timestamp=NOW_MS + late))[0].error is PartitionError.INVALID_TIMESTAMP
+        )
+    for fine in (-1000, 1000):
+        assert world.produce(batch(b"x", timestamp=NOW_MS + fine))[0].error is None
+
+
+def test_log_append_time_is_the_brokers() -> None:
+    world = World(log_append_time=True)
+    assert world.produce(batch(b"x", timestamp=5))[0].append_time == NOW_MS
+    (record,) = world.read()
+    assert record.timestamp == NOW_MS
+
+
+def test_offsets_by_time() -> None:
+    world = World(timestamp_before_max_ms=2**62)
+    for number in (10, 30, 20):
+        world.produce(batch(b"a", b"b", timestamp=number))
+    find = world.partition.find_offset
+    assert find(EARLIEST).offset == 0
+    assert find(LATEST).offset == 6
+    assert find(MAX_TIMESTAMP)[1:3] == (2, 30)
+    assert find(11)[1:3] == (2, 30)
+    assert find(31)[1:3] == (-1, -1)
+
+
+def test_what_a_fetch_may_see() -> None:
+    world = World()
+    for _ in range(3):
+        world.produce(batch(b"a", b"b"))
+    assert world.partition.fetch(-5, 1 << 20).error is PartitionError.OFFSET_OUT_OF_RANGE
+    assert world.partition.fetch(7, 1 << 20).error is PartitionError.OFFSET_OUT_OF_RANGE
+    at_end = world.partition.fetch(6, 1 << 20)
+    assert (at_end.error, at_end.slice, at_end.high_watermark) == (None, None, 6)
+    assert [r.offset for r in world.read(3)] == [2, 3, 4, 5]  # the batch that holds offset 3, whole
+    one = world.partition.fetch(0, 1).slice
+    assert one is not None
+    assert one.next_offset == 2
+
+
+def test_who_believes_in_another_leader_is_told_so() -> None:
+    world = World()
+    world.produce(batch(b"a"))
+    epoch = world.partition.leader_epoch
+    assert world.partition.fetch(0, 100, leader_epoch=epoch).error is None
+    assert world.partition.fetch(0, 100, leader_epoch=epoch - 1).error is PartitionError.FENCED_LEADER_EPOCH
+    assert world.partition.fetch(0, 100, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
+    assert world.partition.end_of_epoch(epoch) == (None, epoch, 1)
+
+
+def test_deleted_records_stay_deleted() -> None:
+    world = World()
+    for _ in range(3):
+        world.produce(batch(b"a"))
+    assert world.partition.delete_before(2) == (None, 2)
+    assert world.partition.delete_before(9) == (PartitionError.OFFSET_OUT_OF_RANGE, -1)
+    world.turns()
+    world.restart()
+    assert world.partition.log_start_offset == 2
+    assert world.partition.fetch(0, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
+
+
+def test_waiters_wake_when_something_is_committed() -> None:
+    world, woken = World(), list[int]()
+
+    def waiter() -> None:
+        woken.append(world.partition.high_watermark)
+
+    world.partition.add_waiter(waiter)
+    world.produce(batch(b"a"))
+    assert woken == [1]
+    world.partition.remove_waiter(waiter)
+    world.produce(batch(b"a"))
+    assert woken == [1]
