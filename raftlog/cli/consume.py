@@ -11,8 +11,8 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -173,9 +173,10 @@ async def _print(
         ends = await client.admin.end_offsets(wanted.topic) if exit_at_end else None
         if wanted.kind == "end" and ends is None and sys.stderr.isatty():
             nursery.start_soon(_hint, consumer, wanted.topic)
-        async for records in _batches(consumer, count, ends):
-            text = b"".join(map(shown, records))
-            await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
+        async with aclosing(_batches(consumer, count, ends)) as batches:
+            async for records in batches:
+                text = b"".join(map(shown, records))
+                await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
 
 
 @asynccontextmanager
@@ -243,7 +244,7 @@ async def _starts(
 
 async def _batches(
     consumer: Consumer, count: int | None, ends: dict[TopicPartition, int] | None
-) -> AsyncIterator[list[Record]]:
+) -> AsyncGenerator[list[Record], None]:
     """Lists of records as soon as there are any, until there were `count` or `ends` is reached.
 
     One record is waited for; then whatever else is there is taken, and nothing more than is printed, since

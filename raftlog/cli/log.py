@@ -174,7 +174,6 @@ def _dump_list(data_dir: str, output: str) -> None:
 def _dump_wal(data_dir: str, count: int | None, output: str) -> None:
     from raftlog.cli.log_files import open_folder
     from raftlog.storage.inspect import dump_wal
-    from raftlog.types import METADATA_GROUP
 
     disk, _ = open_folder(data_dir)
     if output == "text":
@@ -182,7 +181,7 @@ def _dump_wal(data_dir: str, count: int | None, output: str) -> None:
     for number, line in enumerate(dump_wal(disk, data_dir)):
         if number == count:
             return
-        group = "metadata" if line.key == METADATA_GROUP else f"{line.key[:8].hex()}…-{line.key[-1]}"
+        group = _group_name(line.key)
         if output == "json":
             fields = {"block": line.sequence, "kind": line.kind.name, "index": line.index, "term": line.term}
             click.echo(
@@ -193,6 +192,16 @@ def _dump_wal(data_dir: str, count: int | None, output: str) -> None:
                 f"{line.sequence:>8}  {line.kind.name:10}  {line.index:>8}  {line.term:>5}  {line.commit:>8}"
                 f"  {group:24}  {line.text}".rstrip()
             )
+
+
+def _group_name(key: bytes) -> str:
+    from raftlog.types import METADATA_GROUP
+
+    if key == METADATA_GROUP:
+        return "metadata"
+    if not any(key):  # the store's own
+        return "-"
+    return f"{key[:8].hex()}…-{int.from_bytes(key[16:], 'big')}"
 
 
 def _dump_log(data_dir: str, log: str, records: bool, first: int, count: int | None, output: str) -> None:

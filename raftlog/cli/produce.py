@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -172,14 +173,15 @@ async def _publish(
             if sys.stderr.isatty() and not sys.stdin.isatty():
                 nursery.start_soon(_show_progress, producer)
             number = 0
-            async for line in read_lines(sys.stdin.fileno()):
-                number += 1
-                key, value = lines.parse(line)
-                try:
-                    await producer.send_soon(topic, value, key=key, partition=partition, headers=headers)
-                except Exception as error:
-                    error.add_note(f"line {number}")
-                    raise
+            async with aclosing(read_lines(sys.stdin.fileno())) as read:
+                async for line in read:
+                    number += 1
+                    key, value = lines.parse(line)
+                    try:
+                        await producer.send_soon(topic, value, key=key, partition=partition, headers=headers)
+                    except Exception as error:
+                        error.add_note(f"line {number}")
+                        raise
             await producer.flush()
             nursery.cancel_scope.cancel()
         finished = True
@@ -189,7 +191,7 @@ async def _publish(
                 await producer.flush()
 
 
-async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
+async def read_lines(descriptor: int) -> AsyncGenerator[bytes, None]:
     """The lines of a file, without their ends, the last one also without an end.
 
     Cancelled while it waits for input, a thread goes on waiting until the process ends.
