@@ -394,9 +394,15 @@ class Consumer:
         if not wanted:
             await trio.lowlevel.checkpoint()
             return wanted
-        await self._cluster.retrying(
-            lambda: self._commit_once(group, wanted), what=f"commit of group {group.group!r}"
-        )
+        held = {key: self._fetcher.partitions.get(key) for key in wanted}
+
+        async def attempt() -> None:
+            # Lost and given back meanwhile: it is read again from the commit before, which must stay.
+            if any(self._fetcher.partitions.get(key) is not partition for key, partition in held.items()):
+                raise RebalanceNeeded(f"commit of group {group.group!r}: partitions have changed hands")
+            await self._commit_once(group, wanted)
+
+        await self._cluster.retrying(attempt, what=f"commit of group {group.group!r}")
         return wanted
 
     async def committed(self, *partitions: TopicPartition) -> dict[TopicPartition, CommittedOffset | None]:
