@@ -155,7 +155,7 @@ class Reader:
             self.may_go_on_at[key] = {offset}
 
     async def until_at(self, ends: dict[TopicPartition, int]) -> None:
-        while self.next != {key: end for key, end in ends.items() if end}:
+        while self.next != {key: end for key, end in ends.items() if end}:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
 
@@ -206,7 +206,7 @@ async def test_a_broker_that_does_not_answer_hangs_no_call_beyond_its_time_out()
                 "create_topic": lambda: client.admin.create_topic("new"),
                 "list_topics": lambda: client.admin.list_topics(),
                 "describe_group": lambda: client.admin.describe_group("readers"),
-                "describe_configs": lambda: client.admin.describe_configs(TOPIC),
+                "describe_configs": lambda: client.admin.describe_configs(topic=TOPIC),
             }
             cluster.faults.pause(1)
             for name, call in calls.items():
