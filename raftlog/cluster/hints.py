@@ -56,7 +56,9 @@ class Hints:
             if known == leader:
                 self._hints[group] = (term, None)
 
-    def keep_only(self, groups: Collection[GroupKey]) -> None:
-        """Forget the groups of topics that are gone."""
-        for group in [group for group in self._hints if group not in groups]:
-            del self._hints[group]
+    def forget(self, topic_ids: Collection[bytes]) -> None:
+        """Forget the groups of topics that are gone. What is not known yet stays: a hint may come before
+        the metadata."""
+        if topic_ids:
+            for group in [group for group in self._hints if group[:-4] in topic_ids]:
+                del self._hints[group]

@@ -16,7 +16,7 @@ from raftlog.cluster.liveness import ALIVE_INTERVAL
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.errors import InvalidInput
 from raftlog.raft.links import Address, Links
-from raftlog.types import GROUP_KEY_SIZE, METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
+from raftlog.types import GROUP_KEY_SIZE, BrokerId, GroupKey, RaftIndex, Term
 
 if TYPE_CHECKING:
     from raftlog.cluster.node import Node
@@ -62,6 +62,7 @@ class Peers:
                 "transfer": self._on_transfer,
             },
         )
+        self._topics: set[bytes] = set()
         self._connected_since: dict[BrokerId, float] = {}
         self._leaving: set[BrokerId] = set()
         self._lost: list[BrokerId] = []
@@ -76,14 +77,9 @@ class Peers:
         """Keep a connection with every broker that the catalog or the configuration names, and the leaders
         of the topics that there are."""
         self.links.set_peers(self._known())
-        self.hints.keep_only(
-            {METADATA_GROUP}
-            | {
-                group_key(topic.topic_id, number)
-                for topic in self._node.catalog.topics.values()
-                for number in range(len(topic.partitions))
-            }
-        )
+        topics = set(self._node.catalog.topics_by_id)
+        self.hints.forget(self._topics - topics)
+        self._topics = topics
 
     def _known(self) -> dict[BrokerId, Address]:
         config = self._node.config
