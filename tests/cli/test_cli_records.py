@@ -133,7 +133,7 @@ def test_an_interrupted_producer_says_what_was_acknowledged(raftlog: Run, start:
     raftlog("topic", "create", name)
     process = start("produce", name)
     assert process.stdin is not None
-    process.stdin.write(b"x\ny\nno end")
+    process.stdin.write(b"x\ny\n")
     process.stdin.flush()
     while raftlog("consume", name, "--from-beginning", "-e").stdout != b"x\ny\n":
         time.sleep(0.01)
