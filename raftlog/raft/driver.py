@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.messages import Addressed, Heartbeat, HeartbeatReply, Message
+from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message
 from raftlog.raft.values import Role
 from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 INBOX_MESSAGES_MAX: Final = 20_000
 """Messages that wait for the next turn; more are dropped, which Raft repairs. A turn takes them all."""
 
+WAITING_BYTES_MAX: Final = 64 << 20
+"""Bytes of appends that are taken while a sync is under way; more are dropped, which Raft repairs. So a
+stalled disk costs a bounded amount of memory, however many groups go on sending."""
 TIMER_GRID: Final = 0.1
 """Seconds. Wake-ups of an idle broker a second: ten, however many groups it has."""
 
@@ -117,6 +120,7 @@ class Driver:
         self._dirty: list[_Member] = []
         self._written: list[_Member] = []
         self._ticket: WriteTicket | None = None
+        self._waiting_bytes = 0
         self._heap: list[tuple[float, int, _Member]] = []
         self._heap_count = 0
 
@@ -232,11 +236,18 @@ class Driver:
                     sender, message, now
                 ):
                     continue
+                elif self._ticket is not None and isinstance(message, Append) and not self._has_room(message):
+                    self.dropped_messages += 1
+                    continue
                 member.group.step(sender, message, now)
                 if not member.is_active:
                     self._activate(member)
         if replies:
             self._send_all(replies)
+
+    def _has_room(self, append: Append) -> bool:
+        self._waiting_bytes += sum([len(entry.payload) for entry in append.entries])
+        return self._waiting_bytes <= WAITING_BYTES_MAX
 
     def _tick(self, now: float) -> None:
         if self._new:
@@ -297,6 +308,7 @@ class Driver:
         if self._ticket is not None or not self.store.has_pending:
             return None
         self._ticket = self.store.write()
+        self._waiting_bytes = 0
         self._written, self._dirty = self._dirty, []
         for member in self._written:
             member.is_dirty = False

@@ -61,7 +61,7 @@ class Elections:
     # When
 
     def start(self, now: float, *, preferred: bool) -> None:
-        """Time-outs run from `now` on. A group of one is due at once, and so is a new group's preferred one."""
+        """Time-outs run from `now` on. Who is alone is due at once, and so is who should lead a new group."""
         engine = self._engine
         is_new = engine.term == 0
         # A restart must not cut short the promise that a leader's lease rests on: whom this replica heard

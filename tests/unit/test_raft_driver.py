@@ -193,6 +193,23 @@ def test_the_inbox_is_bounded() -> None:
     assert driver.statistics()["dropped_messages"] == 5000
 
 
+def test_a_stalled_disk_takes_a_bounded_amount_of_appends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftlog.raft.driver.WAITING_BYTES_MAX", 10_000)
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    slow = leader % 3 + 1
+    cluster.sync_time = lambda b: 3.0 if b == slow else 0.0
+    for _ in range(100):
+        cluster.propose(leader, bytes(1000))
+        cluster.run(0.002)
+    log = cluster[slow].log
+    assert log.last_index - log.synced_index <= 12
+    assert cluster[slow].driver.dropped_messages > 0
+    cluster.sync_time = lambda b: 0.0
+    cluster.converge()
+
+
 def test_a_group_that_is_removed_answers_its_proposals_and_is_forgotten() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()

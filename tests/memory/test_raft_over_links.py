@@ -1,0 +1,135 @@
+"""Three brokers in one event loop: runners, frames and loopback sockets together, over memory stores."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from raftlog.raft.driver import Driver
+from raftlog.raft.group import RaftGroup
+from raftlog.raft.links import Address, Links
+from raftlog.raft.values import NotLeader, Outcome, RaftTiming
+from raftlog.types import BrokerId
+from tests.unit.raft_cluster import KEY, Machine
+from tests.unit.raft_store import MemoryStore
+
+TIMING = RaftTiming(heartbeat=0.03, election_min=0.2, election_max=0.4)
+VOTERS = frozenset(map(BrokerId, (1, 2, 3)))
+
+
+class Member:
+    def __init__(self, number: int) -> None:
+        self.id = BrokerId(number)
+        self.store = MemoryStore()
+        self.driver = Driver(self.store, send=lambda to, messages: self.links.send(to, messages))  # type: ignore[arg-type]
+        self.links = Links(
+            self.id, cluster_id=lambda: "c", receive=self.driver.receive, rng=random.Random(number)
+        )
+        log = self.store.create_log(KEY)
+        self.machine = Machine(log)
+        self.group = RaftGroup(
+            KEY,
+            self.id,
+            log,  # type: ignore[arg-type]
+            VOTERS,
+            timing=TIMING,
+            rng=random.Random(number),
+            now=0.0,
+            preferred=number == 1,
+        )
+        self.driver.add(self.group, self.machine)
+
+    async def commit(self, payload: bytes) -> Outcome | None:
+        done = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def on_done(outcome: Outcome, entry: object) -> None:
+            outcomes.append(outcome)
+            done.set()
+
+        if isinstance(self.group.propose(payload, 1, trio.current_time(), on_done), NotLeader):
+            return None
+        await done.wait()
+        return outcomes[0]
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[dict[int, Member]]:
+    members = {number: Member(number) for number in (1, 2, 3)}
+    addresses: dict[BrokerId, Address] = {}
+    async with trio.open_nursery() as nursery:
+        for member in members.values():
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            addresses[member.id] = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+            nursery.start_soon(member.links.run, listeners)
+        await trio.testing.wait_all_tasks_blocked()
+        for member in members.values():
+            member.links.set_peers(addresses)
+        await until(lambda: all(m.links.statistics()["connected"] == 2 for m in members.values()))
+        for member in members.values():
+            nursery.start_soon(member.driver.run)
+        yield members
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 (sockets of the system, no event to wait for)
+            await trio.sleep(0.002)
+
+
+def leader_of(members: dict[int, Member]) -> Member | None:
+    ready = [m for m in members.values() if m.group.is_ready]
+    return max(ready, key=lambda m: m.group.term) if ready else None
+
+
+async def test_entries_of_all_sizes_reach_everyone() -> None:
+    rng = random.Random(1)
+    payloads = [rng.randbytes(size) for size in (0, 1, 1000, 100_000, 2_000_000)] * 3
+    async with cluster() as members:
+        await until(lambda: leader_of(members) is not None)
+        leader = leader_of(members)
+        assert leader is not None
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for payload in payloads:
+                    nursery.start_soon(leader.commit, payload)
+        await until(lambda: all(len(m.machine.applied) == len(payloads) for m in members.values()))
+        applied = [list(m.machine.applied.values()) for m in members.values()]
+        assert applied[0] == applied[1] == applied[2]
+        assert sorted(applied[0]) == sorted(payloads)
+
+
+async def test_connections_that_break_all_the_time_lose_nothing() -> None:
+    rng = random.Random(2)
+    committed: list[bytes] = []
+
+    async def break_links(members: dict[int, Member]) -> None:
+        while True:
+            await trio.sleep(rng.uniform(0.02, 0.2))
+            link = rng.choice(list(members[rng.choice([1, 2, 3])].links._links.values()))
+            if link._socket is not None:
+                link._socket.shutdown(socket.SHUT_RDWR)
+
+    async with cluster() as members, trio.open_nursery() as nursery:
+        nursery.start_soon(break_links, members)
+        with trio.move_on_after(1.5):
+            number = 0
+            while True:
+                leader = leader_of(members)
+                if leader is not None:
+                    number += 1
+                    if await leader.commit(b"%d" % number) is Outcome.COMMITTED:
+                        committed.append(b"%d" % number)
+                await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+        assert len(committed) > 20
+        last = max(m.store.logs[KEY].commit_index for m in members.values())
+        await until(lambda: all(m.machine.applied_index >= last for m in members.values()))
+        for member in members.values():
+            assert set(committed) <= set(member.machine.applied.values())
