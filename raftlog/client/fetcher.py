@@ -225,12 +225,13 @@ class Fetcher:
         self._wake.set()
 
     def _take(self, asked: list[tuple[Partition, int]], answer: Any) -> None:
-        eras = {partition.key: era for partition, era in asked}
+        # By object, not by key: a partition that was lost and given back meanwhile is another one.
+        still = {partition.key: partition for partition, era in asked if partition.era == era}
         for topic in answer.responses:
             for one in topic.partitions:
                 key = TopicPartition(str(topic.topic), int(one.partition_index))
                 partition = self.partitions.get(key)
-                if partition is None or partition.era != eras.get(key):
+                if partition is None or partition is not still.get(key):
                     continue
                 error = ErrorCode.of(int(one.error_code))
                 if error is ErrorCode.NONE:
