@@ -250,7 +250,8 @@ class Partition:
 
     def _admit(self, batch: memoryview, now_ms: int) -> ProduceResult | BatchHeader:
         """The header of a batch that may be appended, or why it may not."""
-        if not self.group.is_leader:
+        if not self.group.is_leader or self.group.is_transferring:
+            # Before anything is said of sequences: the batch before this one was refused for the same reason.
             return ProduceResult(PartitionError.NOT_LEADER)
         if self.log.damage is not None:
             return ProduceResult(PartitionError.STORAGE_FAILED, message=self.log.damage)
