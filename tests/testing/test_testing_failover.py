@@ -133,7 +133,7 @@ class Reader:
             async for batch in consumer.batches(50, max_wait_ms=100):
                 for record in batch:
                     self.take(TopicPartition(record.topic, record.partition), record.offset)
-                await self.commit(consumer)
+                await self.commit(consumer, {TopicPartition(r.topic, r.partition) for r in batch})
 
     def take(self, key: TopicPartition, offset: int) -> None:
         expected = self.next.get(key, 0)
@@ -143,8 +143,8 @@ class Reader:
             self.repeated += 1
         self.next[key] = offset + 1
 
-    async def commit(self, consumer: Consumer) -> None:
-        tried = dict(self.next)
+    async def commit(self, consumer: Consumer, keys: set[TopicPartition]) -> None:
+        tried = {key: self.next[key] for key in keys}
         for key, offset in tried.items():
             self.may_go_on_at[key].add(offset)  # it may take effect even when it fails
         try:
