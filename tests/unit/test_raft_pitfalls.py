@@ -1,0 +1,178 @@
+"""Known ways to get Raft wrong that are not PySyncObj's own: membership across terms, removed members,
+snapshots and configurations, shifting majorities."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftlog.raft.messages import PreVote, Vote
+from raftlog.raft.values import ChangeRefused, Outcome
+from raftlog.types import BrokerId, RaftIndex
+from tests.unit.raft_cluster import TIMING, Cluster
+
+
+def others(cluster: Cluster, *brokers: int) -> list[int]:
+    return [b for b in cluster.brokers if b not in brokers]
+
+
+def propose_change(cluster: Cluster, leader: int, how: str, broker: int) -> object:
+    group = cluster[leader].group
+    wanted = getattr(group.membership, how)(BrokerId(broker))
+    return group.propose_membership(wanted, cluster.now, lambda *_: None)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_power_loss_right_after_success_loses_nothing(size: int) -> None:
+    """A leader that counts its own unsynced entry loses it (etcd #14370)."""
+    for seed in range(10):
+        cluster = Cluster(size, seed=seed)
+        cluster.sync_time = lambda broker: 0.002
+        leader = cluster.elect()
+        proposal = cluster.propose(leader, b"precious")
+        cluster.run_until(lambda p=proposal: p.outcome is not None)  # type: ignore[misc]
+        for broker in list(cluster.brokers):
+            cluster.crash(broker)
+            cluster.restart(broker)
+        cluster.elect()
+        cluster.converge()
+        assert all(b"precious" in b.machine.applied.values() for b in cluster.brokers.values())
+
+
+def test_a_new_leader_changes_no_member_before_its_first_entry_is_committed() -> None:
+    """Two leaders that each change one server can otherwise split a group (Ongaro, 2015)."""
+    cluster = Cluster(4, voters=[1, 2, 3])
+    first = cluster.elect()
+    cluster.crash(first)
+    cluster.run_until(lambda: cluster.leader is not None)
+    new = cluster.leader or 0
+    assert not cluster[new].group.is_ready
+    refused = propose_change(cluster, new, "with_learner", 4)
+    assert isinstance(refused, ChangeRefused)
+    assert "its term" in refused.reason
+    cluster.elect()
+    assert not isinstance(propose_change(cluster, new, "with_learner", 4), ChangeRefused)
+
+
+def test_a_removed_member_disturbs_nobody() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    removed = others(cluster, leader)[0]
+    cluster.isolate(removed)
+    assert not isinstance(propose_change(cluster, leader, "without", removed), ChangeRefused)
+    cluster.run(0.5)
+    term = cluster[leader].group.term
+    assert cluster[leader].group.voters == {b for b in (1, 2, 3) if b != removed}
+    cluster.heal()
+    cluster.sent.clear()
+    cluster.run(30.0)
+    assert cluster.leader == leader
+    assert cluster[leader].group.term == term
+    assert any(isinstance(m, PreVote) for _, s, _, m in cluster.sent if s == removed)
+    assert not any(isinstance(m, Vote) for _, s, _, m in cluster.sent if s == removed)
+    cluster.commit(b"x", broker=leader)
+
+
+def test_a_group_of_two_goes_on_after_the_third_was_removed() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    gone, other = others(cluster, leader)
+    cluster.crash(gone)
+    propose_change(cluster, leader, "without", gone)
+    cluster.run(0.5)
+    cluster.commit(b"x", broker=leader)
+    cluster.crash(other)
+    waiting = cluster.propose(leader, b"y")
+    cluster.run(0.5)
+    assert waiting.outcome is None, "one of two is no majority"
+
+
+def test_the_configuration_survives_a_snapshot_and_restarts() -> None:
+    """The entry that holds it is behind the log's start (PySyncObj #133)."""
+    cluster = Cluster(4, voters=[1, 2, 3])
+    leader = cluster.elect()
+    cluster.run(0.3)
+    behind = others(cluster, leader, 4)[0]
+    cluster.crash(behind)
+    propose_change(cluster, leader, "with_learner", 4)
+    cluster.run(0.5)
+    propose_change(cluster, leader, "with_voter", 4)
+    cluster.run(0.5)
+    for i in range(5):
+        cluster.commit(b"%d" % i, broker=leader)
+    cluster.run(0.3)
+    for broker in cluster.brokers.values():
+        index = RaftIndex(broker.log.commit_index - 1)
+        broker.log.drop_before(index, int(index).to_bytes(8, "big"))
+    cluster.restart(behind)
+    cluster.converge()
+    assert cluster[behind].machine.restored
+    cluster.run(0.2)
+    for broker_id in list(cluster.brokers):
+        cluster.crash(broker_id)
+        assert cluster.restart(broker_id).group.voters == {1, 2, 3, 4}
+    cluster.elect()
+
+
+def test_a_learner_receives_and_neither_votes_nor_counts() -> None:
+    cluster = Cluster(4, voters=[1, 2, 3])
+    leader = cluster.elect()
+    cluster.run(0.3)
+    propose_change(cluster, leader, "with_learner", 4)
+    cluster.run(0.5)
+    cluster.commit(b"x", broker=leader)
+    cluster.run(0.3)
+    assert b"x" in cluster[4].machine.applied.values()
+    for follower in others(cluster, leader, 4):
+        cluster.crash(follower)
+    alone = cluster.propose(leader, b"y")
+    cluster.run(5.0)
+    assert alone.outcome is Outcome.MAY_STILL_HAPPEN
+    assert cluster.leader is None
+
+
+@pytest.mark.parametrize("pause", [False, True], ids=["part-kill", "pause-kill"])
+@pytest.mark.parametrize("seed", range(6))
+def test_shifting_majorities_do_not_forget(seed: int, pause: bool) -> None:
+    """Jepsen on NATS. a, b are cut off (or stopped); c, d, e acknowledge; c loses power; then d, e are cut
+    off, and a, b, c are a majority. They may refuse to go on; what was acknowledged must not be lost."""
+    cluster = Cluster(5, seed=seed)
+    cluster.sync_time = lambda broker: 0.001
+    cluster.elect()
+    cluster.run(0.5)
+    a, b, c, d, e = [*others(cluster, cluster.leader or 0), cluster.leader or 0]
+    stopped = {}
+    if pause:
+        stopped = {broker: cluster.brokers.pop(broker) for broker in (a, b)}
+    else:
+        cluster.cut([a, b], [c, d, e])
+    acknowledged = [cluster.commit(b"%d" % i, broker=e) for i in range(10)]
+    cluster.crash(c)
+    cluster.brokers.update(stopped)
+    cluster.heal()
+    cluster.cut([d, e], [a, b, c])
+    cluster.restart(c)
+    cluster.run(10.0)
+    cluster.heal()
+    cluster.elect()
+    cluster.converge()
+    cluster.check_all()
+    for broker in cluster.brokers.values():
+        assert {p.payload for p in acknowledged} <= set(broker.machine.applied.values())
+
+
+def test_a_rejoining_broker_costs_at_most_one_election() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    term = cluster[leader].group.term
+    lonely = others(cluster, leader)[0]
+    for _ in range(10):  # a link that flaps
+        cluster.isolate(lonely)
+        cluster.run(1.0)
+        cluster.heal()
+        cluster.run(1.0)
+    assert max(b.group.term for b in cluster.brokers.values()) <= term + 1
+    start = cluster.now
+    cluster.commit(b"x")
+    assert cluster.now - start < TIMING.election_max
