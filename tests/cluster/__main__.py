@@ -38,8 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="raftlog-cluster-") as temporary:
         try:
             failures = run(arguments, arguments.dir or Path(temporary))
-        except NotWhole as failure:
-            failures = [str(failure)]
+        except NotWhole as error:
+            failures = [str(error)]
     for failure in failures:
         print(f"FAILED: {failure}")
     if not failures:
@@ -54,7 +54,7 @@ def failover(arguments: argparse.Namespace, root: Path) -> list[str]:
     print(
         f"{'round':>5} {'broker':>6} {'led':>4} {'coord':>5} {'calm':>6}"
         + "".join(f" {name:>12}" for name in PRODUCERS)
-        + f" {'both':>6} {'commits':>7} {'whole':>6}",
+        + f" {'both':>6} {'after':>6} {'commits':>7} {'whole':>6} {'disk':>6} {'late':>6}",
         flush=True,
     )
     with Trial(root) as trial:
@@ -62,16 +62,16 @@ def failover(arguments: argparse.Namespace, root: Path) -> list[str]:
             done.append(one)
             print(
                 f"{one.number:>5} {one.broker:>6} {one.led:>4} {'yes' if one.coordinated else '-':>5}"
-                f" {max(one.calm.clients.values()):>6.3f}"
-                + "".join(f" {one.gaps.clients[name]:>12.3f}" for name in PRODUCERS)
-                + f" {one.gaps.cluster:>6.3f} {one.commit_gap:>7.3f} {one.whole_s:>6.1f}",
+                f" {one.calm.cluster.length:>6.3f}"
+                + "".join(f" {one.gaps.clients[name].length:>12.3f}" for name in PRODUCERS)
+                + f" {one.gaps.cluster.length:>6.3f} {one.gaps.cluster.after:>6.2f} {one.commit_gap:>7.3f} {one.whole_s:>6.1f} {one.disk_s:>6.3f} {one.late_s:>6.3f}",
                 flush=True,
             )
         verdict = trial.judge()
     failures = []
     for name, values in {
-        **{name: [one.gaps.clients[name] for one in done] for name in PRODUCERS},
-        "both": [one.gaps.cluster for one in done],
+        **{name: [one.gaps.clients[name].length for one in done] for name in PRODUCERS},
+        "both": [one.gaps.cluster.length for one in done],
     }.items():
         median, most = statistics.median(values), max(values)
         print(f"longest gap, {name}: median {median:.3f} s, max {most:.3f} s")

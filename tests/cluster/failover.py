@@ -29,7 +29,8 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """`gaps` from the fault until the cluster is whole again, leaders at home included; `calm` before it."""
+    """`gaps` from the fault until the cluster is whole again, leaders at home included; `calm` before it.
+    `disk_s`, `late_s`: what the machine did meanwhile (probe)."""
 
     number: int
     broker: int
@@ -39,6 +40,8 @@ class Round:
     gaps: Gaps
     commit_gap: float
     whole_s: float
+    disk_s: float
+    late_s: float
 
 
 def rounds(trial: Trial, fault: Fault, count: int) -> Iterator[Round]:
@@ -66,6 +69,8 @@ def rounds(trial: Trial, fault: Fault, count: int) -> Iterator[Round]:
             trial.gaps(begin, end),
             trial.commit_gap(begin, end),
             whole_s,
+            trial.slowest_sync(begin, end),
+            trial.latest_wake_up(begin, end),
         )
 
 

@@ -17,22 +17,29 @@ class Ack(NamedTuple):
     partition: int
 
 
-def longest_gap(moments: Iterable[float], begin: float, end: float) -> float:
+class Gap(NamedTuple):
+    """Seconds without an acknowledgement, and how long after the beginning they began."""
+
+    length: float
+    after: float
+
+
+def longest_gap(moments: Iterable[float], begin: float, end: float) -> Gap:
     """The longest time within [begin, end] without one of these moments, to which both ends count."""
     inside = sorted(moment for moment in moments if begin < moment < end)
-    return max(after - before for before, after in pairwise([begin, *inside, end]))
+    return max(Gap(later - earlier, earlier - begin) for earlier, later in pairwise([begin, *inside, end]))
 
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """The longest gaps of a while, in seconds, each that of the partition that had to wait longest.
+    """The longest gaps of a while, each that of the partition that had to wait longest.
 
     `clients`: what each producer saw. `cluster`: what all of them saw together; no producer at all got
     anything into that partition meanwhile.
     """
 
-    clients: dict[str, float]
-    cluster: float
+    clients: dict[str, Gap]
+    cluster: Gap
 
 
 def gaps(acks: Sequence[Ack], begin: float, end: float, producers: Iterable[str], partitions: int) -> Gaps:

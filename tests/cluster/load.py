@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.cluster.gaps import Ack
 from tests.crash.history import History, Send, Traits
-from tests.crash.workload import ProducerWorker, Worker
+from tests.crash.workload import Worker
 
 RATE: Final = 100.0
 """Records a second of each producer."""
@@ -72,25 +72,22 @@ class TimedHistory(History):
         self.commits.append(time.monotonic())
 
 
-class _SteadyProducer(ProducerWorker):
+class _SteadyProducer(Worker):
     """One record at a time, to all partitions in turn, at RATE."""
 
-    history: TimedHistory
-
-    def next_sends(self) -> list[Send]:
-        send = self.history.send(self.name, self._number, self._number % self._partitions)
-        self._number += 1
-        with self._lock:
-            self.waiting += 1
-        return [send]
+    def __init__(self, name: str, history: TimedHistory, topic: str, partitions: int) -> None:
+        super().__init__(name, history)
+        self.topic = topic
+        self._partitions = partitions
 
     def work(self) -> None:
         due = time.monotonic()
+        number = 0
         while not self.stopping.is_set():
             now = time.monotonic()
-            if now >= due and not self.is_full():
-                for send in self.next_sends():
-                    self.produce(send)
+            if now >= due:
+                self.produce(self.history.send(self.name, number, number % self._partitions))
+                number += 1
                 due = max(due + 1 / RATE, now - BEHIND_MAX_S)
             self.idle(max(0.001, min(due - now, 0.01)))
         self.finish()
@@ -105,13 +102,12 @@ class _SteadyProducer(ProducerWorker):
         raise NotImplementedError
 
     def failed(self, send: Send, error: object) -> None:
-        self.ended()
         self.history.note(f"{self.name}:{send.number} to partition {send.partition} ended with {error}")
 
 
 class ConfluentProducer(_SteadyProducer):
     def __init__(self, history: TimedHistory, topic: str, partitions: int, at: str) -> None:
-        super().__init__("confluent", history, topic, partitions, 0)
+        super().__init__("confluent", history, topic, partitions)
         self._producer = Producer({"bootstrap.servers": at, **CONFLUENT_PRODUCER})
 
     def produce(self, send: Send) -> None:
@@ -134,17 +130,15 @@ class ConfluentProducer(_SteadyProducer):
             if error is not None:
                 self.failed(send, error)
                 return
-            self.ended()
-            offset = message.offset()
-            assert offset is not None
-            self.history.acknowledge(send, offset)
+            # None: librdkafka knows that the record was written, not where (DUPLICATE_SEQUENCE_NUMBER).
+            self.history.acknowledge(send, -1 if (offset := message.offset()) is None else offset)
 
         return report
 
 
 class KafkaPythonProducer(_SteadyProducer):
     def __init__(self, history: TimedHistory, topic: str, partitions: int, at: str) -> None:
-        super().__init__("kafka-python", history, topic, partitions, 0)
+        super().__init__("kafka-python", history, topic, partitions)
         from kafka import KafkaProducer
 
         self._producer = KafkaProducer(bootstrap_servers=at.split(","), **KAFKA_PYTHON_PRODUCER)
@@ -163,7 +157,6 @@ class KafkaPythonProducer(_SteadyProducer):
         self._producer.close(timeout=STOP_TIMEOUT_S)
 
     def _acknowledged(self, send: Send, report: Any) -> None:
-        self.ended()
         self.history.acknowledge(send, report.offset)
 
 
@@ -205,18 +198,13 @@ class GroupMember(Worker):
         self.history.try_commit(offsets)
         try:
             committed = self._consumer.commit(
-                offsets=[_place(self._topic, *item) for item in offsets.items()], asynchronous=False
+                offsets=[TopicPartition(self._topic, *place) for place in offsets.items()],
+                asynchronous=False,
             )
         except KafkaException:
             return  # unknown
         if all(place.error is None for place in committed or ()):
             self.history.confirm_commit(offsets)
-
-
-def _place(topic: str, partition: int, offset: int) -> Any:
-    from confluent_kafka import TopicPartition
-
-    return TopicPartition(topic, partition, offset)
 
 
 class Load:

@@ -39,7 +39,7 @@ def partition_digests(data_dir: Path, topic: str) -> dict[int, str]:
 
 def differences(data_dirs: Mapping[int, Path], topic: str, partitions: int, replicas: int) -> list[str]:
     """What is wrong with the replicas of stopped brokers; an empty list when nothing is."""
-    found = defaultdict(dict)
+    found: dict[int, dict[int, str]] = defaultdict(dict)
     problems = []
     for broker, data_dir in data_dirs.items():
         problems += [f"broker {broker}: {one}" for one in verify(ReadOnlyDisk(), str(data_dir)).findings]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from raftlog.protocol.api import ApiKey
 from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.cluster.gaps import Gaps, gaps, longest_gap
 from tests.cluster.load import CONFLUENT, GROUP, PRODUCERS, Load
+from tests.cluster.probe import Probe
+from tests.cluster.raw import RawClient
 from tests.cluster.replicas import differences, partition_sizes
-from tests.crash.checker import Kind, Memory, Verdict, check
+from tests.crash.checker import Kind, Log, Memory, Verdict, check
+from tests.crash.history import Outcome, Send, who_wrote
 from tests.crash.look import LookFailed, read_commits, read_log
 
 TOPIC: Final = "watched"
@@ -22,7 +28,7 @@ PARTITIONS: Final = 3
 REPLICAS: Final = 3
 WHOLE_TIMEOUT_S: Final = 120.0
 PROGRESS_TIMEOUT_S: Final = 60.0
-COORDINATOR_TIMEOUT_S: Final = 30.0
+NOTES_MAX: Final = 5
 POLL_S: Final = 0.05
 SETTLE_S: Final = 1.0
 """Between the last record and the end of the brokers: followers hear of the last commit by a heartbeat."""
@@ -37,6 +43,7 @@ class Trial:
 
     def __init__(self, root: Path, *, nodes: int = 3, options: dict[str, object] | None = None) -> None:
         self.cluster = ClusterProcesses(root, nodes, options=options, arguments=("-v",))
+        self._probe = Probe(root / "probe")
 
     def __enter__(self) -> Trial:
         try:
@@ -45,12 +52,14 @@ class Trial:
             create_topic(self.admin, TOPIC, PARTITIONS, REPLICAS)
             self.load = Load(TOPIC, PARTITIONS, self.cluster.bootstrap)
             self.load.__enter__()
+            self._probe.start()
         except BaseException:
             self.cluster.kill()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._probe.stopping.set()
         self.load.__exit__(*exc)
         self.cluster.kill()
 
@@ -71,21 +80,32 @@ class Trial:
 
     def coordinator(self) -> int:
         """The broker that coordinates consumer groups: it leads the metadata."""
-        deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
-        while True:
-            future = self.admin.describe_consumer_groups([GROUP], request_timeout=10)[GROUP]
-            try:
-                return int(future.result().coordinator.id)
-            except KafkaException:  # librdkafka asks the coordinator that it knew, once
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_S)
+        self.wait_until(lambda: len(self._coordinators()) == 1, lambda: f"one of {self._coordinators()}")
+        return self._coordinators().pop()
+
+    def _coordinators(self) -> set[int]:
+        """What the running brokers say, each for itself."""
+        found = set()
+        for broker in self.cluster.brokers.values():
+            if broker.is_running:
+                with RawClient(broker) as client:
+                    answer = client.ask(ApiKey.FIND_COORDINATOR, 3, {"key": GROUP, "key_type": 0})
+                found.add(int(answer.node_id))
+        return found
 
     def gaps(self, begin: float, end: float) -> Gaps:
         return gaps(self.load.history.acks, begin, end, PRODUCERS, PARTITIONS)
 
+    def slowest_sync(self, begin: float, end: float) -> float:
+        """What the disk itself did meanwhile, in seconds: no broker can acknowledge faster."""
+        return max((took for at, took in self._probe.syncs if begin <= at < end), default=0.0)
+
+    def latest_wake_up(self, begin: float, end: float) -> float:
+        """By how much a thread of this process was woken up too late meanwhile, in seconds."""
+        return max((late for at, late in self._probe.delays if begin <= at < end), default=0.0)
+
     def commit_gap(self, begin: float, end: float) -> float:
-        return longest_gap(self.load.history.commits, begin, end)
+        return longest_gap(self.load.history.commits, begin, end).length
 
     # Waiting
 
@@ -95,15 +115,17 @@ class Trial:
         time.sleep(seconds)
         return begin, time.monotonic()
 
-    def await_progress(self, records: int = 100) -> None:
-        """Until so many more records are acknowledged, and something is committed."""
+    def await_progress(self, records: int = 50) -> None:
+        """Until so many more records of each producer are acknowledged, and something is committed."""
         history = self.load.history
-        enough, commits = history.acknowledged + records, len(history.commits) + 1
-        self.wait_until(
-            lambda: history.acknowledged >= enough and len(history.commits) >= commits,
-            lambda: f"{records} acknowledgements and a commit",
-            PROGRESS_TIMEOUT_S,
-        )
+        enough, commits = Counter(dict.fromkeys(PRODUCERS, records)), len(history.commits) + 1
+        enough += Counter(ack.producer for ack in history.acks)
+
+        def missing() -> str:
+            left = enough - Counter(ack.producer for ack in history.acks)
+            return str(dict(left)) if left else "" if len(history.commits) >= commits else "a commit"
+
+        self.wait_until(lambda: not missing(), missing, PROGRESS_TIMEOUT_S)
 
     def wait_whole(self, *, at_home: bool = True) -> float:
         """Until every partition is led, by its preferred leader if `at_home`, and every replica has on its
@@ -120,7 +142,8 @@ class Trial:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise NotWhole(f"not within {timeout_s} s: {what()}")
+                notes = self.load.history.so_far()[2]
+                raise NotWhole("\n".join([f"not within {timeout_s} s: {what()}", *notes[:NOTES_MAX]]))
             time.sleep(POLL_S)
 
     def _longest(self) -> dict[int, int]:
@@ -153,6 +176,7 @@ class Trial:
         verdict = Verdict()
         try:
             log = read_log(self.cluster.bootstrap, TOPIC, PARTITIONS)
+            _locate(sends, log)
             verdict = check(sends, log, PRODUCERS)
             committed = read_commits(self.cluster.bootstrap, GROUP, TOPIC, PARTITIONS)
             Memory().check_commits(committed, commits, verdict)
@@ -166,6 +190,17 @@ class Trial:
         for note in notes:
             verdict.add(Kind.NOTED, note)
         return verdict
+
+
+def _locate(sends: list[Send], log: Log) -> None:
+    """Where records lie that were acknowledged without an offset: wherever they are found."""
+    lost = {(send.producer, send.number): send for send in sends if send.outcome is Outcome.OK}
+    lost = {name: send for name, send in lost.items() if send.offset < 0}
+    for partition, part in log.items():
+        for offset, value in part.records if lost else ():
+            send = lost.get(who_wrote(value) or ("", -1))
+            if send is not None and send.partition == partition:
+                send.offset = offset
 
 
 def create_topic(admin: AdminClient, name: str, partitions: int, replicas: int) -> None:

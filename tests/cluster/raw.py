@@ -1,0 +1,47 @@
+"""One broker, asked by hand: no client that retries, caches or asks somebody else."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from typing import Any, Final
+
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.codec import decode_response, encode_request
+from raftlog.protocol.encode import Fields
+from raftlog.testing.processes import BrokerProcess
+
+ANSWER_S: Final = 30.0
+
+
+class RawClient:
+    """A connection to one broker. A context manager."""
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", broker.port), timeout=ANSWER_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._ids = itertools.count(1)
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def ask(self, api: ApiKey, version: int, fields: Fields) -> Any:
+        """The answer to one request. Raises OSError, also when it does not come in time."""
+        correlation_id = next(self._ids)
+        self._socket.sendall(b"".join(encode_request(api, version, correlation_id, "raw", fields)))
+        size = int.from_bytes(self._exactly(4), "big")
+        echoed, answer = decode_response(api, version, self._exactly(size))
+        assert echoed == correlation_id, (echoed, correlation_id)
+        return answer
+
+    def _exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            piece = self._socket.recv(count - len(data))
+            if not piece:
+                raise ConnectionResetError(f"closed after {len(data)} of {count} bytes")
+            data += piece
+        return bytes(data)
