@@ -18,6 +18,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from raftlog.errors import RaftlogError
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message
 from raftlog.raft.values import Role
@@ -359,9 +360,12 @@ class Driver:
             member.machine.apply(entries, now)
 
     def abandon(self) -> None:
-        """The broker stops, or its disk failed: every pending proposal ends as MAY_STILL_HAPPEN, now."""
+        """The broker stops, or its disk failed: whatever is pending here ends now, as far as it is known."""
         for member in self._members.values():
-            member.group.close()
+            try:
+                member.group.close()
+            except RaftlogError:
+                pass  # the disk failed, or the log is not to be relied on: that is why the broker stops
             for on_done, outcome, entry in member.group.take_done():
                 on_done(outcome, entry)
             for on_ready, led in member.group.take_reads():

@@ -236,6 +236,20 @@ def test_a_failed_sync_answers_nothing_as_committed() -> None:
     assert cluster[1].log.commit_index < proposal.entry.index
 
 
+def test_everyone_is_answered_also_when_the_log_can_no_longer_be_touched() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    node = cluster[1]
+    proposal = cluster.propose(1, b"x")
+
+    def fail(index: RaftIndex) -> None:
+        raise DiskFailed("the test's disk failed")
+
+    node.log.truncate_from = fail  # type: ignore[method-assign]
+    node.driver.abandon()
+    assert proposal.outcome is Outcome.WILL_NOT_HAPPEN
+
+
 def test_a_proposal_made_while_answering_one_is_taken_up() -> None:
     cluster = Cluster(1)
     cluster.elect()
