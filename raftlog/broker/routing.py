@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import trio
 
 from raftlog.broker.backend import Node, Partition
 from raftlog.metadata.catalog import Topic
@@ -58,3 +60,23 @@ def endpoints(node: Node, leaders: Iterable[LeaderHint | None]) -> list[NodeEndp
         NodeEndpoint(broker.id, broker.host, broker.port, broker.rack)
         for broker in (known[one] for one in sorted(wanted) if one in known)
     ]
+
+
+async def confirm_leaders(replicas: Sequence[Partition], now: float) -> None:
+    """Wait until each of these either knows from a majority that it leads, or has learned that it does not:
+    a leader that was paused and replaced steps down, and answers as what it is then."""
+    waiting = 1  # the loop below: some answer at once
+    confirmed = trio.Event()
+
+    def then(leads: bool) -> None:
+        nonlocal waiting
+        waiting -= 1
+        if waiting == 0:
+            confirmed.set()
+
+    for replica in replicas:
+        waiting += 1
+        replica.confirm_leadership(now, then)
+    then(True)
+    if not confirmed.is_set():
+        await confirmed.wait()

@@ -779,3 +779,21 @@ async def test_records_are_deleted_from_the_start(broker: Served, peer: Peer) ->
     fetched = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 0)))
     assert fetched.responses[0].partitions[0].error_code.name == "offset_out_of_range"
     assert fetched.responses[0].partitions[0].log_start_offset == 2
+
+
+@pytest.mark.parametrize("wait_ms", [0, 5000])
+async def test_a_leader_that_was_replaced_does_not_call_an_offset_out_of_range(
+    broker: Served, peer: Peer, wait_ms: int
+) -> None:
+    """It was paused, and its consumers have read further meanwhile: OFFSET_OUT_OF_RANGE would make them start
+    over, NOT_LEADER_OR_FOLLOWER makes them look for its successor."""
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"a", b"b")))
+    replica = broker.node.partitions["t", 0]
+
+    def step_down(now: float, then: Callable[[bool], None]) -> None:
+        replica.is_leader = False
+        then(False)
+
+    replica.confirm_leadership = step_down  # type: ignore[method-assign]
+    fetched = await peer.ask(ApiKey.FETCH, 12, **{**fetch((0, 19)), "max_wait": wait_ms})
+    assert fetched.responses[0].partitions[0].error_code.name == "not_leader_or_follower"

@@ -19,8 +19,8 @@ from raftlog.broker.backend import Partition
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.outbox import Chunk, FileRange
-from raftlog.broker.routing import endpoints, find_partition, leader_hint
-from raftlog.partition.partition import FetchResult
+from raftlog.broker.routing import confirm_leaders, endpoints, find_partition, leader_hint
+from raftlog.partition.partition import FetchResult, PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
 from raftlog.protocol.schema import milliseconds, uuid_bytes
@@ -51,15 +51,18 @@ class Found(NamedTuple):
     results: list[list[FetchResult | ErrorCode]]
     size: int
     has_error: bool
+    out_of_range: list[Partition]
 
 
 def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
     if getattr(request, "session_id", 0) != 0:
-        _reply(call, [], Found([], 0, True), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
     topics = _resolve(call, request)
     max_bytes = min(request.max_bytes, call.node.config.int("fetch.max.bytes"))
     found = _read(topics, max_bytes)
+    if found.out_of_range:
+        return _read_again(call, topics, max_bytes, found)
     wait_s = min(milliseconds(request.max_wait) / 1000, WAIT_MAX_S)
     if found.size >= request.min_bytes or found.has_error or wait_s <= 0 or not topics:
         _reply(call, topics, found)
@@ -96,7 +99,7 @@ def _resolve(call: Call, request: Any) -> Topics:
 def _read(topics: Topics, max_bytes: int) -> Found:
     """One pass. The first batch found is given whole; after it, what fits."""
     rows: list[list[FetchResult | ErrorCode]] = []
-    size, has_error = 0, False
+    size, has_error, out_of_range = 0, False, list[Partition]()
     for _, partitions in topics:
         row: list[FetchResult | ErrorCode] = []
         for _, replica, offset, partition_max, epoch in partitions:
@@ -109,13 +112,22 @@ def _read(topics: Topics, max_bytes: int) -> Found:
             found = result.slice
             if found is None:
                 has_error = has_error or result.error is not None
+                if result.error is PartitionError.OFFSET_OUT_OF_RANGE:
+                    out_of_range.append(replica)
             elif size and found.length > limit:
                 result = result._replace(slice=None)
             else:
                 size += found.length
             row.append(result)
         rows.append(row)
-    return Found(rows, size, has_error)
+    return Found(rows, size, has_error, out_of_range)
+
+
+async def _read_again(call: Call, topics: Topics, max_bytes: int, found: Found) -> None:
+    """An offset that is out of range makes consumers start over, so it is said only by who leads for certain:
+    a leader that was paused and replaced has not seen what its consumers have read since."""
+    await confirm_leaders(found.out_of_range, call.now)
+    _reply(call, topics, _read(topics, max_bytes))
 
 
 async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait_s: float) -> None:
@@ -138,6 +150,9 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
     finally:
         for replica in replicas:
             replica.remove_waiter(alarm.ring)
+    if found.out_of_range:
+        await _read_again(call, topics, max_bytes, found)
+        return
     _reply(call, topics, found)
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import trio
-
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import find_partition
+from raftlog.broker.routing import confirm_leaders, find_partition
 from raftlog.partition.partition import LATEST
 from raftlog.protocol.errors import ErrorCode
 
@@ -24,7 +22,13 @@ NOT_AVAILABLE_FROM: Final = 5
 
 
 async def handle(call: Call, request: Any) -> Answer:
-    await _confirm(call, request)
+    asked = (
+        find_partition(call.node, topic.name, wanted.partition_index)
+        for topic in request.topics
+        for wanted in topic.partitions
+        if wanted.timestamp == LATEST
+    )
+    await confirm_leaders([each for each in asked if not isinstance(each, ErrorCode)], call.now)
     return {
         "topics": [
             {
@@ -34,29 +38,6 @@ async def handle(call: Call, request: Any) -> Answer:
             for topic in request.topics
         ]
     }
-
-
-async def _confirm(call: Call, request: Any) -> None:
-    """Wait until the leaders that are asked for their end know that they lead. One that was paused and
-    replaced steps down instead, and answers as what it is then."""
-    waiting = 1  # this loop itself: some answer at once
-    confirmed = trio.Event()
-
-    def then(leads: bool) -> None:
-        nonlocal waiting
-        waiting -= 1
-        if waiting == 0:
-            confirmed.set()
-
-    for topic in request.topics:
-        for wanted in topic.partitions:
-            replica = find_partition(call.node, topic.name, wanted.partition_index)
-            if wanted.timestamp == LATEST and not isinstance(replica, ErrorCode):
-                waiting += 1
-                replica.confirm_leadership(call.now, then)
-    then(True)
-    if not confirmed.is_set():
-        await confirmed.wait()
 
 
 def _find(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
