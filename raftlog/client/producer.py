@@ -304,8 +304,9 @@ class Producer:
         known = self._topics.get(name)
         if known is None:
             known = _Topic(Sticky(self.settings.batch_size, self._cluster.rng))
-        if name not in metadata.topics:
+        if name not in self._topics:  # also when another producer has made it known: it may leave
             self._cluster.watch(self, {*self._topics, name})
+        if name not in metadata.topics:
             await self._until_known(name)
         view = metadata.topics[name]
         self._topics[name] = known
