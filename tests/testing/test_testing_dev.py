@@ -1,0 +1,77 @@
+"""`raftlog dev`: it serves, tells of a broker that dies, and stops."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import raftlog
+
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def dev(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "raftlog", "dev", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def line_of(stream: object, file_number: int) -> str:
+    with selectors.DefaultSelector() as selector:
+        selector.register(file_number, selectors.EVENT_READ)
+        assert selector.select(PATIENCE_S), f"nothing from {stream} in {PATIENCE_S} s"
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(file_number, 1)
+        assert chunk, f"ended after {line!r}"
+        line += chunk
+    return line.decode()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_it_serves_reports_a_death_and_stops_on_ctrl_c(tmp_path: Path) -> None:
+    with dev("--nodes", "2", "--data-dir", str(tmp_path), "-o", "num.partitions=3") as process:
+        assert process.stdout is not None and process.stderr is not None
+        ready = line_of("stdout", process.stdout.fileno())
+        assert ready.startswith("ready bootstrap=127.0.0.1:")
+        bootstrap = ready.split()[1].removeprefix("bootstrap=")
+        async with raftlog.open_client(bootstrap) as client:
+            await client.admin.create_topic("orders")
+            view = await client.admin.describe_topic("orders")
+            assert [len(partition.replicas) for partition in view.partitions] == [2, 2, 2]
+        pids = children(process.pid)
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGKILL)
+        assert "ended with -9; the end of" in line_of("stderr", process.stderr.fileno())
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+        assert time.monotonic() - started < 10
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert sorted(path.name for path in tmp_path.glob("*.log")) == ["broker-1.log", "broker-2.log"]
+
+
+def test_a_bad_setting_ends_it_with_the_reason() -> None:
+    with dev("--nodes", "1", "-o", "num.partition=3") as process:
+        _, stderr = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 1
+        assert b"did you mean num.partitions?" in stderr
