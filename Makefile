@@ -1,28 +1,54 @@
-# Nothing is needed but Python 3.11, make and pip; the virtual environment is made here.
+# Nothing is needed but Python 3.11 or later, make and pip; the virtual environment is made here.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+ARGS   ?=
 
-.PHONY: demo test check unit docs clean
+.PHONY: help demo test check format lint types quick docs bench test-kafka clean
 
-demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through a SIGKILL
-	$(BIN)/python -m demo
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
-test: $(READY)  ## every test; ends with pytest's summary
-	$(BIN)/pytest -n 2 --dist loadgroup
+demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through a SIGKILL; DEMO_INPUT=FILE
+	@$(BIN)/python -m demo
 
-check: $(READY)  ## format, lint, types, layers, unit and memory rings: under a minute
+test: $(READY)  ## every test; ARGS='-k word' chooses
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(READY)  ## format, lint, types, layers, fast tests: under a minute
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 types lint quick
+
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit tests/memory
+
+types: $(READY)
+	$(BIN)/mypy
+
+quick: $(READY)
+	$(BIN)/pytest -q tests/unit tests/memory $(ARGS)
+
+format: $(READY)  ## make the code look as `check` wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## the reference in docs/reference, from the code
+	$(BIN)/python docs/generate.py
+
+bench: $(READY)  ## throughput and latency of a broker started for it; ARGS='--size 100'
+	@$(BIN)/python -m demo.bench $(ARGS)
+
+test-kafka: $(READY)  ## the client's tests against Apache Kafka from Maven Central; needs Java and Maven
+	$(BIN)/python -m tests.kafka_peer run -- $(BIN)/pytest tests/client $(ARGS)
 
 $(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "raftlog needs Python 3.11 or later: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+	@touch $@
 
-clean:
+clean:  ## remove the virtual environment
 	rm -rf $(VENV)

@@ -34,6 +34,8 @@ RECORDS_MAX: Final = 1000
 """Records that are printed in one go."""
 PATIENCE_MS: Final = 250
 """How long a poll waits before the end of the log is looked at again."""
+STALL_SECONDS: Final = 5.0
+"""After so long without a record that is known to be there, that is said, once."""
 HINT_SECONDS: Final = 2.0
 """After so long without a record, a person is told why there is none."""
 
@@ -250,16 +252,36 @@ async def _batches(
     One record is waited for; then whatever else is there is taken, and nothing more than is printed, since
     a group commits what it was given.
     """
+    import trio
+
     left = sys.maxsize if count is None else count
     records: list[Record] = []
+    moved_at = trio.current_time()
     while left:
         wanted, patience = (min(RECORDS_MAX, left), 0) if records else (1, PATIENCE_MS)
         records = await consumer.poll(wanted, max_wait_ms=patience)
         left -= len(records)
         if records:
             yield records
-        if ends is not None and _at_end(consumer, ends):
+            moved_at = trio.current_time()
+        if ends is None:
+            continue
+        if _at_end(consumer, ends):
             return
+        if trio.current_time() - moved_at > STALL_SECONDS:
+            _say_stalled(consumer, ends)
+            moved_at = float("inf")
+
+
+def _say_stalled(consumer: Consumer, ends: dict[TopicPartition, int]) -> None:
+    """Say which partitions do not move: the client retries in silence what may pass."""
+    positions = consumer.positions()
+    for key, end in ends.items():
+        if key in consumer.assignment and positions.get(key, -1) < end:
+            place = positions.get(key, "an unknown offset")
+            click.echo(
+                f"still waiting for {key!r}, at {place} of {end}: its broker's log may say why", err=True
+            )
 
 
 def _at_end(consumer: Consumer, ends: dict[TopicPartition, int]) -> bool:

@@ -119,15 +119,21 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
                 flush=True,
             )
 
+    failure: BaseException | None = None
     try:
         trio.run(main)
     except BaseExceptionGroup as group:
         failures = group.subgroup(StorageError)
         if failures is None:
             raise
-        _fail(f"the disk failed, and the broker stops: {_first(failures)}", EXIT_DISK_FAILED)
+        failure = _first(failures)
     finally:
-        broker.close()
+        try:
+            broker.close()
+        except StorageError as error:
+            failure = failure or error
+    if failure is not None:
+        _fail(f"the broker stops: {failure}", EXIT_DISK_FAILED)
 
 
 async def _stop_on_signal(broker: Broker, scope: trio.CancelScope) -> None:

@@ -1,0 +1,116 @@
+"""`make docs`: writes docs/reference from the code, so that it says what the code does.
+
+Settings come from `raftlog.config`, the API table from the broker's registry, the commands from their help.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by `make docs`. Do not edit. -->\n\n"
+WIDTH = 100
+
+
+def configuration() -> str:
+    """docs/reference/configuration.md"""
+    from raftlog.config import BROKER_CONFIGS, TOPIC_CONFIGS, markdown
+
+    return f"""# Settings
+
+A broker reads its settings from a file (`raftlog serve --config FILE`, TOML or .properties), from the
+environment and from `-o key=value`; what comes later in this list wins. In the environment the name is
+`RAFTLOG_` and the key in capitals: a dot is written as `_`, an underscore as `__`, a dash as `___`.
+
+The names are Kafka's; settings of raftlog's own begin with `raftlog.`. An unknown key or a bad value stops the
+start with the key, the value and the reason. A dynamic setting can be changed while the broker runs.
+
+## Brokers
+
+{markdown(BROKER_CONFIGS)}
+## Topics
+
+Given with `raftlog topic create -c key=value`, changed with `raftlog topic alter`. What a topic does not set
+itself comes from the broker.
+
+{markdown(TOPIC_CONFIGS)}"""
+
+
+def protocol() -> str:
+    """docs/reference/protocol.md"""
+    from raftlog.broker.registry import served
+
+    rows = [f"| {api.key.value} | {_title(api.key.name)} | {api.first} to {api.last} |" for api in served()]
+    table = "\n".join(["| Key | API | Versions |", "|---|---|---|", *rows])
+    return f"""# What a broker speaks
+
+The requests of Kafka's protocol that are served, with the first and the last version of each. It is the same
+list that a broker sends to clients in ApiVersions. A request that is not here closes the connection.
+
+{table}
+"""
+
+
+def cli() -> str:
+    """docs/reference/cli.md"""
+    from raftlog.cli import main
+
+    parts = ["# Commands\n", "What `raftlog COMMAND --help` prints.\n"]
+    for path, command in _commands(main, ("raftlog",)):
+        context = _context(command, path)
+        parts.append(f"{'#' * (len(path) + 1)} {' '.join(path)}\n")
+        parts.append(f"```text\n{command.get_help(context).rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+def _title(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _commands(
+    command: click.Command, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _commands(inner, (*path, name))
+
+
+def _context(command: click.Command, path: tuple[str, ...]) -> click.Context:
+    return click.Context(
+        command,
+        info_name=" ".join(path),
+        help_option_names=["-h", "--help"],
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration,
+    "protocol.md": protocol,
+    "cli.md": cli,
+}
+
+
+def pages() -> dict[Path, str]:
+    """Every page and what it must say."""
+    return {FOLDER / name: NOTE + write() for name, write in PAGES.items()}
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.relative_to(FOLDER.parent.parent)}: {len(text.splitlines())} lines")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
