@@ -15,13 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from raftlog.testing.processes import ClusterProcesses
+from tests.cluster.create import create_and_use
+from tests.cluster.elastic import steps
 from tests.cluster.failover import Fault, Round, rounds
 from tests.cluster.load import PRODUCERS
+from tests.cluster.many import many as run_many
 from tests.cluster.trial import NotWhole, Trial
+from tests.cluster.wipe import SCENES, Violation
 from tests.crash.checker import Verdict
 
 GAP_MAX_S: Final = {Fault.KILL: 2.0, Fault.STOP: 2.0, Fault.TERM: 0.3}
 GAP_MEDIAN_S: Final = {Fault.KILL: 1.0, Fault.STOP: 1.0, Fault.TERM: 0.3}
+CREATED_MAX_S: Final = 10.0
+IDLE_MAX: Final = 0.10
+LED_MAX_S: Final = 5.0
 
 
 def main() -> int:
@@ -32,13 +40,23 @@ def main() -> int:
     command.add_argument("--rounds", type=int, default=20)
     command.add_argument("--fault", choices=[fault.value for fault in Fault], default="kill")
     command.set_defaults(run=failover)
+    command = commands.add_parser("wipe", help="brokers lose their disks")
+    command.set_defaults(run=wipe)
+    command = commands.add_parser("elastic", help="a broker is added, another drained and removed")
+    command.set_defaults(run=elastic)
+    command = commands.add_parser("create", help="topics are used at once through other brokers")
+    command.add_argument("--count", type=int, default=500)
+    command.set_defaults(run=create)
+    command = commands.add_parser("many", help="many partitions: created, idle, and one broker killed")
+    command.add_argument("--partitions", type=int, default=300)
+    command.set_defaults(run=many)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # the clients'
     run: Callable[[argparse.Namespace, Path], list[str]] = arguments.run
     with tempfile.TemporaryDirectory(prefix="raftlog-cluster-") as temporary:
         try:
             failures = run(arguments, arguments.dir or Path(temporary))
-        except NotWhole as error:
+        except (NotWhole, Violation, TimeoutError) as error:
             failures = [str(error)]
     for failure in failures:
         print(f"FAILED: {failure}")
@@ -60,11 +78,13 @@ def failover(arguments: argparse.Namespace, root: Path) -> list[str]:
     with Trial(root) as trial:
         for one in rounds(trial, fault, arguments.rounds):
             done.append(one)
+            gap = one.gaps.cluster
             print(
                 f"{one.number:>5} {one.broker:>6} {one.led:>4} {'yes' if one.coordinated else '-':>5}"
                 f" {one.calm.cluster.length:>6.3f}"
                 + "".join(f" {one.gaps.clients[name].length:>12.3f}" for name in PRODUCERS)
-                + f" {one.gaps.cluster.length:>6.3f} {one.gaps.cluster.after:>6.2f} {one.commit_gap:>7.3f} {one.whole_s:>6.1f} {one.disk_s:>6.3f} {one.late_s:>6.3f}",
+                + f" {gap.length:>6.3f} {gap.after:>6.2f}"
+                f" {one.commit_gap:>7.3f} {one.whole_s:>6.1f} {one.disk_s:>6.3f} {one.late_s:>6.3f}",
                 flush=True,
             )
         verdict = trial.judge()
@@ -80,6 +100,56 @@ def failover(arguments: argparse.Namespace, root: Path) -> list[str]:
     commits = [one.commit_gap for one in done]
     print(f"longest gap, group commits: median {statistics.median(commits):.3f} s, max {max(commits):.3f} s")
     return failures + judged(verdict)
+
+
+def wipe(arguments: argparse.Namespace, root: Path) -> list[str]:
+    with Trial(root) as trial:
+        trial.await_progress()
+        for scene in SCENES:
+            for line in scene(trial):
+                print(f"{scene.__name__}: {line}", flush=True)
+        return judged(trial.judge())
+
+
+def elastic(arguments: argparse.Namespace, root: Path) -> list[str]:
+    with Trial(root) as trial:
+        trial.await_progress()
+        print(f"{'seconds':>7} {'gap':>6}  step")
+        for what, took_s, gap_s in steps(trial):
+            print(f"{took_s:>7.1f} {gap_s:>6.3f}  {what}", flush=True)
+        return judged(trial.judge())
+
+
+def create(arguments: argparse.Namespace, root: Path) -> list[str]:
+    with ClusterProcesses(root) as cluster:
+        cluster.start()
+        seen = create_and_use(cluster, arguments.count)
+    median, most = statistics.median(seen.took), max(seen.took)
+    print(f"{arguments.count} topics; CreateTopics took {median:.3f} s in the median, {most:.3f} s at most")
+    for answer, count in sorted(seen.answers.items()):
+        print(f"{count:>7} {answer}")
+    return seen.wrong
+
+
+def many(arguments: argparse.Namespace, root: Path) -> list[str]:
+    with ClusterProcesses(root) as cluster:
+        cluster.start()
+        found = run_many(cluster, arguments.partitions)
+    idle = ", ".join(f"broker {id} {100 * cores:.1f} %" for id, cores in found.idle.items())
+    print(f"{arguments.partitions} partitions with 3 replicas created in {found.created_s:.2f} s")
+    print(f"idle, of a core: {idle}")
+    print(
+        f"after SIGKILL of the leader of {found.lost}: all led after {found.led_s:.2f} s,"
+        f" all written to after {found.written_s:.2f} s"
+    )
+    failures = []
+    if found.created_s > CREATED_MAX_S:
+        failures.append(f"created in {found.created_s:.2f} s")
+    if max(found.idle.values()) > IDLE_MAX:
+        failures.append(f"idle at {idle}")
+    if found.led_s > LED_MAX_S:
+        failures.append(f"all led only after {found.led_s:.2f} s")
+    return failures
 
 
 def judged(verdict: Verdict) -> list[str]:
