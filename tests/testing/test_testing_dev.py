@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import trio
+
 import raftlog
 
 PATIENCE_S = 60.0
@@ -48,16 +50,20 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def test_it_serves_reports_a_death_and_stops_on_ctrl_c(tmp_path: Path) -> None:
+async def replicas_of_a_new_topic(bootstrap: str) -> list[int]:
+    async with raftlog.open_client(bootstrap) as client:
+        await client.admin.create_topic("orders")
+        view = await client.admin.describe_topic("orders")
+        return [len(partition.replicas) for partition in view.partitions]
+
+
+def test_it_serves_reports_a_death_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     with dev("--nodes", "2", "--data-dir", str(tmp_path), "-o", "num.partitions=3") as process:
         assert process.stdout is not None and process.stderr is not None
         ready = line_of("stdout", process.stdout.fileno())
         assert ready.startswith("ready bootstrap=127.0.0.1:")
         bootstrap = ready.split()[1].removeprefix("bootstrap=")
-        async with raftlog.open_client(bootstrap) as client:
-            await client.admin.create_topic("orders")
-            view = await client.admin.describe_topic("orders")
-            assert [len(partition.replicas) for partition in view.partitions] == [2, 2, 2]
+        assert trio.run(replicas_of_a_new_topic, bootstrap) == [2, 2, 2]
         pids = children(process.pid)
         assert len(pids) == 2
         os.kill(pids[0], signal.SIGKILL)
