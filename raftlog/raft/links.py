@@ -70,6 +70,10 @@ class Refused(InvalidInput):
     """The broker at the other end is not the one it should be, or we are not for it."""
 
 
+class Probe(InvalidInput):
+    """Somebody connected and left without a word: to find out whether we live (see Peers.probe_lost)."""
+
+
 class Link:
     """The way to one peer, connected or not."""
 
@@ -272,6 +276,8 @@ class Links:
             with _take_socket(stream) as connection:
                 try:
                     peer = await self._shake_hands(connection, None)
+                except Probe:
+                    return
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     log.warning("refused a connection to the peer port: %s", error)
                     return
@@ -452,7 +458,7 @@ async def _receive_into(connection: socket.socket, view: memoryview) -> bool:
 async def _receive_frame(connection: socket.socket, bytes_max: int) -> bytearray:
     prefix = bytearray(4)
     if not await _receive_into(connection, memoryview(prefix)):
-        raise InvalidInput("closed before the hello")
+        raise Probe("closed before the hello")
     size = frame_size(prefix)
     if size > bytes_max:
         raise InvalidInput(f"a hello of {size} bytes")
