@@ -78,8 +78,9 @@ class RaftGroup:
         """`voters` and `learners` are the first membership; a MEMBERSHIP entry in the log overrides them.
 
         `preferred`: of a group that is new, this replica should lead: it asks for votes at once.
-        `eager_commit`: followers learn of a commit at once instead of with the next message (for the
-        metadata group).
+        `eager_commit`: the entries are commands, not data (the metadata group). Followers learn of a commit
+        at once instead of with the next message, and one that is far behind gets the newest snapshot of the
+        state in place of the entries before it.
         """
         self.key = key
         self.log = log
@@ -538,8 +539,10 @@ class RaftGroup:
             self.log,
             engine.next_index,
             engine.match_index,
+            self._memberships,
             self._timing,
             self._send_before_sync,
+            state_is_all=self._eager_commit,
         )
         self._use_membership()
         self._leadership.beat(now)

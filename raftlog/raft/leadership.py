@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from raftlog.errors import SafetyError
+from raftlog.raft.membership import Memberships
 from raftlog.raft.messages import (
     Append,
     AppendReject,
@@ -52,8 +53,11 @@ class Leadership:
         log: GroupLog,
         next_index: dict[Progress, int],
         match_index: dict[Progress, int],
+        memberships: Memberships,
         timing: RaftTiming,
         send: Send,
+        *,
+        state_is_all: bool = False,
     ) -> None:
         self.term = term
         self.first_index = log.last_index
@@ -66,11 +70,12 @@ class Leadership:
         self._log = log
         self._next = next_index
         self._match = match_index
+        self._memberships = memberships
         self._timing = timing
         self._send = send
+        self._state_is_all = state_is_all
         self._peers: tuple[Progress, ...] = ()
         self._voters: tuple[Progress, ...] = ()
-        self._membership = b""
         self._round = 0
         self._round_times: deque[tuple[int, float]] = deque(maxlen=ROUNDS_MAX)
         self._lease_until = float("-inf")
@@ -85,7 +90,6 @@ class Leadership:
     def set_membership(self, membership: Membership, peers: Mapping[BrokerId, Progress], now: float) -> None:
         """The configuration that counts is the latest in the log, committed or not (Raft §6)."""
         assert self._self_id in membership.voters, (self._self_id, membership)
-        self._membership = membership.encode()
         self._voters = tuple(peers[b] for b in sorted(membership.voters) if b != self._self_id)
         self._peers = tuple(peers[b] for b in sorted(membership.members) if b != self._self_id)
         for peer in self._peers:
@@ -146,22 +150,26 @@ class Leadership:
         return append
 
     def _send_snapshot(self, peer: Progress, now: float) -> None:
+        """The follower's log ends before this one begins. It gets the state and goes on behind it: where the
+        log is data, with all that is left of it, else with what the newest snapshot does not hold."""
         if now - peer.snapshot_sent_at < SNAPSHOT_RETRY:
             return
         log = self._log
         index = RaftIndex(log.first_index - 1)
+        if self._state_is_all and log.snapshot_index > index:
+            index = log.snapshot_index
         index_term = log.term_at(index)
-        assert index_term is not None, index
-        first = log.entries(log.first_index, 1, 1)
-        offset = first[0].base_offset if first else log.log_end_offset
+        assert index_term is not None, (index, log.first_index)
+        following = log.entries(RaftIndex(index + 1), 1, 1) if index < log.last_index else []
+        offset = following[0].base_offset if following else log.log_end_offset
         peer.probe()
         peer.paused = True
         peer.snapshot_sent_at = now
         self._next[peer] = index + 1
-        self._send(
-            peer.broker,
-            Snapshot(self._key, self.term, index, index_term, offset, self._membership, log.snapshot_state),
-        )
+        # As of there: a later change may yet be undone.
+        membership = self._memberships.at(index).encode()
+        snapshot = Snapshot(self._key, self.term, index, index_term, offset, membership, log.snapshot_state)
+        self._send(peer.broker, snapshot)
 
     def on_match(self, peer: Progress, match_index: RaftIndex, now: float) -> bool:
         """The follower holds everything up to `match_index` on disk. True when its match index moved."""

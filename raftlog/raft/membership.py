@@ -29,6 +29,10 @@ class Memberships:
         """Where the current one lies in the log."""
         return self._known[-1][0]
 
+    def at(self, index: RaftIndex) -> Membership:
+        """The one that counted when the log ended at `index`."""
+        return next((held for since, held in reversed(self._known) if since <= index), self._known[0][1])
+
     def add(self, index: RaftIndex, membership: Membership) -> None:
         assert index > self.index, (index, self._known)
         self._known.append((index, membership))

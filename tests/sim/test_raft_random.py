@@ -6,6 +6,7 @@ come and go; logs are cut at the front. Invariants are checked after every turn 
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -13,17 +14,36 @@ import pytest
 from raftlog.raft.messages import Message
 from raftlog.raft.values import Membership, Outcome
 from raftlog.types import BrokerId, RaftIndex
+from tests.sim.raft_disk_store import DiskStore, batch_of, compact
 from tests.unit.raft_cluster import Broker, Cluster, Proposal
+from tests.unit.raft_store import MemoryLog
 
 STEPS = 120
+
+
+def drop_before(log: MemoryLog, index: RaftIndex) -> None:
+    log.drop_before(index, int(index).to_bytes(8, "big"))
 
 
 class Chaos:
     """One run."""
 
-    def __init__(self, seed: int, *, size: int, membership: bool = False) -> None:
+    def __init__(self, seed: int, *, size: int, membership: bool = False, on_disk: bool = False) -> None:
         self.rng = random.Random(seed)
-        self.cluster = Cluster(size + (2 if membership else 0), seed=seed, voters=range(1, size + 1))
+        brokers, voters = size + (2 if membership else 0), range(1, size + 1)
+        if on_disk:
+            disks = itertools.count(1000 * seed)
+            self.cluster = Cluster(
+                brokers,
+                seed=seed,
+                voters=voters,
+                new_store=lambda broker: DiskStore(next(disks)),
+                encode=batch_of,
+                eager_commit=True,
+            )
+        else:
+            self.cluster = Cluster(brokers, seed=seed, voters=voters)
+        self.drop_before = compact if on_disk else drop_before
         self.size = size
         self.proposals: list[Proposal] = []
         self.last: Proposal | None = None
@@ -186,7 +206,7 @@ class Chaos:
         cluster = self.cluster
         for broker in list(cluster.brokers.values()):
             broker.group.close()  # whoever led does no more
-            if self.rng.random() < 0.6 and broker.id in broker.group.voters:
+            if self.rng.random() < 0.6 and self.may_campaign(broker):
                 broker.group._elections.campaign(cluster.now, transfer=True)  # as if pre-votes had been won
             broker.driver.notify(broker.group)
         cluster.run(self.rng.choice([0.001, 0.002, 0.003, 0.005]))
@@ -194,9 +214,13 @@ class Chaos:
             if self.rng.random() < 0.3:
                 cluster.crash(broker.id)
                 cluster.restart(broker.id)
-                if broker.id in cluster[broker.id].group.voters:
+                if self.may_campaign(cluster[broker.id]):
                     cluster[broker.id].group._elections.campaign(cluster.now, transfer=True)
         cluster.run(self.rng.choice([0.005, 0.5]))
+
+    @staticmethod
+    def may_campaign(broker: Broker) -> bool:
+        return broker.group.is_trusted and broker.id in broker.group.voters
 
     def power_loss_while_writing(self) -> None:
         self.propose()
@@ -234,7 +258,7 @@ class Chaos:
         if broker is not None and broker.log.commit_index > broker.log.first_index:
             index = self.rng.randrange(broker.log.first_index, broker.log.commit_index)
             if index <= broker.machine.applied_index:
-                broker.log.drop_before(RaftIndex(index), index.to_bytes(8, "big"))
+                self.drop_before(broker.log, RaftIndex(index))
 
     def change_membership(self) -> None:
         leader = self.cluster.leader
@@ -271,3 +295,9 @@ def test_members_come_and_go(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_one_broker(seed: int) -> None:
     Chaos(3000 + seed, size=1).play()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_three_brokers_on_disks(seed: int) -> None:
+    """The same on the real store: its files, its recovery, its checkpoints."""
+    Chaos(4000 + seed, size=3, on_disk=True).play()

@@ -10,6 +10,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from raftlog.errors import SafetyError
 from raftlog.raft.driver import Driver
@@ -71,7 +72,7 @@ class Proposal:
 
 
 class Broker:
-    def __init__(self, cluster: Cluster, broker: int, store: MemoryStore, options: dict[str, object]) -> None:
+    def __init__(self, cluster: Cluster, broker: int, store: Any, options: dict[str, object]) -> None:
         self.id = BrokerId(broker)
         self.store = store
         self.options = options
@@ -105,9 +106,15 @@ class Cluster:
         timing: RaftTiming = TIMING,
         latency: float = 0.001,
         voters: Iterable[int] | None = None,
+        new_store: Callable[[int], Any] = lambda broker: MemoryStore(),
+        encode: Callable[[bytes, Any, int], bytes] = lambda payload, log, term: payload,
         **options: object,
     ) -> None:
+        """`new_store` gives an empty disk, `encode` makes an entry's payload of what a test proposes."""
         self.now = 0.0
+        self.options = options
+        self.new_store = new_store
+        self.encode = encode
         self.rng = random.Random(seed)
         self.timing = timing
         self.latency = latency
@@ -126,7 +133,7 @@ class Cluster:
         self.sync_time: Callable[[int], float] = lambda broker: 0.0
         self.last_arrival: dict[tuple[int, int], float] = {}
         for number in range(1, size + 1):
-            self.brokers[number] = Broker(self, number, MemoryStore(), options)
+            self.brokers[number] = Broker(self, number, new_store(number), options)
 
     # Links
 
@@ -211,6 +218,11 @@ class Cluster:
                 ticket.sync()
                 node.driver.synced(self.now)
         node.driver.finish(self.now)
+        if node.store.checkpoint_due:
+            job = node.store.begin_checkpoint()
+            if self.rng.random() < 0.8:  # else power is lost before it is done, or it takes for ever
+                job.run()
+                node.store.finish_checkpoint(job)
 
     def _synced(self, node: Broker, ticket: object) -> None:
         if self.brokers.get(node.id) is node:
@@ -250,7 +262,7 @@ class Cluster:
         if broker in self.brokers:
             self.crash(broker)
         del self.down[broker]
-        node = Broker(self, broker, MemoryStore(), {"fresh": True})
+        node = Broker(self, broker, self.new_store(broker), {**self.options, "fresh": True})
         self.brokers[broker] = node
         return node
 
@@ -288,6 +300,7 @@ class Cluster:
         """None when the broker does not lead, or hands over."""
         proposals: list[Proposal] = []
         node = self[broker]
+        payload = self.encode(payload, node.log, node.group.term)
         entry = node.group.propose(
             payload, 1, self.now, lambda outcome, entry: proposals[0].outcomes.append(outcome)
         )

@@ -52,6 +52,10 @@ class MemoryLog:
         return RaftIndex(self._start[0] + 1)
 
     @property
+    def snapshot_index(self) -> RaftIndex:
+        return RaftIndex(self._start[0])
+
+    @property
     def last_index(self) -> RaftIndex:
         return RaftIndex(self._start[0] + len(self._entries))
 

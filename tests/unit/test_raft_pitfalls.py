@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.raft.messages import PreVote, Vote
+from raftlog.raft.messages import Append, Message, PreVote, Vote
 from raftlog.raft.values import ChangeRefused, Outcome
 from raftlog.types import BrokerId, RaftIndex
 from tests.unit.raft_cluster import TIMING, Cluster
@@ -113,6 +113,30 @@ def test_the_configuration_survives_a_snapshot_and_restarts() -> None:
         cluster.crash(broker_id)
         assert cluster.restart(broker_id).group.voters == {1, 2, 3, 4}
     cluster.elect()
+
+
+def test_a_snapshot_carries_no_membership_that_may_be_undone() -> None:
+    """An uncommitted change is not taken for committed by who gets a snapshot meanwhile."""
+    cluster = Cluster(4, voters=[1, 2, 3])
+    leader = cluster.elect()
+    cluster.run(0.3)
+    behind, other = others(cluster, leader, 4)
+    cluster.crash(behind)
+    for i in range(5):
+        cluster.commit(b"%d" % i, broker=leader)
+    log = cluster[leader].log
+    log.drop_before(RaftIndex(4), (4).to_bytes(8, "big"))
+    cluster.crash(other)
+    propose_change(cluster, leader, "with_learner", 4)
+
+    def lose_what_follows(sender: int, receiver: int, message: Message) -> float | None:
+        return None if isinstance(message, Append) and message.prev_index == 4 else cluster.latency
+
+    cluster.rules.append(lose_what_follows)
+    cluster.restart(behind)
+    cluster.run_until(lambda: cluster[behind].machine.restored != [])
+    assert cluster[leader].group.learners == {4}
+    assert cluster[behind].group.learners == frozenset()
 
 
 def test_a_learner_receives_and_neither_votes_nor_counts() -> None:
