@@ -27,7 +27,7 @@ def raftlog(trial: Trial, *arguments: str) -> str:
 
 def steps(trial: Trial) -> Iterator[tuple[str, float, float]]:
     """What was done, the seconds it took, and the longest gap without an acknowledged write meanwhile."""
-    create_topic(trial.admin, OTHER_TOPIC, OTHER_PARTITIONS, 3)
+    create_topic(trial.cluster.bootstrap, OTHER_TOPIC, OTHER_PARTITIONS, 3)
     leaving = trial.coordinator()
 
     def timed(what: str, begin: float) -> tuple[str, float, float]:

@@ -13,9 +13,6 @@ from tests.cluster.trial import PARTITIONS, Trial
 
 CALM_S: Final = 2.0
 """Load without a fault before each fault, to know what the machine does by itself."""
-DOWN_S: Final = 3.0
-"""How long a killed broker stays down: longer than its successors need."""
-PAUSED_S: Final = 10.0
 
 
 class Fault(Enum):
@@ -25,6 +22,10 @@ class Fault(Enum):
     """SIGSTOP for ten seconds."""
     TERM = "term"
     """SIGTERM, and a restart: a rolling restart does this to one broker after another."""
+
+
+HOLD_S: Final = {Fault.KILL: 3.0, Fault.STOP: 10.0, Fault.TERM: 0.0}
+"""How long a broker stays as it is: at least as long as its successors need, except in a rolling restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def rounds(trial: Trial, fault: Fault, count: int) -> Iterator[Round]:
         victim = leaders[number % PARTITIONS]
         coordinated = trial.coordinator() == victim
         begin = time.monotonic()
-        _suffer(trial, victim, fault)
+        suffer(trial, victim, fault, HOLD_S[fault])
         whole_s = trial.wait_whole()
         trial.run(0.2)
         end = time.monotonic()
@@ -74,17 +75,19 @@ def rounds(trial: Trial, fault: Fault, count: int) -> Iterator[Round]:
         )
 
 
-def _suffer(trial: Trial, victim: int, fault: Fault) -> None:
+def suffer(trial: Trial, victim: int, fault: Fault, hold_s: float) -> None:
+    """One broker, taken away and given back."""
     broker = trial.broker(victim)
     match fault:
         case Fault.KILL:
             broker.kill()
-            trial.run(DOWN_S)
-            broker.start()
         case Fault.STOP:
             broker.pause()
-            trial.run(PAUSED_S)
-            broker.resume()
         case Fault.TERM:
-            assert broker.stop() == 0, broker.log_tail()
-            broker.start()
+            code = broker.stop()
+            assert code == 0, f"exit code {code}\n{broker.log_tail()}"
+    trial.run(hold_s)
+    if fault is Fault.STOP:
+        broker.resume()
+    else:
+        broker.start()

@@ -29,7 +29,7 @@ class Many:
     lost: int
 
 
-def many(cluster: ClusterProcesses, partitions: int) -> Many:
+def many(cluster: ClusterProcesses, partitions: int, idle_s: float = IDLE_S) -> Many:
     """On a running cluster. Raises TimeoutError."""
     with RawClient(cluster.brokers[1]) as client:
         began = time.monotonic()
@@ -39,8 +39,8 @@ def many(cluster: ClusterProcesses, partitions: int) -> Many:
         leaders = leaders_of(client, TOPIC)
         assert isinstance(leaders, dict), leaders
     _write_everywhere(cluster, leaders)
-    time.sleep(CALM_S)
-    idle = _idle(cluster)
+    time.sleep(min(CALM_S, idle_s))
+    idle = _idle(cluster, idle_s)
     victim = next(iter(leaders.values()))
     began = time.monotonic()
     cluster.brokers[victim].kill()
@@ -48,10 +48,10 @@ def many(cluster: ClusterProcesses, partitions: int) -> Many:
     return Many(created_s, idle, led_s, written_s, sum(leader == victim for leader in leaders.values()))
 
 
-def _idle(cluster: ClusterProcesses) -> dict[int, float]:
+def _idle(cluster: ClusterProcesses, seconds: float) -> dict[int, float]:
     before = {node_id: broker.cpu_seconds() for node_id, broker in cluster.brokers.items()}
     began = time.monotonic()
-    time.sleep(IDLE_S)
+    time.sleep(seconds)
     passed = time.monotonic() - began
     return {id: (broker.cpu_seconds() - before[id]) / passed for id, broker in cluster.brokers.items()}
 

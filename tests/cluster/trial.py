@@ -49,7 +49,7 @@ class Trial:
         try:
             self.cluster.start()
             self.admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap, **CONFLUENT})
-            create_topic(self.admin, TOPIC, PARTITIONS, REPLICAS)
+            create_topic(self.cluster.bootstrap, TOPIC, PARTITIONS, REPLICAS)
             self.load = Load(TOPIC, PARTITIONS, self.cluster.bootstrap)
             self.load.__enter__()
             self._probe.start()
@@ -203,5 +203,6 @@ def _locate(sends: list[Send], log: Log) -> None:
                 send.offset = offset
 
 
-def create_topic(admin: AdminClient, name: str, partitions: int, replicas: int) -> None:
+def create_topic(bootstrap: str, name: str, partitions: int, replicas: int) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     admin.create_topics([NewTopic(name, partitions, replicas)])[name].result(60)

@@ -42,7 +42,7 @@ def one_after_another(trial: Trial) -> Iterator[str]:
         yield f"broker {node_id} emptied: whole again after {whole_s:.1f} s, longest gap {gap.length:.3f} s"
 
 
-def stale_and_empty(trial: Trial) -> Iterator[str]:
+def stale_and_empty(trial: Trial, alone_s: float = ALONE_S) -> Iterator[str]:
     """Of three brokers one misses records, one that has them loses its disk, and the third, the last that
     has them, is down: the two that are left are a majority and must not elect a leader."""
     whole, stale, emptied = _roles(trial)
@@ -54,7 +54,7 @@ def stale_and_empty(trial: Trial) -> Iterator[str]:
     acknowledged = trial.load.history.acknowledged
     for node_id in (stale, emptied):
         trial.broker(node_id).launch()
-    trial.run(ALONE_S)
+    trial.run(alone_s)
     more = trial.load.history.acknowledged - acknowledged
     if more:
         raise Violation(f"brokers {stale} (stale) and {emptied} (emptied) acknowledged {more} records")
@@ -66,7 +66,7 @@ def stale_and_empty(trial: Trial) -> Iterator[str]:
     served_s = time.monotonic() - begin
     whole_s = trial.wait_whole()
     yield (
-        f"broker {stale} stale, {emptied} emptied, {whole} down: nothing acknowledged for {ALONE_S} s;"
+        f"broker {stale} stale, {emptied} emptied, {whole} down: nothing acknowledged for {alone_s} s;"
         f" served {served_s:.1f} s after {whole} came back, whole after {whole_s:.1f} s more"
     )
 

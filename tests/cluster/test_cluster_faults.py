@@ -1,0 +1,68 @@
+"""One round of every campaign; `python -m tests.cluster` has the long ones, and their goals.
+
+Here only what must hold on the busiest machine is asserted: nothing lost, nothing twice, nothing stuck.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raftlog.testing.processes import ClusterProcesses
+from tests.cluster.create import create_and_use
+from tests.cluster.elastic import steps
+from tests.cluster.failover import Fault, suffer
+from tests.cluster.many import many
+from tests.cluster.trial import Trial
+from tests.cluster.wipe import stale_and_empty
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),  # the clients' own
+    pytest.mark.xdist_group("cluster"),
+]
+
+
+def test_brokers_that_are_killed_paused_and_stopped_lose_nothing(tmp_path: Path) -> None:
+    with Trial(tmp_path) as trial:
+        trial.await_progress()
+        suffer(trial, trial.coordinator(), Fault.KILL, 1.0)
+        trial.await_progress()
+        suffer(trial, trial.leaders()[0], Fault.STOP, 2.0)
+        trial.await_progress()
+        suffer(trial, trial.leaders()[1], Fault.TERM, 0.0)
+        trial.await_progress()
+        trial.wait_whole(at_home=False)
+        verdict = trial.judge()
+    assert verdict.is_good, verdict
+    assert verdict.acknowledged > 300
+
+
+def test_an_emptied_broker_makes_no_leader_of_a_stale_one(tmp_path: Path) -> None:
+    with Trial(tmp_path) as trial:
+        trial.await_progress()
+        assert list(stale_and_empty(trial, alone_s=3.0))
+        verdict = trial.judge()
+    assert verdict.is_good, verdict
+
+
+def test_a_broker_is_added_and_another_removed(tmp_path: Path) -> None:
+    with Trial(tmp_path) as trial:
+        trial.await_progress()
+        assert len(list(steps(trial))) == 6
+        verdict = trial.judge()
+    assert verdict.is_good, verdict
+
+
+def test_a_new_topic_is_there_on_every_broker_at_once(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path) as cluster:
+        seen = create_and_use(cluster.start(), 10)
+    assert not seen.wrong
+    assert seen.answers["to the leader: NONE"] == 10 * 2 * 3
+
+
+def test_many_partitions_are_led_again_when_a_broker_is_killed(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path) as cluster:
+        found = many(cluster.start(), 60, idle_s=0.1)
+    assert found.lost == 20
