@@ -41,5 +41,5 @@ class Trust:
         if welcome.nonce != self.nonce:
             return
         self.is_welcome = True
-        if 0 < welcome.commit_index <= durable_match:
+        if 0 < welcome.commit_index <= durable_match and not self.must_drop_log:
             self.regain()
