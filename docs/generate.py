@@ -26,8 +26,8 @@ A broker reads its settings from a file (`raftlog serve --config FILE`, TOML or 
 environment and from `-o key=value`; what comes later in this list wins. In the environment the name is
 `RAFTLOG_` and the key in capitals: a dot is written as `_`, an underscore as `__`, a dash as `___`.
 
-The names are Kafka's; settings of raftlog's own begin with `raftlog.`. An unknown key or a bad value stops the
-start with the key, the value and the reason. A dynamic setting can be changed while the broker runs.
+The names are Kafka's; settings of raftlog's own begin with `raftlog.`. An unknown key or a bad value stops
+the start with the key, the value and the reason. A dynamic setting can be changed while the broker runs.
 
 ## Brokers
 
