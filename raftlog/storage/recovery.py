@@ -74,7 +74,12 @@ def _load(context: LogContext, line: list[Any], start: int) -> tuple[GroupLog, i
                 image = replace(image, damage=damage)
         except DamagedLog as error:
             image = LogImage(
-                key=GroupKey(key), start=point, log_start_offset=point.offset, commit=point, damage=str(error)
+                key=GroupKey(key),
+                start=point,
+                log_start_offset=point.offset,
+                commit=point,
+                snapshot_index=point.index,  # what is gone cannot be applied again
+                damage=str(error),
             )
     hard_state = HardState(Term(term), None if vote is None else BrokerId(vote))
     log = GroupLog(context, dirname, image, has_snapshot=has_snapshot, hard_state=hard_state)
