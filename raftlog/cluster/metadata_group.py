@@ -77,8 +77,9 @@ class MetadataGroup:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that this broker's log held at its start has been applied, or replaced."""
-        return self._applied >= self._last_at_start
+        """Whether everything that this broker's log held at its start has been applied, or replaced. A
+        damaged log says nothing about what is in it."""
+        return self.group.log.damage is None and self._applied >= self._last_at_start
 
     @property
     def leader(self) -> BrokerId | None:
@@ -145,6 +146,6 @@ class MetadataGroup:
         self._last_at_start = min(self._last_at_start, RaftIndex(from_index - 1))
 
     def restore(self, state: bytes, index: RaftIndex) -> None:
-        self.state.restore(state)
+        self.state.restore(state or MetadataState().to_bytes())
         self._applied = index
         self._on_change()
