@@ -25,7 +25,7 @@ from tests.sim.node import Note, SimNode
 from tests.sim.virtual_disk import PowerLost
 from tests.sim.world import World
 
-TURN_DELAY: Final = 0.00005
+TURN_DELAY: Final = 0.0002
 """Seconds between work and the turn that does it: what arrives together shares a turn."""
 
 
@@ -267,16 +267,15 @@ class SimBroker:
 
     def _receive(self, sender: BrokerId, packet: Any) -> None:
         kind, content = packet
-
-        def take() -> None:
-            node = self.node
-            assert node is not None
-            if kind == "raft":
-                node.driver.receive(sender, content)
-            else:
-                node.receive_note(sender, content)
-
-        self.act(take)
+        node = self.node
+        assert node is not None
+        if kind == "note":
+            self.act(lambda: node.receive_note(sender, content))
+        elif self.is_paused:
+            self._backlog.append(lambda: node.driver.receive(sender, content))
+        else:
+            node.driver.receive(sender, content)  # which changes nothing before the turn that it is due in
+            self._schedule()
 
     # Turns
 

@@ -140,7 +140,7 @@ class Producer(Caller):
         self.sent = 0
         self.unknown = 0
         self._count = 0
-        self._pause = rng.choice((0.01, 0.03, 0.1))
+        self._pause = rng.choice((0.02, 0.1, 0.3))
         self._records_max = rng.choice((1, 3, 12))
         self._value_size = rng.choice((8, 60, 400))
         if idempotent:
@@ -300,19 +300,27 @@ class Consumer(Caller):
     def is_over(self) -> bool:
         return self.topic_id in self.cluster.deleted
 
+    def _pause(self) -> float:
+        """In the end it only catches up."""
+        if self.cluster.clients_work:
+            return self.rng.uniform(0.05, 0.3)
+        ledger = self.cluster.invariants.ledgers.get(self.key)
+        behind = ledger is not None and self.position < ledger.end_offset
+        return 0.004 if behind else 0.2
+
     def _work(self) -> None:
         if self.is_over:
             return
-        self.world.after(self.rng.uniform(0.02, 0.2), self._work)
+        self.world.after(self._pause(), self._work)
         if self._is_busy:
             return
         self._is_busy = True
         match self.rng.randrange(12):
-            case 0 | 1 | 2 if self.position > self.committed:
+            case 0 | 1 if self.position > self.committed and self.cluster.clients_work:
                 self._commit()
             case 3 if self.cluster.clients_work:
                 self._find_committed()
-            case 4:
+            case 4 if self.cluster.clients_work:
                 self._ask_end()
             case _:
                 self._fetch()

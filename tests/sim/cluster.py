@@ -18,7 +18,7 @@ from typing import Final
 from raftlog.cluster import metadata_group
 from raftlog.config import BrokerConfig
 from raftlog.storage.store import StoreSettings
-from raftlog.types import METADATA_GROUP, BrokerId, group_key
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
 from tests.sim.broker import SimBroker
 from tests.sim.clients import Admin, Consumer, Producer
 from tests.sim.faults import Faults
@@ -32,6 +32,7 @@ LEADERS_S: Final = 5.0
 EQUAL_S: Final = 15.0
 CLIENTS_S: Final = 30.0
 MOVES_S: Final = 60.0
+REPAIR_S: Final = 20.0
 """Virtual seconds after healing until there are leaders, equal replicas, answered clients, finished moves."""
 
 EVENTS_MAX: Final = 400_000
@@ -62,6 +63,7 @@ class Report:
     moves: int
     gap: float
     """The longest virtual time without an acknowledgement while faults were on."""
+    is_stranded: bool
     faults: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -93,6 +95,10 @@ def _failure(seed: int, profile: str, invariant: str, detail: str, text: str) ->
     return failure
 
 
+class Stranded(Exception):
+    """A group cannot elect a leader any more, since too many of its voters are not trusted."""
+
+
 class Cluster:
     """Everything that one seed draws."""
 
@@ -117,6 +123,7 @@ class Cluster:
         self.consumers: list[Consumer] = []
         self.admin: Admin | None = None
         self.gap = 0.0
+        self.is_stranded = False
         self._acks = 0
         self._acked_at = 0.0
         self._producer_ids: set[int] = set()
@@ -224,7 +231,7 @@ class Cluster:
         except Violation as error:
             raise self._failed(error.invariant, str(error)) from error
         except Exception as error:
-            last = "".join(traceback.format_exception(error)[-6:])
+            last = "".join(traceback.format_exception(error)[-16:])
             raise self._failed(type(error).__name__, f"{error}\n{last}") from error
         admin, invariants = self.admin, self.invariants
         assert admin is not None
@@ -245,6 +252,7 @@ class Cluster:
             topics=admin.created,
             moves=admin.moved,
             gap=self.gap,
+            is_stranded=self.is_stranded,
             faults=self.faults.counts,
         )
 
@@ -281,7 +289,10 @@ class Cluster:
         world.run_until(world.now + rng.uniform(*self.profile.seconds))
         self.clients_work = False
         self.faults.heal()
-        self._converge()
+        try:
+            self._converge()
+        except Stranded:
+            self.is_stranded = True
 
     def _bound(self) -> None:
         if self.invariants.acks != self._acks:
@@ -309,13 +320,16 @@ class Cluster:
 
     def _converge(self) -> None:
         self._wait("leaders after healing", LEADERS_S + self._wipe_time(), self._lacks_leader)
-        healed = self.world.now
         self._wait("replicas are equal after healing", EQUAL_S, self._differs)
         self._wait("clients are answered after healing", CLIENTS_S, self._unanswered)
         self._wait("moves end after healing", MOVES_S, self._moving)
         self._wait("replicas are equal at the end", EQUAL_S, self._differs)
-        assert self.world.now - healed < START_S + EQUAL_S + CLIENTS_S + MOVES_S
-        self.invariants.check_equal(list(self.brokers.values()))
+        if not self.invariants.check_equal(list(self.brokers.values())):
+            # Bytes that had rotted were read for the first time: they are replaced from a peer.
+            self._wait("damage is repaired", REPAIR_S, self._damaged)
+            self._wait("replicas are equal after a repair", EQUAL_S, self._differs)
+            if not self.invariants.check_equal(list(self.brokers.values())):
+                raise Violation("damage is repaired", "there is more of it after a repair")
 
     def _wipe_time(self) -> float:
         """Disks that have to be replaced first take their time."""
@@ -327,15 +341,37 @@ class Cluster:
             if node.node is None:
                 return f"broker {broker} is down"
         if not any(node is not None and node.metadata.is_ready for node in nodes):
+            if self._is_stranded(METADATA_GROUP):
+                raise Stranded
             return "the metadata group has no leader"
         catalog = next(n.catalog for n in nodes if n is not None and n.metadata.is_ready)
         for topic in catalog.topics.values():
             for number in range(len(topic.partitions)):
                 replicas = [n.partition(topic.topic_id, number) for n in nodes if n is not None]
                 if not any(p is not None and p.group.is_ready for p in replicas):
+                    if self._is_stranded(group_key(topic.topic_id, number)):
+                        raise Stranded
                     groups = [p.group for p in replicas if p is not None]
                     return f"{topic.name}-{number} has no leader: {groups}"
         return None
+
+    def _is_stranded(self, key: GroupKey) -> bool:
+        """Whether too many voters lost their disks, or may have, for the others to elect anyone. Nothing is
+        lost then and nothing goes on; the test of the invariants ends here."""
+        groups = [
+            broker.node.driver.groups[key]
+            for broker in self.brokers.values()
+            if broker.node is not None and key in broker.node.driver.groups
+        ]
+        if not groups:
+            return False
+        voters = max(groups, key=lambda group: (group.log.last_term, group.log.last_index)).voters
+        trusted = sum(
+            group.is_trusted and broker.id in voters
+            for broker in self.brokers.values()
+            if broker.node is not None and (group := broker.node.driver.groups.get(key)) is not None
+        )
+        return 2 * trusted <= len(voters)
 
     def _differs(self) -> str | None:
         nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
@@ -352,12 +388,12 @@ class Cluster:
         for ledger in self.invariants.ledgers.values():
             if ledger.is_deleted:
                 continue
-            for node in nodes:
-                group = node.driver.groups.get(ledger.key)
-                if group is not None and (
-                    group.log.last_index != group.log.commit_index or group.commit_index != ledger.last
-                ):
-                    return f"{ledger.name} on broker {node.broker_id}: {group}, committed {ledger.last}"
+            groups = {n.broker_id: n.driver.groups[ledger.key] for n in nodes if ledger.key in n.driver.groups}
+            members = next((g.membership.members for g in groups.values() if g.is_leader), frozenset(groups))
+            for broker, group in groups.items():
+                is_equal = group.log.last_index == group.commit_index == ledger.last
+                if broker in members and not is_equal:
+                    return f"{ledger.name} on broker {broker}: {group}, committed {ledger.last}"
         for node in nodes:
             wanted = {
                 group_key(topic.topic_id, number) for topic, number in node.catalog.hosted_by(node.broker_id)
@@ -379,6 +415,15 @@ class Cluster:
                 continue
             if consumer.position < ledger.end_offset:
                 return f"group {consumer.group} is at {consumer.position} of {ledger.name}, {ledger.end_offset}"
+        return None
+
+    def _damaged(self) -> str | None:
+        for broker in self.brokers.values():
+            if broker.node is None:
+                return f"{broker} is down"
+            for log in broker.node.store.logs.values():
+                if log.damage is not None:
+                    return f"{broker}: {log.damage}"
         return None
 
     def _moving(self) -> str | None:

@@ -57,12 +57,12 @@ class Faults:
             "clock jump": self._clock_jump,
             "part kill": self._part_kill,
         }
-        cluster.links.weather = self._some_weather()
         for broker in cluster.brokers.values():
             broker.on_end = self._ended
 
     def begin(self) -> None:
         self.is_on = True
+        self.cluster.links.weather = self._some_weather()
         self._later()
 
     def _later(self) -> None:

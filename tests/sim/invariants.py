@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from raftlog.errors import DamagedLog
 from raftlog.metadata.commands import Command
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
@@ -349,8 +350,10 @@ class Invariants:
             self._check_leader(broker, ledger, replica, group)
         if log.commit_index > replica.commit:
             self._check_commit(broker, ledger, replica, group)
-        elif log.commit_index < replica.commit and not replica.is_lost and log.damage is None:
-            raise Violation("commit index", f"{group!r} was at {replica.commit}")
+        elif log.commit_index < replica.commit:
+            if not replica.rots:
+                raise Violation("commit index", f"{group!r} was at {replica.commit}")
+            replica.is_lost, replica.commit = True, log.commit_index  # found damaged, and dropped
         if group.is_trusted != replica.is_trusted:
             replica.is_trusted = group.is_trusted
             if group.is_trusted:
@@ -365,7 +368,7 @@ class Invariants:
         log, view, known = group.log, replica.now, ledger.known
         index = replica.unchecked
         before = int(log.term_at(RaftIndex(index - 1)) or 0)
-        is_recovered = replica.seen == ()
+        is_recovered = replica.seen == () or replica.rots
         while is_recovered and index <= min(log.commit_index, view.last):
             line = known.get((index, view.terms[index - view.base - 1]))
             if line is None or line[0] != before:
@@ -583,13 +586,21 @@ class Invariants:
 
     # At the end
 
-    def check_equal(self, brokers: list[SimBroker]) -> None:
-        """Everything has converged: every replica has exactly what was committed, and serves it."""
+    def check_equal(self, brokers: list[SimBroker]) -> bool:
+        """Everything has converged: every replica has exactly what was committed, and serves it. False when
+        one cannot read its rotten disk."""
+        is_readable = True
         for broker in brokers:
             node = broker.node
             assert node is not None
             for partition in node.replicas.partitions:
-                self._check_served(broker, partition)
+                try:
+                    self._check_served(broker, partition)
+                except DamagedLog:
+                    if not self.ledgers[partition.group.key].replicas[broker.id].rots:
+                        raise
+                    is_readable = False
+        return is_readable
 
     def _check_served(self, broker: SimBroker, partition: Partition) -> None:
         ledger = self.ledgers[partition.group.key]

@@ -39,8 +39,8 @@ class Profile:
 
     name: str
     faults: Mapping[str, int]
-    pause: float = 0.8
-    seconds: tuple[float, float] = (10.0, 20.0)
+    pause: float = 0.7
+    seconds: tuple[float, float] = (6.0, 12.0)
     sizes: tuple[int, ...] = (3, 3, 5)
     weathers: tuple[Weather, ...] = (Weather(),)
     client_loss: float = 0.01
@@ -81,7 +81,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 "snapshot": 2,
                 "transfer": 2,
             },
-            pause=0.6,
+            pause=0.5,
             down_max=0.7,
         ),
         _profile(
@@ -118,7 +118,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 "snapshot": 3,
                 "wipe": 1,
             },
-            pause=0.6,
+            pause=0.5,
         ),
         _profile(
             "rot",
@@ -141,13 +141,13 @@ PROFILES: Final[dict[str, Profile]] = {
             moves=True,
             admin_pace=0.8,
             weathers=(_GOOD, _GOOD, _LOSSY, _OLD, _UNRULY),
-            seconds=(14.0, 24.0),
+            seconds=(8.0, 16.0),
         ),
         _profile(
             "part-kill",
             {"part kill": 5, "stall": 2, "transfer": 1},
             pause=2.0,
-            seconds=(16.0, 26.0),
+            seconds=(10.0, 16.0),
         ),
         _profile(
             "everything",

@@ -11,6 +11,7 @@ import random
 
 import pytest
 
+from raftlog.errors import StorageError
 from raftlog.raft.messages import Message
 from raftlog.raft.values import Membership, Outcome
 from raftlog.types import BrokerId, RaftIndex
@@ -66,6 +67,8 @@ class Chaos:
         if size > 2:
             actions.append((self.wipe, 3))
         actions.append((self.power_loss_while_writing, 6))
+        if on_disk and size > 2:
+            actions.append((self.rot, 4))
         if membership:
             actions.append((self.change_membership, 12))
         self.actions = [action for action, _ in actions]
@@ -241,6 +244,24 @@ class Chaos:
         ):
             return
         cluster.wipe(self.rng.choice(cluster.everyone))
+
+    def rot(self) -> None:
+        """A bit of one broker's files turns over while it is down. A folder that refuses to open is emptied,
+        as an operator would."""
+        cluster = self.cluster
+        if cluster.down or not self.all_trusted:
+            return
+        victim = self.rng.choice(cluster.everyone)
+        disk = cluster[victim].store.disk
+        cluster.crash(victim)
+        files = [path for path in disk.files("/data") if disk.content(path) and "meta" not in path]
+        path = self.rng.choice(files)
+        disk.flip_bit(path, self.rng.randrange(8 * len(disk.content(path))))
+        try:
+            cluster.restart(victim)
+        except StorageError:
+            cluster.down[victim] = cluster.stopped
+            cluster.wipe(victim)
 
     @property
     def all_trusted(self) -> bool:

@@ -1,0 +1,273 @@
+"""The simulator's own test: faults that are planted into raftlog, each of which it must find.
+
+Each plant replaces a method or two for as long as its context lasts, and puts in their place what somebody
+might have written. `find` runs seeds until an invariant breaks; the table of how many it took, and which one
+it was, is in docs/simulation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from raftlog.cluster import upkeep
+from raftlog.cluster.moves import Arrived, Change, Step, next_step
+from raftlog.partition.partition import FetchResult, Partition
+from raftlog.partition.producers import NewBatch, Producers
+from raftlog.raft import following, group, leadership, membership
+from raftlog.raft.driver import Driver
+from raftlog.raft.messages import Append, AppendReject, AppendReply, HeartbeatReply
+from raftlog.raft.values import Membership
+from raftlog.records.batch import read_header
+from raftlog.storage import recovery
+from raftlog.storage.entry import EntryKind
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import BrokerId, RaftIndex
+from tests.sim.cluster import Cluster, Failure
+
+SEEDS_MAX: Final = 500
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A fault: what to put in the place of what, and the profiles whose seeds are tried in turn."""
+
+    name: str
+    patches: Callable[[], list[Patch]]
+    profiles: tuple[str, ...]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, value in self.patches():
+                stack.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a planted fault came to light."""
+
+    plant: str
+    seeds: int
+    seed: int
+    profile: str
+    invariant: str
+
+
+def find(plant: Plant, *, seeds_max: int = SEEDS_MAX, first_seed: int = 0) -> Found | None:
+    """Run seeds until one fails; None when none does."""
+    for number in range(seeds_max):
+        profile = plant.profiles[number % len(plant.profiles)]
+        seed = first_seed + number
+        with plant.planted():
+            try:
+                Cluster(seed, profile).run()
+            except Failure as failure:
+                return Found(plant.name, number + 1, seed, profile, failure.invariant)
+    return None
+
+
+def _without_commit_guard() -> Patch:
+    """GroupLog refuses to commit what is not synced; whoever forgets the rule would not have that either."""
+    original = GroupLog.commit_to
+
+    def commit_to(self: GroupLog, index: RaftIndex) -> Any:
+        self.synced_index = max(self.synced_index, min(index, self.last_index))
+        return original(self, index)
+
+    return GroupLog, "commit_to", commit_to
+
+
+def _ack_before_fsync() -> list[Patch]:
+    """What is written counts as synced."""
+    original = GroupLog.note_written
+
+    def note_written(self: GroupLog) -> None:
+        original(self)
+        self.note_synced()
+
+    return [(GroupLog, "note_written", note_written)]
+
+
+def _leader_counts_unsynced() -> list[Patch]:
+    """The leader's own entry counts from when it is appended."""
+    original = leadership.Leadership.committable_index
+
+    def committable_index(self: Any) -> RaftIndex:
+        log = self._log
+        synced, log.synced_index = log.synced_index, log.last_index
+        try:
+            return original(self)
+        finally:
+            log.synced_index = synced
+
+    return [(leadership.Leadership, "committable_index", committable_index), _without_commit_guard()]
+
+
+def _vote_not_synced() -> list[Patch]:
+    """Term and vote are written with the next block, and nobody waits for it."""
+
+    def on_hard_state(self: Any) -> None:
+        pass
+
+    return [(group.RaftGroup, "on_hard_state", on_hard_state)]
+
+
+def _replies_without_term() -> list[Patch]:
+    """An acknowledgement is believed whatever term it is of."""
+    original = group.RaftGroup.step
+
+    def step(self: Any, sender: BrokerId, message: Any, now: float) -> None:
+        if type(message) in (AppendReply, HeartbeatReply):
+            message = message._replace(term=self.term, match_index=min(message.match_index, self.log.last_index))
+            if type(message) is HeartbeatReply:
+                message = AppendReply(message.group, message.term, message.match_index)
+        original(self, sender, message, now)
+
+    def hear_idle_reply(self: Any, sender: BrokerId, reply: Any, now: float) -> bool:
+        return False
+
+    return [(group.RaftGroup, "step", step), (group.RaftGroup, "hear_idle_reply", hear_idle_reply)]
+
+
+def _truncation_of_matching() -> list[Patch]:
+    """A follower drops everything behind an append's first entry, as SyncObj does."""
+    original = following.Following.append
+
+    def append(self: Any, message: Append, term: Any) -> Any:
+        log, first = self._log, RaftIndex(message.prev_index + 1)
+        fits = log.term_at(message.prev_index) == message.prev_term
+        if fits and log.commit_index < first <= log.last_index:
+            log.truncate_from(first)
+        return original(self, message, term)
+
+    return [(following.Following, "append", append)]
+
+
+def _truncation_below_commit() -> list[Patch]:
+    """A follower trusts a leader's append more than its own commit index."""
+    original = following.Following.append
+
+    def append(self: Any, message: Append, term: Any) -> Any:
+        log, first = self._log, RaftIndex(message.prev_index + 1)
+        if message.entries and log.first_index <= first <= log.last_index:
+            log.truncate_from(first)
+        return original(self, message, term)
+
+    def truncate_from(self: GroupLog, index: RaftIndex) -> None:
+        if index <= self.commit_index:
+            keep = self._committed.entries(self.first_index, 1 << 30, index - self.first_index)
+            end = keep[-1] if keep else None
+            self.commit_index = RaftIndex(index - 1)
+            self.last_index = min(self.last_index, RaftIndex(index - 1))
+            if end is not None:
+                self.last_term, self.high_watermark = end.term, end.next_offset
+                self.log_end_offset = end.next_offset
+            del self._memory[:]
+            self._memory_first = index
+            return
+        truncate(self, index)
+
+    truncate = GroupLog.truncate_from
+    return [(following.Following, "append", append), (GroupLog, "truncate_from", truncate_from)]
+
+
+def _votes_counted_twice() -> list[Patch]:
+    """Answers are counted, not voters."""
+    from raftlog.raft import elections
+
+    original = elections.Elections.on_vote_reply
+
+    def on_vote_reply(self: Any, sender: BrokerId, reply: Any, now: float) -> None:
+        self._votes.discard(sender)
+        original(self, sender, reply, now)
+
+    return [(elections.Elections, "on_vote_reply", on_vote_reply)]
+
+
+def _stored_commit_trusted() -> list[Patch]:
+    """A restart takes everything in its log for committed."""
+    original = recovery._Replay.finish
+
+    def finish(self: Any) -> None:
+        for key, log in self.logs.items():
+            self._end_tail(log)
+            self._committed[key] = log.last_index
+        original(self)
+
+    return [(recovery._Replay, "finish", finish)]
+
+
+def _high_watermark_at_the_end() -> list[Patch]:
+    """A fetch is told of, and given, what is not committed."""
+    original = Partition.fetch
+
+    def fetch(self: Partition, offset: int, max_bytes: int, **rest: Any) -> FetchResult:
+        result = original(self, offset, max_bytes, **rest)
+        return result._replace(high_watermark=self.log.log_end_offset)
+
+    return [(Partition, "fetch", fetch)]
+
+
+def _dedupe_off() -> list[Patch]:
+    def check(self: Producers, header: Any) -> Any:
+        return NewBatch()
+
+    return [(Producers, "check", check)]
+
+
+def _apply_twice() -> list[Patch]:
+    """The last entry that was applied is applied again when the leadership moves."""
+    original = Driver._apply
+
+    def apply(self: Any, member: Any, now: float) -> None:
+        entries = member.group.take_committed()
+        if entries:
+            member.machine.apply(entries, now)
+            if member.group.is_leader and entries[-1].kind is EntryKind.BATCH and len(entries) > 1:
+                member.machine.apply(entries[-1:], now)
+
+    assert original
+    return [(Driver, "_apply", apply)]
+
+
+def _two_changes_at_once() -> list[Patch]:
+    """Members are exchanged in one step, and while the step before is not committed."""
+
+    def step(
+        leader: BrokerId, current: Membership, voters: Sequence[BrokerId], learners: Sequence[BrokerId] = ()
+    ) -> Step:
+        wanted = Membership(frozenset(voters), frozenset(learners))
+        found = next_step(leader, current, voters, learners)
+        if isinstance(found, Arrived) or leader not in wanted.voters:
+            return found
+        return Change(wanted)
+
+    def refuse(self: Any, wanted: Membership, leader: BrokerId, commit_index: RaftIndex) -> str | None:
+        return None
+
+    return [(upkeep, "next_step", step), (membership.Memberships, "refuse", refuse)]
+
+
+PLANTS: Final = (
+    Plant("ack before fsync", _ack_before_fsync, ("part-kill", "crashes")),
+    Plant("leader counts its unsynced entry", _leader_counts_unsynced, ("crashes", "disks")),
+    Plant("vote not synced", _vote_not_synced, ("crashes",)),
+    Plant("replies without a term", _replies_without_term, ("unruly",)),
+    Plant("truncation of matching entries", _truncation_of_matching, ("unruly", "network")),
+    Plant("truncation below the commit index", _truncation_below_commit, ("unruly", "network")),
+    Plant("votes counted twice", _votes_counted_twice, ("unruly",)),
+    Plant("stored commit index trusted", _stored_commit_trusted, ("crashes",)),
+    Plant("high watermark at the log end", _high_watermark_at_the_end, ("calm", "network")),
+    Plant("dedupe off", _dedupe_off, ("calm", "network")),
+    Plant("apply twice", _apply_twice, ("calm",)),
+    Plant("two membership changes at once", _two_changes_at_once, ("members",)),
+)
+
+_ = (AppendReject, read_header)
