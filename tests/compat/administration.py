@@ -13,6 +13,7 @@ from tests.compat.stage import Scenario, Stage, read, scenario, until
 SCENARIOS: Final[list[Scenario]] = []
 
 UNKNOWN_TOPIC: Final = 3
+MESSAGE_TOO_LARGE: Final = 10
 INVALID_TOPIC: Final = 17
 TOPIC_EXISTS: Final = 36
 INVALID_PARTITIONS: Final = 37
@@ -100,6 +101,46 @@ def topic_configs(stage: Stage) -> None:
     assert configs["max.message.bytes"] == "2000000"
     assert configs["cleanup.policy"] == "delete"
     assert configs["message.timestamp.type"] == "CreateTime"
+
+
+@scenario(SCENARIOS, Can.ALTER_CONFIGS)
+def alter_a_config(stage: Stage) -> None:
+    topic = stage.topic()
+    stage.client.alter_topic_config(topic, "max.message.bytes", "2000")
+    until("it is told", lambda: stage.client.topic_configs(topic)["max.message.bytes"] == "2000")
+
+    def is_in_force() -> bool:
+        try:
+            stage.produce(topic, Message(b"x" * 3000), idempotent=False)
+        except Refused as refused:
+            return refused.code == MESSAGE_TOO_LARGE
+        return False
+
+    until("it is in force", is_in_force)
+
+
+@scenario(SCENARIOS, Can.DELETE_RECORDS)
+def delete_records(stage: Stage) -> None:
+    topic = stage.topic()
+    stage.produce(topic, *(Message(b"%d" % n) for n in range(10)))
+    stage.client.delete_records(topic, 0, 4)
+    assert stage.client.log_bounds(topic, 0) == (4, 10)
+    assert [record.offset for record in stage.read(topic, 6)] == [4, 5, 6, 7, 8, 9]
+
+
+@scenario(SCENARIOS, Can.DELETE_GROUPS)
+def delete_a_group(stage: Stage) -> None:
+    topic, group = stage.topic(), stage.name("group")
+    stage.produce(topic, Message(b"v"))
+    with stage.consumer(topic, group=group) as consumer:
+        read(consumer, 1)
+        consumer.commit()
+        with pytest.raises(Refused):
+            stage.client.delete_group(group)  # it has a member
+    until("it is empty", lambda: stage.client.describe_group(group).members == 0)
+    stage.client.delete_group(group)
+    assert group not in stage.client.groups()
+    assert stage.client.committed(group, topic, 0) is None
 
 
 @scenario(SCENARIOS, Can.CLUSTER)

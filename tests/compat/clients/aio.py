@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import aiokafka
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
@@ -173,6 +173,16 @@ class Aiokafka:
         _raise_error((name, found["error_code"], found["error_message"]))
         return {entry["config_names"]: entry["config_value"] for entry in found["config_entries"]}
 
+    def alter_topic_config(self, name: str, key: str, value: str) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, configs={key: value})
+        answer, *_ = self._loop.run(self._admin().alter_configs([resource]))
+        code, message = answer.resources[0][:2]
+        _raise_error((name, code, message))
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        place = aiokafka.TopicPartition(topic, partition)
+        self._loop.run(self._admin().delete_records({place: RecordsToDelete(before)}))
+
     def broker_ids(self) -> tuple[set[int], int]:
         cluster = self._loop.run(self._admin().describe_cluster())
         return {broker["node_id"] for broker in cluster["brokers"]}, cluster["controller_id"]
@@ -185,6 +195,9 @@ class Aiokafka:
         code, name, state, protocol_type, _, members = answer.groups[0][:6]
         _raise_error((name, code))
         return GroupDescription(name, state, protocol_type, len(members))
+
+    def delete_group(self, group: str) -> None:
+        raise NotImplementedError
 
     def group_offsets(self, group: str, topic: str) -> Mapping[int, int]:
         found = self._loop.run(self._admin().list_consumer_group_offsets(group))

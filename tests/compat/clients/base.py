@@ -84,20 +84,22 @@ class Can(Flag):
     STATIC_MEMBERS = auto()
     TOPICS = auto()
     CONFIGS = auto()
+    ALTER_CONFIGS = auto()
+    DELETE_RECORDS = auto()
+    DELETE_GROUPS = auto()
     CLUSTER = auto()
     GROUPS = auto()
     GROUP_OFFSETS = auto()
-    END_OFFSETS = auto()
     EVERYTHING = (
         BASICS | SET_TIMESTAMPS | MIXED_HEADERS | NULL_HEADERS | IDEMPOTENCE | SEEK | COMMIT | STATIC_MEMBERS
-        | TOPICS | CONFIGS | CLUSTER | GROUPS | GROUP_OFFSETS | END_OFFSETS
+        | TOPICS | CONFIGS | ALTER_CONFIGS | DELETE_RECORDS | DELETE_GROUPS | CLUSTER | GROUPS | GROUP_OFFSETS
     )  # fmt: skip
 
 
 CAN: Final = {
     "kafka-python": Can.EVERYTHING & ~Can.NULL_HEADERS,
     "confluent-kafka": Can.EVERYTHING,
-    "aiokafka": Can.EVERYTHING,
+    "aiokafka": Can.EVERYTHING & ~Can.DELETE_GROUPS,
     "kcat": Can.BASICS | Can.IDEMPOTENCE | Can.SEEK | Can.CLUSTER,
 }
 
@@ -173,12 +175,18 @@ class Client(Protocol):
 
     def topic_configs(self, name: str) -> Mapping[str, str]: ...
 
+    def alter_topic_config(self, name: str, key: str, value: str) -> None: ...
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None: ...
+
     def broker_ids(self) -> tuple[set[int], int]:
         """The brokers, and which of them is the controller."""
 
     def groups(self) -> set[str]: ...
 
     def describe_group(self, group: str) -> GroupDescription: ...
+
+    def delete_group(self, group: str) -> None: ...
 
     def group_offsets(self, group: str, topic: str) -> Mapping[int, int]:
         """Committed offsets by partition, through the admin client."""

@@ -15,7 +15,14 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
 
 from tests.compat.clients.base import (
     PATIENCE_S,
@@ -143,6 +150,15 @@ class Confluent:
         entries = _result(self._admin.describe_configs([resource], request_timeout=PATIENCE_S)[resource])
         return {key: entry.value for key, entry in entries.items()}
 
+    def alter_topic_config(self, name: str, key: str, value: str) -> None:
+        entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[entry])
+        _result(self._admin.incremental_alter_configs([resource], request_timeout=PATIENCE_S)[resource])
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        place = TopicPartition(topic, partition, before)
+        _result(self._admin.delete_records([place], request_timeout=PATIENCE_S)[place])
+
     def broker_ids(self) -> tuple[set[int], int]:
         cluster = _result(self._admin.describe_cluster(request_timeout=PATIENCE_S))
         return {node.id for node in cluster.nodes}, cluster.controller.id
@@ -155,6 +171,9 @@ class Confluent:
         found = _result(self._admin.describe_consumer_groups([group], request_timeout=PATIENCE_S)[group])
         state = found.state.name.title().replace("_", "")
         return GroupDescription(group, state, "consumer", len(found.members))
+
+    def delete_group(self, group: str) -> None:
+        _result(self._admin.delete_consumer_groups([group], request_timeout=PATIENCE_S)[group])
 
     def group_offsets(self, group: str, topic: str) -> Mapping[int, int]:
         asked = [ConsumerGroupTopicPartitions(group)]

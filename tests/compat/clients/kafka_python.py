@@ -134,6 +134,15 @@ class KafkaPython:
         answer = self._admin.describe_configs([resource], config_filter="all")
         return {key: entry["value"] for key, entry in answer["topic"][name].items()}
 
+    def alter_topic_config(self, name: str, key: str, value: str) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, configs={key: value})
+        result = self._admin.alter_configs([resource], raise_on_unknown=False)["topic"][name]
+        if result != "OK":
+            raise Refused(-1, result)
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        self._admin.delete_records({TopicPartition(topic, partition): before})
+
     def broker_ids(self) -> tuple[set[int], int]:
         cluster = self._admin.describe_cluster()
         return {broker["broker_id"] for broker in cluster["brokers"]}, cluster["controller_id"]
@@ -144,6 +153,11 @@ class KafkaPython:
     def describe_group(self, group: str) -> GroupDescription:
         found = self._admin.describe_groups([group])[group]
         return GroupDescription(group, found["group_state"], found["protocol_type"], len(found["members"]))
+
+    def delete_group(self, group: str) -> None:
+        result = self._admin.delete_groups([group])[group]
+        if result != "OK":
+            raise Refused(-1, result)
 
     def group_offsets(self, group: str, topic: str) -> Mapping[int, int]:
         found = self._admin.list_group_offsets({group: None})[group]

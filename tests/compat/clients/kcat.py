@@ -118,6 +118,15 @@ class Kcat:
     def topic_configs(self, name: str) -> Mapping[str, str]:
         raise NotImplementedError
 
+    def alter_topic_config(self, name: str, key: str, value: str) -> None:
+        raise NotImplementedError
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        raise NotImplementedError
+
+    def delete_group(self, group: str) -> None:
+        raise NotImplementedError
+
     def groups(self) -> set[str]:
         raise NotImplementedError
 
