@@ -145,7 +145,7 @@ async def test_an_unknown_broker_is_refused(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize(
     "greeting",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\4\0\0\0\0", b"\xff" * 100, b"", b"\0\0\x10\x01" + b"\0" * 50],
+    [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\4\0\0\0\0", b"\xff" * 100, b"\0\0\x10\x01" + b"\0" * 50],
 )
 async def test_a_stranger_is_refused(caplog: pytest.LogCaptureFixture, greeting: bytes) -> None:
     one, two = End(1), End(2)
@@ -164,6 +164,37 @@ async def test_a_stranger_is_refused(caplog: pytest.LogCaptureFixture, greeting:
             await until(lambda: any("refused a connection" in m for m in caplog.messages))
             one.links.send(two.broker, [reply(1)])
             await until(lambda: two.messages == [(1, reply(1))])
+
+
+async def test_a_probe_costs_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = End(1), End(2)
+    with caplog.at_level(logging.WARNING, "raftlog.peers"):
+        async with running(one, two):
+            await until(lambda: connected(one, two))
+            address = two.links._peers[BrokerId(1)]
+            async with await trio.open_tcp_stream(address.host, address.port) as stream:
+                await stream.send_eof()
+                with trio.fail_after(5):
+                    assert await stream.receive_some() == b""
+            assert not any("refused" in message for message in caplog.messages)
+
+
+async def test_what_is_cut_is_lost_and_the_connection_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = End(1), End(2)
+    async with running(one, two):
+        await until(lambda: connected(one, two))
+        one.links.cut(frozenset({two.broker}))
+        one.links.send(two.broker, [reply(1)])
+        two.links.send(one.broker, [reply(2)])
+        assert one.links.send_note(two.broker, b"lost"), "a network does not say what it drops"
+        await trio.sleep(0.05)
+        assert two.messages == one.messages == []
+        assert connected(one, two), "nobody knows yet"
+        one.links.cut(frozenset())
+        await until(lambda: not connected(one, two))
+        await until(lambda: connected(one, two))
+        one.links.send(two.broker, [reply(3)])
+        await until(lambda: two.messages == [(1, reply(3))])
 
 
 def test_a_full_queue_drops_and_stays_bounded() -> None:

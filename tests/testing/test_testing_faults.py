@@ -21,7 +21,7 @@ def cluster() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
-def answers(broker: EmbeddedBroker, within_s: float = 0.3) -> bool:
+def answers(broker: EmbeddedBroker, within_s: float = 20.0) -> bool:
     """Whether a broker answers ApiVersions; connecting works also while it is paused."""
     with socket.create_connection(("127.0.0.1", broker.port), timeout=within_s) as sock:
         sock.sendall(API_VERSIONS)
@@ -36,7 +36,7 @@ def others(cluster: EmbeddedCluster, broker: EmbeddedBroker) -> list[EmbeddedBro
 
 
 def until_led_by(cluster: EmbeddedCluster, allowed: list[EmbeddedBroker]) -> EmbeddedBroker:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while (leader := cluster.leader("orders")) not in allowed:
         assert time.monotonic() < deadline, f"{leader} still leads"
         time.sleep(0.01)
@@ -57,10 +57,10 @@ def test_a_killed_broker_refuses_and_another_leads(cluster: EmbeddedCluster) -> 
 
 def test_a_paused_broker_accepts_and_says_nothing_until_it_goes_on(cluster: EmbeddedCluster) -> None:
     paused = cluster.faults.pause_leader("orders")
-    assert not answers(paused)
+    assert not answers(paused, within_s=0.3)
     until_led_by(cluster, others(cluster, paused))
     cluster.faults.resume(paused)
-    assert answers(paused, within_s=5)
+    assert answers(paused)
 
 
 def test_a_paused_broker_can_be_killed(cluster: EmbeddedCluster) -> None:
@@ -77,12 +77,12 @@ def test_an_isolated_leader_stops_leading_and_comes_back(cluster: EmbeddedCluste
     leader = until_led_by(cluster, others(cluster, isolated))
     assert answers(isolated)
     assert not isolated.node.peers.links.is_connected(0)  # type: ignore[arg-type]  # a stranger
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (replica := isolated.node.partition("orders", 0)) is not None and replica.is_leader:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     cluster.faults.heal()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while isolated.node.leader_of(isolated.node.catalog.topics["orders"], 0)[0] != leader.id:
         assert time.monotonic() < deadline, "never heard of the new leader"
         time.sleep(0.01)
