@@ -59,6 +59,8 @@ PROPOSE_TIMEOUT_S: Final = 30.0
 LEADERS_TIMEOUT_S: Final = 5.0
 """How long a start waits for the leaders of all partitions; a majority of theirs may be down."""
 HAND_OVER_POLL_S: Final = 0.02
+FAREWELL_S: Final = 0.3
+"""How long a stopping broker stays for its clients after its leaderships have gone."""
 SETTLED_S: Final = 5.0
 """How long a broker must have been connected before leaderships go back to it."""
 BARRIERS_MAX: Final = 10_000
@@ -180,8 +182,13 @@ class Node:
         return self.replicas.by_id.get((topic_id, partition))
 
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, Term]:
-        """Who leads a partition, as last heard here, and its leader epoch, which never goes back."""
-        return self.peers.hints.leader(group_key(topic.topic_id, partition))
+        """Who leads a partition, as last heard here, and its leader epoch, which never goes back. Nobody
+        while this broker is handing it over: it takes nothing any more."""
+        key = group_key(topic.topic_id, partition)
+        leader, epoch = self.peers.hints.leader(key)
+        if leader == self.broker_id and (group := self.driver.groups.get(key)) and group.is_transferring:
+            return None, epoch
+        return leader, epoch
 
     def name_of(self, group: GroupKey) -> str:
         """A group's name for people."""
@@ -339,15 +346,20 @@ class Node:
 
     async def hand_over(self, timeout: float) -> None:
         """Give every leadership to another voter, so that stopping this broker leaves no gap; returns when
-        that is done, when nobody can take one, or after `timeout` seconds."""
+        that is done, when nobody can take one, or after `timeout` seconds. Then clients that come here with
+        a request are told for a moment who leads now: better than finding out that they are disconnected."""
         self.peers.leave()
+        handed_over = False
         with trio.move_on_after(timeout):
             while True:
                 led = [group for group in self.driver.groups.values() if group.is_leader]
                 moving = [self._hand_over(group) for group in led]
                 if not any(moving):
-                    return
+                    break
+                handed_over = True
                 await trio.sleep(HAND_OVER_POLL_S)
+        if handed_over:
+            await trio.sleep(FAREWELL_S)
 
     def _hand_over(self, group: RaftGroup) -> bool:
         """Whether somebody is taking the group over, or was asked to."""

@@ -797,3 +797,38 @@ async def test_a_leader_that_was_replaced_does_not_call_an_offset_out_of_range(
     replica.confirm_leadership = step_down  # type: ignore[method-assign]
     fetched = await peer.ask(ApiKey.FETCH, 12, **{**fetch((0, 19)), "max_wait": wait_ms})
     assert fetched.responses[0].partitions[0].error_code.name == "not_leader_or_follower"
+
+
+async def test_a_leadership_under_way_is_waited_for_to_name_the_new_leader(
+    broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is told of nobody asks again, and again, each time after a longer pause."""
+    node = broker.node
+    node.partitions["t", 0].is_leader = False
+    node.no_leader = True
+
+    async def wait_for_leaders(topic: object) -> None:
+        await trio.sleep(0.02)
+        node.no_leader = False
+
+    monkeypatch.setattr(node, "wait_for_leaders", wait_for_leaders)
+    answer = await peer.ask(ApiKey.PRODUCE, 10, **produce(batch(b"a")))
+    refused = answer.responses[0].partition_responses[0]
+    assert refused.error_code.name == "not_leader_or_follower"
+    assert refused.current_leader.leader_id == 2
+    assert answer.node_endpoints == ()  # the fake's catalog knows no broker 2
+
+
+async def test_nobody_waits_for_ever_for_the_name_of_a_leader(
+    clock: MockClock, broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = broker.node
+    node.partitions["t", 0].is_leader = False
+    node.no_leader = True
+
+    async def wait_for_leaders(topic: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(node, "wait_for_leaders", wait_for_leaders)
+    answer = await peer.ask(ApiKey.PRODUCE, 10, **produce(batch(b"a")))
+    assert answer.responses[0].partition_responses[0].error_code.name == "not_leader_or_follower"
