@@ -71,7 +71,7 @@ def test_a_cluster_loses_its_leader_under_confluent_kafka(raftlog_cluster: Embed
 
     raftlog_cluster.create_topic("orders")
     producer = Producer({"bootstrap.servers": raftlog_cluster.bootstrap, "enable.idempotence": True})
-    offsets: list[int] = []
+    offsets: list[int | None] = []
     for number in range(30):
         if number == 10:
             raftlog_cluster.faults.kill_leader("orders")

@@ -184,14 +184,30 @@ async def silent_broker() -> AsyncIterator[tuple[EmbeddedCluster, Client]]:
     """A broker that was met and then says nothing any more."""
     async with embedded_cluster(1) as cluster:
         cluster.create_topic(TOPIC)
-        async with cluster.client(request_timeout_ms=400, default_api_timeout_ms=1000) as client:
+        await warm_up(cluster)
+        async with cluster.client(request_timeout_ms=800, default_api_timeout_ms=1500) as client:
             yield cluster, client
+
+
+async def warm_up(cluster: EmbeddedCluster) -> None:
+    """The first use of anything imports it, which is not what the time-outs are about."""
+    async with cluster.client() as client, client.producer() as producer:
+        await producer.send(TOPIC, b"warm")
+        async with client.consumer(TOPIC, group="warm", auto_offset_reset="earliest") as consumer:
+            await anext(consumer)
+
+
+async def fails_in_time(name: str, call: Callable[[], Awaitable[object]]) -> None:
+    started = trio.current_time()
+    with trio.fail_after(10), pytest.raises(raftlog.ClientError):
+        await call()
+    assert trio.current_time() - started < 4, name
 
 
 async def test_a_broker_that_does_not_answer_hangs_no_call_beyond_its_time_out() -> None:
     async with silent_broker() as (cluster, client):
         async with (
-            client.producer(delivery_timeout_ms=1000, max_block_ms=1000) as producer,
+            client.producer(delivery_timeout_ms=1500, max_block_ms=1500) as producer,
             client.consumer(TOPIC, group="readers", auto_offset_reset="earliest") as consumer,
         ):
             await producer.send(TOPIC, b"one apple")
@@ -209,11 +225,9 @@ async def test_a_broker_that_does_not_answer_hangs_no_call_beyond_its_time_out()
                 "describe_configs": lambda: client.admin.describe_configs(topic=TOPIC),
             }
             cluster.faults.pause(1)
-            for name, call in calls.items():
-                started = trio.current_time()
-                with trio.fail_after(5), pytest.raises(raftlog.ClientError):
-                    await call()
-                assert trio.current_time() - started < 3, name
+            async with trio.open_nursery() as nursery:
+                for name, call in calls.items():
+                    nursery.start_soon(fails_in_time, name, call)
             started = trio.current_time()
             assert await consumer.poll(max_wait_ms=300) == []
             assert trio.current_time() - started < 1
