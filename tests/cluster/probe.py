@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Final
 
 INTERVAL_S: Final = 0.1
+BLOCK_BYTES: Final = 4096
+FILE_BYTES: Final = 64 << 20
+"""Written once from end to end, as the first files of a write-ahead log are."""
 
 
 class Probe:
-    """A thread that syncs a block now and then. `syncs`: when each began, and how long it took.
+    """A thread that writes and syncs a block now and then. `syncs`: when each began, and how long it took.
     `delays`: when it should have been woken up, and how much later it was."""
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +35,8 @@ class Probe:
             while not self.stopping.wait(INTERVAL_S):
                 began = time.monotonic()
                 self.delays.append((due, began - due))
-                os.pwrite(file, os.urandom(4096), 0)
+                os.pwrite(file, os.urandom(BLOCK_BYTES), position)
+                position = (position + BLOCK_BYTES) % FILE_BYTES
                 os.fdatasync(file)
                 self.syncs.append((began, time.monotonic() - began))
                 due = time.monotonic() + INTERVAL_S
