@@ -30,6 +30,8 @@ class Probe:
 
     def _run(self) -> None:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.posix_fallocate(file, 0, FILE_BYTES)
+        position = 0
         try:
             due = time.monotonic() + INTERVAL_S
             while not self.stopping.wait(INTERVAL_S):
