@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
@@ -315,8 +316,15 @@ def _servers(text: str) -> list[tuple[str, int]]:
     return servers
 
 
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The annotations, bounds included. Working them out takes a millisecond: longer than all the rest of
+    what opening a client does."""
+    return get_type_hints(cls, include_extras=True)
+
+
 def _check(settings: Any) -> None:
-    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+    for name, hint in _hints(type(settings)).items():
         value = getattr(settings, name)
         reason = _reason_against(value, hint)
         if reason:
