@@ -56,7 +56,7 @@ class Elections:
         self._timeout = timing.election_max
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
-        self._is_transfer = False
+        self._wanted: list[BrokerId] = []
 
     # When
 
@@ -154,15 +154,18 @@ class Elections:
         assert not self._owner.is_leader
         self._pre_votes = None
         self._votes = {self._self_id}
-        self._is_transfer = transfer
-        self._engine.campaign(now)
-        if self._engine.is_leader:
+        self._wanted = []
+        engine, log = self._engine, self._log
+        engine.campaign(now)
+        request = Vote(self._key, engine.term, log.last_index, log.last_term, transfer, self._trust.is_lost)
+        for broker in sorted(self._wanted):  # SyncObj keeps its nodes in a set
+            self._owner.say(broker, request)
+        if engine.is_leader:
             self._owner.become_leader(now)
 
-    def request_vote(self, of: BrokerId) -> None:
-        log, lost = self._log, self._trust.is_lost
-        term = self._engine.term
-        self._owner.say(of, Vote(self._key, term, log.last_index, log.last_term, self._is_transfer, lost))
+    def want_vote(self, of: BrokerId) -> None:
+        """Within `campaign`: SyncObj would ask this voter."""
+        self._wanted.append(of)
 
     def on_vote_reply(self, sender: BrokerId, reply: VoteReply, now: float) -> None:
         if not self._engine.is_candidate or not reply.granted:

@@ -553,7 +553,7 @@ class RaftGroup:
     # raftlog.raft.engine.EngineOwner
 
     def on_vote_wanted(self, of: BrokerId) -> None:
-        self._elections.request_vote(of)
+        self._elections.want_vote(of)
 
     def on_hard_state(self) -> None:
         self._hard_state_unsynced = _PENDING
@@ -661,6 +661,8 @@ class RaftGroup:
 
     def take_committed(self) -> list[Entry]:
         """The next entries to apply, in order, a bounded number at a time (h); they count as applied."""
+        if self.log.damage is not None:
+            return []
         try:
             entries = self._applying.take()
         except DamagedLog:

@@ -90,6 +90,8 @@ class Chaos:
         self.slow.clear()
         for broker in list(cluster.down):
             cluster.restart(broker)
+        if self.too_much_is_lost():
+            return
         cluster.run_until(self.try_to_commit, within=12.0)
         members = cluster[cluster.elect()].group.membership.members
         for broker in [b for b in cluster.brokers if b not in members]:
@@ -97,6 +99,18 @@ class Chaos:
         cluster.converge()
         cluster.check_all()
         self.judge()
+
+    def too_much_is_lost(self) -> bool:
+        """Latent damage came to light in so many replicas that no majority may vote: the group waits for an
+        operator, and has told nobody that anything is lost."""
+        if self.cluster.leader is not None or self.all_trusted:
+            return False
+        self.cluster.run(10.0)
+        for broker in self.cluster.brokers.values():
+            voters = [self.cluster[voter].group for voter in broker.group.voters]
+            if self.cluster.leader is None and 2 * sum(g.is_trusted for g in voters) <= len(voters):
+                return True
+        return False
 
     def try_to_commit(self) -> bool:
         """A proposal of after the healing has been committed; until then one is always under way."""

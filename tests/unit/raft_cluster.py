@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftlog.errors import SafetyError
+from raftlog.errors import DamagedLog, SafetyError
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Message
@@ -249,7 +249,7 @@ class Cluster:
         self.down[broker] = self.brokers.pop(broker)
 
     def restart(self, broker: int, **options: object) -> Broker:
-        old = self.down.pop(broker)
+        old = self.stopped = self.down.pop(broker)
         kept = {
             name: value for name, value in old.options.items() if name != "fresh" or not old.group.is_trusted
         }
@@ -343,7 +343,7 @@ class Cluster:
     # Invariants (docs/raft.md)
 
     def check(self) -> None:
-        for node in self.brokers.values():
+        for node in self.readable():
             group, log = node.group, node.log
             if group.is_leader:
                 first = self.leaders.setdefault(group.term, node.id)
@@ -353,18 +353,33 @@ class Cluster:
             if log.commit_index > durable:  # a snapshot that is being installed is committed elsewhere
                 raise SafetyError(f"{group}: commit index beyond what is durable ({log.synced_index})")
             for index in range(max(log.first_index, len(self.committed) + 1), log.commit_index + 1):
-                entry = log.entries(RaftIndex(index), 1, 1)[0]
-                self.committed[index] = (entry.term, bytes(entry.payload))
+                found = self.entry_at(node, index)
+                if found is None:
+                    break
+                self.committed[index] = found
         self.check_logs()
+
+    @staticmethod
+    def entry_at(node: Broker, index: int) -> tuple[int, bytes] | None:
+        """None where its log is damaged."""
+        try:
+            entry = node.log.entries(RaftIndex(index), 1, 1)[0]
+        except DamagedLog:
+            return None
+        return entry.term, bytes(entry.payload)
+
+    def readable(self) -> list[Broker]:
+        """Whose log can be looked at: a damaged one says what it says."""
+        return [node for node in self.brokers.values() if node.log.damage is None]
 
     def check_logs(self) -> None:
         """No committed entry differs anywhere; cheap enough to run after every turn."""
-        for node in self.brokers.values():
+        for node in self.readable():
             log = node.log
             low = max(log.first_index, log.commit_index - 5)
             for index in range(low, log.commit_index + 1):
-                entry = log.entries(RaftIndex(index), 1, 1)[0]
-                if self.committed[index] != (entry.term, bytes(entry.payload)):
+                found = self.entry_at(node, index)
+                if found is not None and self.committed[index] != found:
                     raise SafetyError(f"{node.group} committed another entry at {index}")
 
     def check_all(self) -> None:
