@@ -10,7 +10,7 @@ ARGS   ?=
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
-demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through a SIGKILL; DEMO_INPUT=FILE
+demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through killed brokers; DEMO_INPUT=FILE
 	@$(BIN)/python -m demo
 
 test: $(READY)  ## every test; ARGS='-k word' chooses

@@ -1,4 +1,5 @@
-"""`make demo`: tutorials first, then every line of a real log through a broker that is killed half-way.
+"""`make demo`: tutorials first, then every line of a real log, twice: through a broker that is killed
+half-way and started again, and through a cluster of three that loses a leader half-way.
 
 The last line says how many lines were produced, consumed, lost and duplicated; anything but none lost, none
 duplicated and the order of the input exits with 1. `DEMO_INPUT=FILE` names another text file.
@@ -12,69 +13,122 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from demo.comparison import by_key, compare
-from demo.real_log import PARTITIONS, TOPIC, DemoFailed, Publishing, consume, create_topic, reader
-from demo.source import NoInput, find_input, read_lines
+from demo.comparison import Outcome, by_key, compare
+from demo.real_log import DemoFailed, Publishing, consume, create_topic, reader
+from demo.source import Line, NoInput, find_input, read_lines
 from raftlog.cli.output import counted
-from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess, free_port
+from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess, ClusterProcesses, free_port
 
-TUTORIALS = (
-    ("hello_kafka_python", "The kafka-python tutorial: ten JSON messages, read back by a consumer group"),
-    ("hello_confluent", "The confluent-kafka tutorial: a keyed record, configured by client.properties"),
-)
+BROKERS = 3
 
 
 def main() -> int:
     source = find_input()
     lines, whole = read_lines(source)
+    extent = "" if whole else " (its beginning: the file is long)"
     with tempfile.TemporaryDirectory(prefix="raftlog-demo-") as name:
         folder = Path(name)
         broker = BrokerProcess(folder / "data", port=demo_port())
         try:
             step(1, "A broker, as `raftlog serve` starts it")
             broker.start()
-            print(f"   ready on {broker.bootstrap} after {broker.ready_after_s:.2f} s, data in {folder}/data")
-            for number, (module, title) in enumerate(TUTORIALS, 2):
-                step(number, title)
-                tutorial(module, folder, broker.bootstrap)
+            say(f"ready on {broker.bootstrap} after {broker.ready_after_s:.2f} s, data in {folder}/data")
 
-            extent = "" if whole else " (its beginning: the file is long)"
-            step(4, f"A real log, while the broker is killed: {source}")
-            print(
-                f"   {counted(len(lines), 'line')}{extent}, keyed by {counted(len(by_key(lines)), 'date')},"
-                f" to topic {TOPIC} with {PARTITIONS} partitions",
-                flush=True,
-            )
-            create_topic(broker.bootstrap)
-            started = time.monotonic()
-            publishing = Publishing(broker, len(lines))
-            publishing.publish(lines)
-            print(f"   all acknowledged {time.monotonic() - started:.1f} s after the first was sent")
+            step(2, "The kafka-python tutorial: ten JSON messages, read back by a consumer group")
+            tutorial("hello_kafka_python", folder, broker.bootstrap)
 
-            step(5, f"Read back with {reader()}, compared per key and in order")
-            outcome = compare(lines, publishing.acknowledged, consume(broker.bootstrap))
+            step(3, "The confluent-kafka tutorial: a keyed record, configured by client.properties")
+            tutorial("hello_confluent", folder, broker.bootstrap)
+
+            step(4, f"A real log, and the broker is killed: {source}")
+            say(f"{counted(len(lines), 'line')}{extent}, keyed by {counted(len(by_key(lines)), 'date')}")
+            outcome = through_one_broker(lines, broker)
             broker.stop()
         except (DemoFailed, KafkaException, subprocess.SubprocessError):
-            print(f"\nThe end of the broker's log:\n{broker.log_tail(10)}\n", file=sys.stderr)
+            show_log(broker)
             raise
         finally:
             if broker.is_running:
                 broker.kill()
-    for key in outcome.reordered[:3]:
-        print(f"   key {key.decode(errors='replace')}: not the lines of the input, or not in their order")
-    for text in outcome.misplaced:
-        print(f"   lost or too many: {text.decode(errors='replace')[:100]}")
-    print(f"   {'every line is there, once, in order' if outcome.is_perfect else 'THIS IS WRONG'}\n")
-    print(outcome)
+
+        step(5, "The same log, to three brokers, and one that leads is killed")
+        with ClusterProcesses(folder / "cluster", BROKERS) as cluster:
+            outcome += through_a_cluster(lines, cluster)
+    print(f"\n{outcome}")
     return 0 if outcome.is_perfect else 1
+
+
+def through_one_broker(lines: Sequence[Line], broker: BrokerProcess) -> Outcome:
+    """Publish to a broker that is killed and started again."""
+
+    def start_again() -> None:
+        broker.start()
+        say(f"started again on the same data, ready after {broker.ready_after_s:.2f} s")
+
+    create_topic(broker.bootstrap, replicas=1)
+    publishing = Publishing(broker.bootstrap, len(lines))
+    return publish(lines, broker.bootstrap, publishing, broker.kill, start_again)
+
+
+def through_a_cluster(lines: Sequence[Line], cluster: ClusterProcesses) -> Outcome:
+    """Publish to brokers of which one is killed, and stays dead."""
+    started = time.monotonic()
+    cluster.start()
+    say(f"ready on {cluster.bootstrap} after {time.monotonic() - started:.2f} s")
+    create_topic(cluster.bootstrap, replicas=BROKERS)
+    publishing = Publishing(cluster.bootstrap, len(lines))
+
+    def kill_the_leader() -> None:
+        leader = publishing.leader_of_most()
+        say(f"broker {leader} leads where most lines are, and is killed for good")
+        cluster.brokers[leader].kill()
+
+    try:
+        return publish(lines, cluster.bootstrap, publishing, kill_the_leader, lambda: None)
+    except (DemoFailed, KafkaException, subprocess.SubprocessError):
+        for broker in cluster.brokers.values():
+            show_log(broker)
+        raise
+
+
+def publish(
+    lines: Sequence[Line],
+    bootstrap: str,
+    publishing: Publishing,
+    strike: Callable[[], None],
+    recover: Callable[[], None],
+) -> Outcome:
+    """Publish the lines, read them back, compare, and say how it went."""
+    started = time.monotonic()
+    publishing.publish(lines, strike, recover)
+    say(f"all acknowledged {time.monotonic() - started:.1f} s after the first was sent")
+    outcome = compare(lines, publishing.acknowledged, consume(bootstrap))
+    for key in outcome.reordered[:3]:
+        say(f"key {key.decode(errors='replace')}: not the lines of the input, or not in their order")
+    for text in outcome.misplaced:
+        say(f"lost or too many: {text.decode(errors='replace')[:100]}")
+    verdict = "every line is there, once, in order" if outcome.is_perfect else "THIS IS WRONG"
+    say(f"read back with {reader()} and compared, per key and in order: {verdict}")
+    return outcome
 
 
 def step(number: int, title: str) -> None:
     print(f"\n{number}. {title}", flush=True)
+
+
+def say(text: str) -> None:
+    print(f"   {text}", flush=True)
+
+
+def show_log(broker: BrokerProcess) -> None:
+    """When the demo fails, why may be here."""
+    if tail := broker.log_tail(10):
+        print(f"\nThe end of the log of broker {broker.node_id}:\n{tail}\n", file=sys.stderr)
 
 
 def tutorial(module: str, folder: Path, bootstrap: str) -> None:
@@ -92,7 +146,7 @@ def tutorial(module: str, folder: Path, bootstrap: str) -> None:
         stderr=subprocess.STDOUT,
     )
     for line in result.stdout.splitlines():
-        print(f"   {line}")
+        say(line)
     if result.returncode != 0:
         raise DemoFailed(f"demo/{module}.py ended with {result.returncode}")
 

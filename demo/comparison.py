@@ -28,6 +28,18 @@ class Outcome:
         """Everything there was, once, in order."""
         return not (self.lost or self.duplicated or self.reordered) and self.given == self.produced
 
+    def __add__(self, other: Outcome) -> Outcome:
+        """Both taken together."""
+        return Outcome(
+            given=self.given + other.given,
+            produced=self.produced + other.produced,
+            consumed=self.consumed + other.consumed,
+            lost=self.lost + other.lost,
+            duplicated=self.duplicated + other.duplicated,
+            reordered=self.reordered + other.reordered,
+            misplaced=self.misplaced + other.misplaced,
+        )
+
     def __str__(self) -> str:
         return (
             f"produced {self.produced:,} of {self.given:,}, consumed {self.consumed:,},"

@@ -1,4 +1,4 @@
-"""A real log through a broker: published with confluent-kafka while the broker is killed, read by others."""
+"""A real log: published with confluent-kafka while a broker is killed, read back with another client."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from demo.source import Line
-from raftlog.testing.processes import BrokerProcess
 
 TOPIC = "real-log"
 PARTITIONS = 3
@@ -26,21 +26,23 @@ class DemoFailed(Exception):
     """Something did not work at all; the message says what."""
 
 
-def create_topic(bootstrap: str) -> None:
+def create_topic(bootstrap: str, replicas: int) -> None:
     command = [sys.executable, "-m", "raftlog", "topic", "create", TOPIC, "-p", str(PARTITIONS)]
-    subprocess.run([*command, "--bootstrap", bootstrap], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    command += ["-r", str(replicas), "--bootstrap", bootstrap]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
 
 class Publishing:
-    """Publishes lines, and kills the broker while some are acknowledged and others on their way."""
+    """Publishes lines, and has a broker killed while some are acknowledged and others on their way."""
 
-    def __init__(self, broker: BrokerProcess, lines: int) -> None:
+    def __init__(self, bootstrap: str, lines: int) -> None:
         self.acknowledged: list[Line] = []
-        self._broker = broker
+        self.partitions: Counter[int] = Counter()
+        """How many lines were acknowledged in each partition."""
         self._failures: list[str] = []
         self._producer = Producer(
             {
-                "bootstrap.servers": broker.bootstrap,
+                "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 1,
                 "batch.num.messages": max(20, lines // BATCHES),
@@ -50,8 +52,14 @@ class Publishing:
             }
         )
 
-    def publish(self, lines: Sequence[Line]) -> None:
-        """Publish all lines; the broker is killed and started again after half of them.
+    def leader_of_most(self) -> int:
+        """The broker that leads the partition in which most lines are."""
+        ((partition, _),) = self.partitions.most_common(1) or [(0, 0)]
+        topic = self._producer.list_topics(TOPIC, timeout=PATIENCE_S).topics[TOPIC]
+        return topic.partitions[partition].leader
+
+    def publish(self, lines: Sequence[Line], strike: Callable[[], None], recover: Callable[[], None]) -> None:
+        """Publish all lines, with `strike` after half of them and `recover` a little later.
 
         Raises DemoFailed when a line is not acknowledged in the end.
         """
@@ -59,15 +67,12 @@ class Publishing:
         self._hand_over(lines[:half])
         while len(self.acknowledged) < half // 2 and len(self._producer) and not self._failures:
             self._producer.poll(0.001)
-        self._broker.kill()
+        strike()
         done = len(self.acknowledged)
         print(f"   SIGKILL with {done:,} lines acknowledged and {half - done:,} on their way", flush=True)
         rest = lines[half:]
         self._hand_over(rest[:WHILE_DOWN])
-        self._broker.start()
-        print(
-            f"   started again on the same data, ready after {self._broker.ready_after_s:.2f} s", flush=True
-        )
+        recover()
         self._hand_over(rest[WHILE_DOWN:])
         unsent = self._producer.flush(PATIENCE_S)
         if unsent or self._failures:
@@ -90,6 +95,7 @@ class Publishing:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self.acknowledged.append(Line(message.key() or b"", message.value() or b""))
+            self.partitions[message.partition() or 0] += 1
         else:
             self._failures.append(str(error))
 

@@ -47,6 +47,13 @@ def test_a_line_that_was_not_acknowledged_is_not_perfect() -> None:
     assert not compare(GIVEN, GIVEN[:3], GIVEN[:3]).is_perfect
 
 
+def test_two_outcomes_are_perfect_when_both_are() -> None:
+    good, bad = compare(GIVEN, GIVEN, GIVEN), compare(GIVEN, GIVEN, GIVEN[:3])
+    assert (good + good).is_perfect
+    assert not (good + bad).is_perfect and not (bad + good).is_perfect
+    assert str(good + bad) == "produced 8 of 8, consumed 7, lost 1, duplicated 0"
+
+
 def test_lines_are_keyed_by_their_date_or_the_last_one_before() -> None:
     texts = [
         b"no date yet",
