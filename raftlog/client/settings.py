@@ -324,7 +324,8 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 
 
 def _check(settings: Any) -> None:
-    for name, hint in _hints(type(settings)).items():
+    cls: Any = type(settings)
+    for name, hint in _hints(cls).items():
         value = getattr(settings, name)
         reason = _reason_against(value, hint)
         if reason:
