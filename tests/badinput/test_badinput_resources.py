@@ -102,7 +102,7 @@ def test_a_client_that_never_reads(impatient: Victim) -> None:
     with impatient.connect() as raw:
         for _ in range(8):
             assert requests.produce(raw, topic, sized_batch(MB)).error == 0
-    before = impatient.broker.memory_bytes()
+    before, files = impatient.broker.memory_bytes(), _open_files(impatient.broker)
     body = requests.fetch_body(topic, 0, max_bytes=8 * MB, partition_max_bytes=8 * MB)
     ask = framed(header(FETCH, 11) + body)
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def test_a_client_that_never_reads(impatient: Victim) -> None:
         assert impatient.broker.memory_bytes() - before < MEMORY_GROWTH_MAX
         impatient.bystander.check()
         # Whoever read now would only help it along.
-        _until("they are closed", lambda: impatient.log().count(" 0 unanswered>: nothing came") >= 10)
+        _until("they are closed", lambda: _open_files(impatient.broker) < files + 5)
     impatient.bystander.check()
 
 
@@ -188,7 +188,7 @@ def test_more_connections_than_allowed(tmp_path: Path) -> None:
             refused = 0
             for _ in range(10):
                 raw = stack.enter_context(victim.connect())
-                raw.sock.settimeout(0.3)
+                raw.sock.settimeout(1.5)
                 try:
                     refused += raw.sock.recv(1) == b""
                 except TimeoutError:
