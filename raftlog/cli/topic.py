@@ -152,19 +152,20 @@ def describe(target: Target, name: str, settings: bool, output: str) -> None:
     """Show a topic's partitions and settings.
 
     LEADER, REPLICAS and IN SYNC are ids of brokers. FIRST is the offset of the first record, END
-    the offset that the next one gets.
+    the offset that the next one gets. BYTES is what the leader keeps on its disk.
     """
 
     async def main(client: Client) -> None:
         view = await known_topic(client, name)
         first = await client.admin.beginning_offsets(name)
         end = await client.admin.end_offsets(name)
+        sizes = await _sizes(client, view)
         entries = await client.admin.describe_configs(topic=name)
         shown = [e for _, e in sorted(entries.items()) if settings or e.source not in INHERITED]
         if output == "json":
-            print_json(_described(view, first, end, shown))
+            print_json(_described(view, first, end, sizes, shown))
         else:
-            _print_described(view, first, end, shown)
+            _print_described(view, first, end, sizes, shown)
 
     target.run(main)
 
@@ -237,6 +238,24 @@ def delete(target: Target, names: tuple[str, ...]) -> None:
     target.run(main)
 
 
+async def _sizes(client: Client, view: TopicView) -> dict[TopicPartition, int]:
+    """What each partition's leader keeps of it, where brokers say so."""
+    from raftlog.client.errors import ClientError
+    from raftlog.client.metadata import TopicPartition
+
+    led: dict[int, list[TopicPartition]] = {}
+    for one in view.partitions:
+        if one.leader is not None:
+            led.setdefault(one.leader, []).append(TopicPartition(view.name, one.partition))
+    sizes: dict[TopicPartition, int] = {}
+    for leader, partitions in led.items():
+        try:
+            sizes |= await client.admin.operations.sizes(partitions, leader)
+        except ClientError:  # not served there, or not allowed: nothing else depends on it
+            continue
+    return sizes
+
+
 def _check_settings(names: Iterable[str], known: dict[str, ConfigEntry]) -> None:
     for name in names:
         if name not in known:
@@ -267,6 +286,7 @@ def _described(
     view: TopicView,
     first: dict[TopicPartition, int],
     end: dict[TopicPartition, int],
+    sizes: dict[TopicPartition, int],
     entries: list[ConfigEntry],
 ) -> dict[str, Any]:
     from raftlog.client.metadata import TopicPartition
@@ -276,6 +296,7 @@ def _described(
             **asdict(one),
             "first_offset": first.get(TopicPartition(view.name, one.partition)),
             "end_offset": end.get(TopicPartition(view.name, one.partition)),
+            "bytes": sizes.get(TopicPartition(view.name, one.partition)),
         }
         for one in view.partitions
     ]
@@ -287,6 +308,7 @@ def _print_described(
     view: TopicView,
     first: dict[TopicPartition, int],
     end: dict[TopicPartition, int],
+    sizes: dict[TopicPartition, int],
     entries: list[ConfigEntry],
 ) -> None:
     from raftlog.client.metadata import TopicPartition
@@ -303,9 +325,10 @@ def _print_described(
                 joined(one.in_sync),
                 first.get(key),
                 end.get(key),
+                sizes.get(key),
             )
         )
-    print_table(("PARTITION", "LEADER", "REPLICAS", "IN SYNC", "FIRST", "END"), rows)
+    print_table(("PARTITION", "LEADER", "REPLICAS", "IN SYNC", "FIRST", "END", "BYTES"), rows)
     if entries:
         click.echo("\nSettings:")
     for entry in entries:

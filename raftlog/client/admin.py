@@ -430,6 +430,10 @@ class Admin:
         """The answer of the broker that takes admin requests, whatever it says; `what` is for errors."""
         return await self._retrying(lambda: self._ask_controller(api, fields), what)
 
+    async def ask_broker(self, broker: int, api: ApiKey, fields: Fields, what: str) -> Any:
+        """The answer of one broker, whatever it says; `what` is for errors."""
+        return await self._retrying(lambda: self._cluster.ask(broker, api, fields), what)
+
     async def _ask_controller(self, api: ApiKey, fields: Fields) -> Any:
         return await self._cluster.ask(await self._cluster.controller(), api, fields)
 

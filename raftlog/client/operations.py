@@ -103,6 +103,21 @@ class Operations:
             for one in topic.partitions
         }
 
+    async def sizes(self, partitions: Iterable[TopicPartition], broker: int) -> dict[TopicPartition, int]:
+        """Bytes on a broker's disk of those of the partitions of which it keeps a replica."""
+        chosen: dict[str, list[int]] = {}
+        for topic, partition in partitions:
+            chosen.setdefault(topic, []).append(partition)
+        fields = {"topics": [{"topic": topic, "partitions": numbers} for topic, numbers in chosen.items()]}
+        answer = await self._admin.ask_broker(broker, ApiKey.DESCRIBE_LOG_DIRS, fields, "sizes")
+        sizes = {}
+        for folder in answer.results:
+            raise_error_in(folder, f"sizes on broker {broker}")
+            for topic in folder.topics:
+                for one in topic.partitions:
+                    sizes[TopicPartition(topic.name, one.partition_index)] = int(one.partition_size)
+        return sizes
+
     async def elect_leaders(
         self, partitions: Iterable[TopicPartition] | None = None
     ) -> dict[TopicPartition, BrokerError | None]:

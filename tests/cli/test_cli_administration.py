@@ -23,10 +23,11 @@ def test_the_life_of_a_topic(raftlog: Run, name: str) -> None:
     raftlog("produce", name, "-p", "1", input=b"a\nb\n")
     described = json.loads(raftlog("topic", "describe", name, "--format", "json").stdout)
     assert [p["end_offset"] for p in described["partitions"]] == [0, 2]
+    assert described["partitions"][0]["bytes"] == 0 < described["partitions"][1]["bytes"]
     assert [p["replicas"] for p in described["partitions"]] == [[1], [1]]
     assert described["settings"]["retention.ms"]["value"] == "3600000"
     shown = raftlog("topic", "describe", name).stdout.decode()
-    assert "PARTITION  LEADER  REPLICAS  IN SYNC  FIRST  END" in shown
+    assert "PARTITION  LEADER  REPLICAS  IN SYNC  FIRST  END  BYTES" in shown
     assert "  retention.ms = 3600000" in shown
     assert "segment.bytes" not in shown
     assert b"segment.bytes = " in raftlog("topic", "describe", name, "--settings").stdout
