@@ -296,7 +296,7 @@ def install() -> str | None:
         arguments = ["apt-get", "-qq", *command, *(["-y", "kcat"] if command == ["install"] else [])]
         try:
             subprocess.run(
-                arguments, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=120
+                arguments, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=90
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
