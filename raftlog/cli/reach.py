@@ -17,6 +17,8 @@ import trio
 
 CONNECT_SECONDS_MAX: Final = 5.0
 ANSWER_SECONDS_MAX: Final = 5.0
+ANSWER_BYTES_MAX: Final = 1 << 16
+"""Read in one go; an answer has a few hundred."""
 _API_VERSIONS: Final = 18
 _CORRELATION_ID: Final = 0x7261_6674
 _NOT_KAFKA: Final = "something listens there, but it does not speak Kafka's protocol"
@@ -59,7 +61,7 @@ async def _question(stream: trio.SocketStream, port: int) -> str | None:
     try:
         with trio.move_on_after(ANSWER_SECONDS_MAX) as waiting:
             await stream.send_all(struct.pack(">i", len(request)) + request)
-            while len(answer) < 8 and (chunk := await stream.receive_some(64)):
+            while not _is_whole(answer) and (chunk := await stream.receive_some(ANSWER_BYTES_MAX)):
                 answer += chunk
     except trio.BrokenResourceError:
         pass
@@ -74,6 +76,12 @@ async def _question(stream: trio.SocketStream, port: int) -> str | None:
     if port == 9192:
         return f"{_NOT_KAFKA}: 9192 is where raftlog's brokers talk to each other, clients use 9092"
     return _NOT_KAFKA
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Read to its end, since a connection that is closed on unread bytes looks broken to the broker."""
+    is_ours = answer[4:8] == struct.pack(">i", _CORRELATION_ID)
+    return len(answer) >= (4 + int.from_bytes(answer[:4], "big") if is_ours else 8)
 
 
 def _reason(error: OSError) -> str:
