@@ -284,7 +284,8 @@ class Leadership:
             peer.acked_round = round_
             self._count_round(now)
         next_index = self._next[peer]
-        if peer.probing or self._match[peer] < next_index - 1:
+        # Also who answers less than is known of it: it has started again since, and asks what matches.
+        if peer.probing or match_index < next_index - 1:
             self._probe(peer, now)
         return moved
 

@@ -91,3 +91,20 @@ def test_the_preferred_replica_of_a_new_group_leads_at_once() -> None:
     assert cluster.leader == 3
     cluster.run(0.05)
     assert cluster[3].group.is_ready
+
+
+def test_a_follower_that_restarts_in_a_quiet_group_learns_what_is_committed() -> None:
+    """Found by the simulation: the leader knew from before that the follower has everything, so it sent
+    nothing, and the follower did not know that its log is the leader's."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    follower = next(b for b in cluster.brokers if b != leader)
+    proposal = cluster.propose(leader, b"x")
+    cluster.run_until(lambda: cluster[follower].log.last_index == proposal.entry.index)
+    assert cluster[follower].log.commit_index < proposal.entry.index
+    cluster.run_until(lambda: cluster[follower].log.synced_index == proposal.entry.index)
+    cluster.crash(follower)
+    cluster.restart(follower)
+    cluster.run_until(lambda: cluster[follower].log.commit_index == proposal.entry.index, within=1.0)
+    assert cluster.leader == leader
