@@ -283,7 +283,9 @@ class Producer(Caller):
 class Consumer(Caller):
     """Reads one partition for a group, commits its position, and comes back to it after a restart."""
 
-    def __init__(self, cluster: Cluster, rng: random.Random, group: str, topic: bytes, partition: int) -> None:
+    def __init__(
+        self, cluster: Cluster, rng: random.Random, group: str, topic: bytes, partition: int
+    ) -> None:
         super().__init__(cluster, rng)
         self.group, self.topic_id, self.partition = group, topic, partition
         self.key = group_key(topic, partition)
@@ -386,7 +388,9 @@ class Consumer(Caller):
             self._is_busy = False
             return
         position = self.tried = max(self.position, self.tried)
-        commit = GroupCommit(self.group, self.world.now_ms(), (OffsetCommit(topic, self.partition, position),))
+        commit = GroupCommit(
+            self.group, self.world.now_ms(), (OffsetCommit(topic, self.partition, position),)
+        )
         command = encode_command(CommitOffsets(commits=(commit,)))
 
         def handle(node: SimNode, reply: Reply) -> None:
@@ -551,7 +555,9 @@ class Admin(Caller):
 
         def added(result: Result | None) -> None:
             match result:
-                case PartitionsCreated() | Refused(Refusal.INVALID_PARTITIONS):  # the latter: by an earlier try
+                case PartitionsCreated() | Refused(
+                    Refusal.INVALID_PARTITIONS
+                ):  # the latter: by an earlier try
                     self.cluster.partition_added(topic_id, existing)
 
         self._ask(command, added)

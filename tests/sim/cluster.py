@@ -277,9 +277,7 @@ class Cluster:
             broker.start()
         self._wait("the cluster forms", START_S, self._is_formed)
         self.client_loss = self.profile.client_loss
-        self.admin = Admin(
-            self, world.fork(), pace=self.profile.admin_pace, moves=self.profile.moves
-        )
+        self.admin = Admin(self, world.fork(), pace=self.profile.admin_pace, moves=self.profile.moves)
         for number in range(rng.randint(2, 4)):
             idempotent = rng.random() < 0.65
             self.producers.append(Producer(self, world.fork(), f"p{number}", idempotent=idempotent))
@@ -388,7 +386,9 @@ class Cluster:
         for ledger in self.invariants.ledgers.values():
             if ledger.is_deleted:
                 continue
-            groups = {n.broker_id: n.driver.groups[ledger.key] for n in nodes if ledger.key in n.driver.groups}
+            groups = {
+                n.broker_id: n.driver.groups[ledger.key] for n in nodes if ledger.key in n.driver.groups
+            }
             members = next((g.membership.members for g in groups.values() if g.is_leader), frozenset(groups))
             for broker, group in groups.items():
                 is_equal = group.log.last_index == group.commit_index == ledger.last
@@ -414,7 +414,9 @@ class Cluster:
             if consumer.is_over or ledger is None or ledger.is_deleted:
                 continue
             if consumer.position < ledger.end_offset:
-                return f"group {consumer.group} is at {consumer.position} of {ledger.name}, {ledger.end_offset}"
+                return (
+                    f"group {consumer.group} is at {consumer.position} of {ledger.name}, {ledger.end_offset}"
+                )
         return None
 
     def _damaged(self) -> str | None:

@@ -134,9 +134,7 @@ class Faults:
         if broker.needs_wipe:
             if not self.cluster.may_lose(broker):
                 life = broker.life
-                self.world.after(
-                    RETRY_WIPE_S, lambda: self._restart(broker) if broker.life == life else None
-                )
+                self.world.after(RETRY_WIPE_S, lambda: self._restart(broker) if broker.life == life else None)
                 return
             self._empty(broker)
         broker.start()

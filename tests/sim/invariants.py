@@ -133,16 +133,23 @@ class Invariants:
         ledger = self.ledgers.get(key)
         for value in values:
             if ledger is not None and value in ledger.values:
-                raise Violation("what will not happen", f"{ledger.name}: {value!r} is at {ledger.values[value]}")
+                raise Violation(
+                    "what will not happen", f"{ledger.name}: {value!r} is at {ledger.values[value]}"
+                )
 
     def fetched(self, key: GroupKey, offset: int, values: list[bytes], high_watermark: int) -> None:
         """A consumer was given these records from `offset` on, and this high watermark."""
         ledger = self.ledgers[key]
+        if ledger.is_deleted:
+            return
         expected = ledger.records[offset : offset + len(values)]
         if values != expected:
+            at = next(
+                (i for i, (one, other) in enumerate(zip(values, expected)) if one != other), len(expected)
+            )
             raise Violation(
                 "only committed is served",
-                f"{ledger.name} at {offset}: {values[:3]} of {len(values)}, committed is {expected[:3]}",
+                f"{ledger.name} at {offset}+{at}: {values[at : at + 3]}, committed is {expected[at : at + 3]}",
             )
         if high_watermark > ledger.end_offset:
             raise Violation(
@@ -263,7 +270,14 @@ class Invariants:
             replica = ledger.replicas.get(broker.id)
             if replica is None:
                 replica = ledger.replicas[broker.id] = Replica()
-            seen: tuple[object, ...] = (log.last_index, log.last_term, log.commit_index, group.role, log.hard_state, log.first_index)
+            seen: tuple[object, ...] = (
+                log.last_index,
+                log.last_term,
+                log.commit_index,
+                group.role,
+                log.hard_state,
+                log.first_index,
+            )
             if replica.written is not None:
                 self._promote(broker, ledger, replica)
             if seen != replica.seen or group.is_trusted != replica.is_trusted:
@@ -339,7 +353,10 @@ class Invariants:
             raise Violation("the log holds what is committed", f"broker {broker.id}: {log!r}")
         replica.follow(log)
         term, acked = replica.acknowledged
-        if group.term == term and replica.now.last < acked and not replica.is_lost:
+        if replica.rots and not group.is_trusted:
+            replica.is_lost = True  # found out, and about to be dropped and filled anew
+            replica.acknowledged = (0, 0)
+        elif group.term == term and replica.now.last < acked and not replica.is_lost:
             raise Violation(
                 "nothing acknowledged is cut",
                 f"broker {broker.id} {ledger.name} acknowledged {acked} in term {term}, has {replica.now.last}",
@@ -360,9 +377,7 @@ class Invariants:
                 replica.is_lost = False
                 self._check_still_held(ledger)
 
-    def _check_matching(
-        self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup
-    ) -> None:
+    def _check_matching(self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup) -> None:
         """Two logs that have an entry of the same index and term have the same entry, after the same one
         (Raft §5.3)."""
         log, view, known = group.log, replica.now, ledger.known
@@ -446,7 +461,9 @@ class Invariants:
         grew = False
         trimmed, replica.trimmed = replica.trimmed, []
         first = max(replica.commit, view.base) + 1
-        for index, term in trimmed + [(i, view.terms[i - view.base - 1]) for i in range(first, log.commit_index + 1)]:
+        for index, term in trimmed + [
+            (i, view.terms[i - view.base - 1]) for i in range(first, log.commit_index + 1)
+        ]:
             content = ledger.known[index, term][1]
             if index <= ledger.last:
                 if ledger.entries[index - 1] != content:
@@ -457,14 +474,18 @@ class Invariants:
                     )
                 continue
             if index != ledger.last + 1:
-                raise Violation("commit order", f"broker {broker.id} {ledger.name}: {index} after {ledger.last}")
+                raise Violation(
+                    "commit order", f"broker {broker.id} {ledger.name}: {index} after {ledger.last}"
+                )
             self._commit(ledger, content)
             grew = True
         replica.commit = log.commit_index
         if log.commit_index > ledger.last:
             raise Violation("commit order", f"broker {broker.id} {ledger.name}: {group} after {ledger.last}")
         if log.high_watermark != ledger.offset_after(log.commit_index):
-            raise Violation("offsets are dense", f"{log!r}, {ledger.offset_after(log.commit_index)} committed")
+            raise Violation(
+                "offsets are dense", f"{log!r}, {ledger.offset_after(log.commit_index)} committed"
+            )
         if grew:
             self._check_held(ledger, ledger.last, group.voters)
 

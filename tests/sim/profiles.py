@@ -101,7 +101,15 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         _profile(
             "unruly",
-            {"weather": 6, "partition": 4, "reset": 3, "power loss": 4, "pause": 2, "stall": 3, "transfer": 4},
+            {
+                "weather": 6,
+                "partition": 4,
+                "reset": 3,
+                "power loss": 4,
+                "pause": 2,
+                "stall": 3,
+                "transfer": 4,
+            },
             weathers=(_OLD, _UNRULY),
             pause=0.5,
             sizes=(3, 5, 5),

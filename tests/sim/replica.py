@@ -44,7 +44,9 @@ class LogView:
         if log.last_index != self.last or log.hard_state != self.hard:
             return False
         low = max(self.base + 1, log.first_index)
-        return all(log.term_at(RaftIndex(index)) == self.term_at(index) for index in range(low, self.last + 1))
+        return all(
+            log.term_at(RaftIndex(index)) == self.term_at(index) for index in range(low, self.last + 1)
+        )
 
 
 @dataclass(slots=True)
