@@ -58,6 +58,7 @@ PROPOSE_TIMEOUT_S: Final = 30.0
 """How long a command is tried; an election takes a second or two."""
 LEADERS_TIMEOUT_S: Final = 5.0
 """How long a start waits for the leaders of all partitions; a majority of theirs may be down."""
+LEADER_POLL_S: Final = 0.05
 HAND_OVER_POLL_S: Final = 0.02
 FAREWELL_S: Final = 0.3
 """How long a stopping broker stays for its clients after its leaderships have gone."""
@@ -183,12 +184,14 @@ class Node:
 
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, Term]:
         """Who leads a partition, as last heard here, and its leader epoch, which never goes back. Nobody
-        while this broker is handing it over: it takes nothing any more."""
+        while the replica here has reason to believe that this changes: clients that are sent to a leader
+        that hands over, or is silent, come back later than they would have been told of the next one."""
         key = group_key(topic.topic_id, partition)
         leader, epoch = self.peers.hints.leader(key)
-        if leader == self.broker_id and (group := self.driver.groups.get(key)) and group.is_transferring:
-            return None, epoch
-        return leader, epoch
+        group = self.driver.groups.get(key)
+        if leader is None or group is None or group.may_be_led_in(epoch, trio.current_time()):
+            return leader, epoch
+        return None, epoch
 
     def name_of(self, group: GroupKey) -> str:
         """A group's name for people."""
@@ -262,7 +265,8 @@ class Node:
         """Until this broker knows a leader, ready to be produced to, of every partition of `topic`, or the
         topic is gone."""
         while topic.topic_id in self.catalog.topics_by_id and not self._is_led(topic):
-            await self._changed.wait()
+            with trio.move_on_after(LEADER_POLL_S):  # nothing says that a silent leader is heard again
+                await self._changed.wait()
 
     async def visible_everywhere(self, topic: Topic | None = None) -> None:
         """Until every live broker has applied what is applied here, and knows the leaders of `topic`: what
@@ -292,10 +296,15 @@ class Node:
         for barrier in waiting:
             index, topic_id, then = barrier
             topic = None if topic_id is None else self.catalog.topic(topic_id)
-            if self.metadata.applied_index >= index and (topic is None or self._is_led(topic)):
+            if self.metadata.applied_index >= index and (topic is None or self._has_leaders(topic)):
                 then()
             elif len(self._barriers) < BARRIERS_MAX:
                 self._barriers.append(barrier)
+
+    def _has_leaders(self, topic: Topic) -> bool:
+        """Whether every partition has had a leader that this broker has heard of."""
+        keys = (group_key(topic.topic_id, number) for number in range(len(topic.partitions)))
+        return all(self.peers.hints.leader(key)[0] is not None for key in keys)
 
     def _is_led(self, topic: Topic) -> bool:
         return all(self.leader_of(topic, number)[0] is not None for number in range(len(topic.partitions)))

@@ -7,7 +7,7 @@ what it acknowledged neither votes nor wins, unless every voter says so of itsel
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from raftlog.raft.engine import Engine
 from raftlog.raft.messages import Message, PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
@@ -15,6 +15,9 @@ from raftlog.raft.trust import Trust
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, Term
+
+SILENT_BEATS: Final = 3
+"""Heartbeats that do not come before a leader is doubted; elections wait longer."""
 
 
 class ElectionOwner(Protocol):
@@ -105,6 +108,10 @@ class Elections:
         self._heard_at = float("-inf")
         soon = now + self._engine.election_timeout() / 16
         self._engine.election_deadline = min(soon, self._engine.election_deadline)
+
+    def is_leader_silent(self, now: float) -> bool:
+        """Nothing was heard of a leader for several heartbeats: an election may be near."""
+        return now - self._heard_at > SILENT_BEATS * self._timing.heartbeat
 
     def _hears_other_leader(self, now: float, asking: BrokerId) -> bool:
         """A leader is alive as far as this replica knows: then nobody gets a vote (f). Who led and now asks

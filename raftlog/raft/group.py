@@ -171,6 +171,15 @@ class RaftGroup:
         """Leads, and is handing the leadership over: proposals are refused meanwhile."""
         return self._leadership is not None and self._leadership.is_transferring
 
+    def may_be_led_in(self, term: Term, now: float) -> bool:
+        """Whether who led in `term` may still take something, as far as this replica can tell: not when a
+        newer term has begun, nor while leadership is handed over, nor when the leader has gone silent."""
+        if term != self.term:
+            return term > self.term
+        if self._leadership is not None:
+            return not self._leadership.is_transferring
+        return not self._elections.is_leader_silent(now)
+
     @property
     def commit_index(self) -> RaftIndex:
         return self._engine.commit_index

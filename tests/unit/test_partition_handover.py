@@ -8,12 +8,13 @@ from functools import partial
 
 from raftlog.partition.partition import Partition, PartitionError, PartitionSettings, ProduceResult
 from raftlog.raft.driver import Driver
+from raftlog.raft.elections import SILENT_BEATS
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.messages import Message
 from raftlog.raft.values import RaftTiming
 from raftlog.records.record import NewRecord, encode_batch
 from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import BrokerId, PartitionId, TopicName, group_key
+from raftlog.types import BrokerId, PartitionId, Term, TopicName, group_key
 from tests.sim.virtual_disk import VirtualDisk
 
 KEY = group_key(bytes(range(16)), 0)
@@ -83,3 +84,29 @@ def test_no_batch_is_out_of_sequence_because_the_one_before_was_refused() -> Non
         PartitionError.NOT_LEADER,
         PartitionError.NOT_LEADER,
     ]
+
+
+def test_a_leader_that_hands_over_or_falls_silent_is_doubted() -> None:
+    pair = Pair()
+    pair.run(10)
+    leader = pair.leader().group
+    (other,) = set(IDS) - {leader.leader}
+    follower = pair.partitions[other].group
+    term = leader.term
+    assert leader.may_be_led_in(term, pair.now) and follower.may_be_led_in(term, pair.now)
+    assert not follower.may_be_led_in(Term(term - 1), pair.now), "a term that is over"
+    assert follower.may_be_led_in(Term(term + 1), pair.now), "a term not heard of yet"
+
+    pair.deaf.add(other)
+    silence = SILENT_BEATS * RaftTiming().heartbeat
+    pair.run(0.9 * silence - RaftTiming().heartbeat)
+    assert follower.may_be_led_in(term, pair.now)
+    pair.run(silence)
+    assert not follower.may_be_led_in(term, pair.now)
+    pair.deaf.clear()
+    pair.run(0.5)
+    assert follower.may_be_led_in(leader.term, pair.now)
+
+    pair.deaf.add(other)
+    assert leader.transfer_leadership(other, pair.now) is None
+    assert not leader.may_be_led_in(leader.term, pair.now)
