@@ -28,7 +28,7 @@ PRODUCERS: Final = {"confluent": Traits(idempotent=True), "kafka-python": Traits
 
 CONFLUENT: Final[Mapping[str, Any]] = {
     # A request that a broker does not answer is asked elsewhere; a broker that was down is tried again soon.
-    "socket.timeout.ms": 1_000,
+    "socket.timeout.ms": 500,
     "reconnect.backoff.ms": 50,
     "reconnect.backoff.max.ms": 500,
     "retry.backoff.ms": 50,
@@ -38,7 +38,7 @@ CONFLUENT_PRODUCER: Final[Mapping[str, Any]] = {
     **CONFLUENT,
     "acks": "all",
     "enable.idempotence": True,
-    "request.timeout.ms": 1_000,
+    "request.timeout.ms": 500,
     "retry.backoff.max.ms": 500,
     "message.timeout.ms": GIVE_UP_MS,
     "linger.ms": 2,
@@ -46,7 +46,7 @@ CONFLUENT_PRODUCER: Final[Mapping[str, Any]] = {
 KAFKA_PYTHON_PRODUCER: Final[Mapping[str, Any]] = {
     "acks": "all",
     "enable_idempotence": True,
-    "request_timeout_ms": 1_000,
+    "request_timeout_ms": 500,
     "reconnect_backoff_ms": 50,
     "reconnect_backoff_max_ms": 500,
     "retry_backoff_ms": 50,
