@@ -55,6 +55,7 @@ class MetadataGroup:
         self._waiting = 0
         self._applied = group.log.snapshot_index
         self._last_at_start = group.log.last_index
+        self._applied_before = RaftIndex(0)
         if group.log.snapshot_state:
             state.restore(group.log.snapshot_state)
 
@@ -77,9 +78,11 @@ class MetadataGroup:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that this broker's log held at its start has been applied, or replaced. A
-        damaged log says nothing about what is in it."""
-        return self.group.log.damage is None and self._applied >= self._last_at_start
+        """Whether everything that this broker's log held at its start has been applied, or replaced, and
+        everything that had been applied before the log was lost. A damaged log says nothing about what is
+        in it."""
+        known = max(self._last_at_start, self._applied_before)
+        return self.group.log.damage is None and self._applied >= known
 
     @property
     def leader(self) -> BrokerId | None:
@@ -147,5 +150,6 @@ class MetadataGroup:
 
     def restore(self, state: bytes, index: RaftIndex) -> None:
         self.state.restore(state or MetadataState().to_bytes())
+        self._applied_before = max(self._applied_before, self._applied)
         self._applied = index
         self._on_change()

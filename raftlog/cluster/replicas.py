@@ -52,8 +52,9 @@ class Replicas:
         wanted = {
             (topic.topic_id, number): topic for topic, number in catalog.hosted_by(self._node.broker_id)
         }
-        for key in [key for key in self.by_id if key not in wanted]:
-            self._stop(key)
+        if self._node.metadata.is_caught_up:  # else it knows too little to say what is not wanted
+            for key in [key for key in self.by_id if key not in wanted]:
+                self._stop(key)
         for (topic_id, number), topic in wanted.items():
             existing = self.by_id.get((topic_id, number))
             if existing is None:

@@ -115,7 +115,7 @@ class Cluster:
         self.clients_work = True
         self.topics: dict[bytes, str] = {}
         self.partition_count: dict[bytes, int] = {}
-        self.deleted: set[bytes] = set()
+        self.deleted = self.invariants.deleted_topics
         self.starts = 0
         self.brokers = {broker: self._broker(broker) for broker in self.everyone}
         self.faults = Faults(self, self.world.fork(), self.profile)
@@ -272,10 +272,7 @@ class Cluster:
 
     def _run(self) -> None:
         world, rng = self.world, self.world.rng
-        world.after_event = self._bound
-        for broker in self.brokers.values():
-            broker.start()
-        self._wait("the cluster forms", START_S, self._is_formed)
+        self.form()
         self.client_loss = self.profile.client_loss
         self.admin = Admin(self, world.fork(), pace=self.profile.admin_pace, moves=self.profile.moves)
         for number in range(rng.randint(2, 4)):
@@ -291,6 +288,13 @@ class Cluster:
             self._converge()
         except Stranded:
             self.is_stranded = True
+
+    def form(self) -> None:
+        """Start all brokers, and wait until they are a cluster."""
+        self.world.after_event = self._bound
+        for broker in self.brokers.values():
+            broker.start()
+        self._wait("the cluster forms", START_S, self._is_formed)
 
     def _bound(self) -> None:
         if self.invariants.acks != self._acks:

@@ -113,6 +113,8 @@ class Invariants:
         self.recovered = 0
         self.never: dict[GroupKey, set[bytes]] = {}
         """Values that a producer was told will not happen."""
+        self.deleted_topics: set[bytes] = set()
+        """The ids of topics that somebody asked to be deleted."""
         self._world = world
         self._digests: dict[int, tuple[bytes, BrokerId]] = {}
         self._acks: list[tuple[GroupKey, int, bytes]] = []
@@ -294,10 +296,14 @@ class Invariants:
         for gone in self._hosted.get(broker.id, set()) - hosted:
             ledger = self.ledgers[gone]
             ledger.replicas.pop(broker.id, None)
-            if gone[:16] not in node.catalog.topics_by_id:
+            if gone[:16] in node.catalog.topics_by_id:
+                self._check_still_held(ledger)
+            elif gone[:16] in self.deleted_topics:
                 ledger.is_deleted = True
             else:
-                self._check_still_held(ledger)
+                raise Violation(
+                    "nothing is deleted unasked", f"broker {broker.id} deleted its replica of {ledger.name}"
+                )
         self._hosted[broker.id] = hosted
 
     def closing(self, broker: SimBroker) -> None:

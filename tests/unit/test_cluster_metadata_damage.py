@@ -39,6 +39,18 @@ def test_a_log_that_starts_from_nothing_has_an_empty_catalog() -> None:
     assert metadata.applied_index == 0
 
 
+def test_a_log_that_was_lost_has_caught_up_when_it_is_as_far_as_it_was() -> None:
+    metadata = metadata_group()
+    metadata.restore(MetadataState().to_bytes(), RaftIndex(7))
+    metadata.restore(b"", RaftIndex(0))
+    assert not metadata.is_caught_up
+    metadata.truncated(RaftIndex(3))
+    metadata.restore(MetadataState().to_bytes(), RaftIndex(6))
+    assert not metadata.is_caught_up
+    metadata.restore(MetadataState().to_bytes(), RaftIndex(7))
+    assert metadata.is_caught_up
+
+
 def test_a_damaged_log_has_caught_up_with_nothing() -> None:
     """What the catalog does not name is deleted by brokers that have caught up, so this matters."""
     metadata = metadata_group()

@@ -1,0 +1,38 @@
+"""Scenarios that random seeds found, made as short as they go."""
+
+from __future__ import annotations
+
+from raftlog.metadata.commands import CreateTopic
+from raftlog.types import METADATA_GROUP
+from tests.sim.cluster import Cluster
+
+TOPIC = b"t" * 16
+
+
+def test_a_broker_that_lost_its_metadata_keeps_its_replicas() -> None:
+    """Its catalog is empty until a peer has filled it again. It took everything it kept for deleted, and the
+    empty replicas that it made afterwards voted as if they had never held anything (profile rot, seed 48)."""
+    cluster = Cluster(1, "calm")
+    cluster.form()
+    leader = next(b for b in cluster.brokers.values() if b.node and b.node.metadata.is_ready)
+    assert leader.node is not None
+    command = CreateTopic(name="t", topic_id=TOPIC, partitions=(cluster.everyone[:3],))
+    leader.node.propose(command, lambda result: None)
+    cluster.world.run_until(cluster.world.now + 2.0)
+    broker = next(b for b in cluster.brokers.values() if b is not leader and b.id in cluster.everyone[:3])
+    node = broker.node
+    assert node is not None
+    partition = node.partition(TOPIC, 0)
+    assert partition is not None and partition.group.commit_index > 0
+    cluster.invariants.rots(broker)
+    node.store.logs[METADATA_GROUP].damage = "found by a read"
+    catalogs: list[int] = []
+
+    def watch() -> None:
+        catalogs.append(len(node.catalog.topics))
+        assert node.partition(TOPIC, 0) is partition
+
+    cluster.world.after_event = watch
+    cluster.world.run_until(cluster.world.now + 3.0)
+    assert catalogs[-1] == 1 and 0 in catalogs, "the catalog was lost, and is there again"
+    assert node.metadata.is_caught_up
