@@ -83,7 +83,7 @@ class Node:
         self.timing = RaftTiming(
             heartbeat=config.int("raftlog.heartbeat.interval.ms") / 1000,
             election_min=election,
-            election_max=2 * election,
+            election_max=1.5 * election,  # a round of votes takes a tenth of the difference
             lease=0.0,  # see Peers.probe_lost: elections do not wait out a lease
         )
         self.driver = Driver(store, send=lambda to, messages: self.peers.links.send(to, messages))

@@ -357,9 +357,9 @@ _BROKER: Final = [
     _key(
         "raftlog.election.timeout.ms",
         "INT",
-        600,
-        "A replica that has not heard its leader for between once and twice this long asks for an election;"
-        " at least four times raftlog.heartbeat.interval.ms.",
+        500,
+        "A replica that has not heard its leader for this long, or up to half as long again, asks for an"
+        " election; at least four times raftlog.heartbeat.interval.ms.",
         minimum=50,
         maximum=600_000,
     ),
