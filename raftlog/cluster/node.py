@@ -342,7 +342,7 @@ class Node:
             # The catalog is as new as this broker's registration, so all groups that it may have had are
             # here: a young cluster need not wait before the loss of a broker is the loss of only one.
             self.replicas.reconcile(trio.current_time())
-            self._note_rejoined()
+            self.replicas.note_rejoined()
             nursery.start_soon(self.peers.say_alive)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._run_groups)
@@ -436,7 +436,7 @@ class Node:
             timing=self.timing,
             rng=self.rng,
             now=now,
-            fresh=self.store.is_rejoining,
+            fresh=self.store.may_lack(METADATA_GROUP),
             preferred=self.broker_id == min(founders),
             eager_commit=True,
         )
@@ -528,15 +528,7 @@ class Node:
                 for command in self._liveness.tick(self.catalog.brokers, now):
                     await self.propose(command)
                 await self._expire_offsets()
-            self._note_rejoined()
-
-    def _note_rejoined(self) -> None:
-        """Once every group of a folder that began empty is whole, it may be trusted after a restart, too."""
-        if not self.store.is_rejoining or not self.metadata.is_caught_up:
-            return
-        groups = self.driver.groups.values()
-        if all(group.is_trusted and group.leader is not None for group in groups):
-            self.store.set_rejoined()
+            self.replicas.note_rejoined()
 
     async def _expire_offsets(self) -> None:
         retention_ms = self.config.int("offsets.retention.minutes") * 60_000

@@ -76,7 +76,7 @@ class Replicas:
         node = self._node
         key = group_key(topic.topic_id, number)
         group_log = node.store.logs.get(key)
-        fresh = node.store.is_rejoining and self._may_have_been_lost(topic)
+        fresh = node.store.may_lack(key) and self._may_have_been_lost(topic)
         if group_log is None:
             group_log = node.store.create_log(key, f"{topic.name}-{number}.{topic.topic_id.hex()}")
         if group_log.damage is not None:
@@ -112,9 +112,27 @@ class Replicas:
     def _may_have_been_lost(self, topic: Topic) -> bool:
         """Whether this broker, whose folder was empty, may have kept a replica before: the topic is older
         than its registration."""
+        registered_index = self._registered_index
+        return registered_index is None or topic.created_index < registered_index
+
+    @property
+    def _registered_index(self) -> RaftIndex | None:
+        """Where this start of the broker was registered; None while that has not been applied here."""
         me = self._node.catalog.brokers.get(self._node.broker_id)
-        is_registered = me is not None and me.incarnation == self._node.incarnation
-        return not is_registered or me is None or topic.created_index < me.registered_index
+        return me.registered_index if me is not None and me.incarnation == self._node.incarnation else None
+
+    def note_rejoined(self) -> None:
+        """Groups of a folder that began empty are trusted after a restart, too, once they have been filled.
+        When this start is registered, every group that may have been here before is known."""
+        node = self._node
+        if not node.store.is_rejoining:
+            return
+        groups = node.driver.groups
+        whole = [key for key, group in groups.items() if group.is_trusted and group.leader is not None]
+        if len(whole) == len(groups) and self._registered_index is not None and not self._seen_change:
+            node.store.set_rejoined()
+        else:
+            node.store.note_rejoined(whole)
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
         config = self._node.topic_config(topic)

@@ -11,7 +11,7 @@ from typing import Final
 from raftlog.errors import ConfigError, DamagedLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.snapshot import write_file
-from raftlog.types import BrokerId
+from raftlog.types import BrokerId, GroupKey
 
 FORMAT_VERSION: Final = 1
 META_NAME: Final = "meta.toml"
@@ -29,6 +29,8 @@ class Meta:
     is_rejoining: bool = False
     """The folder was made empty and its groups may have lost what they once acknowledged: they do not vote
     until a leader has filled them again."""
+    rejoined: frozenset[GroupKey] = frozenset()
+    """Those of its groups that have been filled."""
 
     def check(self, root: str, node_id: BrokerId, cluster_id: str | None) -> None:
         """Raise ConfigError when the folder is not this node's or not this cluster's."""
@@ -54,6 +56,7 @@ def read_meta(disk: Disk, root: str) -> Meta | None:
             cluster_id=fields.get("cluster_id"),
             wal_id=int(fields["wal_id"], 16),
             is_rejoining=bool(fields.get("rejoining", False)),
+            rejoined=frozenset(GroupKey(bytes.fromhex(key)) for key in fields.get("rejoined", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedLog(f"{path}: not what was written: {error!r}") from error
@@ -71,4 +74,5 @@ def write_meta(disk: Disk, root: str, meta: Meta) -> None:
         lines.append(f"cluster_id = {json.dumps(meta.cluster_id)}")
     if meta.is_rejoining:
         lines.append("rejoining = true")
+        lines.append(f"rejoined = {json.dumps(sorted(key.hex() for key in meta.rejoined))}")
     write_file(disk, root, META_NAME, ["\n".join([*lines, ""]).encode()])

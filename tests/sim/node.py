@@ -123,7 +123,7 @@ class SimNode:
             timing=self.timing,
             rng=self.rng,
             now=self.world.now,
-            fresh=self.store.is_rejoining,
+            fresh=self.store.may_lack(METADATA_GROUP),
             preferred=self.broker_id == min(founders),
             eager_commit=True,
         )
@@ -263,6 +263,8 @@ class SimNode:
                 self._join()
             else:
                 self.is_registered = True
+                self.replicas.reconcile(self.world.now)
+                self.replicas.note_rejoined()
 
         if self.catalog.cluster_id is None:
             if self.metadata.is_ready:
@@ -316,15 +318,7 @@ class SimNode:
         if self._coordinating:
             for fence in self._liveness.tick(self.catalog.brokers, now):
                 self.propose(fence, lambda result: None, timeout=TICK_S)
-        self._note_rejoined()
-
-    def _note_rejoined(self) -> None:
-        """As Node._note_rejoined."""
-        if not self.store.is_rejoining or not self.metadata.is_caught_up:
-            return
-        groups = self.driver.groups.values()
-        if all(group.is_trusted and group.leader is not None for group in groups):
-            self.store.set_rejoined()
+        self.replicas.note_rejoined()
 
     def _say_alive(self) -> None:
         self._after(ALIVE_INTERVAL, self._say_alive)
