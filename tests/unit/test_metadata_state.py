@@ -258,7 +258,12 @@ def test_a_move_is_given_up(log: Log) -> None:
     log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B3,)))
     log.apply(CancelMove(topic_id=ORDERS, partition=0))
     back = log.catalog.topics["orders"].partitions[0]
-    assert (back.replicas, back.target, back.removing, back.hosts) == ((B1, B2), (B1, B2), (B3,), (B1, B2, B3))
+    assert (back.replicas, back.target, back.removing, back.hosts) == (
+        (B1, B2),
+        (B1, B2),
+        (B3,),
+        (B1, B2, B3),
+    )
     log.apply(log.finish("orders", 0))
     assert log.catalog.topics["orders"].partitions[0] == PartitionAssignment((B1, B2))
     assert log.refusal(CancelMove(topic_id=ORDERS, partition=1)) is Refusal.UNKNOWN_PARTITION
