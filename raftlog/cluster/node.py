@@ -173,7 +173,14 @@ class Node:
 
     @property
     def coordinator_id(self) -> BrokerId | None:
-        return self.metadata.leader
+        """The broker that coordinates the consumer groups; nobody while that changes, as far as can be told
+        here: a client that is sent to one that has ended takes seconds to ask again."""
+        leader, group = self.metadata.leader, self.metadata.group
+        if leader == self.broker_id:
+            return leader if self._coordinating and not group.is_transferring else None
+        if leader is None or not self.peers.links.is_connected(leader):
+            return None
+        return leader if group.may_be_led_in(group.term, trio.current_time()) else None
 
     def partition(self, topic: str, partition: int) -> Partition | None:
         """The replica that this broker keeps, if any."""

@@ -45,3 +45,8 @@ class RawClient:
                 raise ConnectionResetError(f"closed after {len(data)} of {count} bytes")
             data += piece
         return bytes(data)
+
+
+def coordinator_of(client: RawClient, group: str) -> int:
+    """Who coordinates a group, as this broker says; -1 for nobody."""
+    return int(client.ask(ApiKey.FIND_COORDINATOR, 3, {"key": group, "key_type": 0}).node_id)

@@ -5,6 +5,7 @@ Here only what must hold on the busiest machine is asserted: nothing lost, nothi
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.cluster.create import create_and_use
 from tests.cluster.elastic import steps
 from tests.cluster.failover import Fault, suffer
 from tests.cluster.many import many
+from tests.cluster.raw import RawClient, coordinator_of
 from tests.cluster.trial import Trial
 from tests.cluster.wipe import stale_and_empty
 
@@ -66,3 +68,13 @@ def test_many_partitions_are_led_again_when_a_broker_is_killed(tmp_path: Path) -
     with ClusterProcesses(tmp_path) as cluster:
         found = many(cluster.start(), 60, idle_s=0.1)
     assert found.lost == 20
+
+
+def test_nobody_is_sent_to_a_coordinator_that_has_ended(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path) as cluster, ExitStack() as stack:
+        cluster.start()
+        clients = {id: stack.enter_context(RawClient(broker)) for id, broker in cluster.brokers.items()}
+        ended = coordinator_of(clients[1], "g")
+        cluster.brokers[ended].kill()
+        named = {coordinator_of(client, "g") for id, client in clients.items() if id != ended}
+    assert len(named) == 1 and not named & {-1, ended}, (named, ended)

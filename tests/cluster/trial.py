@@ -12,12 +12,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from raftlog.protocol.api import ApiKey
 from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.cluster.gaps import Gaps, gaps, longest_gap
 from tests.cluster.load import CONFLUENT, GROUP, PRODUCERS, Load
 from tests.cluster.probe import Probe
-from tests.cluster.raw import RawClient
+from tests.cluster.raw import RawClient, coordinator_of
 from tests.cluster.replicas import differences, partition_sizes
 from tests.crash.checker import Kind, Log, Memory, Verdict, check
 from tests.crash.history import Outcome, Send, who_wrote
@@ -80,18 +79,18 @@ class Trial:
 
     def coordinator(self) -> int:
         """The broker that coordinates consumer groups: it leads the metadata."""
-        self.wait_until(lambda: len(self._coordinators()) == 1, lambda: f"one of {self._coordinators()}")
-        return self._coordinators().pop()
+        found: set[int] = set()
 
-    def _coordinators(self) -> set[int]:
-        """What the running brokers say, each for itself."""
-        found = set()
-        for broker in self.cluster.brokers.values():
-            if broker.is_running:
-                with RawClient(broker) as client:
-                    answer = client.ask(ApiKey.FIND_COORDINATOR, 3, {"key": GROUP, "key_type": 0})
-                found.add(int(answer.node_id))
-        return found
+        def agreed() -> bool:
+            found.clear()
+            for broker in self.cluster.brokers.values():
+                if broker.is_running:
+                    with RawClient(broker) as client:
+                        found.add(coordinator_of(client, GROUP))
+            return len(found - {-1}) == 1
+
+        self.wait_until(agreed, lambda: f"one of {found}")
+        return max(found)
 
     def gaps(self, begin: float, end: float) -> Gaps:
         return gaps(self.load.history.acks, begin, end, PRODUCERS, PARTITIONS)
