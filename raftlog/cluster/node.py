@@ -365,17 +365,16 @@ class Node:
         that is done, when nobody can take one, or after `timeout` seconds. Then clients that come here with
         a request are told for a moment who leads now: better than finding out that they are disconnected."""
         self.peers.leave()
-        handed_over = False
+        stay_until = trio.current_time()
         with trio.move_on_after(timeout):
             while True:
                 led = [group for group in self.driver.groups.values() if group.is_leader]
                 moving = [self._hand_over(group) for group in led]
-                if not any(moving):
-                    break
-                handed_over = True
+                if any(moving):
+                    stay_until = trio.current_time() + FAREWELL_S
+                elif trio.current_time() >= stay_until:
+                    return
                 await trio.sleep(HAND_OVER_POLL_S)
-        if handed_over:
-            await trio.sleep(FAREWELL_S)
 
     def _hand_over(self, group: RaftGroup) -> bool:
         """Whether somebody is taking the group over, or was asked to."""

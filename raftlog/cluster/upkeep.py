@@ -92,4 +92,6 @@ class Upkeep:
         broker = self._node.catalog.brokers.get(home)
         if broker is None or not broker.is_usable or not self._node.is_settled(home, now):
             return False
+        if home not in self._node.peers.may_take_over():  # it is there, and about to stop
+            return False
         return partition.group.transfer_leadership(home, now) is None
