@@ -109,7 +109,8 @@ def consume(bootstrap: str) -> list[Line]:
     """Everything in the topic, as kcat prints it, or the command line's own consumer."""
     template = "%k\\t%s\\n"
     if kcat := shutil.which("kcat"):
-        command = [kcat, "-C", "-q", "-e", "-o", "beginning", "-b", bootstrap, "-t", TOPIC, "-f", template]
+        command = [kcat, "-C", "-q", "-e", "-X", "log_level=0", "-o", "beginning"]
+        command += ["-b", bootstrap, "-t", TOPIC, "-f", template]
     else:
         command = [sys.executable, "-m", "raftlog", "consume", TOPIC, "--bootstrap", bootstrap]
         command += ["--from-beginning", "--exit-at-end", "-f", template]

@@ -19,6 +19,7 @@ import trio
 
 from raftlog.cluster.admin import Admin
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
+from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
@@ -42,12 +43,10 @@ from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.runner import Runner
-from raftlog.raft.values import RaftTiming
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
 
-METADATA_DIRNAME: Final = "__cluster_metadata-0"
 TICK_S: Final = 1.0
 """How often groups are looked after."""
 CHECKPOINT_FILES: Final = 2
@@ -79,13 +78,7 @@ class Node:
         self.rng = rng
         self.broker_id = BrokerId(config.int("node.id"))
         self.incarnation = rng.randbytes(16)
-        election = config.int("raftlog.election.timeout.ms") / 1000
-        self.timing = RaftTiming(
-            heartbeat=config.int("raftlog.heartbeat.interval.ms") / 1000,
-            election_min=election,
-            election_max=1.5 * election,  # a round of votes takes a tenth of the difference
-            lease=0.0,  # see Peers.probe_lost: elections do not wait out a lease
-        )
+        self.timing = timing_of(config)
         self.driver = Driver(store, send=lambda to, messages: self.peers.links.send(to, messages))
         self.metadata = self._open_metadata()
         self.peers = Peers(self)
@@ -380,7 +373,7 @@ class Node:
         """Whether somebody is taking the group over, or was asked to."""
         if group.is_transferring:
             return True
-        others = [broker for broker in self.peers.may_take_over() if broker in group.voters]
+        others = [broker for broker in self.may_take_over() if broker in group.voters]
         self.rng.shuffle(others)
         return any(group.transfer_leadership(broker, trio.current_time()) is None for broker in others)
 
@@ -427,25 +420,9 @@ class Node:
             await trio.sleep(RETRY_S)
 
     def _open_metadata(self) -> MetadataGroup:
-        now = time.monotonic()
         joins = bool(self.config.join)
         founders = frozenset(map(BrokerId, self.config.join or self.config.peers or (self.broker_id,)))
-        group_log = self.store.logs.get(METADATA_GROUP)
-        if group_log is None:
-            group_log = self.store.create_log(METADATA_GROUP, METADATA_DIRNAME)
-        group = RaftGroup(
-            METADATA_GROUP,
-            self.broker_id,
-            group_log,
-            founders - {self.broker_id} if joins else founders,
-            learners=frozenset({self.broker_id}) if joins else frozenset(),
-            timing=self.timing,
-            rng=self.rng,
-            now=now,
-            fresh=self.store.may_lack(METADATA_GROUP),
-            preferred=self.broker_id == min(founders),
-            eager_commit=True,
-        )
+        group = open_metadata_group(self, founders, time.monotonic(), joins=joins)
         metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
         self.driver.add(group, metadata)
         return metadata
@@ -477,9 +454,11 @@ class Node:
         self._liveness.heard(broker, incarnation, trio.current_time())
 
     def is_settled(self, broker: BrokerId, now: float) -> bool:
-        """Whether a broker has been connected for a while: leaders go home only to one that stays."""
         since = self.peers.connected_since(broker)
         return since is not None and now - since >= SETTLED_S
+
+    def may_take_over(self) -> list[BrokerId]:
+        return self.peers.may_take_over()
 
     async def _reconcile(self) -> None:
         """Start and stop the groups that the catalog puts here or takes away."""

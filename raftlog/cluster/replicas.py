@@ -16,7 +16,7 @@ from raftlog.raft.engine import RaftGroup
 from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
 
 if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
+    from raftlog.cluster.host import Host
 
 log = logging.getLogger("raftlog.cluster")
 
@@ -24,7 +24,7 @@ log = logging.getLogger("raftlog.cluster")
 class Replicas:
     """What `Node.partition` looks into."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Host) -> None:
         self._node = node
         self.by_name: dict[tuple[str, int], Partition] = {}
         self.by_id: dict[tuple[bytes, int], Partition] = {}

@@ -17,7 +17,7 @@ from raftlog.raft.values import ChangeRefused
 from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
+    from raftlog.cluster.host import Host
 
 TRANSFERS_MAX: Final = 16
 """Leaderships that go home in one pass: each costs its clients a retry."""
@@ -28,7 +28,7 @@ log = logging.getLogger("raftlog.cluster")
 class Upkeep:
     """Looks after the groups that this broker leads."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Host) -> None:
         self._node = node
 
     def tick(self, now: float) -> list[Command]:
@@ -92,6 +92,6 @@ class Upkeep:
         broker = self._node.catalog.brokers.get(home)
         if broker is None or not broker.is_usable or not self._node.is_settled(home, now):
             return False
-        if home not in self._node.peers.may_take_over():  # it is there, and about to stop
+        if home not in self._node.may_take_over():  # it is there, and about to stop
             return False
         return partition.group.transfer_leadership(home, now) is None

@@ -360,20 +360,16 @@ class Cluster:
     def _is_stranded(self, key: GroupKey) -> bool:
         """Whether too many voters lost their disks, or may have, for the others to elect anyone. Nothing is
         lost then and nothing goes on; the test of the invariants ends here."""
-        groups = [
-            broker.node.driver.groups[key]
+        groups = {
+            broker.id: broker.node.driver.groups[key]
             for broker in self.brokers.values()
             if broker.node is not None and key in broker.node.driver.groups
-        ]
+        }
         if not groups:
             return False
-        voters = max(groups, key=lambda group: (group.log.last_term, group.log.last_index)).voters
-        trusted = sum(
-            group.is_trusted and broker.id in voters
-            for broker in self.brokers.values()
-            if broker.node is not None and (group := broker.node.driver.groups.get(key)) is not None
-        )
-        return 2 * trusted <= len(voters)
+        voters = max(groups.values(), key=lambda group: (group.log.last_term, group.log.last_index)).voters
+        trusted = sum(group.is_trusted for broker, group in groups.items() if broker in voters)
+        return voters <= groups.keys() and 2 * trusted <= len(voters)
 
     def _differs(self) -> str | None:
         nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]

@@ -314,7 +314,7 @@ class Faults:
         return True
 
     def _clock_jump(self) -> bool:
-        self.world.wall_offset_ms += self.rng.choice((-3_600_000, -5000, 5000, 3_000_000))
+        self.world.wall_offset_ms = self.rng.choice((-1_500_000, -5000, 5000, 1_500_000))
         return True
 
     def _part_kill(self) -> bool:

@@ -24,12 +24,12 @@ from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.engine import RaftGroup
-from raftlog.raft.messages import AppendReply, HeartbeatReply, PreVote, PreVoteReply, Vote, VoteReply
+from raftlog.raft.messages import AppendReply, HeartbeatReply, PreVote, Vote, VoteReply
 from raftlog.raft.values import Membership
 from raftlog.records.batch import NO_PRODUCER, read_header
 from raftlog.records.record import decode_batch
 from raftlog.storage.entry import Entry, EntryKind
-from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex
 from tests.sim.broker import End, SimBroker
 from tests.sim.node import SimNode
 from tests.sim.replica import LogView, Replica

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from raftlog.cluster.hints import Hint, Hints
+from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
-from raftlog.cluster.node import METADATA_DIRNAME, SETTLED_S, TICK_S, Node
+from raftlog.cluster.node import SETTLED_S, TICK_S
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
@@ -24,7 +25,6 @@ from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
-from raftlog.raft.values import RaftTiming
 from raftlog.storage.store import Store
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
 from tests.sim.world import World
@@ -39,7 +39,7 @@ OnResult = Callable[[Result | ProposalFailed], None]
 
 
 class Peers:
-    """What Replicas and Upkeep ask of `raftlog.cluster.peers.Peers`."""
+    """Who leads what, as `raftlog.cluster.peers.Peers` tells it."""
 
     def __init__(self, node: SimNode) -> None:
         self._node = node
@@ -87,13 +87,7 @@ class SimNode:
         self.everyone = everyone
         self._send_note = send_note
         self._on_dirty = on_dirty
-        election = config.int("raftlog.election.timeout.ms") / 1000
-        self.timing = RaftTiming(
-            heartbeat=config.int("raftlog.heartbeat.interval.ms") / 1000,
-            election_min=election,
-            election_max=2 * election,
-            lease=0.0,
-        )
+        self.timing = timing_of(config)
         self.driver = Driver(store, send=send_raft)
         self.peers = Peers(self)
         self.started_at = world.now
@@ -105,28 +99,13 @@ class SimNode:
         self._call_count = 0
         self._awaited: list[tuple[RaftIndex, OnResult]] = []
         self.metadata = self._open_metadata(founders, state)
-        self.replicas = Replicas(cast(Node, self))
-        self.upkeep = Upkeep(cast(Node, self))
+        self.replicas = Replicas(self)
+        self.upkeep = Upkeep(self)
 
     def _open_metadata(self, founders: frozenset[BrokerId], state: MetadataState) -> MetadataGroup:
         """As Node._open_metadata."""
         joins = self.broker_id not in founders
-        group_log = self.store.logs.get(METADATA_GROUP)
-        if group_log is None:
-            group_log = self.store.create_log(METADATA_GROUP, METADATA_DIRNAME)
-        group = RaftGroup(
-            METADATA_GROUP,
-            self.broker_id,
-            group_log,
-            founders,
-            learners=frozenset({self.broker_id}) if joins else frozenset(),
-            timing=self.timing,
-            rng=self.rng,
-            now=self.world.now,
-            fresh=self.store.may_lack(METADATA_GROUP),
-            preferred=self.broker_id == min(founders),
-            eager_commit=True,
-        )
+        group = open_metadata_group(self, founders, self.world.now, joins=joins)
         metadata = MetadataGroup(group, state, self._metadata_changed)
         self.driver.add(group, metadata)
         return metadata
@@ -154,6 +133,9 @@ class SimNode:
     def is_settled(self, broker: BrokerId, now: float) -> bool:
         since = self.connected_at.get(broker)
         return since is not None and now - since >= SETTLED_S
+
+    def may_take_over(self) -> list[BrokerId]:
+        return sorted(self.connected_at)
 
     def _metadata_changed(self) -> None:
         if self.metadata.is_ready:
