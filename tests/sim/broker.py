@@ -92,7 +92,7 @@ class SimBroker:
         self._config, self._settings = config, settings
         self._rng = world.fork()
         self._outbox: dict[BrokerId, list[Any]] = {}
-        self._turn_at = FOREVER
+        self._turn_at = self._alarm_at = FOREVER
         self._is_dirty = False
         self._sync_done = False
         self._checkpoint_runs = False
@@ -113,7 +113,8 @@ class SimBroker:
         assert self.node is None
         self.life += 1
         self.is_paused = False
-        self._outbox, self._turn_at = {}, FOREVER
+        self._outbox = {}
+        self._turn_at = self._alarm_at = FOREVER
         self._is_dirty = self._sync_done = self._checkpoint_runs = False
         self._backlog = []
         self._world.note(f"start {self.id}")
@@ -135,7 +136,6 @@ class SimBroker:
             on_dirty=self._on_dirty,
         )
         node.after = self.after
-        node.driver.on_work = self._on_work
         self.node = node
         self._observer.starting(self, node)
         self._links.attach(self.id, self.life, self._receive)
@@ -286,15 +286,16 @@ class SimBroker:
         self._is_dirty = True
 
     def _schedule(self) -> None:
+        """See that a turn comes when one is due. Looked at after everything that the process does, so that
+        nobody has to listen to the driver meanwhile."""
         assert self.node is not None
         driver = self.node.driver
-        if driver.has_work:
+        if driver.has_work or self._sync_done:
             self._on_work()
-        elif driver.next_deadline < self._turn_at:
-            self._due(driver.next_deadline)
+        elif driver.next_deadline < self._alarm_at:
+            self._set_alarm(driver.next_deadline)
 
     def _due(self, when: float) -> None:
-        when = max(when, self._world.now)
         if when >= self._turn_at:
             return
         self._turn_at = when
@@ -306,6 +307,22 @@ class SimBroker:
                 self._guarded(self._turn)
 
         self._world.at(when, turn, f"turn {self.id}")
+
+    def _set_alarm(self, when: float) -> None:
+        """Deadlines move on far more often than they come: one alarm looks then whether its time has come."""
+        self._alarm_at = when = max(when, self._world.now)
+        life = self.life
+
+        def ring() -> None:
+            if self.life == life and self._alarm_at == when and self.node is not None:
+                self._alarm_at = FOREVER
+                deadline = self.node.driver.next_deadline
+                if deadline <= self._world.now:
+                    self._due(self._world.now)
+                else:
+                    self._set_alarm(deadline)
+
+        self._world.at(when, ring)
 
     def _turn(self) -> None:
         """As Runner._turn, with a disk that takes its time."""
@@ -338,8 +355,6 @@ class SimBroker:
 
     def _synced(self) -> None:
         self._sync_done = True
-        self._turn_at = FOREVER
-        self._on_work()
 
     def _in_thread(self, delay: float, work: Callable[[], None], done: Callable[[], None]) -> None:
         """Blocking work that ends after `delay` seconds, also while the process is paused: by then the
@@ -383,6 +398,8 @@ class SimBroker:
     def _flush(self) -> None:
         """What was sent goes out in the order of the receivers' numbers: SyncObj keeps its peers in a set,
         whose order is another one in every process."""
+        if not self._outbox:
+            return
         outbox, self._outbox = self._outbox, {}
         for receiver in sorted(outbox):
             for packet in outbox[receiver]:

@@ -14,11 +14,12 @@ A group's history is a `Ledger`: every entry that was ever committed, once, as i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from raftlog.errors import DamagedLog
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import Command
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
@@ -97,8 +98,18 @@ class CheckedState(MetadataState):
         if index <= self.catalog.applied_index:
             raise Violation("applied once", f"broker {self._broker.id} applies metadata entry {index} again")
         result = super().apply(command, index)
-        self._invariants.metadata_applied(self._broker, index, self.digest())
+        self._invariants.metadata_applied(self._broker, index, self.catalog)
         return result
+
+
+    def restore(self, data: bytes | bytearray | memoryview) -> None:
+        super().restore(data)
+        self._invariants.metadata_applied(self._broker, self.catalog.applied_index, self.catalog)
+
+
+def _copy(value: object) -> object:
+    """Of a catalog only the dicts change in place."""
+    return {key: _copy(item) for key, item in value.items()} if type(value) is dict else value
 
 
 class Invariants:
@@ -116,7 +127,8 @@ class Invariants:
         self.deleted_topics: set[bytes] = set()
         """The ids of topics that somebody asked to be deleted."""
         self._world = world
-        self._digests: dict[int, tuple[bytes, BrokerId]] = {}
+        self._catalogs: dict[int, tuple[BrokerId, dict[str, object]]] = {}
+        """By metadata entry: who applied it first, and what the catalog was then."""
         self._acks: list[tuple[GroupKey, int, bytes]] = []
         self._hosted: dict[BrokerId, set[GroupKey]] = {}
 
@@ -158,10 +170,18 @@ class Invariants:
                 "high watermark", f"{ledger.name}: {high_watermark} is served, {ledger.end_offset} committed"
             )
 
-    def metadata_applied(self, broker: SimBroker, index: int, digest: bytes) -> None:
-        first, who = self._digests.setdefault(index, (digest, broker.id))
-        if first != digest:
-            raise Violation("metadata equal", f"brokers {who} and {broker.id} differ at entry {index}")
+    def metadata_applied(self, broker: SimBroker, index: int, catalog: Catalog) -> None:
+        known = self._catalogs.get(index)
+        if known is None:
+            contents = {field.name: _copy(getattr(catalog, field.name)) for field in fields(Catalog)}
+            self._catalogs[index] = broker.id, contents
+            return
+        first, contents = known
+        for name, content in contents.items():
+            if getattr(catalog, name) != content:
+                raise Violation(
+                    "metadata equal", f"brokers {first} and {broker.id} differ at entry {index} in {name}"
+                )
 
     # Observer
 
@@ -263,26 +283,28 @@ class Invariants:
         self.checks += 1
         if node.driver.groups.keys() != self._hosted.get(broker.id):
             self._note_hosted(broker, node)
+        ledgers, identity = self.ledgers, broker.id
         for key, group in node.driver.groups.items():
-            log = group.log
-            ledger = self._ledger(node, key)
+            ledger = ledgers.get(key) or self._ledger(node, key)
             assert ledger is not None
             if ledger.is_deleted:
                 continue
-            replica = ledger.replicas.get(broker.id)
+            replica = ledger.replicas.get(identity)
             if replica is None:
-                replica = ledger.replicas[broker.id] = Replica()
+                replica = ledger.replicas[identity] = Replica()
+            if replica.written is not None:
+                self._promote(broker, ledger, replica)
+            log = group.log
             seen: tuple[object, ...] = (
                 log.last_index,
                 log.last_term,
                 log.commit_index,
-                group.role,
-                log.hard_state,
                 log.first_index,
+                log.hard_state,
+                group.is_leader,
+                group.is_trusted,
             )
-            if replica.written is not None:
-                self._promote(broker, ledger, replica)
-            if seen != replica.seen or group.is_trusted != replica.is_trusted:
+            if seen != replica.seen:
                 self._look(broker, ledger, replica, group)
                 replica.seen = seen
         if self._acks:

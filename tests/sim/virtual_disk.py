@@ -18,6 +18,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from raftlog.errors import DataDirBusy
@@ -78,6 +79,12 @@ def _rename(names: dict[str, _Inode | _Folder], changes: dict[str, _Inode | _Fol
             names.pop(name, None)
         else:
             names[name] = node
+
+
+@lru_cache(1000)
+def _names(path: str) -> tuple[str, ...]:
+    """The names along a path."""
+    return tuple(name for name in path.split("/") if name)
 
 
 class VirtualDisk:
@@ -274,8 +281,8 @@ class VirtualDisk:
 
     def _node(self, path: str) -> _Inode | _Folder | None:
         node: _Inode | _Folder | None = self._root
-        for name in path.strip("/").split("/") if path.strip("/") else ():
-            if not isinstance(node, _Folder):
+        for name in _names(path):
+            if type(node) is not _Folder:
                 return None
             node = node.seen.get(name)
         return node
@@ -288,7 +295,8 @@ class VirtualDisk:
 
     def _folder_of(self, path: str) -> tuple[_Folder, str]:
         """The folder that holds the path's last name, and that name."""
-        return self._folder(os.path.dirname(path)), os.path.basename(path)
+        parent, _, name = path.rpartition("/")
+        return self._folder(parent), name
 
     def _inode(self, path: str) -> _Inode:
         node = self._node(path)

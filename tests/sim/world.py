@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +18,9 @@ EPOCH_MS: Final = 1_700_000_000_000
 
 RECENT_EVENTS: Final = 60
 """Events that a failure is reported with."""
+
+UNHASHED_MAX: Final = 5000
+"""Events that are kept to be hashed together, which is cheaper."""
 
 
 class Violation(AssertionError):
@@ -39,16 +41,24 @@ class World:
         """What the wall clock is off by; Raft must not care."""
         self.rng = random.Random(seed)
         self.events = 0
-        self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)
         self.after_event: Callable[[], None] = lambda: None
         self._heap: list[tuple[float, int, str, Callable[[], None]]] = []
         self._count = 0
         self._hash = hashlib.blake2b(digest_size=16)
+        self._notes: list[tuple[float, str]] = []
+        """The newest ones; those before `_unhashed` are in the hash."""
+        self._unhashed = 0
 
     @property
     def trace(self) -> str:
         """A hash over everything that has happened."""
+        self._hash_notes()
         return self._hash.copy().hexdigest()
+
+    @property
+    def recent(self) -> list[str]:
+        """The last events, as lines."""
+        return [f"{when:.6f} {text}" for when, text in self._notes[-RECENT_EVENTS:]]
 
     def now_ms(self) -> int:
         """The wall clock, in milliseconds."""
@@ -61,21 +71,28 @@ class World:
     def at(self, when: float, what: Callable[[], None], label: str = "") -> None:
         """Do `what` at that time. Without a label it is not in the trace."""
         self._count += 1
-        heapq.heappush(self._heap, (max(when, self.now), self._count, label, what))
+        heapq.heappush(self._heap, (when if when > self.now else self.now, self._count, label, what))
 
     def after(self, delay: float, what: Callable[[], None], label: str = "") -> None:
-        self.at(self.now + delay, what, label)
+        self._count += 1
+        heapq.heappush(self._heap, (self.now + delay, self._count, label, what))
 
     def note(self, text: str) -> None:
         """Something happened that is worth a line in the trace."""
-        line = f"{self.now:.6f} {text}"
-        self.recent.append(line)
-        self._hash.update(line.encode())
+        self._notes.append((self.now, text))
+        if len(self._notes) > UNHASHED_MAX:
+            self._hash_notes()
+            del self._notes[:-RECENT_EVENTS]
+            self._unhashed = RECENT_EVENTS
+
+    def _hash_notes(self) -> None:
+        self._hash.update("".join(map(repr, self._notes[self._unhashed :])).encode())
+        self._unhashed = len(self._notes)
 
     def step(self) -> None:
         """The next event."""
         when, _, label, what = heapq.heappop(self._heap)
-        self.now = max(self.now, when)
+        self.now = when
         self.events += 1
         if label:
             self.note(label)
@@ -83,15 +100,7 @@ class World:
         self.after_event()
 
     def run_until(self, end: float) -> None:
-        while self._heap and self._heap[0][0] <= end:
+        heap = self._heap
+        while heap and heap[0][0] <= end:
             self.step()
         self.now = max(self.now, end)
-
-    def run_while(self, condition: Callable[[], bool], *, until: float) -> bool:
-        """Go on as long as `condition` holds, looked at between events; False when it still held at `until`."""
-        while condition():
-            if not self._heap or self._heap[0][0] > until:
-                self.now = max(self.now, until)
-                return not condition()
-            self.step()
-        return True
