@@ -43,6 +43,16 @@ def until_led_by(cluster: EmbeddedCluster, allowed: list[EmbeddedBroker]) -> Emb
     return leader
 
 
+def named_leader(broker: EmbeddedBroker) -> int | None:
+    """Whom a broker names to clients as the leader."""
+
+    async def ask() -> int | None:
+        node = broker.node
+        return node.leader_of(node.catalog.topics["orders"], 0)[0]
+
+    return broker.call(ask).result(20)
+
+
 def test_a_killed_broker_refuses_and_another_leads(cluster: EmbeddedCluster) -> None:
     killed = cluster.faults.kill_leader("orders")
     with pytest.raises(ConnectionRefusedError):
@@ -74,17 +84,17 @@ def test_a_paused_broker_can_be_killed(cluster: EmbeddedCluster) -> None:
 
 def test_an_isolated_leader_stops_leading_and_comes_back(cluster: EmbeddedCluster) -> None:
     isolated = cluster.faults.isolate_leader("orders")
-    leader = until_led_by(cluster, others(cluster, isolated))
+    until_led_by(cluster, others(cluster, isolated))
     assert answers(isolated)
-    assert not isolated.node.peers.links.is_connected(0)  # type: ignore[arg-type]  # a stranger
     deadline = time.monotonic() + 20
-    while (replica := isolated.node.partition("orders", 0)) is not None and replica.is_leader:
-        assert time.monotonic() < deadline
+    while named_leader(isolated) == isolated.id:
+        assert time.monotonic() < deadline, "it still sends clients to itself"
         time.sleep(0.01)
     cluster.faults.heal()
     deadline = time.monotonic() + 20
-    while isolated.node.leader_of(isolated.node.catalog.topics["orders"], 0)[0] != leader.id:
-        assert time.monotonic() < deadline, "never heard of the new leader"
+    # Whoever that is by then: on a busy machine it may have moved again, or gone home.
+    while (named := named_leader(isolated)) is None or named != cluster.leader("orders").id:
+        assert time.monotonic() < deadline, f"it names {named}, and {cluster.leader('orders')} leads"
         time.sleep(0.01)
 
 
