@@ -10,7 +10,7 @@ import click
 import trio
 
 from raftlog.cli import CommandGroup
-from raftlog.cli.output import counted, print_json, print_table, with_format
+from raftlog.cli.output import counted, joined, print_json, print_table, with_format
 from raftlog.cli.target import Target, with_brokers
 from raftlog.client.metadata import TopicPartition
 from raftlog.types import BrokerId
@@ -32,6 +32,7 @@ POLL_SECONDS: Final = 0.5
     epilog="""\b
 Examples:
   raftlog cluster status
+  raftlog cluster health && echo all is well
   raftlog cluster add 4@10.0.0.4:9192
   raftlog cluster rebalance
   raftlog cluster drain 1
@@ -85,6 +86,49 @@ def _row(broker: BrokerState, topics: Mapping[str, TopicView]) -> tuple[object, 
         sum(broker.id in p.replicas for p in partitions),
         sum(broker.id == p.leader for p in partitions),
     )
+
+
+@command.command(epilog="\b\nExample:\n  raftlog cluster health || page-the-operator")
+@with_format
+@with_brokers
+def health(target: Target, output: str) -> None:
+    """Tell whether all brokers live and all partitions are led by a full set of replicas.
+
+    Exit code 1 when something is amiss; each problem is a line. For scripts and monitoring.
+    """
+    problems: list[str] = []
+
+    async def main(client: Client) -> None:
+        brokers = await client.admin.operations.brokers()
+        topics = await _topics(client)
+        problems.extend(_problems(brokers, topics))
+        if output == "json":
+            print_json({"healthy": not problems, "problems": problems})
+            return
+        partitions = sum(len(topic.partitions) for topic in topics.values())
+        well = f"healthy: {counted(len(brokers), 'broker')}, {counted(partitions, 'partition')}"
+        click.echo("\n".join(problems) or well)
+
+    target.run(main)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _problems(brokers: Sequence[BrokerState], topics: Mapping[str, TopicView]) -> list[str]:
+    """What is not as it should be, in words; partitions that share a fate share a line."""
+    problems = [f"broker {broker.id} is down" for broker in brokers if not broker.is_alive]
+    for topic in topics.values():
+        leaderless = [p.partition for p in topic.partitions if p.leader is None]
+        short = [p.partition for p in topic.partitions if len(p.in_sync) < len(p.replicas)]
+        for partitions, what in (
+            (leaderless, "without a leader"),
+            (short, "with replicas on brokers that are down"),
+        ):
+            if partitions:
+                problems.append(
+                    f"{topic.name}: {counted(len(partitions), 'partition')} {what}: {joined(partitions)}"
+                )
+    return problems
 
 
 @command.command(epilog="\b\nExample:\n  raftlog cluster add 4@10.0.0.4:9192")
