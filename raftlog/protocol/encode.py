@@ -171,9 +171,10 @@ def _tags_writer(tagged: dict[int, Field]) -> _Write:
         written: _Pieces = []
         count = 0
         for tag, field, write_value in writers:
-            if field.name in value and value[field.name] != field.default:
+            given = value.get(field.name, field.default)
+            if (tuple(given) if field.array and given is not None else given) != field.default:
                 one: _Pieces = []
-                write_value(one, value[field.name])
+                write_value(one, given)
                 content = b"".join(one)
                 written += (_varint(tag), _varint(len(content)), content)
                 count += 1

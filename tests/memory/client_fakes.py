@@ -117,6 +117,7 @@ class FakeCluster:
         self.member: str | None = None
         self.written = trio.Event()
         self._sockets: dict[int, list[trio.SocketStream]] = defaultdict(list)
+        self._sending: dict[trio.SocketStream, trio.Lock] = defaultdict(trio.Lock)
 
     # -- what tests do
 
@@ -125,6 +126,10 @@ class FakeCluster:
         self.alive.discard(broker)
         for stream in self._sockets.pop(broker, []):
             stream.socket.close()
+
+    async def say(self, broker: int, data: bytes) -> None:
+        """Send bytes that nobody asked for on the broker's newest connection."""
+        await self._write(self._sockets[broker][-1], data)
 
     def requests(self, api: ApiKey) -> list[Seen]:
         return [seen for seen in self.seen if seen.api is api]
@@ -196,13 +201,16 @@ class FakeCluster:
             await self._send(stream, api, header.version, header.correlation_id, fields)
         return True
 
-    @staticmethod
     async def _send(
-        stream: trio.SocketStream, api: ApiKey, version: int, number: int, fields: Answer
+        self, stream: trio.SocketStream, api: ApiKey, version: int, number: int, fields: Answer
     ) -> None:
         assert fields is not None
         chunks = encode_response(api, version, number, {"throttle_time": 0, **fields})
-        await stream.send_all(b"".join(chunks))
+        await self._write(stream, b"".join(chunks))
+
+    async def _write(self, stream: trio.SocketStream, data: bytes) -> None:
+        async with self._sending[stream]:
+            await stream.send_all(data)
 
     # -- the APIs
 

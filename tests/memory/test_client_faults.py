@@ -188,8 +188,7 @@ async def test_garbage_breaks_the_connection_and_not_the_client(autojump_clock: 
         await client.admin.describe_cluster()
         await client.admin.list_topics()
         (connection,) = client._cluster.connections()
-        stream = cluster._sockets[1][-1]
-        await stream.send_all(b"\0\0\0\x04nope")
+        await cluster.say(1, b"\0\0\0\x04nope")
         await trio.sleep(1)
         assert connection.closed is not None
         assert "not the protocol" in str(connection.closed)

@@ -105,6 +105,13 @@ def test_what_is_encoded_is_what_kio_writes(
     assert written_by_kio(message) == body
 
 
+def test_an_empty_tagged_array_is_left_out_whatever_it_is_made_of() -> None:
+    fields = {"error_code": 0, "api_keys": [], "throttle_time": 0}
+    for empty in ([], ()):
+        given = encode(ApiKey.API_VERSIONS, 3, "response", fields | {"supported_features": empty})
+        assert given == encode(ApiKey.API_VERSIONS, 3, "response", fields)
+
+
 @pytest.mark.parametrize("api", list(ApiKey))
 def test_every_version_can_be_written_and_read(api: ApiKey) -> None:
     versions = VERSIONS[api]
