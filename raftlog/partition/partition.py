@@ -190,7 +190,7 @@ class Partition:
     def produce(self, batch: memoryview, *, now: float, now_ms: int, on_done: OnProduced) -> None:
         """Append one v2 batch; `batch` is writable, and this partition's from here on.
 
-        `on_done` is called exactly once: at once for a refusal, and otherwise from the driver's turn
+        `on_done` is called exactly once: at once for most refusals, and otherwise from the driver's turn
         after the fsync and the majority that the answer rests on.
         """
         refusal = self._admit(batch, now_ms)
@@ -215,12 +215,8 @@ class Partition:
                     )
                     return
                 case OutOfSequence(expected, got):
-                    on_done(
-                        ProduceResult(
-                            PartitionError.OUT_OF_SEQUENCE,
-                            message=f"producer {header.producer_id}: expected sequence {expected}, got {got}",
-                        )
-                    )
+                    gap = f"producer {header.producer_id}: expected sequence {expected}, got {got}"
+                    self._answer_gap(gap, now, on_done)
                     return
         base_offset = self.log.log_end_offset
         append_time = -1
@@ -294,6 +290,18 @@ class Partition:
             on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
         else:
             self._repeats.append((index, base_offset, on_done))
+
+    def _answer_gap(self, gap: str, now: float, on_done: OnProduced) -> None:
+        """A gap ends an idempotent producer's sequence, so it is said only by who leads for certain: a leader
+        that was replaced without knowing it has not seen the batches before this one."""
+
+        def confirmed(leads: bool) -> None:
+            if leads:
+                on_done(ProduceResult(PartitionError.OUT_OF_SEQUENCE, message=gap))
+            else:
+                on_done(ProduceResult(PartitionError.NOT_LEADER))
+
+        self.group.read_barrier(now, confirmed)
 
     # Reading
 

@@ -1,4 +1,4 @@
-"""A partition whose leadership is being handed over: what its producers are told meanwhile."""
+"""A partition whose leadership moves: what its producers are told meanwhile."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from tests.sim.virtual_disk import VirtualDisk
 
 KEY = group_key(bytes(range(16)), 0)
 NOW_MS = 1_700_000_000_000
-IDS = (BrokerId(1), BrokerId(2))
 
 
-class Pair:
-    """Two brokers with one partition. `deaf` brokers get no messages."""
+class Replicas:
+    """Brokers with one partition. `deaf` ones get no messages, `paused` ones do nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
         self.now = 0.0
+        self.ids = tuple(BrokerId(number) for number in range(1, count + 1))
         self.deaf: set[BrokerId] = set()
+        self.paused: set[BrokerId] = set()
         self.drivers: dict[BrokerId, Driver] = {}
         self.partitions: dict[BrokerId, Partition] = {}
-        for id in IDS:
+        for id in self.ids:
             limits = StoreSettings(node_id=id, wal_file_bytes=1 << 20)
             disk, rng = VirtualDisk(random.Random(id)), random.Random(10 + id)
             store = Store.open(disk, "/data", limits, rng=rng)
             log = store.create_log(KEY, "t-0")
-            group = RaftGroup(KEY, id, log, frozenset(IDS), timing=RaftTiming(), rng=rng, now=0.0)
+            group = RaftGroup(KEY, id, log, frozenset(self.ids), timing=RaftTiming(), rng=rng, now=0.0)
             self.drivers[id] = Driver(store, send=partial(self._carry, id))
             self.partitions[id] = Partition(
                 TopicName("t"), PartitionId(0), KEY[:16], group, log, PartitionSettings(), now_ms=NOW_MS
@@ -50,35 +51,39 @@ class Pair:
         end = self.now + seconds
         while self.now < end:
             self.now += 0.01
-            for driver in self.drivers.values():
-                driver.turn(self.now)
+            for id, driver in self.drivers.items():
+                if id not in self.paused:
+                    driver.turn(self.now)
 
     def leader(self) -> Partition:
-        (leader,) = [partition for partition in self.partitions.values() if partition.group.is_ready]
+        (leader,) = [
+            partition
+            for id, partition in self.partitions.items()
+            if partition.group.is_ready and id not in self.paused
+        ]
         return leader
+
+    def produce(self, partition: Partition, sequence: int, results: list[ProduceResult]) -> None:
+        batch = encode_batch(
+            [NewRecord(NOW_MS, None, b"v", ())], producer_id=7, producer_epoch=0, base_sequence=sequence
+        )
+        partition.produce(memoryview(batch), now=self.now, now_ms=NOW_MS, on_done=results.append)
 
 
 def test_no_batch_is_out_of_sequence_because_the_one_before_was_refused() -> None:
     """The second of two batches under way must be told the same as the first: a producer that is told of a
     gap takes its sequence for broken and starts a new one."""
-    pair = Pair()
+    pair = Replicas()
     pair.run(10)
     leader = pair.leader()
     results: list[ProduceResult] = []
-
-    def produce(sequence: int) -> None:
-        batch = encode_batch(
-            [NewRecord(NOW_MS, None, b"v", ())], producer_id=7, producer_epoch=0, base_sequence=sequence
-        )
-        leader.produce(memoryview(batch), now=pair.now, now_ms=NOW_MS, on_done=results.append)
-
-    produce(0)
+    pair.produce(leader, 0, results)
     pair.run(1)
-    (other,) = set(IDS) - {leader.group.leader}
+    (other,) = set(pair.ids) - {leader.group.leader}
     pair.deaf.add(other)  # or it would have taken over at once
     assert leader.group.transfer_leadership(other, pair.now) is None
-    produce(1)
-    produce(2)
+    pair.produce(leader, 1, results)
+    pair.produce(leader, 2, results)
     assert [result.error for result in results] == [
         None,
         PartitionError.NOT_LEADER,
@@ -86,11 +91,37 @@ def test_no_batch_is_out_of_sequence_because_the_one_before_was_refused() -> Non
     ]
 
 
+def test_a_leader_that_was_replaced_unawares_speaks_of_no_gap() -> None:
+    """The batch before this one is in the log of the leader that replaced it (found by the simulator)."""
+    trio = Replicas(3)
+    trio.run(10)
+    old = trio.leader()
+    results: list[ProduceResult] = []
+    trio.produce(old, 0, results)
+    trio.run(1)
+    assert old.leader is not None
+    trio.paused.add(old.leader)
+    trio.run(10)
+    trio.produce(trio.leader(), 1, results)
+    trio.run(1)
+    assert [result.error for result in results] == [None, None]
+
+    assert old.is_leader, "it has not heard of the other"
+    trio.produce(old, 2, results)
+    trio.paused.clear()
+    trio.run(1)
+    assert [result.error for result in results[2:]] == [PartitionError.NOT_LEADER]
+
+    trio.produce(trio.leader(), 3, results)
+    trio.run(1)
+    assert results[3].error is PartitionError.OUT_OF_SEQUENCE, "there is a gap, and the leader knows"
+
+
 def test_a_leader_that_hands_over_or_falls_silent_is_doubted() -> None:
-    pair = Pair()
+    pair = Replicas()
     pair.run(10)
     leader = pair.leader().group
-    (other,) = set(IDS) - {leader.leader}
+    (other,) = set(pair.ids) - {leader.leader}
     follower = pair.partitions[other].group
     term = leader.term
     assert leader.may_be_led_in(term, pair.now) and follower.may_be_led_in(term, pair.now)
