@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import secrets
+import signal
 import sys
 import time
 from collections import Counter
@@ -87,14 +88,17 @@ def outcomes(seeds: list[int], profile: str | None, jobs: int) -> Iterator[Repor
 def run(seeds: list[int], profile: str | None, *, jobs: int, seconds: float | None, every: int) -> Totals:
     """Run the seeds, or as many as start within `seconds`."""
     totals, started = Totals(), time.monotonic()
-    for outcome in outcomes(seeds, profile, jobs):
-        totals.add(outcome)
-        if isinstance(outcome, Failure):
-            print(outcome, flush=True)
-        if every and totals.counts["seeds"] % every == 0:
-            print(totals, flush=True)
-        if seconds is not None and time.monotonic() - started > seconds:
-            break
+    try:
+        for outcome in outcomes(seeds, profile, jobs):
+            totals.add(outcome)
+            if isinstance(outcome, Failure):
+                print(outcome, flush=True)
+            if every and totals.counts["seeds"] % every == 0:
+                print(totals, flush=True)
+            if seconds is not None and time.monotonic() - started > seconds:
+                break
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
     return totals
 
 
@@ -135,6 +139,7 @@ def main() -> int:
         outcome = run_seed(options.seed, options.profile)
         print(outcome)
         return 1 if isinstance(outcome, Failure) else 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was done by then is still printed
     first = options.first if options.first is not None else secrets.randbits(SEED_BITS)
     print(f"seeds from {first}", flush=True)
     seeds = list(range(first, first + options.seeds))

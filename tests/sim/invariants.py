@@ -101,7 +101,6 @@ class CheckedState(MetadataState):
         self._invariants.metadata_applied(self._broker, index, self.catalog)
         return result
 
-
     def restore(self, data: bytes | bytearray | memoryview) -> None:
         super().restore(data)
         self._invariants.metadata_applied(self._broker, self.catalog.applied_index, self.catalog)
@@ -514,8 +513,12 @@ class Invariants:
             raise Violation(
                 "offsets are dense", f"{log!r}, {ledger.offset_after(log.commit_index)} committed"
             )
-        if grew:
+        if grew and group.is_leader:
             self._check_held(ledger, ledger.last, group.voters)
+        elif (
+            grew
+        ):  # by a leader that has ended meanwhile, and with it maybe the membership that it counted by
+            self._check_still_held(ledger, group.voters)
 
     def _commit(self, ledger: Ledger, content: Committed) -> None:
         """The next entry is committed for the first time anywhere."""
@@ -575,12 +578,12 @@ class Invariants:
                 f"{sorted(voters)}; others have {others}",
             )
 
-    def _check_still_held(self, ledger: Ledger) -> None:
+    def _check_still_held(self, ledger: Ledger, *others: frozenset[BrokerId]) -> None:
         """A log has become shorter somewhere: everything committed must still be on enough disks, by the
-        membership that is committed or the one that is about to be."""
+        membership that is committed or the one that is about to be. Majorities of the two share a member."""
         if not ledger.entries or ledger.is_deleted:
             return
-        for voters in (ledger.voters, ledger.uncommitted_voters or ledger.voters):
+        for voters in (ledger.voters, ledger.uncommitted_voters or ledger.voters, *others):
             count, _ = self._holders(ledger, ledger.last, voters)
             if 2 * count > len(voters):
                 return
