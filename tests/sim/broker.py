@@ -17,6 +17,7 @@ from raftlog.config import BrokerConfig
 from raftlog.errors import DamagedLog, DiskFailed
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.driver import FOREVER
+from raftlog.raft.runner import STALLED
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, GroupKey
 from tests.sim.disks import ROOT, SimDisk
@@ -41,7 +42,7 @@ class End(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class DiskPace:
-    """How long a disk takes, in seconds. Between `stalled_from` and `stalled_until` a sync waits."""
+    """How long a disk takes, in seconds. Until `stalled_until` a sync waits."""
 
     sync_min: float = 0.0002
     sync_max: float = 0.002
@@ -96,6 +97,7 @@ class SimBroker:
         self._is_dirty = False
         self._sync_done = False
         self._checkpoint_runs = False
+        self._is_syncing = False
         self._backlog: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -115,7 +117,7 @@ class SimBroker:
         self.is_paused = False
         self._outbox = {}
         self._turn_at = self._alarm_at = FOREVER
-        self._is_dirty = self._sync_done = self._checkpoint_runs = False
+        self._is_dirty = self._sync_done = self._is_syncing = self._checkpoint_runs = False
         self._backlog = []
         self._world.note(f"start {self.id}")
         self._guarded(self._open)
@@ -168,21 +170,22 @@ class SimBroker:
             self.on_end(self, how)
 
     def stop(self) -> None:
-        """SIGTERM: save, checkpoint, release."""
+        """SIGTERM: hand leaderships over, save, checkpoint, release."""
         node = self.node
-        if node is None or self.is_paused:
-            return
+        if node is not None and not self.is_paused:
+            self.act(lambda: node.hand_over(self._close))
 
-        def close() -> None:
-            self.disk.crash_after = None
-            node.save()
-            self._observer.closing(self)
-            node.store.close()
-
-        if self._guarded(close) and self.node is node:
-            self._world.note(f"STOPPED {self.id}")
-            self.disk.kill()
-            self._end(End.STOPPED)
+    def _close(self) -> None:
+        node = self.node
+        assert node is not None
+        self.disk.crash_after = None
+        node.save()
+        self._observer.closing(self)
+        node.store.close()
+        self._look()
+        self._world.note(f"STOPPED {self.id}")
+        self.disk.kill()
+        self._end(End.STOPPED)
 
     def wipe(self) -> None:
         """An empty disk in the place of the old one. The process must be down."""
@@ -205,6 +208,17 @@ class SimBroker:
             self.act(what)
         self._turn_at = FOREVER
         self._on_work()
+
+    def stall(self, seconds: float) -> None:
+        """The disk takes its time. As Runner: who has waited for it long gives his leaderships away."""
+        self.pace.stalled_until = self._world.now + seconds
+
+        def look() -> None:
+            if self.node is not None and self._is_syncing and self._world.now < self.pace.stalled_until:
+                self.node.driver.yield_leadership(self._world.now)
+                self.after(STALLED, look)
+
+        self.after(STALLED, look)
 
     # What a process does
 
@@ -340,6 +354,7 @@ class SimBroker:
                 ticket.sync()
                 driver.synced(now)
             else:
+                self._is_syncing = True
                 self._in_thread(delay, ticket.sync, self._synced)
         driver.finish(now)
         if driver.store.checkpoint_due and not self._checkpoint_runs:
@@ -355,6 +370,7 @@ class SimBroker:
 
     def _synced(self) -> None:
         self._sync_done = True
+        self._is_syncing = False
 
     def _in_thread(self, delay: float, work: Callable[[], None], done: Callable[[], None]) -> None:
         """Blocking work that ends after `delay` seconds, also while the process is paused: by then the

@@ -159,8 +159,8 @@ class Cluster:
         assert started.node is not None
         for broker in self.brokers.values():
             if broker is not started and broker.node is not None:
-                broker.node.connected_at[started.id] = self.world.now
-                started.node.connected_at[broker.id] = self.world.now
+                broker.node.connected(started.id)
+                started.node.connected(broker.id)
 
     # What clients know
 

@@ -120,13 +120,28 @@ class Faults:
     # Processes and machines
 
     def _ended(self, broker: SimBroker, how: End) -> None:
-        """Somebody starts it again, sooner or later."""
+        """Its peers find out. Somebody starts it again, sooner or later."""
+        for peer in self._up():
+            self._find_out(peer, broker, how)
         broker.disk.capacity = None
         delay = self.rng.choice((0.05, 0.3, 1.0, 3.0)) * self.rng.uniform(0.5, 2.0)
         if not self.is_on:
             delay = 0.2
         life = broker.life
         self.world.after(delay, lambda: self._restart(broker) if broker.life == life else None)
+
+    def _find_out(self, peer: SimBroker, gone: SimBroker, how: End) -> None:
+        """A process that ends closes its connections, and its port refuses new ones; a machine does neither."""
+        if how is End.POWER_LOST or self.cluster.links.is_cut(gone.id, peer.id):
+            return
+
+        def find_out() -> None:
+            node = peer.node
+            if node is not None and not gone.is_up:
+                node.disconnected(gone.id)
+                node.found_gone(gone.id)
+
+        peer.after(self.rng.uniform(0.001, 0.1), find_out)
 
     def _restart(self, broker: SimBroker) -> None:
         if broker.is_up:
@@ -217,7 +232,15 @@ class Faults:
     def _reset(self) -> bool:
         one, other = self.rng.sample(self.cluster.everyone, 2)
         self.cluster.links.reset(one, other)
+        if self.rng.random() < 0.2:
+            self.world.after(0.05, lambda: self._lie(self.cluster.brokers[one], other))
         return True
+
+    def _lie(self, broker: SimBroker, peer: BrokerId) -> None:
+        """A firewall refuses the new connection: it looks as if the peer's process had ended."""
+        node = broker.node
+        if node is not None:
+            broker.act(lambda: node.found_gone(peer))
 
     def _weather(self) -> bool:
         self.cluster.links.weather = self._some_weather()
@@ -231,7 +254,7 @@ class Faults:
             return False
         seconds = self.rng.choice((0.05, 0.3, 1.0, 3.0))
         for broker in self.rng.sample(up, self.rng.randint(1, min(2, len(up)))):
-            broker.pace.stalled_until = self.world.now + seconds
+            broker.stall(seconds)
         return True
 
     def _io_error(self) -> bool:

@@ -65,8 +65,8 @@ class Links:
     def detach(self, broker: int) -> None:
         self._ends.pop(broker, None)
 
-    def is_connected(self, one: int, other: int) -> bool:
-        return one in self._ends and other in self._ends and (one, other) not in self._cut
+    def is_cut(self, sender: int, receiver: int) -> bool:
+        return (sender, receiver) in self._cut
 
     # Faults
 

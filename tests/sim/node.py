@@ -1,7 +1,8 @@
 """A broker's share of the cluster, without the event loop: what `raftlog.cluster.node.Node` is to Trio.
 
 The deciding parts are the real ones: Driver, MetadataGroup, Replicas, Upkeep, Liveness, Hints. Here is only
-what the real node does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it changed.
+what the real node does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it changed,
+hand leaderships over before it stops.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from raftlog.cluster.hints import Hint, Hints
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
-from raftlog.cluster.node import SETTLED_S, TICK_S
+from raftlog.cluster.node import HAND_OVER_POLL_S, SETTLED_S, TICK_S
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
@@ -32,6 +33,8 @@ from tests.sim.world import World
 PROPOSE_RETRY_S: Final = 0.05
 PROPOSE_TIMEOUT_S: Final = 2.0
 ANNOUNCE_INTERVAL_S: Final = 2.0
+HAND_OVER_S: Final = 1.0
+"""How long a stopping broker tries to get rid of its leaderships."""
 
 Note = tuple[str, Any, Any]
 """What brokers tell each other beside Raft: kind, number, body."""
@@ -92,6 +95,8 @@ class SimNode:
         self.peers = Peers(self)
         self.started_at = world.now
         self.connected_at: dict[BrokerId, float] = {}
+        self.leaving: set[BrokerId] = set()
+        """Peers that said that they are stopping."""
         self.is_registered = False
         self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
         self._coordinating = False
@@ -125,6 +130,8 @@ class SimNode:
     def led(self, group: RaftGroup) -> None:
         if group.is_ready:
             self.peers.leads(group.key, group.term)
+        elif not group.is_leader:
+            self.peers.hints.stepped_down(group.key, self.broker_id)
         self.changed()
 
     def changed(self) -> None:
@@ -135,7 +142,23 @@ class SimNode:
         return since is not None and now - since >= SETTLED_S
 
     def may_take_over(self) -> list[BrokerId]:
-        return sorted(self.connected_at)
+        return sorted(self.connected_at.keys() - self.leaving)
+
+    # What connections tell
+
+    def connected(self, peer: BrokerId) -> None:
+        """To a process of the peer that has just started."""
+        self.connected_at[peer] = self.world.now
+        self.leaving.discard(peer)
+
+    def disconnected(self, peer: BrokerId) -> None:
+        self.connected_at.pop(peer, None)
+        self.leaving.discard(peer)
+        self.peers.hints.leader_is_gone(peer)
+
+    def found_gone(self, peer: BrokerId) -> None:
+        """Nobody listens at the peer's port: its process has ended, or a firewall says so."""
+        self.driver.peer_is_gone(peer, self.world.now)
 
     def _metadata_changed(self) -> None:
         if self.metadata.is_ready:
@@ -212,6 +235,8 @@ class SimNode:
                     waiting(body)
             case "leaders":
                 self.peers.hints.update([Hint(group, term, sender) for group, term in body])
+            case "leaving":
+                self.leaving.add(sender)
             case "alive":
                 self._liveness.heard(sender, body, self.world.now)
             case _:
@@ -313,6 +338,28 @@ class SimNode:
     def _announce(self) -> None:
         self._after(ANNOUNCE_INTERVAL_S, self._announce)
         self.peers.announce()
+
+    def hand_over(self, then: Callable[[], None]) -> None:
+        """As Node.hand_over; `then` comes when that is done."""
+        self.tell_all(("leaving", 0, None))
+        give_up = self.world.now + HAND_OVER_S
+
+        def look() -> None:
+            led = [group for group in self.driver.groups.values() if group.is_leader]
+            moving = [self._hand_over(group) for group in led]
+            if any(moving) and self.world.now < give_up:
+                self._after(HAND_OVER_POLL_S, look)
+            else:
+                then()
+
+        look()
+
+    def _hand_over(self, group: RaftGroup) -> bool:
+        if group.is_transferring:
+            return True
+        others = [broker for broker in self.may_take_over() if broker in group.voters]
+        self.rng.shuffle(others)
+        return any(group.transfer_leadership(broker, self.world.now) is None for broker in others)
 
     def save(self) -> None:
         """As Node.close before the store is closed."""
