@@ -21,6 +21,8 @@ from raftlog.protocol.codec import decode_request, decode_request_header, encode
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.batch import iter_headers, read_header, stamp
 from raftlog.records.record import decode_batch
+from tests.memory import client_fakes_admin
+from tests.memory.client_fakes_admin import FakeAdmin
 
 SERVED = {
     api: VERSIONS[api].last
@@ -28,6 +30,7 @@ SERVED = {
         ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.LIST_OFFSETS, ApiKey.METADATA, ApiKey.OFFSET_COMMIT,
         ApiKey.OFFSET_FETCH, ApiKey.FIND_COORDINATOR, ApiKey.JOIN_GROUP, ApiKey.HEARTBEAT, ApiKey.LEAVE_GROUP,
         ApiKey.SYNC_GROUP, ApiKey.API_VERSIONS, ApiKey.INIT_PRODUCER_ID, ApiKey.CREATE_TOPICS,
+        *client_fakes_admin.SERVED,
     )
 }  # fmt: skip
 
@@ -51,7 +54,7 @@ class FakeLog:
     start: int = 0
     producers: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=dict)
 
-    def append(self, records: bytes) -> tuple[ErrorCode, int]:
+    def append(self, records: bytes | bytearray) -> tuple[ErrorCode, int]:
         header = read_header(records)
         if header.producer_id >= 0:
             known = self.producers.setdefault(header.producer_id, [])
@@ -97,7 +100,7 @@ class Seen:
 Answer = dict[str, Any] | None
 
 
-class FakeCluster:
+class FakeCluster(FakeAdmin):
     """Brokers 1 to `size` at b1:9092, b2:9092, … and the topic "t" with a partition led by each."""
 
     def __init__(self, nursery: trio.Nursery, size: int = 1) -> None:
@@ -111,6 +114,12 @@ class FakeCluster:
         self.script: dict[ApiKey, deque[Fault | ErrorCode]] = defaultdict(deque)
         self.gates: dict[ApiKey, trio.Event] = {}
         self.committed: dict[tuple[str, int], int] = {}
+        self.groups: set[str] = {"g"}
+        self.configs: dict[str, str | None] = {}
+        self.moved: dict[tuple[str, int], list[int]] = {}
+        self.make_log = FakeLog
+        self.is_silent = False
+        """Nothing is answered any more; connections are taken all the same."""
         self.coordinator = 1
         self.producers = 0
         self.generation = 0
@@ -179,12 +188,14 @@ class FakeCluster:
     async def _handle(self, broker: int, stream: trio.SocketStream, frame: bytes) -> bool:
         header = decode_request_header(frame)
         api = ApiKey(header.api)
-        if api is ApiKey.API_VERSIONS and header.version > self.versions[api]:
+        if api is ApiKey.API_VERSIONS and header.version > self.versions[api] and not self.is_silent:
             refusal = {"error_code": 35, "api_keys": []}
             await self._send(stream, api, 0, header.correlation_id, refusal)
             return True
         message = decode_request(frame, header)
         self.seen.append(Seen(broker, api, trio.current_time(), message))
+        if self.is_silent:
+            await trio.sleep_forever()
         fault = self.script[api].popleft() if self.script[api] else None
         if fault is Fault.SILENCE:
             await trio.sleep_forever()
