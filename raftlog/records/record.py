@@ -215,28 +215,34 @@ _new_record = partial(tuple.__new__, Record)  # a third of the cost of Record(..
 def decode_columns(data: Buffer, position: int = 0, max_output: int = OUTPUT_MAX) -> Columns:
     """As `decode_batch`, with the records field by field."""
     header = check_batch(data, position)
-    records: Buffer = memoryview(data)[position + HEADER_SIZE : position + header.size]
+    start, end = position + HEADER_SIZE, position + header.size
     if header.codec is not Codec.NONE:
-        records = decompress(header.codec, records, max_output)
+        data = decompress(header.codec, memoryview(data)[start:end], max_output)
+        start, end = 0, len(data)
+    elif (
+        type(data) is not bytes
+    ):  # whose slices are what a caller can keep; of a fetch's answer nothing is copied
+        data = bytes(memoryview(data)[start:end])
+        start, end = 0, len(data)
     try:
-        return _decode_records(b"".join((records, _PADDING)), len(records), header)
+        return _decode_records(data, start, end, header)
     except (IndexError, struct.error):
         raise CorruptBatch(f"records cut off in the batch at offset {header.base_offset}") from None
 
 
-_HEAD: Final = struct.Struct("5B")
-_PADDING: Final = bytes(_HEAD.size)  # so that a short record at the end is read as any other
+_HEAD: Final = struct.Struct("5B")  # less than the shortest record
 
 # Bytes that an offset delta takes and the records that take them, in a batch without gaps.
 _DELTA_WIDTHS: Final = ((1, 0, 1 << 6), (2, 1 << 6, 1 << 13), (3, 1 << 13, 1 << 20), (4, 1 << 20, 1 << 27))
 
 
-def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
-    """The records that are the first `size` bytes of `data`, behind which the padding is.
+def _decode_records(data: bytes, position: int, last_end: int, header: BatchHeader) -> Columns:
+    """The records that are the bytes from `position` to `last_end`; other batches may follow.
 
-    An IndexError or a struct.error means that a record runs out of them.
+    An IndexError or a struct.error means that a record runs out of `data`. One that runs into what follows
+    is found out in the end.
     """
-    count = header.record_count
+    count, size = header.record_count, last_end - position
     if count * RECORD_SIZE_MIN > size:
         raise CorruptBatch(f"{count} records in {size} bytes")
     # Without gaps an offset delta is the record's place: it is stepped over, and checked on the last one.
@@ -246,8 +252,7 @@ def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
     keys: list[bytes | None] = []
     values: list[bytes | None] = []
     headers: dict[int, Headers] = {}
-    add_time, add_key, add_value, unpack_head = times.append, keys.append, values.append, _HEAD.unpack_from
-    position = delta_at = 0
+    unpack_head, delta_at = _HEAD.unpack_from, position
     for width, first, last in _DELTA_WIDTHS if dense else ((0, 0, count),):
         for _ in range(first, min(last, count)):
             # The length, the attributes (none are defined) and the time delta: nearly always in five bytes.
@@ -268,7 +273,7 @@ def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
                 position = start + 3
             else:
                 time, position = read_varint(data, start + 1)
-            add_time(time)
+            times.append(time)
 
             delta_at = position
             position += width
@@ -278,7 +283,7 @@ def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
 
             number = data[position]
             if number == 1:
-                add_key(None)
+                keys.append(None)
                 position += 1
             else:
                 if number < 0x80:
@@ -288,12 +293,12 @@ def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
                 if number & 1:
                     raise _negative(number)
                 end = position + (number >> 1)
-                add_key(data[position:end])
+                keys.append(data[position:end])
                 position = end
 
             number = data[position]
             if number == 1:
-                add_value(None)
+                values.append(None)
                 position += 1
             else:
                 if number < 0x80:
@@ -306,7 +311,7 @@ def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
                 if number & 1:
                     raise _negative(number)
                 end = position + (number >> 1)
-                add_value(data[position:end])
+                values.append(data[position:end])
                 position = end
 
             if data[position]:
@@ -315,8 +320,8 @@ def _decode_records(data: bytes, size: int, header: BatchHeader) -> Columns:
                 position += 1
             if (position - start) << 1 != length:
                 raise CorruptBatch(f"record {len(values) - 1} of {count} is not as long as it says")
-    if position != size or len(values) != count:
-        raise CorruptBatch(f"{count} records in {position} of {size} bytes")
+    if position != last_end or len(values) != count:
+        raise CorruptBatch(f"{count} records in {position - last_end + size} of {size} bytes")
     if dense and count and read_varint(data, delta_at)[0] >> 1 != header.last_offset_delta:
         raise CorruptBatch("the last record's offset delta is not the batch's")
     return Columns(
