@@ -22,6 +22,9 @@ from tests.sim.world import World
 HELD_MAX: Final = 400
 """Packets that a cut direction holds back; beyond it the sender's queue is full, and drops."""
 
+SHORTLY: Final = 0.02
+"""Seconds: the other copy of a packet that still finds what the first one found."""
+
 Deliver = Callable[[BrokerId, Any], None]
 
 
@@ -37,7 +40,7 @@ class Weather:
     """Ignores the order on its connection."""
     late: float = 0.0
     late_max: float = 4.0
-    """Arrives up to so many seconds late, beside the others."""
+    """Arrives shortly after its time, or up to so many seconds late, beside the others."""
 
 
 CALM: Final = Weather()
@@ -125,7 +128,7 @@ class Links:
         for copy in range(copies):
             when = self._world.now + rng.uniform(weather.delay_min, weather.delay_max)
             if copy or (weather.late and rng.random() < weather.late):
-                when += rng.uniform(0.0, weather.late_max)
+                when += rng.uniform(0.0, rng.choice((SHORTLY, weather.late_max)))
             elif not weather.overtake or rng.random() >= weather.overtake:
                 when = max(when, self._last_arrival.get(direction, 0.0))
                 self._last_arrival[direction] = when
