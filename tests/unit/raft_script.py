@@ -252,15 +252,19 @@ class Plain(Base):
     def __init__(self, size: int, **settings: Any) -> None:
         super().__init__(size)
         random.seed(1)
+        self.settings = settings
         self.objects: dict[int, PlainObject] = {}
-        numbers = range(1, size + 1)
-        for node in numbers:
-            conf = SyncObjConf(autoTick=False, commandsWaitLeader=False, **settings)
-            with engine.clock_at(self.now):
-                self.objects[node] = PlainObject(node, [n for n in numbers if n != node], self, conf)
-            for other in numbers:
-                if other != node:
-                    self.objects[node]._SyncObj__onNodeConnected(Node(other))
+        for node in range(1, size + 1):
+            self.start(node)
+
+    def start(self, node: int) -> None:
+        """Make the object anew, with what its journal holds, if there is one."""
+        conf = SyncObjConf(autoTick=False, commandsWaitLeader=False, **self.settings)
+        others = [other for other in range(1, self.size + 1) if other != node]
+        with engine.clock_at(self.now):
+            self.objects[node] = PlainObject(node, others, self, conf)
+        for other in others:
+            self.objects[node]._SyncObj__onNodeConnected(Node(other))
 
     @staticmethod
     def kind(message: dict[str, Any]) -> str:
