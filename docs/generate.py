@@ -1,13 +1,17 @@
 """`make docs`: writes docs/reference from the code, so that it says what the code does.
 
-Settings come from `raftlog.config`, the API table from the broker's registry, the commands from their help.
+Settings come from `raftlog.config` and `raftlog.client.settings`, the API table from the broker's registry,
+the commands from their help.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
@@ -38,6 +42,43 @@ Given with `raftlog topic create -c key=value`, changed with `raftlog topic alte
 itself comes from the broker.
 
 {markdown(TOPIC_CONFIGS)}"""
+
+
+def client() -> str:
+    """docs/reference/client.md"""
+    from raftlog.client.settings import ClientSettings, ConsumerSettings, ProducerSettings
+
+    return f"""# Settings of the client
+
+The keywords of `raftlog.open_client`, `client.producer` and `client.consumer`. Each is the snake_case twin of
+Kafka's key: `linger_ms` is `linger.ms`, and so it is written in a client.properties file, which
+`raftlog.from_properties` reads. Defaults are those of Kafka's Java client unless the text says otherwise. An
+unknown keyword or key is refused, with the nearest one named, and so is a bad value. Times are milliseconds.
+
+## Clients
+
+{_settings(ClientSettings)}
+## Producers
+
+{_settings(ProducerSettings)}
+## Consumers
+
+`client.consumer(…, group=…)` is `group_id`.
+
+{_settings(ConsumerSettings)}"""
+
+
+def _settings(cls: type[Any]) -> str:
+    meanings = dict(re.findall(r"^    (\w+):\n((?:        .*\n)+)", cls.__doc__ or "", re.MULTILINE))
+    kinds = get_type_hints(cls)
+
+    def row(name: str, default: object) -> str:
+        choices = get_args(kinds[name]) if get_origin(kinds[name]) is Literal else ()
+        spoken = f" One of {', '.join(f'`{one!r}`' for one in choices)}." if len(choices) > 1 else ""
+        return f"| `{name}` | `{default!r}` | {' '.join(meanings[name].split())}{spoken} |"
+
+    rows = [row(field.name, field.default) for field in dataclasses.fields(cls)]
+    return "\n".join(["| Keyword | Default | Meaning |", "|---|---|---|", *rows]) + "\n"
 
 
 def protocol() -> str:
@@ -95,6 +136,7 @@ def _context(command: click.Command, path: tuple[str, ...]) -> click.Context:
 
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
+    "client.md": client,
     "protocol.md": protocol,
     "cli.md": cli,
 }

@@ -1,4 +1,5 @@
-"""Every setting of the client: name, type, default, range and what it means, in one place.
+"""Every setting of the client: name, type, default, range and what it means, in one place. The meanings are
+in the classes' docstrings, where `help` and docs/reference/client.md find them.
 
 A setting's keyword is the snake_case twin of Kafka's dotted key: `linger_ms` is `linger.ms`. What is not
 set has the default of Kafka's Java client, except where the text says otherwise. A bad value is refused
@@ -52,32 +53,46 @@ Int32From1 = Annotated[int, Range(1, INT32_MAX)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """What producer, consumer and admin of one client share."""
+    """What producer, consumer and admin of one client share: the keywords of `open_client`.
+
+    bootstrap_servers:
+        Host:port of some brokers, separated by commas.
+    client_id:
+        The name by which brokers know this client.
+    request_timeout_ms:
+        How long one request waits for its answer.
+    default_api_timeout_ms:
+        How long a call retries in all.
+    retry_backoff_ms:
+        The pause before the first retry; it doubles.
+    retry_backoff_max_ms:
+        The longest pause between retries.
+    reconnect_backoff_ms:
+        The pause before connecting again; it doubles.
+    reconnect_backoff_max_ms:
+        The longest pause between connects.
+    socket_connection_setup_timeout_ms:
+        How long connecting may take.
+    metadata_max_age_ms:
+        How old the picture of the cluster may get.
+    allow_auto_create_topics:
+        Ask the broker to create a topic that does not exist.
+    security_protocol:
+        How brokers are spoken to: in plain text, until TLS and SASL are built.
+    """
 
     bootstrap_servers: str = "localhost:9092"
-    """Host:port of some brokers, separated by commas."""
     client_id: str = "raftlog"
-    """The name by which brokers know this client."""
     request_timeout_ms: MillisecondsPositive = 30_000
-    """How long one request waits for its answer."""
     default_api_timeout_ms: MillisecondsPositive = 60_000
-    """How long a call retries in all."""
     retry_backoff_ms: Milliseconds = 100
-    """The pause before the first retry; it doubles."""
     retry_backoff_max_ms: Milliseconds = 1_000
-    """The longest pause between retries."""
     reconnect_backoff_ms: Milliseconds = 50
-    """The pause before connecting again; it doubles."""
     reconnect_backoff_max_ms: Milliseconds = 1_000
-    """The longest pause between connects."""
     socket_connection_setup_timeout_ms: MillisecondsPositive = 10_000
-    """How long connecting may take."""
     metadata_max_age_ms: MillisecondsPositive = 300_000
-    """How old the picture of the cluster may get."""
     allow_auto_create_topics: bool = True
-    """Ask the broker to create a topic that does not exist."""
     security_protocol: Literal["PLAINTEXT"] = "PLAINTEXT"
-    """TLS and SASL are not built yet."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -91,39 +106,57 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerSettings:
-    """What a producer does with its records."""
+    """What a producer does with its records: the keywords of `client.producer`.
+
+    acks:
+        Who must have a record before it counts as written.
+    enable_idempotence:
+        Number the batches so that a retry never writes twice.
+    linger_ms:
+        How long a batch that is not full waits for company. At 0 it goes out at once unless a batch of
+        its partition is under way; then it collects until that is answered or it is full.
+    batch_size:
+        Bytes of records in a batch at most (Java: 16384); a larger record is a batch of its own.
+    buffer_memory:
+        Bytes that may wait for delivery; send waits beyond.
+    max_request_size:
+        Bytes of a request, and of a record, at most.
+    max_block_ms:
+        How long send waits for buffer or metadata.
+    delivery_timeout_ms:
+        How long after send a record counts as failed.
+    max_in_flight_requests_per_connection:
+        Requests under way to a broker.
+    retries:
+        Attempts after the first; time bounds them as well.
+    compression_type:
+        The codec of the batches.
+    partitioner:
+        A function of (topic, key, value, number of partitions) that gives a partition, in place of the rule
+        that a key decides. Key and value are bytes.
+    key_serializer:
+        A function that makes bytes of a key.
+    value_serializer:
+        A function that makes bytes, or None, of a value.
+    transactional_id:
+        A place for transactions, which are not built yet.
+    """
 
     acks: Acks = "all"
-    """Who must have a record before it counts as written."""
     enable_idempotence: bool = True
-    """Number the batches so that a retry never writes twice."""
     linger_ms: Milliseconds = 0
-    """How long a batch that is not full waits for company. At 0 it goes out at once unless a batch of its
-    partition is under way; then it collects until that is answered or it is full."""
     batch_size: BatchBytes = 128 * 1024
-    """Bytes of records in a batch at most (Java: 16384); a larger record is a batch of its own."""
     buffer_memory: Positive = 32 << 20
-    """Bytes that may wait for delivery; send waits beyond."""
     max_request_size: Positive = 1 << 20
-    """Bytes of a request, and of a record, at most."""
     max_block_ms: Milliseconds = 60_000
-    """How long send waits for buffer or metadata."""
     delivery_timeout_ms: MillisecondsPositive = 120_000
-    """How long after send a record counts as failed."""
     max_in_flight_requests_per_connection: Positive = 5
-    """Requests under way to a broker."""
     retries: NotNegative = INT32_MAX
-    """Attempts after the first; time bounds them as well."""
     compression_type: Compression = "none"
-    """The codec of the batches."""
     partitioner: Partitioner | None = None
-    """(topic, key, value, partitions) -> partition."""
     key_serializer: Serializer | None = None
-    """A function from a key to bytes."""
     value_serializer: Serializer | None = None
-    """A function from a value to bytes."""
     transactional_id: str | None = None
-    """Transactions are not built yet."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -153,48 +186,73 @@ class ProducerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerSettings:
-    """What a consumer reads, and how it shares the work with its group."""
+    """What a consumer reads, and how it shares the work with its group: the keywords of `client.consumer`.
+
+    group_id:
+        The consumer group; without one there are no commits.
+    group_instance_id:
+        A name that outlives restarts: a static member (KIP-345).
+    auto_offset_reset:
+        Where to start without a committed offset.
+    enable_auto_commit:
+        Commit what was handed out, from time to time and at the end.
+    auto_commit_interval_ms:
+        The time between two such commits.
+    session_timeout_ms:
+        Without a heartbeat the group gives a member up.
+    heartbeat_interval_ms:
+        The time between heartbeats.
+    max_poll_interval_ms:
+        How long handling a record or batch may take.
+    group_protocol:
+        How a group is run: by its members, until the new protocol (KIP-848) is built.
+    partition_assignment_strategy:
+        How the group spreads partitions, best first.
+    fetch_min_bytes:
+        The broker waits until it has so many bytes.
+    fetch_max_wait_ms:
+        But no longer than this.
+    fetch_max_bytes:
+        Bytes of an answer at most.
+    max_partition_fetch_bytes:
+        Bytes of a partition in an answer at most.
+    prefetch_max_bytes:
+        Bytes fetched ahead at most, give or take one answer (raftlog's own key).
+    max_poll_records:
+        Records in a batch of `batches()` unless it says.
+    isolation_level:
+        Which records are read: all that are committed in the log. The other level comes with transactions.
+    client_rack:
+        Where this client is, for the group's leader.
+    exclude_internal_topics:
+        A pattern does not match the brokers' own topics.
+    key_deserializer:
+        A function that makes what the user sees of a key's bytes, or of None.
+    value_deserializer:
+        The same for the value.
+    """
 
     group_id: str | None = None
-    """The consumer group; without one there are no commits."""
     group_instance_id: str | None = None
-    """A name that outlives restarts: a static member (KIP-345)."""
     auto_offset_reset: OffsetReset = "latest"
-    """Where to start without a committed offset."""
     enable_auto_commit: bool = True
-    """Commit what was handed out, from time to time and at the end."""
     auto_commit_interval_ms: MillisecondsPositive = 5_000
-    """The time between two such commits."""
     session_timeout_ms: MillisecondsPositive = 45_000
-    """Without a heartbeat the group gives a member up."""
     heartbeat_interval_ms: MillisecondsPositive = 3_000
-    """The time between heartbeats."""
     max_poll_interval_ms: MillisecondsPositive = 300_000
-    """How long handling a record or batch may take."""
+    group_protocol: Literal["classic"] = "classic"
     partition_assignment_strategy: tuple[AssignorName, ...] = ("range", "cooperative-sticky")
-    """How the group spreads partitions, best first."""
     fetch_min_bytes: Int32From0 = 1
-    """The broker waits until it has so many bytes."""
     fetch_max_wait_ms: Milliseconds = 500
-    """But no longer than this."""
     fetch_max_bytes: Int32From1 = 50 << 20
-    """Bytes of an answer at most."""
     max_partition_fetch_bytes: Int32From1 = 1 << 20
-    """Bytes of a partition in an answer at most."""
     prefetch_max_bytes: Positive = 32 << 20
-    """Bytes fetched ahead at most, give or take one answer (raftlog's own key)."""
     max_poll_records: Positive = 500
-    """Records in a batch of `batches()` unless it says."""
     isolation_level: Literal["read_uncommitted"] = "read_uncommitted"
-    """Read_committed comes with transactions."""
     client_rack: str = ""
-    """Where this client is, for the group's leader."""
     exclude_internal_topics: bool = True
-    """A pattern does not match the brokers' own topics."""
     key_deserializer: Deserializer | None = None
-    """A function from a key's bytes."""
     value_deserializer: Deserializer | None = None
-    """A function from a value's bytes."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -255,6 +313,7 @@ class ConsumerOptions(TypedDict, total=False):
     session_timeout_ms: float
     heartbeat_interval_ms: float
     max_poll_interval_ms: float
+    group_protocol: Literal["classic"]
     partition_assignment_strategy: tuple[AssignorName, ...]
     fetch_min_bytes: int
     fetch_max_wait_ms: float
@@ -277,8 +336,13 @@ _FUNCTIONS: Final = frozenset(
     {"partitioner", "key_serializer", "value_serializer", "key_deserializer", "value_deserializer"}
 )
 _JAVA_ONLY: Final = re.compile(
-    r"(key|value)\.(de)?serializer|partitioner\.class|interceptor\.classes|metric(s|\..*|\.reporters)|group\.protocol"
+    r"(key|value)\.(de)?serializer|partitioner\.class|interceptor\.classes|metric(s|\..*|\.reporters)"
 )
+_NOT_YET: Final = {
+    re.compile(r"security[._]protocol|sasl\..*|ssl\..*"): "TLS and SASL are not built yet",
+    re.compile(r"isolation[._]level"): "transactions are not built yet",
+    re.compile(r"group[._]protocol"): "the new group protocol (KIP-848) is not built yet",
+}
 _JAVA_ASSIGNORS: Final = {
     "org.apache.kafka.clients.consumer.RangeAssignor": "range",
     "org.apache.kafka.clients.consumer.RoundRobinAssignor": "roundrobin",
@@ -329,7 +393,12 @@ def _check(settings: Any) -> None:
         value = getattr(settings, name)
         reason = _reason_against(value, hint)
         if reason:
-            raise ConfigError(f"{dotted(name)} = {value!r}: {reason}")
+            raise ConfigError(f"{dotted(name)} = {value!r}: {reason}{_not_yet(name)}")
+
+
+def _not_yet(name: str) -> str:
+    """What to say of a setting that will mean more one day."""
+    return next((f"; {reason}" for pattern, reason in _NOT_YET.items() if pattern.fullmatch(name)), "")
 
 
 def _reason_against(value: Any, kind: Any) -> str | None:
@@ -389,7 +458,7 @@ def read_properties(source: str | os.PathLike[str] | Mapping[str, Any]) -> Prope
                 f"{key} = {value!r}: names Java code; pass a Python function where one is needed"
             )
         if key not in fields:
-            raise ConfigError(f"unknown key {key!r}{nearest(key, fields)}")
+            raise ConfigError(f"unknown key {key!r}{_not_yet(key) or nearest(key, fields)}")
         cls, field = fields[key]
         hint = get_type_hints(cls)[field.name]
         found[cls][field.name] = value if function else _convert(key, value, hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def test_keywords_and_settings_agree(settings: type[Any], options: type[Any], ap
     assert {*options.__annotations__} | apart == {*fields}
 
 
+@pytest.mark.parametrize("settings", [ClientSettings, ProducerSettings, ConsumerSettings])
+def test_help_says_what_each_setting_means(settings: type[Any]) -> None:
+    described = re.findall(r"^    (\w+):\n        \S", settings.__doc__ or "", re.MULTILINE)
+    assert described == [field.name for field in dataclasses.fields(settings)]
+
+
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
@@ -54,12 +61,17 @@ def test_keywords_and_settings_agree(settings: type[Any], options: type[Any], ap
         (ConsumerSettings, {"partition_assignment_strategy": ("rangy",)}, "'rangy' is not one of"),
         (ConsumerSettings, {"partition_assignment_strategy": "range"}, "must be a tuple of"),
         (ConsumerSettings, {"partition_assignment_strategy": ()}, "names no assignor"),
-        (ConsumerSettings, {"isolation_level": "read_committed"}, "must be one of 'read_uncommitted'"),
+        (ConsumerSettings, {"isolation_level": "read_committed"}, "'read_uncommitted'; transactions are not"),
+        (
+            ConsumerSettings,
+            {"group_protocol": "consumer"},
+            "'classic'; the new group protocol (KIP-848) is not",
+        ),
         (ConsumerSettings, {"group_id": ""}, "group.id is empty"),
         (ConsumerSettings, {"heartbeat_interval_ms": 45_000}, "must be below session.timeout.ms = 45000"),
         (ClientSettings, {"bootstrap_servers": "localhost"}, "'localhost' is not host:port"),
         (ClientSettings, {"bootstrap_servers": "a:1,b:70000"}, "'b:70000' is not host:port"),
-        (ClientSettings, {"security_protocol": "SSL"}, "must be one of 'PLAINTEXT'"),
+        (ClientSettings, {"security_protocol": "SSL"}, "must be one of 'PLAINTEXT'; TLS and SASL are not"),
     ],
 )
 def test_refusals_say_what_and_why(cls: type[Any], values: dict[str, Any], message: str) -> None:
@@ -113,6 +125,7 @@ def test_a_dict_with_dotted_keys() -> None:
         ({"value.serializer": "org.example.S"}, "names Java code"),
         ({"acks": "most"}, "acks = 'most': must be one of"),
         ({"partitioner.class": "org.example.P"}, "names Java code"),
+        ({"sasl.mechanism": "PLAIN"}, "unknown key 'sasl.mechanism'; TLS and SASL are not built yet"),
     ],
 )
 def test_properties_are_refused_with_the_reason(pairs: dict[str, str], message: str) -> None:
