@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from raftlog.cli.target import Target, known_topic, with_brokers
-from raftlog.cli.template import BadTemplate, Print, as_json, compile_template, keyed
+from raftlog.cli.template import BadTemplate, Print, as_json, compile_template, keyed, unescape
 from raftlog.cli.times import PLACES, Place, parse_place
 
 if TYPE_CHECKING:
@@ -40,10 +40,25 @@ HINT_SECONDS: Final = 2.0
 """After so long without a record, a person is told why there is none."""
 
 
-def _place(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Place | None:
+def _places(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Place | None, int | None]:
+    """Where to start, and the time to end at."""
     try:
-        return None if value is None else parse_place(value)
+        places = [parse_place(value) for value in values]
     except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    starts = [place for place in places if place.kind != "until"]
+    ends = [place.value for place in places if place.kind == "until"]
+    if len(starts) > 1 or len(ends) > 1:
+        raise click.BadParameter("there is one place to start and one to end")
+    return next(iter(starts), None), next(iter(ends), None)
+
+
+def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
+    try:
+        return None if value is None else unescape(value)
+    except BadTemplate as error:
         raise click.BadParameter(str(error)) from None
 
 
@@ -62,6 +77,7 @@ Examples:
   raftlog consume orders --from-beginning
   raftlog consume orders -o -10 -e                    the last ten of each partition
   raftlog consume orders -o s@2026-11-21T10:00 -e     from a time on
+  raftlog consume orders -o s@2026-11-21 -o e@2026-11-22     of one day
   raftlog consume orders --group billing              share the work, go on where it was left
   raftlog consume orders -e -o beginning -f '%p:%o %k = %s\\n'
   raftlog consume orders --from-beginning -J | jq .payload
@@ -76,9 +92,10 @@ Letters of -f:  %s value  %k key  %t topic  %p partition  %o offset  %T time in 
 @click.option(
     "-o",
     "--offset",
-    "place",
+    "places",
     metavar="PLACE",
-    callback=_place,
+    multiple=True,
+    callback=_places,
     help=f"Where to start: {PLACES}.  [default: end; with --group: stored]",
 )
 @click.option("-p", "--partition", type=click.IntRange(min=0), metavar="N", help="Read this partition only.")
@@ -89,7 +106,7 @@ Letters of -f:  %s value  %k key  %t topic  %p partition  %o offset  %T time in 
     "-e", "--exit-at-end", is_flag=True, help="End when all that was there at the start is printed."
 )
 @click.option("-f", "--template", metavar="TEXT", callback=_template, help="How a record is printed.")
-@click.option("-K", "--delimiter", help="Print key, delimiter and value.")
+@click.option("-K", "--delimiter", callback=_delimiter, help="Print key, delimiter (such as \\t) and value.")
 @click.option("-Z", "--null", "show_null", is_flag=True, help="Print a null as NULL instead of nothing.")
 @click.option("-J", "as_lines_of_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -106,12 +123,12 @@ def command(
     topic: str,
     group: str | None,
     from_beginning: bool,
-    place: Place | None,
+    places: tuple[Place | None, int | None],
     partition: int | None,
     count: int | None,
     exit_at_end: bool,
     template: str | None,
-    delimiter: str | None,
+    delimiter: bytes | None,
     show_null: bool,
     as_lines_of_json: bool,
     output: str,
@@ -120,6 +137,7 @@ def command(
 
     Without --from-beginning or -o it waits for new records.
     """
+    place, until = places
     if from_beginning and place not in (None, Place("beginning")):
         raise click.UsageError("--from-beginning and -o say different things: give one of them")
     place = Place("beginning") if from_beginning else place
@@ -131,12 +149,14 @@ def command(
         shown = keyed(delimiter, null=null)
     else:
         shown = compile_template("%s\\n" if template is None else template, null=null)
-    wanted = _Wanted(topic=topic, group=group, place=place, partition=partition)
+    wanted = _Wanted(
+        topic=topic, group=group, place=place, partition=partition, until=until, exit_at_end=exit_at_end
+    )
     _check(wanted)
 
     async def main(client: Client) -> None:
         async with _closed_pipe() as nursery:
-            await _print(client, wanted, shown, count, exit_at_end, nursery)
+            await _print(client, wanted, shown, count, nursery)
             nursery.cancel_scope.cancel()
 
     target.run(main, allow_auto_create_topics=False)
@@ -150,6 +170,8 @@ class _Wanted:
     group: str | None
     place: Place | None
     partition: int | None
+    until: int | None
+    exit_at_end: bool
 
     @property
     def kind(self) -> str:
@@ -160,6 +182,8 @@ def _check(wanted: _Wanted) -> None:
     """Refuse what makes no sense."""
     if wanted.kind == "stored" and not wanted.group:
         raise click.UsageError("-o stored needs --group: a group is what offsets are stored for")
+    if wanted.group and wanted.until is not None:
+        raise click.UsageError("-o e@TIME is for reading without --group: a group has read what it was given")
     if wanted.group and wanted.partition is None and wanted.kind not in ("stored", "beginning", "end"):
         raise click.UsageError(
             "a group goes on where it was: move it with `raftlog group seek`, or leave --group out"
@@ -167,15 +191,15 @@ def _check(wanted: _Wanted) -> None:
 
 
 async def _print(
-    client: Client, wanted: _Wanted, shown: Print, count: int | None, exit_at_end: bool, nursery: trio.Nursery
+    client: Client, wanted: _Wanted, shown: Print, count: int | None, nursery: trio.Nursery
 ) -> None:
     import trio
 
     async with _reading(client, wanted) as consumer:
-        ends = await client.admin.end_offsets(wanted.topic) if exit_at_end else None
+        ends = await _ends(client, wanted)
         if wanted.kind == "end" and ends is None and sys.stderr.isatty():
             nursery.start_soon(_hint, consumer, wanted.topic)
-        async with aclosing(_batches(consumer, count, ends)) as batches:
+        async with aclosing(_batches(consumer, count, ends, wanted.until is not None)) as batches:
             async for records in batches:
                 text = b"".join(map(shown, records))
                 await trio.to_thread.run_sync(_write, text, abandon_on_cancel=True)
@@ -244,15 +268,29 @@ async def _starts(
     return starts
 
 
+async def _ends(client: Client, wanted: _Wanted) -> dict[TopicPartition, int] | None:
+    """The offset to end at in each partition, if there is to be an end."""
+    if wanted.until is None and not wanted.exit_at_end:
+        return None
+    ends = await client.admin.end_offsets(wanted.topic)
+    if wanted.until is not None:
+        later = await client.admin.list_offsets(dict.fromkeys(ends, wanted.until))
+        ends |= {key: found.offset for key, found in later.items() if found is not None}
+    return ends
+
+
 async def _batches(
-    consumer: Consumer, count: int | None, ends: dict[TopicPartition, int] | None
+    consumer: Consumer, count: int | None, ends: dict[TopicPartition, int] | None, nothing_later: bool
 ) -> AsyncGenerator[list[Record], None]:
-    """Lists of records as soon as there are any, until there were `count` or `ends` is reached.
+    """Lists of records as soon as there are any, until there were `count` or `ends` is reached; what lies
+    behind the ends comes along unless `nothing_later`.
 
     One record is waited for; then whatever else is there is taken, and nothing more than is printed, since
     a group commits what it was given.
     """
     import trio
+
+    from raftlog.client.metadata import TopicPartition
 
     left = sys.maxsize if count is None else count
     records: list[Record] = []
@@ -260,6 +298,8 @@ async def _batches(
     while left:
         wanted, patience = (min(RECORDS_MAX, left), 0) if records else (1, PATIENCE_MS)
         records = await consumer.poll(wanted, max_wait_ms=patience)
+        if ends is not None and nothing_later:
+            records = [one for one in records if one.offset < ends[TopicPartition(one.topic, one.partition)]]
         left -= len(records)
         if records:
             yield records

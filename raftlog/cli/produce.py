@@ -18,6 +18,7 @@ import click
 
 from raftlog.cli.output import counted
 from raftlog.cli.target import Target, with_brokers
+from raftlog.cli.template import BadTemplate, unescape
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
@@ -63,6 +64,16 @@ def _headers(
     return tuple(headers)
 
 
+def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
+    try:
+        delimiter = None if value is None else unescape(value)
+    except BadTemplate as error:
+        raise click.BadParameter(str(error)) from None
+    if delimiter == b"":
+        raise click.BadParameter("the delimiter is empty")
+    return delimiter
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -73,7 +84,12 @@ Examples:
 )
 @click.argument("topic")
 @click.option("-k", "--keys", is_flag=True, help="Lines are key:value.")
-@click.option("-K", "--delimiter", help="The same, with another delimiter than a colon.")
+@click.option(
+    "-K",
+    "--delimiter",
+    callback=_delimiter,
+    help="The same, with another delimiter than a colon, such as \\t.",
+)
 @click.option(
     "-z",
     "--compression",
@@ -107,7 +123,7 @@ def command(
     target: Target,
     topic: str,
     keys: bool,
-    delimiter: str | None,
+    delimiter: bytes | None,
     compression: Any,
     acks: str,
     partition: int | None,
@@ -119,9 +135,7 @@ def command(
     Says on stderr how many records were acknowledged. With a key, a record goes to the partition where
     every client of Kafka's would put it; a line without the delimiter has no key.
     """
-    if delimiter == "":
-        raise click.UsageError("the delimiter is empty")
-    lines = LineFormat((delimiter or ":").encode() if keys or delimiter else None, empty_is_null)
+    lines = LineFormat(delimiter or (b":" if keys else None), empty_is_null)
 
     async def main(client: Client) -> None:
         await _check_topic(client, topic, partition)

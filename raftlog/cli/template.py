@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Print = Callable[["Record"], bytes]
 
 _TOKEN: Final = re.compile(rb"%(.)|\\x([0-9a-fA-F]{2})|\\([0-7]{3})|\\(.)|([^%\\]+)|(.)", re.DOTALL)
+_NO_LETTERS: Final = re.compile(rb"(?!)()|\\x([0-9a-fA-F]{2})|\\([0-7]{3})|\\(.)|([^\\]+)|(.)", re.DOTALL)
 _ESCAPES: Final = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"0": b"\0", b"\\": b"\\"}
 
 
@@ -34,24 +35,33 @@ def compile_template(template: str, *, null: bytes = b"") -> Print:
     """
     parts: list[Print] = []
     literal = b""
-    for letter, hexadecimal, octal, escape, text, stray in _TOKEN.findall(template.encode()):
+    for letter, *text in _TOKEN.findall(template.encode()):
         if letter and letter != b"%":
             parts += [_constant(literal), _field(letter.decode(errors="replace"), null)]
             literal = b""
-        elif escape and escape not in _ESCAPES:
-            raise BadTemplate(
-                f"\\{escape.decode(errors='replace')} is no escape: \\n \\t \\r \\0 \\\\ \\xHH are"
-            )
-        elif stray:
-            raise BadTemplate(f"it ends with a lone {stray.decode()}")
         else:
-            code = int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 255 if octal else None
-            literal += bytes([code]) if code is not None else _ESCAPES.get(escape, letter or text)
+            literal += letter or _plain(*text)
     parts = [part for part in [*parts, _constant(literal)] if part is not _nothing]
     if len(parts) == 2:
         first, second = parts
         return lambda record: first(record) + second(record)
     return lambda record: b"".join([part(record) for part in parts])
+
+
+def unescape(text: str) -> bytes:
+    """What a delimiter says, with the escapes of templates. Raises BadTemplate."""
+    return b"".join(_plain(*token) for _, *token in _NO_LETTERS.findall(text.encode()))
+
+
+def _plain(hexadecimal: bytes, octal: bytes, escape: bytes, text: bytes, stray: bytes) -> bytes:
+    """The bytes of a piece without letters."""
+    if stray:
+        raise BadTemplate(f"it ends with a lone {stray.decode()}")
+    if escape and escape not in _ESCAPES:
+        raise BadTemplate(f"\\{escape.decode(errors='replace')} is no escape: \\n \\t \\r \\0 \\\\ \\xHH are")
+    if hexadecimal or octal:
+        return bytes([int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 255])
+    return _ESCAPES.get(escape, text)
 
 
 def _nothing(record: Record) -> bytes:
@@ -88,9 +98,8 @@ def _field(letter: str, null: bytes) -> Print:
     return fields[letter]
 
 
-def keyed(delimiter: str, *, null: bytes = b"") -> Print:
+def keyed(between: bytes, *, null: bytes = b"") -> Print:
     """kcat's `-K`: the key, the delimiter, the value, a line."""
-    between = delimiter.encode()
     return lambda record: (
         b"%b%b%b\n"
         % (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-PLACES: Final = "beginning, end, stored, an offset, -N for the last N, or s@TIME"
+PLACES: Final = "beginning, end, stored, an offset, -N for the last N, s@TIME, or e@TIME to end there"
 TIMES: Final = "milliseconds since 1970, or a date such as 2026-11-21 or 2026-11-21T10:30:00Z"
 
 
@@ -29,9 +29,10 @@ def format_time(timestamp_ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where reading starts: `value` is an offset, how many from the end, or a time in milliseconds."""
+    """Where reading starts, or for "until" where it ends: `value` is an offset, how many from the end, or a
+    time in milliseconds."""
 
-    kind: Literal["beginning", "end", "stored", "offset", "last", "time"]
+    kind: Literal["beginning", "end", "stored", "offset", "last", "time", "until"]
     value: int = 0
 
 
@@ -50,6 +51,8 @@ def parse_place(text: str) -> Place:
         return _NAMED[text]
     if text.startswith("s@"):
         return Place("time", parse_time(text[2:]))
+    if text.startswith("e@"):
+        return Place("until", parse_time(text[2:]))
     if re.fullmatch(r"-\d+", text):
         return Place("last", -int(text))
     if re.fullmatch(r"\d+", text):

@@ -54,6 +54,8 @@ def test_keys_headers_and_nulls(raftlog: Run, name: str) -> None:
     (record,) = raftlog("consume", name, "-o", "-1", "-e", "-J").stdout.splitlines()
     assert (json.loads(record)["key"], json.loads(record)["payload"]) == ("k", None)
     assert raftlog("consume", name, "-o", "-1", "-e", "-K", "=", "-Z").stdout == b"k=NULL\n"
+    raftlog("produce", name, "-K", r"\t", input=b"a\tb\n")
+    assert raftlog("consume", name, "-o", "-1", "-e", "-K", r"\x3a\t").stdout == b"a:\tb\n"
 
 
 def test_places_to_start(raftlog: Run, name: str) -> None:
@@ -71,6 +73,9 @@ def test_places_to_start(raftlog: Run, name: str) -> None:
         "s@2100-01-01": b"",
     }.items():
         assert raftlog("consume", name, "-o", place, "-e").stdout == expected, place
+    assert raftlog("consume", name, "-o", f"e@{moment}", "-o", "1").stdout == b"b\n"
+    assert raftlog("consume", name, "-o", "beginning", "-o", "e@2100-01-01").stdout == b"a\nb\nc\nd\n"
+    assert b"for reading without --group" in raftlog("consume", name, "-G", "g", "-o", "e@1", code=2).stderr
     beyond = raftlog("consume", name, "-o", "99", "-e")
     assert beyond.stdout == b"" and b"holds offsets 0 to 4: starting at 4 instead of 99" in beyond.stderr
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from raftlog.cli.template import BadTemplate, as_json, compile_template, keyed
+from raftlog.cli.template import BadTemplate, as_json, compile_template, keyed, unescape
 from raftlog.client.assignment import Record
 
 RECORD = Record("orders", 2, 17, 1_700_000_000_123, b"alice", b"one apple", (("a", b"1"), ("b", None)))
@@ -36,8 +36,8 @@ def test_templates_mean_what_kcat_means(template: str, text: bytes) -> None:
 def test_nulls_are_nothing_or_what_is_asked_for() -> None:
     assert compile_template("%k|%s|%K|%S")(NULLS) == b"||-1|-1"
     assert compile_template("%k|%s", null=b"NULL")(NULLS) == b"NULL|NULL"
-    assert keyed(": ")(NULLS) == b": \n"
-    assert keyed(": ", null=b"NULL")(NULLS) == b"NULL: NULL\n"
+    assert keyed(b": ")(NULLS) == b": \n"
+    assert keyed(b": ", null=b"NULL")(NULLS) == b"NULL: NULL\n"
 
 
 @pytest.mark.parametrize("template", ["%x", "%", "\\q", "end\\"])
@@ -65,3 +65,10 @@ def test_json_tells_null_empty_and_binary_apart() -> None:
     assert json.loads(as_json(binary))["payload_base64"] == "/wA="
     assert "payload" not in json.loads(as_json(binary))
     assert json.loads(as_json(NULLS))["payload"] is None
+
+
+def test_a_delimiter_has_the_same_escapes() -> None:
+    assert unescape("\\t") == b"\t"
+    assert unescape("%s\\x1f:%") == b"%s\x1f:%"
+    with pytest.raises(BadTemplate):
+        unescape("\\q")

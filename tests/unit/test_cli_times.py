@@ -20,13 +20,14 @@ from raftlog.cli.times import Place, format_time, parse_place, parse_time
         ("-10", Place("last", 10)),
         ("s@1700000000123", Place("time", 1_700_000_000_123)),
         ("s@2023-11-14T22:13:20Z", Place("time", 1_700_000_000_000)),
+        ("e@5", Place("until", 5)),
     ],
 )
 def test_places(text: str, place: Place) -> None:
     assert parse_place(text) == place
 
 
-@pytest.mark.parametrize("text", ["", "begin", "1.5", "--3", "s@", "s@tomorrow", "e@5", "0x10"])
+@pytest.mark.parametrize("text", ["", "begin", "1.5", "--3", "s@", "s@tomorrow", "e@", "0x10"])
 def test_what_is_no_place_is_refused_with_what_is(text: str) -> None:
     with pytest.raises(ValueError, match=r"beginning|milliseconds"):
         parse_place(text)
