@@ -60,17 +60,22 @@ class Totals:
 
     def __str__(self) -> str:
         counts, seeds = self.counts, max(1, self.counts["seeds"])
+        wall = time.monotonic() - self._started
+
+        def mean(name: str) -> str:
+            return f"{counts[name] / seeds:.1f}"
+
         return "\n".join(
             (
-                f"{counts['seeds']} seeds in {time.monotonic() - self._started:.0f} s, {self.cpu:.0f} s of CPU, "
+                f"{counts['seeds']} seeds in {wall:.0f} s, {self.cpu:.0f} s of CPU, "
                 f"{self.seconds / 3600:.2f} virtual hours, {counts['events']} events",
-                f"a seed: {counts['acked'] / seeds:.0f} records acknowledged of {counts['sent'] / seeds:.0f}, "
-                f"{counts['read'] / seeds:.0f} read, {counts['elections'] / seeds:.1f} elections, "
-                f"{counts['starts'] / seeds:.1f} starts, {counts['topics'] / seeds:.1f} topics, "
-                f"{counts['moves'] / seeds:.1f} moves; longest gap without an acknowledgement {self.gap:.1f} s",
+                f"a seed: {mean('acked')} records acknowledged of {mean('sent')}, {mean('read')} read, "
+                f"{mean('elections')} elections, {mean('starts')} starts, {mean('topics')} topics, "
+                f"{mean('moves')} moves; longest gap without an acknowledgement {self.gap:.1f} s",
                 f"profiles: {dict(sorted(self.profiles.items()))}",
                 f"faults: {dict(self.faults.most_common())}",
-                f"{counts['stranded']} seeds ended with a group that cannot elect; {len(self.failures)} failed",
+                f"{counts['stranded']} seeds ended with a group that cannot elect; "
+                f"{len(self.failures)} failed",
             )
         )
 
@@ -146,9 +151,7 @@ def main() -> int:
     totals = run(seeds, options.profile, jobs=options.jobs, seconds=options.seconds, every=options.every)
     print(totals)
     for failure in totals.failures:
-        print(
-            f"FAILED python -m tests.sim --seed {failure.seed} --profile {failure.profile}: {failure.invariant}"
-        )
+        print(f"FAILED {failure.replay}: {failure.invariant}")
     return 1 if totals.failures else 0
 
 

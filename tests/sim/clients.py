@@ -52,6 +52,16 @@ Reply = Callable[[Any], None]
 Handler = Callable[[SimNode, Reply], None]
 
 
+def values_from(data: bytes, offset: int) -> list[bytes]:
+    """The values of the records at `offset` and behind in a run of batches."""
+    values: list[bytes] = []
+    at = 0
+    while at < len(data):
+        values += [record.value or b"" for record in decode_batch(data, at) if record.offset >= offset]
+        at += read_header(data, at).size
+    return values
+
+
 class Timeout:
     """No answer came."""
 
@@ -268,7 +278,8 @@ class Producer(Caller):
             case error:
                 raise Violation(
                     "producers get on",
-                    f"{self.name} on {stream.topic_id.hex()[:8]}-{stream.partition}: {error} {result.message}",
+                    f"{self.name} on {stream.topic_id.hex()[:8]}-{stream.partition}: "
+                    f"{error} {result.message}",
                 )
 
     def _done(self, stream: Stream, batch: Batch) -> None:
@@ -369,13 +380,7 @@ class Consumer(Caller):
         self.call(broker, handle, fetched)
 
     def _take(self, position: int, data: bytes, high_watermark: int) -> None:
-        values: list[bytes] = []
-        at, offset = 0, position
-        while at < len(data):
-            for record in decode_batch(data, at):
-                if record.offset >= offset:
-                    values.append(record.value or b"")
-            at += read_header(data, at).size
+        values = values_from(data, position)
         self.cluster.invariants.fetched(self.key, position, values, high_watermark)
         self.read += len(values)
         if self.position == position:
@@ -429,7 +434,8 @@ class Consumer(Caller):
             if not committed <= offset <= max(self.tried, committed):
                 raise Violation(
                     "committed offsets stay",
-                    f"group {self.group}: {offset} is stored, {committed} was acknowledged, {self.tried} tried",
+                    f"group {self.group}: {offset} is stored, {committed} was acknowledged, "
+                    f"{self.tried} tried",
                 )
             if offset >= 0:
                 self.position = offset
@@ -437,7 +443,7 @@ class Consumer(Caller):
         self.call(self.cluster.coordinator_hint(self.rng), handle, found)
 
     def _ask_end(self) -> None:
-        """A linearizable read: the end must not be before what was acknowledged when the question was asked."""
+        """A linearizable read: the end is not before what was acknowledged when the question was asked."""
         ledger = self.cluster.invariants.ledgers.get(self.key)
         broker = self._leader if self._leader is not None else self.anyone()
         asked: list[int] = []

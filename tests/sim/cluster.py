@@ -82,8 +82,13 @@ class Failure(Exception):
         self.seed, self.profile, self.invariant, self.detail = seed, profile, invariant, detail
         super().__init__(
             f"seed {seed} of profile {profile} breaks '{invariant}'\n  {detail}\n"
-            f"replay: python -m tests.sim --seed {seed} --profile {profile}\n{context}"
+            f"replay: {self.replay}\n{context}"
         )
+
+    @property
+    def replay(self) -> str:
+        """The command that shows it again."""
+        return f"python -m tests.sim --seed {self.seed} --profile {self.profile}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_failure, (self.seed, self.profile, self.invariant, self.detail, self.args[0]))

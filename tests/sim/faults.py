@@ -131,7 +131,7 @@ class Faults:
         self.world.after(delay, lambda: self._restart(broker) if broker.life == life else None)
 
     def _find_out(self, peer: SimBroker, gone: SimBroker, how: End) -> None:
-        """A process that ends closes its connections, and its port refuses new ones; a machine does neither."""
+        """A process that ends closes its connections, and its port refuses others; a machine does neither."""
         if how is End.POWER_LOST or self.cluster.links.is_cut(gone.id, peer.id):
             return
 

@@ -4,8 +4,8 @@ Raft's: one leader a term, elected by a majority that voted once each, durably; 
 that was committed before its term; what is committed never changes and is held by a durable majority, which
 is judged by what the virtual disks have synced; an acknowledgement or a vote rests on what is synced; nothing
 acknowledged in a term is cut in it; one membership change at a time. The log's: offsets are dense, and equal
-on all replicas; a restart finds what was durable, no more and no less. The broker's: an acknowledged record is
-in the committed log where the producer was told; one that will not happen never is; no duplicate of an
+on all replicas; a restart finds what was durable, no more and no less. The broker's: an acknowledged record
+is in the committed log where the producer was told; one that will not happen never is; no duplicate of an
 idempotent producer's record; nothing above the committed end is served; the metadata state is equal at equal
 index; the state machines apply each entry once, in order.
 
@@ -32,6 +32,7 @@ from raftlog.records.record import decode_batch
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex
 from tests.sim.broker import End, SimBroker
+from tests.sim.clients import values_from
 from tests.sim.node import SimNode
 from tests.sim.replica import LogView, Replica
 from tests.sim.world import Violation, World
@@ -157,12 +158,12 @@ class Invariants:
             return
         expected = ledger.records[offset : offset + len(values)]
         if values != expected:
-            at = next(
-                (i for i, (one, other) in enumerate(zip(values, expected)) if one != other), len(expected)
-            )
+            pairs = enumerate(zip(values, expected, strict=False))
+            at = next((number for number, (one, other) in pairs if one != other), len(expected))
             raise Violation(
                 "only committed is served",
-                f"{ledger.name} at {offset}+{at}: {values[at : at + 3]}, committed is {expected[at : at + 3]}",
+                f"{ledger.name} at {offset}+{at}: {values[at : at + 3]}, "
+                f"committed is {expected[at : at + 3]}",
             )
         if high_watermark > ledger.end_offset:
             raise Violation(
@@ -386,7 +387,8 @@ class Invariants:
         elif group.term == term and replica.now.last < acked and not replica.is_lost:
             raise Violation(
                 "nothing acknowledged is cut",
-                f"broker {broker.id} {ledger.name} acknowledged {acked} in term {term}, has {replica.now.last}",
+                f"broker {broker.id} {ledger.name} acknowledged {acked} in term {term}, "
+                f"has {replica.now.last}",
             )
         if replica.unchecked <= replica.now.last:
             self._check_matching(broker, ledger, replica, group)
@@ -450,7 +452,8 @@ class Invariants:
             if earlier[-1].index > ledger.last:
                 raise Violation(
                     "one change at a time",
-                    f"{ledger.name}: entry {entry.index} changes members, {earlier[-1].index} is not committed",
+                    f"{ledger.name}: entry {entry.index} changes members, "
+                    f"{earlier[-1].index} is not committed",
                 )
         ledger.uncommitted_voters = wanted.voters
 
@@ -662,13 +665,7 @@ class Invariants:
         while offset < log.high_watermark:
             found = log.read(offset, 1 << 20)
             assert found is not None, (offset, log)
-            data = found.read()
-            position = 0
-            while position < len(data):
-                for record in decode_batch(data, position):
-                    if record.offset >= log.log_start_offset:
-                        values.append(record.value or b"")
-                position += read_header(data, position).size
+            values += values_from(found.read(), log.log_start_offset)
             offset = found.next_offset
         expected = ledger.records[log.log_start_offset :]
         if values != expected:

@@ -1,9 +1,9 @@
 """The network between brokers: connections that delay, lose, repeat, overtake, break, and are cut.
 
 A packet is what one turn sends to one peer. Between two brokers there is one connection; on it packets keep
-their order, unless the weather says otherwise. A cut direction holds packets back, as TCP does, and lets go of
-some of them when it heals: that is how messages become old. A reset loses what is under way, or lets it
-arrive beside what the next connection brings.
+their order, unless the weather says otherwise. A cut direction holds packets back, as TCP does, and lets some
+of them go when it heals: that is how messages become old. A reset loses what is under way, or lets it arrive
+beside what the next connection brings.
 
 It knows addresses and packets, not what they mean. A packet for a process that has ended meanwhile is lost,
 and so is one of a process whose successor has been heard.

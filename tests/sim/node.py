@@ -1,8 +1,8 @@
 """A broker's share of the cluster, without the event loop: what `raftlog.cluster.node.Node` is to Trio.
 
 The deciding parts are the real ones: Driver, MetadataGroup, Replicas, Upkeep, Liveness, Hints. Here is only
-what the real node does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it changed,
-hand leaderships over before it stops.
+what the real node does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it has
+changed, hand leaderships over before it stops.
 """
 
 from __future__ import annotations

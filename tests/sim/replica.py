@@ -65,7 +65,7 @@ class Replica:
     unchecked: int = 1
     """The first entry of `now` that has not been compared with the others."""
     trimmed: list[tuple[int, int]] = field(default_factory=list)
-    """(index, term) of entries that were committed and dropped (retention, a snapshot) before anyone looked."""
+    """(index, term) of committed entries that were dropped (retention, a snapshot) before anyone looked."""
     acknowledged: tuple[int, int] = (0, 0)
     """(term, index): the most that this replica has told a leader of that term."""
     is_lost: bool = False

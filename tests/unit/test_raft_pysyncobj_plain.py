@@ -1,7 +1,7 @@
 """More of what plain PySyncObj 0.3.17 does, so that the tests of raftlog's groups are seen to test something.
 
-The letters are those of docs/raft.md. What one scenario shows on both is in the two files beside this one, and
-so are the tests of the groups.
+The letters are those of docs/raft.md. What one scenario shows on both is in the two files beside this one; so
+are the tests of the groups.
 """
 
 from __future__ import annotations
