@@ -20,6 +20,7 @@ from raftlog.metadata.commands import (
     CreatePartitions,
     CreateTopic,
     DeleteTopic,
+    DrainBroker,
     GroupCommit,
     MovePartition,
     OffsetCommit,
@@ -469,7 +470,7 @@ class Consumer(Caller):
 
 
 class Admin(Caller):
-    """Creates and deletes topics, adds partitions, moves replicas."""
+    """Creates and deletes topics, adds partitions, moves replicas, drains brokers."""
 
     def __init__(self, cluster: Cluster, rng: random.Random, *, pace: float, moves: bool) -> None:
         super().__init__(cluster, rng)
@@ -497,6 +498,8 @@ class Admin(Caller):
             self._alter(self.rng.choice(topics))
         elif draw < 0.5:
             self._add_partition(self.rng.choice(topics))
+        elif self._moves and draw < 0.58:
+            self._drain()
         elif self._moves:
             self._move(self.rng.choice(topics))
 
@@ -567,6 +570,11 @@ class Admin(Caller):
                     self.cluster.partition_added(topic_id, existing)
 
         self._ask(command, added)
+
+    def _drain(self) -> None:
+        """A broker that is being emptied votes on no metadata: its group changes its members, too."""
+        broker, draining = self.anyone(), self.rng.random() < 0.6
+        self._ask(DrainBroker(broker_id=broker, draining=draining), lambda result: None)
 
     def _move(self, topic_id: bytes) -> None:
         partition = self.rng.randrange(self.cluster.partition_count[topic_id])
