@@ -1,4 +1,4 @@
-"""raftlog: a Kafka-compatible event log, and a client for it on Trio.
+"""A Kafka-compatible event log, and a client for it on Trio.
 
     import raftlog
 
@@ -10,8 +10,17 @@
             async for record in consumer:
                 print(record.offset, record.value)
 
-`open_client` works against any broker that speaks Kafka's protocol. Everything that is made from a client
-lives in an `async with`, and nothing outlives it. `raftlog.testing` has brokers for tests.
+It works against any broker that speaks Kafka's protocol. Everything that is made from a client lives in an
+`async with`, and nothing outlives it. Where to look, with `help(raftlog.Producer)` and so on:
+
+    open_client, from_properties   give a Client
+    Client                         gives producers, consumers, and `admin`
+    Producer                       send, send_soon, flush
+    Consumer                       async for, batches, poll; commit, seek, pause, lag
+    Admin                          topics, settings, groups, offsets
+    ClientSettings, ProducerSettings, ConsumerSettings   what each keyword means
+    ClientError                    what the client raises; BrokerError is a broker's answer
+    raftlog.testing                brokers and clusters inside tests
 
 Nothing is imported before it is used, so `import raftlog` costs next to nothing.
 """

@@ -1,61 +1,36 @@
-"""The consumer: records out, positions kept, offsets committed.
+"""The consumer: what its user calls, and its life.
 
-Records come out of lists, a batch at a time, without a task switch; where each partition stands is worked
-out from the list's iterator when somebody asks. Two positions matter: what was *handed out*, which `commit`
-commits, and what is *done*: handed out, and the user came back for more. Committing by itself, the consumer
-commits what is done, so a crash repeats records rather than skips them.
-
-The user's code stands still while it waits here for records; only then are partitions taken away.
+The parts: `reading` hands records out, `fetcher` gets them, `share` knows which partitions are read,
+`commits` what is done with them, and `group` is the membership.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
-from operator import length_hint
 from typing import Final
 
 import trio
 
 from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition, Record
 from raftlog.client.cluster import Cluster
-from raftlog.client.errors import (
-    BrokerError,
-    ClientError,
-    Closed,
-    Disconnected,
-    RebalanceNeeded,
-    RequestTimedOut,
-)
+from raftlog.client.commits import Commits
+from raftlog.client.errors import Closed, RequestTimedOut
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Membership
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
-from raftlog.client.offsets import (
-    CommittedOffset,
-    OffsetAndTimestamp,
-    commit_offsets,
-    fetch_committed,
-    list_offsets,
-)
+from raftlog.client.offsets import CommittedOffset, OffsetAndTimestamp, list_offsets
+from raftlog.client.reading import Reading
 from raftlog.client.settings import ConsumerSettings
-from raftlog.errors import ConfigError, InvalidInput
-from raftlog.protocol.errors import ErrorCode
+from raftlog.client.share import Pattern, Share
+from raftlog.errors import ConfigError
 
 CLOSE_SECONDS_MAX: Final = 5.0
 """How long leaving may take for the last commit and the goodbye to the group."""
 CANCELLED_CLOSE_SECONDS_MAX: Final = 1.0
 """The same when leaving because of an exception or a cancellation."""
-
-_LOST_GENERATION: Final = {
-    ErrorCode.ILLEGAL_GENERATION,
-    ErrorCode.UNKNOWN_MEMBER_ID,
-    ErrorCode.FENCED_INSTANCE_ID,
-}
-_OTHER_COORDINATOR: Final = {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE}
 
 
 class RebalanceListener:
@@ -101,45 +76,33 @@ class Consumer:
         settings: ConsumerSettings,
         *,
         topics: Iterable[str] = (),
-        pattern: str | re.Pattern[str] | None = None,
+        pattern: Pattern | None = None,
         partitions: Iterable[TopicPartition | tuple[str, int]] = (),
         listener: RebalanceListener | None = None,
     ) -> None:
         self.settings = settings
         self._cluster = cluster
-        self._listener = listener or RebalanceListener()
-        self._topics = frozenset(topics)
-        self._pattern = re.compile(pattern) if pattern is not None else None
-        self._manual = frozenset(TopicPartition(*one) for one in partitions)
-        if sum(map(bool, (self._topics, self._pattern, self._manual))) > 1:
-            raise ConfigError("a consumer takes topics, or a pattern, or partitions: one of the three")
-        self._group: Membership | None = None
-        if settings.group_id is not None:
-            self._group = Membership(cluster, settings, self)
+        self._group = Membership(cluster, settings) if settings.group_id is not None else None
         self._fetcher = Fetcher(
             cluster,
             settings,
-            fetch_committed=self._committed_once if self._group else None,
-            in_hand=lambda partition: partition is self._current and length_hint(self._ready) > 0,
+            fetch_committed=(lambda keys: self._commits_of().fetch(keys)) if self._group else None,
+            in_hand=lambda partition: self._reading.is_of(partition),
         )
-        self._decoder = Decoder(settings.key_deserializer, settings.value_deserializer)
-        # The list that is being handed out, of whom it is, and the offset behind it.
-        self._ready: Iterator[Record] = iter(())
-        self._current: Partition | None = None
-        self._records: list[Record] = []
-        self._behind = 0
-        self._era = 0
-        self._in_hand: dict[TopicPartition, int] = {}
-        self._handed_out = 0
-        self._polling = False
-        self._polled = trio.Event()
-        self._floor_taken = False
-        self._left_seen = 0
-        self._progress_at = 0.0
-        self._committed: dict[TopicPartition, int] = {}
-        self._commits = 0
+        decoder = Decoder(settings.key_deserializer, settings.value_deserializer)
+        self._reading = Reading(self._fetcher, decoder)
+        self._commits = Commits(cluster, self._group, self._fetcher.partitions) if self._group else None
+        self._share = Share(
+            cluster,
+            settings,
+            self._fetcher,
+            self._reading,
+            group=self._group,
+            commits=self._commits,
+            listener=_Told(listener or RebalanceListener(), self),
+        )
+        self._share.want(topics, pattern, partitions)
         self._closed = False
-        self._matched: tuple[str, ...] = ()
 
     # -- records out
 
@@ -153,12 +116,12 @@ class Consumer:
         Waits for ever if there are no records. A checkpoint once a batch, not once a record. Cancelled,
         no record is lost: the next call gives the same.
         """
-        for record in self._ready:
+        for record in self._reading.ready:
             return record
         while True:
             await self._wait_for_records(float("inf"), 1)
-            if self._take():
-                return next(self._ready)
+            if self._reading.take():
+                return next(self._reading.ready)
 
     async def poll(self, max_records: int | None = None, *, max_wait_ms: float = 1000) -> list[Record]:
         """Up to `max_records` records (`max_poll_records` by default), as soon as there are so many, or those
@@ -168,7 +131,7 @@ class Consumer:
         """
         wanted = self.settings.max_poll_records if max_records is None else max_records
         await self._wait_for_records(trio.current_time() + max_wait_ms / 1000, wanted)
-        return self._take_many(wanted)
+        return self._reading.take_many(wanted)
 
     def batches(self, max_records: int | None = None, max_wait_ms: float = 1000) -> Batches:
         """The records in lists, never empty: `async for batch in consumer.batches(100): ...`.
@@ -183,104 +146,35 @@ class Consumer:
         """Wait until `wanted` records can be handed out at once, or any at the deadline."""
         if self._closed:
             raise Closed("the consumer is closed")
-        if self._polling:
+        if self._share.is_polling:
             raise trio.BusyResourceError("another task is waiting for this consumer's records")
-        self._settle()
-        self._in_hand.clear()
-        self._polling = True
-        self._polled.set()
-        fetcher = self._fetcher
+        fetcher, reading = self._fetcher, self._reading
+        reading.come_back()
+        self._share.user_waits()
         try:
             await trio.lowlevel.checkpoint()
             fetcher.pump()
             with trio.CancelScope(deadline=deadline):
-                while self._floor_taken or not self._enough(wanted):
+                while reading.is_held or not self._enough(wanted):
                     await fetcher.arrived.wait()
-            if fetcher.errors and not self._available():
+            if fetcher.errors and not reading.available():
                 raise fetcher.errors.popleft()
         finally:
-            self._polling = False
-            self._polled = trio.Event()
-            self._left_seen, self._progress_at = -1, trio.current_time()
+            self._share.user_works()
 
     def _enough(self, wanted: int) -> bool:
-        return bool(self._closed or self._fetcher.errors or self._available() >= wanted)
-
-    def _available(self) -> int:
-        """About how many records can be handed out at once."""
-        partitions = self._fetcher.partitions.values()
-        return length_hint(self._ready) + sum(p.records_buffered for p in partitions if not p.paused)
-
-    def _take(self) -> bool:
-        """Make the next batch with records the one that is handed out."""
-        if self._floor_taken:
-            return False
-        self._settle()
-        while (partition := self._fetcher.next_partition()) is not None:
-            try:
-                records, behind = self._decoder.next_records(partition)
-            except InvalidInput as error:
-                raise Disconnected(f"damaged records of {partition.key!r}: {error}") from error
-            self._handed_out += len(records)
-            if records:
-                self._current, self._records, self._behind = partition, records, behind
-                self._era = partition.era
-                self._ready = iter(records)
-                self._fetcher.pump()
-                return True
-            partition.position = behind
-        self._fetcher.pump()
-        return False
-
-    def _take_many(self, wanted: int) -> list[Record]:
-        """Up to so many records that are there, as one piece of work in hand."""
-        taken: list[Record] = []
-        while len(taken) < wanted and (length_hint(self._ready) or self._take()):
-            self._settle()
-            if self._current is not None and self._current.position is not None:
-                self._in_hand.setdefault(self._current.key, self._current.position)
-            taken += islice(self._ready, wanted - len(taken))
-        return taken
-
-    def _settle(self) -> None:
-        """Bring the position of the partition that is being handed out up to date."""
-        if self._current is not None and self._current.era == self._era:
-            left = length_hint(self._ready)
-            self._current.position = self._records[-left].offset if left else self._behind
-
-    def _cut(self) -> None:
-        """Take back what is decoded and not handed out; it will be fetched again."""
-        self._settle()
-        partition, self._current = self._current, None
-        self._ready = iter(())
-        if partition is not None and partition.position is not None:
-            partition.seek(partition.position)
-
-    def _done_positions(self) -> dict[TopicPartition, int]:
-        """Before the record or batch that the user holds; behind it when the user waits for more."""
-        done = self.positions()
-        if self._polling:
-            return done
-        held = dict(self._in_hand)
-        if not held and self._current is not None:
-            index = len(self._records) - length_hint(self._ready) - 1
-            if index >= 0:
-                held[self._current.key] = self._records[index].offset
-        done.update({key: offset for key, offset in held.items() if key in done})
-        return done
+        return bool(self._closed or self._fetcher.errors or self._reading.available() >= wanted)
 
     # -- positions
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions that are read now."""
-        return frozenset(self._fetcher.partitions)
+        return self._share.owned()
 
     def positions(self) -> dict[TopicPartition, int]:
         """The offset of the next record of each partition, where it is known."""
-        self._settle()
-        partitions = self._fetcher.partitions
-        return {key: p.position for key, p in partitions.items() if p.position is not None}
+        return self._reading.positions()
 
     async def position(self, topic: str, partition: int) -> int:
         """The offset of the next record of a partition, looked up if need be.
@@ -292,7 +186,7 @@ class Consumer:
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.move_on_after(limit):
             while True:
-                self._settle()
+                self._reading.settle()
                 position = self._fetcher.partitions[key].position
                 if position is not None:
                     return position
@@ -326,16 +220,13 @@ class Consumer:
         self._fetcher.place()
 
     def _seekable(self, key: TopicPartition) -> Partition:
-        if self._current is not None and self._current.key == key:
-            self._cut()
-        self._in_hand.pop(key, None)
+        self._reading.drop(key)
         return self._fetcher.partitions[key]
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Hand out no records of these partitions, or of all, until `resume`."""
         for key in partitions or self.assignment:
-            if self._current is not None and self._current.key == key:
-                self._cut()
+            self._reading.interrupt(key)
             self._fetcher.partitions[key].paused = True
 
     def resume(self, *partitions: TopicPartition) -> None:
@@ -353,7 +244,7 @@ class Consumer:
     def lag(self) -> dict[TopicPartition, int]:
         """How many records lie before the end of each partition, as of the last fetch; those not fetched
         yet are missing."""
-        self._settle()
+        self._reading.settle()
         return {key: lag for key, p in self._fetcher.partitions.items() if (lag := p.lag) is not None}
 
     async def beginning_offsets(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
@@ -386,239 +277,64 @@ class Consumer:
         Gives what was committed. Raises RebalanceNeeded when the group has given the partitions to others,
         RequestTimedOut after `default_api_timeout_ms`. Cancelled, it may be committed or not.
         """
-        group = self._member_of()
+        commits = self._commits_of()
         wanted = {
             key: offset if isinstance(offset, CommittedOffset) else CommittedOffset(offset)
             for key, offset in (self.positions() if offsets is None else offsets).items()
         }
-        if not wanted:
+        if wanted:
+            await commits.commit(wanted)
+        else:
             await trio.lowlevel.checkpoint()
-            return wanted
-        held = {key: self._fetcher.partitions.get(key) for key in wanted}
-
-        async def attempt() -> None:
-            # Lost and given back meanwhile: it is read again from the commit before, which must stay.
-            if any(self._fetcher.partitions.get(key) is not partition for key, partition in held.items()):
-                raise RebalanceNeeded(f"commit of group {group.group!r}: partitions have changed hands")
-            await self._commit_once(group, wanted)
-
-        await self._cluster.retrying(attempt, what=f"commit of group {group.group!r}")
         return wanted
 
     async def committed(self, *partitions: TopicPartition) -> dict[TopicPartition, CommittedOffset | None]:
         """Where the group goes on in these partitions, or in the assigned ones; None where it never was."""
-        self._member_of()
-        keys = list(partitions or self.assignment)
-        return await self._cluster.retrying(lambda: self._committed_once(keys), what="committed offsets")
+        return await self._commits_of().committed(list(partitions or self.assignment))
 
-    def _member_of(self) -> Membership:
+    def _commits_of(self) -> Commits:
         if self._closed:
             raise Closed("the consumer is closed")
-        if self._group is None:
+        if self._commits is None:
             raise ConfigError("commits need a group: client.consumer(…, group=…)")
-        return self._group
+        return self._commits
 
-    async def _commit_once(
-        self, group: Membership, offsets: Mapping[TopicPartition, CommittedOffset]
-    ) -> None:
-        member = group.member
-        if not member.joined and not self._manual:
-            raise RebalanceNeeded(f"commit of group {group.group!r}: this consumer is not a member now")
-        try:
-            await commit_offsets(
-                self._cluster,
-                await group.coordinator(),
-                group.group,
-                offsets,
-                generation=member.generation,
-                member_id=member.member_id,
-                instance_id=member.instance_id,
-                lane=group.commit_lane,
-            )
-        except BrokerError as error:
-            if error.code in _OTHER_COORDINATOR:
-                group.coordinator_failed()
-            if error.code is ErrorCode.REBALANCE_IN_PROGRESS and offsets.keys() <= self.assignment:
-                raise Disconnected("the group is rebalancing") from error  # try again in the new generation
-            if error.code in _LOST_GENERATION or error.code is ErrorCode.REBALANCE_IN_PROGRESS:
-                group.request_rejoin()
-                raise RebalanceNeeded(f"commit of group {group.group!r}: {error}") from error
-            raise
-        except ClientError:
-            group.coordinator_failed()
-            raise
-        self._commits += 1
-        self._committed.update({key: place.offset for key, place in offsets.items()})
-
-    async def _committed_once(
-        self, partitions: list[TopicPartition]
-    ) -> dict[TopicPartition, CommittedOffset | None]:
-        group = self._member_of()
-        try:
-            coordinator = await group.coordinator()
-            found = await fetch_committed(
-                self._cluster, coordinator, group.group, partitions, lane=group.commit_lane
-            )
-        except ClientError:
-            group.coordinator_failed()
-            raise
-        self._committed.update({key: place.offset for key, place in found.items() if place is not None})
-        return found
-
-    async def _commit_positions(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Commit by itself what has changed; what fails now is tried again later, or is no longer ours."""
-        changed = {
-            key: CommittedOffset(offset)
-            for key, offset in positions.items()
-            if self._committed.get(key) != offset
-        }
-        if changed and self._group is not None and self.settings.enable_auto_commit:
-            try:
-                await self._commit_once(self._group, changed)
-            except ClientError:
-                pass
-
-    async def _keep_committing(self) -> None:
+    async def _keep_committing(self, commits: Commits) -> None:
         while True:
             await trio.sleep(self.settings.auto_commit_interval_ms / 1000)
-            await self._commit_positions(self._done_positions())
+            await commits.commit_changed(self._done())
+
+    def _done(self) -> dict[TopicPartition, int]:
+        """Where the user's work is done: all that was handed out, when the user waits for more."""
+        return self.positions() if self._share.is_polling else self._reading.done_positions()
 
     # -- the subscription
 
-    def subscribe(self, *topics: str, pattern: str | re.Pattern[str] | None = None) -> None:
+    def subscribe(self, *topics: str, pattern: Pattern | None = None) -> None:
         """Read other topics from now on, or those that match a pattern; the group shares them out anew."""
-        if bool(topics) == (pattern is not None) or self._manual:
-            raise ConfigError("a consumer takes topics, or a pattern, or partitions: one of the three")
-        self._topics = frozenset(topics)
-        self._pattern = re.compile(pattern) if pattern is not None else None
-        self._watch()
-        self._metadata_changed()
-        if self._group is not None:
-            self._group.request_rejoin()
+        self._share.subscribe(topics, pattern)
 
     def assign(self, *partitions: TopicPartition | tuple[str, int]) -> None:
         """Read exactly these partitions from now on, whatever the group does."""
-        if self._topics or self._pattern is not None:
-            raise ConfigError("a consumer takes topics, or a pattern, or partitions: one of the three")
-        self._manual = frozenset(TopicPartition(*one) for one in partitions)
-        self._watch()
-        self._let_go(self.assignment - self._manual)
-        self._fetcher.add(sorted(self._manual))
-
-    def wanted_topics(self) -> tuple[str, ...]:
-        """The topics that the subscription names or matches now."""
-        if self._pattern is None:
-            return tuple(sorted(self._topics))
-        views = self._cluster.metadata.topics.values()
-        internal = not self.settings.exclude_internal_topics
-        return tuple(
-            sorted(
-                v.name for v in views if self._pattern.fullmatch(v.name) and (internal or not v.is_internal)
-            )
-        )
-
-    def _watch(self) -> None:
-        named = self._topics | {key.topic for key in self._manual}
-        self._cluster.watch(self, None if self._pattern is not None else named)
-
-    def _metadata_changed(self) -> None:
-        wanted = self.wanted_topics()
-        if self._group is None or self._manual:
-            self._read_all(wanted)
-        elif wanted != self._matched:
-            self._matched = wanted
-            self._group.request_rejoin()
-        else:
-            self._group.topics_changed()
-        self._fetcher.wake()
-
-    def _read_all(self, wanted: Iterable[str]) -> None:
-        """Without a group, all partitions of the topics are ours."""
-        if self._manual:
-            return
-        topics = self._cluster.metadata.topics
-        keys = {TopicPartition(t, p) for t in wanted if t in topics for p in range(len(topics[t].partitions))}
-        gone = {key for key in self.assignment - keys if key.topic not in wanted}
-        self._let_go(gone)
-        self._fetcher.add(sorted(keys - self.assignment))
-
-    def _let_go(self, partitions: Iterable[TopicPartition]) -> None:
-        partitions = frozenset(partitions)
-        if self._current is not None and self._current.key in partitions:
-            self._cut()
-        for key in partitions:
-            self._in_hand.pop(key, None)
-            self._committed.pop(key, None)
-        self._fetcher.remove(partitions)
-
-    # -- what the group asks
-
-    def owned(self) -> frozenset[TopicPartition]:
-        """The partitions that the group has given us."""
-        return self.assignment
-
-    def poll_overdue(self, now: float) -> bool:
-        """Whether the user's code holds a record for longer than max.poll.interval.ms."""
-        left = length_hint(self._ready)
-        if self._polling or left != self._left_seen:
-            self._left_seen, self._progress_at = left, now
-        return now - self._progress_at > self.settings.max_poll_interval_ms / 1000
-
-    async def until_polling(self) -> None:
-        """Wait until the user's code is between two records."""
-        while not self._polling:
-            await self._polled.wait()
-
-    async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
-        """Let partitions go, once the user's code is between two records."""
-        going = frozenset(partitions) & self.assignment
-        if not going:
-            return
-        self._cut()
-        await self.until_polling()
-        self._floor_taken = True
-        try:
-            positions = {key: offset for key, offset in self.positions().items() if key in going}
-            await self._commit_positions(positions)
-            await self._listener.on_revoked(self, going)
-        finally:
-            self._let_go(going)
-            self._floor_taken = False
-            self._fetcher.announce()
-
-    async def assign_more(self, partitions: Iterable[TopicPartition]) -> None:
-        """Take partitions."""
-        coming = frozenset(partitions)
-        self._fetcher.add(sorted(coming))
-        await self._listener.on_assigned(self, coming)
-
-    async def lose(self, partitions: Iterable[TopicPartition]) -> None:
-        """Others have these partitions already."""
-        going = frozenset(partitions) & self.assignment
-        if going:
-            self._let_go(going)
-            await self._listener.on_lost(self, going)
+        self._share.assign(partitions)
 
     # -- life
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Consumer]:
         """The consumer's life."""
-        cluster = self._cluster
-        cluster.on_update.add(self._metadata_changed)
-        self._progress_at = trio.current_time()
-        grouped = self._group is not None and not self._manual
+        cluster, share, group = self._cluster, self._share, self._group
+        cluster.on_update.add(share.metadata_changed)
+        share.user_works()
         try:
             async with background() as nursery:
-                self._watch()
-                self._metadata_changed()
-                self._fetcher.add(sorted(self._manual))
+                share.begin()
                 nursery.start_soon(self._fetcher.keep_fetching)
                 nursery.start_soon(self._fetcher.keep_placing)
-                if self._group is not None and self.settings.enable_auto_commit:
-                    nursery.start_soon(self._keep_committing)
-                if self._group is not None and grouped:
-                    nursery.start_soon(self._group.run)
+                if self._commits is not None and self.settings.enable_auto_commit:
+                    nursery.start_soon(self._keep_committing, self._commits)
+                if group is not None and share.is_grouped:
+                    nursery.start_soon(group.run, share)
                 failed = True
                 try:
                     yield self
@@ -628,19 +344,18 @@ class Consumer:
                     await self._say_goodbye(failed)
         finally:
             self._closed = True
-            cluster.on_update.discard(self._metadata_changed)
-            cluster.unwatch(self)
+            cluster.on_update.discard(share.metadata_changed)
+            share.close()
             self._fetcher.close()
-            if self._group is not None:
-                cluster.unwatch(self._group)
-                self._group.close()
+            if group is not None:
+                group.close()
 
     async def _say_goodbye(self, failed: bool) -> None:
         """The last commit, and leaving the group: within bounds, even when cancelled."""
         limit = CANCELLED_CLOSE_SECONDS_MAX if failed else CLOSE_SECONDS_MAX
         with trio.CancelScope(shield=True, deadline=trio.current_time() + limit):
-            positions = self._done_positions() if failed else self.positions()
-            await self._commit_positions(positions)
+            if self._commits is not None and self.settings.enable_auto_commit:
+                await self._commits.commit_changed(self._done() if failed else self.positions())
             if self._group is not None:
                 await self._group.leave()
 
@@ -648,12 +363,12 @@ class Consumer:
         """A snapshot of the counters."""
         fetcher = self._fetcher
         return ConsumerStatistics(
-            records=self._handed_out - length_hint(self._ready),
+            records=self._reading.handed_out,
             fetches=fetcher.fetches,
             bytes_fetched=fetcher.bytes_fetched,
             buffered_bytes=fetcher.buffered,
             assigned=len(fetcher.partitions),
-            commits=self._commits,
+            commits=self._commits.made if self._commits is not None else 0,
             rebalances=self._group.rebalances if self._group is not None else 0,
         )
 
@@ -661,6 +376,23 @@ class Consumer:
         what = self.settings.group_id or "(no group)"
         state = "closed" if self._closed else "open"
         return f"<Consumer {what} {state} assigned={sorted(self.assignment)}>"
+
+
+class _Told:
+    """A listener with its consumer."""
+
+    def __init__(self, listener: RebalanceListener, consumer: Consumer) -> None:
+        self._listener = listener
+        self._consumer = consumer
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        await self._listener.on_assigned(self._consumer, partitions)
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        await self._listener.on_revoked(self._consumer, partitions)
+
+    async def lost(self, partitions: frozenset[TopicPartition]) -> None:
+        await self._listener.on_lost(self._consumer, partitions)
 
 
 class Batches:

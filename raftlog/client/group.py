@@ -135,14 +135,15 @@ class Owner(Protocol):
 class Membership:
     """The tasks that keep a consumer in its group."""
 
-    def __init__(self, cluster: Cluster, settings: ConsumerSettings, owner: Owner) -> None:
+    _owner: Owner
+
+    def __init__(self, cluster: Cluster, settings: ConsumerSettings) -> None:
         assert settings.group_id is not None
         self.group = settings.group_id
         self.member = Member(settings.group_instance_id)
         self.rebalances = 0
         self._cluster = cluster
         self._settings = settings
-        self._owner = owner
         self._lane = cluster.new_lane("group")
         self._commit_lane = cluster.new_lane("commit")
         self._coordinator: int | None = None
@@ -180,8 +181,9 @@ class Membership:
             if any(name in topics and len(topics[name].partitions) != n for name, n in self._counts.items()):
                 self.request_rejoin()
 
-    async def run(self) -> None:
+    async def run(self, owner: Owner) -> None:
         """Be a member until cancelled. Raises what cannot be mended."""
+        self._owner = owner
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_alive)
             while True:
@@ -211,7 +213,8 @@ class Membership:
         member.forget()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and ask for metadata no longer."""
+        self._cluster.unwatch(self)
         self._cluster.close_lane(self._lane)
         self._cluster.close_lane(self._commit_lane)
 

@@ -4,7 +4,8 @@
 
 Produces and consumes records of 100 B and 1 kB with each client in turn, several rounds, and prints the
 records a second and the CPU time a record of the client's process: the latter is what a busy machine
-disturbs least. All of them acks=all, idempotent, batches of 128 KiB; each client reads what raftlog's wrote.
+disturbs least. All of them acks=all, idempotent, batches of 128 KiB. All read the same topic: "consume" takes
+one record after the other, "batches" lists of up to 500.
 """
 
 from __future__ import annotations
@@ -76,6 +77,20 @@ async def raftlog_consume(servers: str, topic: str, count: int) -> Rate:
         return watch.rate(count)
 
 
+async def raftlog_batches(servers: str, topic: str, count: int) -> Rate:
+    async with (
+        raftlog.open_client(servers) as client,
+        client.consumer(topic, auto_offset_reset="earliest") as consumer,
+    ):
+        await anext(consumer)
+        watch, seen = Watch(), 0
+        async for batch in consumer.batches():
+            seen += len(batch)
+            if seen >= count:
+                break
+        return watch.rate(seen)
+
+
 async def aiokafka_produce(servers: str, topic: str, value: bytes, count: int) -> Rate:
     from aiokafka import AIOKafkaProducer
 
@@ -111,6 +126,23 @@ async def aiokafka_consume(servers: str, topic: str, count: int) -> Rate:
     return rate
 
 
+async def aiokafka_batches(servers: str, topic: str, count: int) -> Rate:
+    from aiokafka import AIOKafkaConsumer
+
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    await consumer.start()
+    await consumer.getone()
+    watch, seen = Watch(), 0
+    while seen < count:
+        found = await consumer.getmany(timeout_ms=1000, max_records=500)
+        seen += sum(map(len, found.values()))
+    rate = watch.rate(seen)
+    await consumer.stop()
+    return rate
+
+
 def kafka_python_produce(servers: str, topic: str, value: bytes, count: int) -> Rate:
     from kafka import KafkaProducer
 
@@ -141,6 +173,21 @@ def kafka_python_consume(servers: str, topic: str, count: int) -> Rate:
     return rate
 
 
+def kafka_python_batches(servers: str, topic: str, count: int) -> Rate:
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(
+        topic, bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    next(consumer)
+    watch, seen = Watch(), 0
+    while seen < count:
+        seen += sum(map(len, consumer.poll(timeout_ms=1000, max_records=500).values()))
+    rate = watch.rate(seen)
+    consumer.close()
+    return rate
+
+
 def measure(servers: str, size: int, count: int) -> dict[str, Rate]:
     """One round: every client writes, then every client reads."""
     topic, value = f"rates-{uuid.uuid4().hex[:8]}", b"x" * size
@@ -151,6 +198,9 @@ def measure(servers: str, size: int, count: int) -> dict[str, Rate]:
         "raftlog consume": lambda: trio.run(raftlog_consume, servers, topic, count),
         "aiokafka consume": lambda: asyncio.run(aiokafka_consume(servers, topic, count)),
         "kafka-python consume": lambda: kafka_python_consume(servers, topic, count),
+        "raftlog batches": lambda: trio.run(raftlog_batches, servers, topic, count),
+        "aiokafka batches": lambda: asyncio.run(aiokafka_batches(servers, topic, count)),
+        "kafka-python batches": lambda: kafka_python_batches(servers, topic, count),
     }
     return {name: run() for name, run in runs.items()}
 

@@ -26,7 +26,6 @@ STEPS_MAX = 200
 """More awaits than any call makes."""
 INTERNAL = {
     "Admin": {"ask_broker", "ask_controller"},
-    "Consumer": {"assign_more", "lose", "revoke", "until_polling"},
 }
 """What the parts of the client ask of one another."""
 

@@ -1,0 +1,123 @@
+"""A consumer's commits: those that its user asks for, and those that it makes by itself.
+
+A commit is refused here, before any broker is asked, when the partitions have been lost and given back since:
+they are read again from the commit before, which must stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from raftlog.client.assignment import Partition
+from raftlog.client.cluster import Cluster
+from raftlog.client.errors import BrokerError, ClientError, Disconnected, RebalanceNeeded
+from raftlog.client.group import Membership
+from raftlog.client.metadata import TopicPartition
+from raftlog.client.offsets import CommittedOffset, commit_offsets, fetch_committed
+from raftlog.protocol.errors import ErrorCode
+
+Offsets = Mapping[TopicPartition, CommittedOffset]
+
+_LOST_GENERATION: Final = {
+    ErrorCode.ILLEGAL_GENERATION,
+    ErrorCode.UNKNOWN_MEMBER_ID,
+    ErrorCode.FENCED_INSTANCE_ID,
+}
+_OTHER_COORDINATOR: Final = {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE}
+
+
+class Commits:
+    """The offsets of one consumer in its group. `partitions` are those that it reads, kept up by others."""
+
+    def __init__(
+        self, cluster: Cluster, group: Membership, partitions: Mapping[TopicPartition, Partition]
+    ) -> None:
+        self.made = 0
+        self.must_be_member = True
+        """The group gives the partitions: only a member may commit."""
+        self._cluster = cluster
+        self._group = group
+        self._partitions = partitions
+        self._known: dict[TopicPartition, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Commits of {self._group.group} made={self.made}>"
+
+    async def commit(self, offsets: Offsets) -> None:
+        """Try until it works, the group has given the partitions to others, or the time is over."""
+        name = self._group.group
+        held = {key: self._partitions.get(key) for key in offsets}
+
+        async def attempt() -> None:
+            if any(self._partitions.get(key) is not partition for key, partition in held.items()):
+                raise RebalanceNeeded(f"commit of group {name!r}: partitions have changed hands")
+            await self._once(offsets)
+
+        await self._cluster.retrying(attempt, what=f"commit of group {name!r}")
+
+    async def commit_changed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Try once, for what has changed; what fails now is tried again later, or is no longer ours."""
+        changed = {
+            key: CommittedOffset(offset)
+            for key, offset in positions.items()
+            if self._known.get(key) != offset
+        }
+        if changed:
+            try:
+                await self._once(changed)
+            except ClientError:
+                pass
+
+    async def committed(self, keys: list[TopicPartition]) -> dict[TopicPartition, CommittedOffset | None]:
+        """Where the group goes on. Tries until it works or the time is over."""
+        return await self._cluster.retrying(lambda: self.fetch(keys), what="committed offsets")
+
+    async def fetch(self, keys: list[TopicPartition]) -> dict[TopicPartition, CommittedOffset | None]:
+        """The same, trying once."""
+        group = self._group
+        try:
+            coordinator = await group.coordinator()
+            found = await fetch_committed(
+                self._cluster, coordinator, group.group, keys, lane=group.commit_lane
+            )
+        except ClientError:
+            group.coordinator_failed()
+            raise
+        self._known.update({key: place.offset for key, place in found.items() if place is not None})
+        return found
+
+    def forget(self, keys: Iterable[TopicPartition]) -> None:
+        """These partitions are read no longer."""
+        for key in keys:
+            self._known.pop(key, None)
+
+    async def _once(self, offsets: Offsets) -> None:
+        group, member = self._group, self._group.member
+        if not member.joined and self.must_be_member:
+            raise RebalanceNeeded(f"commit of group {group.group!r}: this consumer is not a member now")
+        try:
+            await commit_offsets(
+                self._cluster,
+                await group.coordinator(),
+                group.group,
+                offsets,
+                generation=member.generation,
+                member_id=member.member_id,
+                instance_id=member.instance_id,
+                lane=group.commit_lane,
+            )
+        except BrokerError as error:
+            if error.code in _OTHER_COORDINATOR:
+                group.coordinator_failed()
+            if error.code is ErrorCode.REBALANCE_IN_PROGRESS and offsets.keys() <= self._partitions.keys():
+                raise Disconnected("the group is rebalancing") from error  # try again in the new generation
+            if error.code in _LOST_GENERATION or error.code is ErrorCode.REBALANCE_IN_PROGRESS:
+                group.request_rejoin()
+                raise RebalanceNeeded(f"commit of group {group.group!r}: {error}") from error
+            raise
+        except ClientError:
+            group.coordinator_failed()
+            raise
+        self.made += 1
+        self._known.update({key: place.offset for key, place in offsets.items()})
