@@ -31,6 +31,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raftlog.client.accumulator import (
+        ProducerStatistics,
+    )
     from raftlog.client.admin import (
         Admin,
         ClusterDescription,
@@ -40,9 +43,24 @@ if TYPE_CHECKING:
         GroupMember,
         NewTopic,
     )
-    from raftlog.client.assignment import Record
-    from raftlog.client.client import Client, from_properties, open_client
-    from raftlog.client.consumer import Consumer, RebalanceListener
+    from raftlog.client.assignment import (
+        Record,
+    )
+    from raftlog.client.client import (
+        Client,
+        ClientStatistics,
+        from_properties,
+        open_client,
+    )
+    from raftlog.client.connection import (
+        ConnectionStatistics,
+    )
+    from raftlog.client.consumer import (
+        Batches,
+        Consumer,
+        ConsumerStatistics,
+        RebalanceListener,
+    )
     from raftlog.client.errors import (
         BrokerError,
         ClientError,
@@ -63,26 +81,55 @@ if TYPE_CHECKING:
         UnknownTopic,
         UnsupportedVersion,
     )
-    from raftlog.client.metadata import Broker, PartitionView, TopicPartition, TopicView
-    from raftlog.client.offsets import CommittedOffset, OffsetAndTimestamp
-    from raftlog.client.producer import Delivery, Producer, RecordMetadata
-    from raftlog.client.settings import ClientSettings, ConsumerSettings, ProducerSettings
-    from raftlog.errors import ConfigError, RaftlogError
+    from raftlog.client.metadata import (
+        Broker,
+        PartitionView,
+        TopicPartition,
+        TopicView,
+    )
+    from raftlog.client.offsets import (
+        CommittedOffset,
+        OffsetAndTimestamp,
+    )
+    from raftlog.client.operations import (
+        BrokerState,
+        Move,
+        Operations,
+    )
+    from raftlog.client.producer import (
+        Delivery,
+        Producer,
+        RecordMetadata,
+    )
+    from raftlog.client.settings import (
+        ClientSettings,
+        ConsumerSettings,
+        ProducerSettings,
+    )
+    from raftlog.errors import (
+        ConfigError,
+        RaftlogError,
+    )
 
 __all__ = [
     "Admin",
+    "Batches",
     "Broker",
     "BrokerError",
+    "BrokerState",
     "Client",
     "ClientError",
     "ClientSettings",
+    "ClientStatistics",
     "Closed",
     "ClusterDescription",
     "CommittedOffset",
     "ConfigEntry",
     "ConfigError",
+    "ConnectionStatistics",
     "Consumer",
     "ConsumerSettings",
+    "ConsumerStatistics",
     "Delivery",
     "DeliveryError",
     "Disconnected",
@@ -92,14 +139,17 @@ __all__ = [
     "GroupMember",
     "GroupNotEmpty",
     "InvalidTopic",
+    "Move",
     "NewTopic",
     "NoOffset",
     "NotAuthorized",
     "OffsetAndTimestamp",
     "OffsetOutOfRange",
+    "Operations",
     "PartitionView",
     "Producer",
     "ProducerSettings",
+    "ProducerStatistics",
     "RaftlogError",
     "RebalanceListener",
     "RebalanceNeeded",
@@ -118,6 +168,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "raftlog.client.accumulator": ("ProducerStatistics",),
     "raftlog.client.admin": (
         "Admin",
         "ClusterDescription",
@@ -130,11 +181,15 @@ _HOMES = {
     "raftlog.client.assignment": ("Record",),
     "raftlog.client.client": (
         "Client",
+        "ClientStatistics",
         "from_properties",
         "open_client",
     ),
+    "raftlog.client.connection": ("ConnectionStatistics",),
     "raftlog.client.consumer": (
+        "Batches",
         "Consumer",
+        "ConsumerStatistics",
         "RebalanceListener",
     ),
     "raftlog.client.errors": (
@@ -166,6 +221,11 @@ _HOMES = {
     "raftlog.client.offsets": (
         "CommittedOffset",
         "OffsetAndTimestamp",
+    ),
+    "raftlog.client.operations": (
+        "BrokerState",
+        "Move",
+        "Operations",
     ),
     "raftlog.client.producer": (
         "Delivery",
