@@ -32,6 +32,14 @@ async def kill_the_leader(cluster: EmbeddedCluster) -> None:
     cluster.faults.restart()
 
 
+async def kill_the_coordinator(cluster: EmbeddedCluster) -> None:
+    """Of every group: the leader of the metadata."""
+    coordinator = next(leader for b in cluster.brokers if (leader := b.node.metadata.leader) is not None)
+    cluster.faults.kill(coordinator)
+    await trio.sleep(1.0)
+    cluster.faults.restart()
+
+
 async def isolate_the_leader(cluster: EmbeddedCluster) -> None:
     cluster.faults.isolate_leader(TOPIC)
     await trio.sleep(2.5)
@@ -59,6 +67,7 @@ async def stop_each_in_turn(cluster: EmbeddedCluster) -> None:
 
 FAULTS = [
     kill_the_leader,
+    kill_the_coordinator,
     isolate_the_leader,
     pause_the_leader,
     slow_disk_of_the_leader,
