@@ -77,7 +77,9 @@ def break_first_requests(cluster: FakeCluster) -> None:
             cluster.script[api].append(Fault.CUT_BEFORE)
 
 
-@pytest.mark.parametrize("troubled", [False, True], ids=["calm", "troubled"])
+@pytest.mark.parametrize(
+    "troubled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["calm", "troubled"]
+)
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_call(autojump_clock: MockClock, name: str, troubled: bool) -> None:
     call = CALLS[name]
