@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +96,8 @@ def running(port: int, nodes: int, heap: str, extra: list[str]) -> Iterator[str]
     """`nodes` Kafka nodes on `port`, `port` + 10000, …; gives their bootstrap addresses."""
     lib = jars()
     data = Path(tempfile.mkdtemp(prefix="kafka-peer-"))
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # A zero first, or the id may begin with a dash and be taken for an option.
+    cluster_id = base64.urlsafe_b64encode(bytes(1) + os.urandom(15)).decode().rstrip("=")
     ports = [port + 10_000 * i for i in range(nodes)]
     voters = ",".join(f"{i + 1}@127.0.0.1:{p + 1}" for i, p in enumerate(ports))
     processes: list[subprocess.Popen[bytes]] = []
