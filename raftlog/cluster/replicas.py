@@ -45,32 +45,37 @@ class Replicas:
         if not self._seen_change:
             return
         self._seen_change = False
-        seen = (catalog.topology_index, self._node.metadata.is_caught_up)
+        knows_all = self._knows_all
+        seen = (catalog.topology_index, knows_all)
         if seen == self._seen:
             return
         self._seen = seen
         wanted = {
             (topic.topic_id, number): topic for topic, number in catalog.hosted_by(self._node.broker_id)
         }
-        if self._node.metadata.is_caught_up:  # else it knows too little to say what is not wanted
+        if knows_all:  # else it knows too little to say what is not wanted
             for key in [key for key in self.by_id if key not in wanted]:
                 self._stop(key)
         for (topic_id, number), topic in wanted.items():
             existing = self.by_id.get((topic_id, number))
             if existing is None:
-                if self._may_start(topic, number):
+                if knows_all or group_key(topic_id, number) in self._node.store.logs:
                     self._start(topic, number, now)
             else:
                 self._configure(existing, topic)
-        if self._node.metadata.is_caught_up:
+        if knows_all:
             self._delete_strays(set(wanted))
         self._node.changed()
 
-    def _may_start(self, topic: Topic, number: int) -> bool:
-        """A catalog that is behind this broker's own log may name a replica that was moved away from here
-        since. Made again, empty, it would vote as if it had never held anything."""
-        has_log = group_key(topic.topic_id, number) in self._node.store.logs
-        return has_log or self._node.metadata.is_caught_up
+    @property
+    def _knows_all(self) -> bool:
+        """Whether the catalog is as new as this start of the broker, and as its own log.
+
+        One that is older may name a replica that was moved away from here since: made again, empty, it would
+        vote as if it had never held anything. Or it names this broker alone where others have joined: it
+        would lead without them. And what it does not name may have been made since.
+        """
+        return self._node.metadata.is_caught_up and self._registered_index is not None
 
     def _start(self, topic: Topic, number: int, now: float) -> None:
         node = self._node
@@ -82,12 +87,16 @@ class Replicas:
         if group_log.damage is not None:
             log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
         assignment = topic.partitions[number]
+        voters, learners = frozenset(assignment.replicas), frozenset(assignment.adding)
+        if fresh and node.broker_id in voters:
+            # Those that join may vote by now, and hold what was lost here: nobody leads without them.
+            voters, learners = voters | learners, frozenset()
         group = RaftGroup(
             key,
             node.broker_id,
             group_log,
-            frozenset(assignment.replicas),
-            learners=frozenset(assignment.adding),
+            voters,
+            learners=learners,
             timing=node.timing,
             rng=node.rng,
             now=now,
@@ -150,8 +159,7 @@ class Replicas:
         log.info("%s-%d is no longer kept here", partition.topic, partition.partition)
 
     def _delete_strays(self, wanted: set[tuple[bytes, int]]) -> None:
-        """Logs that a crash left behind between the deletion of a topic and that of its files. A catalog
-        that is behind this broker's own log knows too little to call anything a stray."""
+        """Logs that a crash left behind between the deletion of a topic and that of its files."""
         keys = {group_key(topic_id, number) for topic_id, number in wanted} | {METADATA_GROUP}
         for key in [key for key in self._node.store.logs if key not in keys]:
             self._node.store.delete_log(key)

@@ -1,0 +1,164 @@
+"""Which replicas a broker makes and deletes, by what its catalog says and by how much the catalog knows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from raftlog.cluster.host import open_metadata_group, timing_of
+from raftlog.cluster.metadata_group import MetadataGroup
+from raftlog.cluster.replicas import Replicas
+from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.commands import (
+    Command,
+    CreateTopic,
+    DeleteTopic,
+    FinishMove,
+    MovePartition,
+    RegisterBroker,
+)
+from raftlog.metadata.state import MetadataState
+from raftlog.raft.driver import Driver
+from raftlog.raft.group import RaftGroup
+from raftlog.storage.store import Store, StoreSettings
+from raftlog.types import BrokerId, RaftIndex, group_key
+from tests.sim.virtual_disk import VirtualDisk
+
+TOPIC = b"t" * 16
+ONE, TWO, THREE = map(BrokerId, (1, 2, 3))
+
+
+class Broker:
+    """Broker 3, without an event loop and without peers: a `Host`. `wiped` says that its folder is new."""
+
+    def __init__(self, *, wiped: bool) -> None:
+        self.broker_id = THREE
+        self.incarnation = b"i" * 16
+        self.config = BrokerConfig.of({"node.id": "3"})
+        self.rng = random.Random(1)
+        self.store = Store.open(VirtualDisk(self.rng), "/data", StoreSettings(node_id=THREE))
+        if not wiped:
+            self.store.set_rejoined()
+        self.timing = timing_of(self.config)
+        self.driver = Driver(self.store, send=lambda to, messages: None)
+        group = open_metadata_group(self, frozenset((ONE, TWO, THREE)), 0.0, joins=False)
+        self.metadata = MetadataGroup(group, MetadataState(), lambda: None)
+        self.replicas = Replicas(self)
+        self._index = 0
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.metadata.catalog
+
+    def topic_config(self, topic: Topic) -> TopicConfig:
+        return TopicConfig(topic.configs, self.config)
+
+    def now_ms(self) -> int:
+        return 0
+
+    def led(self, group: RaftGroup) -> None:
+        pass
+
+    def changed(self) -> None:
+        pass
+
+    def is_settled(self, broker: BrokerId, now: float) -> bool:
+        return False
+
+    def may_take_over(self) -> Sequence[BrokerId]:
+        return ()
+
+    def applies(self, *commands: Command) -> None:
+        for command in commands:
+            self._index += 1
+            self.metadata.state.apply(command, RaftIndex(self._index))
+        self.replicas.catalog_changed()
+        self.replicas.reconcile(0.0)
+
+    def registers(self) -> None:
+        self.applies(_register(self.broker_id, self.incarnation))
+
+    def runs(self) -> RaftGroup | None:
+        partition = self.replicas.by_id.get((TOPIC, 0))
+        return partition.group if partition is not None else None
+
+    def turns(self) -> None:
+        """Long enough for whoever may elect itself."""
+        for now in range(30):
+            self.driver.turn(float(now))
+
+
+def _register(broker: BrokerId, incarnation: bytes) -> RegisterBroker:
+    return RegisterBroker(
+        broker_id=broker, incarnation=incarnation, host="h", port=1, peer_host="p", peer_port=2
+    )
+
+
+def _create(*replicas: BrokerId) -> CreateTopic:
+    return CreateTopic(name="t", topic_id=TOPIC, partitions=(replicas,))
+
+
+EARLIER = (_register(ONE, b"1" * 16), _register(TWO, b"2" * 16), _register(THREE, b"3" * 16))
+
+
+def test_an_emptied_broker_makes_no_replica_by_a_catalog_that_is_older_than_its_start() -> None:
+    """It read its metadata anew, and on the way it saw the topic as it had been made, with this broker as
+    the only replica: it led alone, in the term and the place of the log that others have by now."""
+    broker = Broker(wiped=True)
+    broker.applies(*EARLIER, _create(THREE))
+    broker.turns()
+    assert broker.runs() is None, "the topic may have been moved to others since"
+    broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, TWO, THREE)))
+    assert broker.runs() is None
+    since = broker.catalog.topics["t"].partitions[0].since
+    broker.applies(FinishMove(topic_id=TOPIC, partition=0, target=(ONE, TWO, THREE), since=since))
+    broker.registers()
+    broker.turns()
+    group = broker.runs()
+    assert group is not None and group.voters == {ONE, TWO, THREE}
+    assert not group.is_leader and not group.is_trusted
+
+
+def test_an_emptied_broker_does_not_lead_alone_while_its_replica_is_on_the_way_to_others() -> None:
+    """They may vote by now, and hold what it has lost."""
+    broker = Broker(wiped=True)
+    broker.applies(*EARLIER, _create(THREE))
+    broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, TWO, THREE)))
+    broker.registers()
+    broker.turns()
+    group = broker.runs()
+    assert group is not None and not group.is_leader
+
+
+def test_a_lone_replica_that_was_lost_begins_anew() -> None:
+    """Nobody else has it, and nobody else ever will."""
+    broker = Broker(wiped=True)
+    broker.applies(*EARLIER, _create(THREE))
+    broker.registers()
+    broker.turns()
+    group = broker.runs()
+    assert group is not None and group.is_leader
+
+
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_nothing_is_deleted_by_a_catalog_that_is_older_than_the_start(is_registered: bool) -> None:
+    broker = Broker(wiped=False)
+    key = group_key(TOPIC, 0)
+    broker.store.create_log(key, "t-0")
+    if is_registered:
+        broker.registers()
+    else:
+        broker.applies(*EARLIER)
+    assert (key in broker.store.logs) is not is_registered
+
+
+def test_a_topic_that_is_gone_is_gone_here() -> None:
+    broker = Broker(wiped=False)
+    broker.registers()
+    broker.applies(_create(THREE))
+    assert broker.runs() is not None
+    broker.applies(DeleteTopic(topic_id=TOPIC))
+    assert broker.runs() is None and group_key(TOPIC, 0) not in broker.store.logs
