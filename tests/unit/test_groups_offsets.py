@@ -31,12 +31,19 @@ def test_a_consumer_without_a_group_protocol_commits_to_an_empty_group() -> None
 
 def test_a_member_commits_in_its_generation() -> None:
     groups = Groups()
-    assert check(groups, "m", 1) is GroupError.ILLEGAL_GENERATION
     (joined,) = groups.stable(1)
     assert check(groups, joined.member_id, 1) is GroupError.NONE
     assert check(groups, joined.member_id, 2) is GroupError.ILLEGAL_GENERATION
     assert check(groups, joined.member_id, -1) is GroupError.ILLEGAL_GENERATION
     assert check(groups, "m", 1) is GroupError.UNKNOWN_MEMBER_ID
+
+
+def test_a_member_that_a_new_coordinator_does_not_know_learns_so_when_it_commits() -> None:
+    """Told that only its generation is wrong, librdkafka joins again with its old id, is refused, and waits
+    for two seconds before it tries without."""
+    groups = Groups()
+    assert check(groups, "m", 1) is GroupError.UNKNOWN_MEMBER_ID
+    assert check(groups, "", 1) is GroupError.ILLEGAL_GENERATION
 
 
 def test_a_member_commits_what_it_is_about_to_give_up() -> None:

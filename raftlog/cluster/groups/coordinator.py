@@ -371,7 +371,10 @@ class GroupCoordinator:
         if check.transactional and nameless:
             return GroupError.NONE
         if group is None:
-            return GroupError.NONE if check.generation_id < 0 else GroupError.ILLEGAL_GENERATION
+            if check.generation_id < 0:
+                return GroupError.NONE
+            # A member of before this broker coordinated must drop its id before it joins again.
+            return GroupError.UNKNOWN_MEMBER_ID if check.member_id else GroupError.ILLEGAL_GENERATION
         if check.generation_id < 0 and group.state is GroupState.EMPTY:
             return GroupError.NONE
         member = group.find(check.member_id, check.instance_id)
