@@ -50,7 +50,8 @@ class BrokerProcess:
     """`raftlog serve` as a child process.
 
     `options` are Kafka's dotted keys; `arguments` are added to the command line as they are;
-    `open_files_max` is `ulimit -n` for the process.
+    `open_files_max` is `ulimit -n` for the process; `host` is where it listens; `within` is a command that
+    the command line is given to, such as `ip netns exec NAME`.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class BrokerProcess:
         options: Mapping[str, object] | None = None,
         arguments: tuple[str, ...] = (),
         open_files_max: int | None = None,
+        host: str = "127.0.0.1",
+        within: tuple[str, ...] = (),
     ) -> None:
         self.data_dir = Path(data_dir)
         self.port = port if port is not None else free_port()
@@ -69,6 +72,8 @@ class BrokerProcess:
         self.options = dict(options or {})
         self.arguments = arguments
         self.open_files_max = open_files_max
+        self.host = host
+        self.within = within
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.ready_after_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,7 +84,7 @@ class BrokerProcess:
 
     @property
     def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def is_running(self) -> bool:
@@ -99,7 +104,7 @@ class BrokerProcess:
         """Start the process without waiting for it."""
         assert not self.is_running, self
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "raftlog", "serve", "--node-id", str(self.node_id)]
+        command = [*self.within, sys.executable, "-m", "raftlog", "serve", "--node-id", str(self.node_id)]
         command += ["--listen", self.bootstrap, "--data-dir", str(self.data_dir), *self.arguments]
         for key, value in self.options.items():
             command += ["-o", f"{key}={value}"]
@@ -204,7 +209,8 @@ def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerP
 
 class ClusterProcesses:
     """Brokers 1 to `nodes` as processes that know each other by `--peers`, each with a folder of its own
-    under `root`. `options` and `arguments` are every broker's. A context manager that kills them all."""
+    under `root`. `options` and `arguments` are every broker's, `hosts` and `within` each broker's own. A
+    context manager that kills them all."""
 
     def __init__(
         self,
@@ -213,14 +219,18 @@ class ClusterProcesses:
         *,
         options: Mapping[str, object] | None = None,
         arguments: tuple[str, ...] = (),
+        hosts: Mapping[int, str] | None = None,
+        within: Mapping[int, tuple[str, ...]] | None = None,
     ) -> None:
         self.root = Path(root)
         self.brokers: dict[int, BrokerProcess] = {}
         self._peers: dict[int, str] = {}
         self._options = {"raftlog.http.listen": "", **(options or {})}
         self._arguments = arguments
+        self._hosts = dict(hosts or {})
+        self._within = dict(within or {})
         for node_id in range(1, nodes + 1):
-            self._peers[node_id] = f"127.0.0.1:{free_port()}"
+            self._peers[node_id] = self._free_address(node_id)
         for node_id in self._peers:
             self._make(node_id, ("--peers", self._named_peers()))
 
@@ -265,13 +275,19 @@ class ClusterProcesses:
         peer listener, with which they do (`raftlog cluster add`)."""
         assert node_id not in self.brokers, node_id
         join = self._named_peers()
-        self._peers[node_id] = f"127.0.0.1:{free_port()}"
+        self._peers[node_id] = self._free_address(node_id)
         return self._make(node_id, ("--join", join)), self._peers[node_id]
 
     def forget(self, node_id: int) -> None:
         """A broker that was removed from the cluster, and stopped."""
         assert not self.brokers[node_id].is_running, node_id
         del self.brokers[node_id], self._peers[node_id]
+
+    def _host(self, node_id: int) -> str:
+        return self._hosts.get(node_id, "127.0.0.1")
+
+    def _free_address(self, node_id: int) -> str:
+        return f"{self._host(node_id)}:{free_port()}"
 
     def _named_peers(self) -> str:
         return ",".join(f"{node_id}@{address}" for node_id, address in self._peers.items())
@@ -282,5 +298,7 @@ class ClusterProcesses:
             node_id=node_id,
             options=self._options,
             arguments=("--peer-listen", self._peers[node_id], *others, *self._arguments),
+            host=self._host(node_id),
+            within=self._within.get(node_id, ()),
         )
         return broker

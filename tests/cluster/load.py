@@ -1,12 +1,13 @@
 """The load that brokers are taken from: producers at a steady rate, and a group that commits.
 
-Its clients have the settings that docs/reliability.md recommends. They only record; others judge.
+Its clients only record; others judge.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -26,33 +27,52 @@ GROUP: Final = "watchers"
 
 PRODUCERS: Final = {"confluent": Traits(idempotent=True), "kafka-python": Traits(idempotent=True)}
 
-CONFLUENT: Final[Mapping[str, Any]] = {
-    # A request that a broker does not answer is asked elsewhere; a broker that was down is tried again soon.
-    "socket.timeout.ms": 500,
-    "reconnect.backoff.ms": 50,
-    "reconnect.backoff.max.ms": 500,
-    "retry.backoff.ms": 50,
-    "log_level": 0,
-}
-CONFLUENT_PRODUCER: Final[Mapping[str, Any]] = {
-    **CONFLUENT,
-    "acks": "all",
-    "enable.idempotence": True,
-    "request.timeout.ms": 500,
-    "retry.backoff.max.ms": 500,
-    "message.timeout.ms": GIVE_UP_MS,
-    "linger.ms": 2,
-}
-KAFKA_PYTHON_PRODUCER: Final[Mapping[str, Any]] = {
-    "acks": "all",
-    "enable_idempotence": True,
-    "request_timeout_ms": 500,
-    "reconnect_backoff_ms": 50,
-    "reconnect_backoff_max_ms": 500,
-    "retry_backoff_ms": 50,
-    "delivery_timeout_ms": GIVE_UP_MS,
-    "linger_ms": 2,
-}
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Of every client of librdkafka, and what each producer has besides."""
+
+    confluent: Mapping[str, Any]
+    confluent_producer: Mapping[str, Any]
+    kafka_python_producer: Mapping[str, Any]
+    kafka_python_connection: Mapping[str, Any]
+    """Settings that kafka-python 3.0 has, and that its producer does not take: it takes them of a class."""
+
+
+DEFAULTS: Final = ClientSettings(
+    {"log_level": 0},
+    {"acks": "all", "enable.idempotence": True, "message.timeout.ms": GIVE_UP_MS},
+    {"acks": "all", "enable_idempotence": True, "delivery_timeout_ms": GIVE_UP_MS},
+    {"socket_connection_setup_timeout_ms": 10_000, "socket_connection_setup_timeout_max_ms": 30_000},
+)
+"""What must be said, and nothing else."""
+
+RECOMMENDED: Final = ClientSettings(
+    {
+        **DEFAULTS.confluent,
+        # A request that a broker does not answer is asked elsewhere; one that was down is tried again soon.
+        "socket.timeout.ms": 500,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 500,
+        "retry.backoff.ms": 50,
+    },
+    {
+        **DEFAULTS.confluent_producer,
+        "request.timeout.ms": 500,
+        "retry.backoff.max.ms": 500,
+        "linger.ms": 2,
+    },
+    {
+        **DEFAULTS.kafka_python_producer,
+        "request_timeout_ms": 500,
+        "reconnect_backoff_ms": 50,
+        "reconnect_backoff_max_ms": 500,
+        "retry_backoff_ms": 50,
+        "linger_ms": 2,
+    },
+    {"socket_connection_setup_timeout_ms": 500, "socket_connection_setup_timeout_max_ms": 1_000},
+)
+"""docs/reliability.md says what for."""
 
 
 class TimedHistory(History):
@@ -106,9 +126,13 @@ class _SteadyProducer(Worker):
 
 
 class ConfluentProducer(_SteadyProducer):
-    def __init__(self, history: TimedHistory, topic: str, partitions: int, at: str) -> None:
+    def __init__(
+        self, history: TimedHistory, topic: str, partitions: int, at: str, settings: ClientSettings
+    ) -> None:
         super().__init__("confluent", history, topic, partitions)
-        self._producer = Producer({"bootstrap.servers": at, **CONFLUENT_PRODUCER})
+        self._producer = Producer(
+            {"bootstrap.servers": at, **settings.confluent, **settings.confluent_producer}
+        )
 
     def produce(self, send: Send) -> None:
         self._producer.produce(
@@ -137,11 +161,15 @@ class ConfluentProducer(_SteadyProducer):
 
 
 class KafkaPythonProducer(_SteadyProducer):
-    def __init__(self, history: TimedHistory, topic: str, partitions: int, at: str) -> None:
+    def __init__(
+        self, history: TimedHistory, topic: str, partitions: int, at: str, settings: ClientSettings
+    ) -> None:
         super().__init__("kafka-python", history, topic, partitions)
         from kafka import KafkaProducer
+        from kafka.net.manager import KafkaConnectionManager
 
-        self._producer = KafkaProducer(bootstrap_servers=at.split(","), **KAFKA_PYTHON_PRODUCER)
+        KafkaConnectionManager.DEFAULT_CONFIG.update(settings.kafka_python_connection)
+        self._producer = KafkaProducer(bootstrap_servers=at.split(","), **settings.kafka_python_producer)
 
     def produce(self, send: Send) -> None:
         future = self._producer.send(
@@ -163,13 +191,13 @@ class KafkaPythonProducer(_SteadyProducer):
 class GroupMember(Worker):
     """The only member of a group: reads, and commits what it has read, again and again."""
 
-    def __init__(self, history: TimedHistory, topic: str, at: str) -> None:
+    def __init__(self, history: TimedHistory, topic: str, at: str, settings: ClientSettings) -> None:
         super().__init__("group member", history)
         self._topic = topic
         self._consumer = Consumer(
             {
                 "bootstrap.servers": at,
-                **CONFLUENT,
+                **settings.confluent,
                 "group.id": GROUP,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
@@ -210,14 +238,14 @@ class GroupMember(Worker):
 class Load:
     """Both producers and the group member. A context manager: on the way out they stop, whatever happened."""
 
-    def __init__(self, topic: str, partitions: int, bootstrap: str) -> None:
+    def __init__(self, topic: str, partitions: int, at: str, settings: ClientSettings) -> None:
         self.history = TimedHistory()
         self.topic = topic
         self.partitions = partitions
         self._workers: list[Worker] = [
-            ConfluentProducer(self.history, topic, partitions, bootstrap),
-            KafkaPythonProducer(self.history, topic, partitions, bootstrap),
-            GroupMember(self.history, topic, bootstrap),
+            ConfluentProducer(self.history, topic, partitions, at, settings),
+            KafkaPythonProducer(self.history, topic, partitions, at, settings),
+            GroupMember(self.history, topic, at, settings),
         ]
 
     def __enter__(self) -> Load:

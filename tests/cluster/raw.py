@@ -18,7 +18,7 @@ class RawClient:
     """A connection to one broker. A context manager."""
 
     def __init__(self, broker: BrokerProcess) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", broker.port), timeout=ANSWER_S)
+        self._socket = socket.create_connection((broker.host, broker.port), timeout=ANSWER_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ids = itertools.count(1)
 

@@ -14,7 +14,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.cluster.gaps import Gaps, gaps, longest_gap
-from tests.cluster.load import CONFLUENT, GROUP, PRODUCERS, Load
+from tests.cluster.load import GROUP, PRODUCERS, RECOMMENDED, ClientSettings, Load
+from tests.cluster.network import Network
 from tests.cluster.probe import Probe
 from tests.cluster.raw import RawClient, coordinator_of
 from tests.cluster.replicas import differences, partition_sizes
@@ -40,16 +41,32 @@ class NotWhole(Exception):
 class Trial:
     """A running cluster under load. A context manager that ends all of it."""
 
-    def __init__(self, root: Path, *, nodes: int = 3, options: dict[str, object] | None = None) -> None:
-        self.cluster = ClusterProcesses(root, nodes, options=options, arguments=("-v",))
+    def __init__(
+        self,
+        root: Path,
+        *,
+        nodes: int = 3,
+        options: dict[str, object] | None = None,
+        network: Network | None = None,
+        clients: ClientSettings = RECOMMENDED,
+    ) -> None:
+        self.cluster = ClusterProcesses(
+            root,
+            nodes,
+            options=options,
+            arguments=("-v",),
+            hosts=network.hosts if network else None,
+            within=network.within if network else None,
+        )
+        self._clients = clients
         self._probe = Probe(root / "probe")
 
     def __enter__(self) -> Trial:
         try:
             self.cluster.start()
-            self.admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap, **CONFLUENT})
+            self.admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap, **RECOMMENDED.confluent})
             create_topic(self.cluster.bootstrap, TOPIC, PARTITIONS, REPLICAS)
-            self.load = Load(TOPIC, PARTITIONS, self.cluster.bootstrap)
+            self.load = Load(TOPIC, PARTITIONS, self.cluster.bootstrap, self._clients)
             self.load.__enter__()
             self._probe.start()
         except BaseException:
