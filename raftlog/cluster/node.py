@@ -26,8 +26,10 @@ from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.operations import Operations
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.startup import founders_of, named_founders, what_is_missing
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.errors import ConfigError
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import (
     AllocateProducerIds,
@@ -57,6 +59,9 @@ PROPOSE_TIMEOUT_S: Final = 30.0
 """How long a command is tried; an election takes a second or two."""
 LEADERS_TIMEOUT_S: Final = 5.0
 """How long a start waits for the leaders of all partitions; a majority of theirs may be down."""
+MISSING_AFTER_S: Final = 5.0
+MISSING_INTERVAL_MAX_S: Final = 60.0
+"""When a start that takes long says what it waits for, and how often at last."""
 LEADER_POLL_S: Final = 0.05
 HAND_OVER_POLL_S: Final = 0.02
 FAREWELL_S: Final = 0.3
@@ -118,16 +123,27 @@ class Node:
             wal_file_bytes=wal_file_bytes,
             checkpoint_bytes=CHECKPOINT_FILES * wal_file_bytes,
             fsync=config.str("raftlog.durability") == "fsync",
+            founders=named_founders(config),
         )
         store = Store.open(
             disk if disk is not None else RealDisk(), config.str("log.dirs"), settings, rng=rng
         )
-        return cls(config, store, rng=rng)
+        try:
+            return cls(config, store, rng=rng)
+        except ConfigError:
+            store.close()
+            raise
 
     def __repr__(self) -> str:
         return f"<Node {self.broker_id} cluster={self.cluster_id} partitions={len(self.replicas.partitions)}>"
 
     # What handlers read
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the catalog here knows of this start of this broker."""
+        me = self.catalog.brokers.get(self.broker_id)
+        return me is not None and me.incarnation == self.incarnation
 
     @property
     def catalog(self) -> Catalog:
@@ -331,7 +347,8 @@ class Node:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run until cancelled; `started` when the broker can serve. Raises DiskFailed or SafetyError."""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
+            waiting.start_soon(self._say_what_is_missing)
             self.peers.catalog_changed()
             nursery.start_soon(self.peers.links.run, peer_listeners)
             nursery.start_soon(self.peers.announce)
@@ -350,8 +367,16 @@ class Node:
             with trio.move_on_after(LEADERS_TIMEOUT_S):
                 for topic in list(self.catalog.topics.values()):
                     await self.wait_for_leaders(topic)
+            waiting.cancel_scope.cancel()
             task_status.started()
-            await trio.sleep_forever()
+
+    async def _say_what_is_missing(self) -> None:
+        """While a start takes long, say why."""
+        began, pause = trio.current_time(), MISSING_AFTER_S
+        while True:
+            await trio.sleep(pause)
+            pause = min(2 * pause, MISSING_INTERVAL_MAX_S)
+            log.warning("not serving after %d s: %s", trio.current_time() - began, what_is_missing(self))
 
     async def hand_over(self, timeout: float) -> None:
         """Give every leadership to another voter, so that stopping this broker leaves no gap; returns when
@@ -420,8 +445,8 @@ class Node:
             await trio.sleep(RETRY_S)
 
     def _open_metadata(self) -> MetadataGroup:
-        joins = bool(self.config.join)
-        founders = frozenset(map(BrokerId, self.config.join or self.config.peers or (self.broker_id,)))
+        founders = founders_of(self.config, self.store)
+        joins = self.broker_id not in founders
         group = open_metadata_group(self, founders, time.monotonic(), joins=joins)
         metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
         self.driver.add(group, metadata)

@@ -16,6 +16,7 @@ from raftlog.cluster.liveness import ALIVE_INTERVAL
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.errors import InvalidInput
 from raftlog.raft.links import Address, Links
+from raftlog.raft.sockets import why_not_connected
 from raftlog.types import GROUP_KEY_SIZE, BrokerId, GroupKey, RaftIndex, Term
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Peers:
         self.hints = Hints()
         self.links = Links(
             node.broker_id,
+            process=node.incarnation,
             cluster_id=lambda: node.catalog.cluster_id or node.store.cluster_id,
             receive=node.driver.receive,
             rng=node.rng,
@@ -81,13 +83,20 @@ class Peers:
         self.hints.forget(self._topics - topics)
         self._topics = topics
 
-    def _known(self) -> dict[BrokerId, Address]:
+    def _known(self) -> dict[BrokerId, list[Address]]:
+        """Where the brokers are: as they said when they were started last, or else as the configuration says,
+        which knows better when the whole cluster has moved meanwhile."""
         config = self._node.config
         named = {**config.join, **config.peers}
-        known = {BrokerId(broker): Address(host, port) for broker, (host, port) in named.items()}
-        for broker in self._node.catalog.brokers.values():
-            if broker.peer_host:
-                known[broker.id] = Address(broker.peer_host, broker.peer_port)
+        known = {
+            broker.id: [Address(broker.peer_host, broker.peer_port)]
+            for broker in self._node.catalog.brokers.values()
+            if broker.peer_host
+        }
+        for broker, (host, port) in named.items():
+            places = known.setdefault(BrokerId(broker), [])
+            if Address(host, port) not in places:
+                places.append(Address(host, port))
         return known
 
     def may_take_over(self) -> list[BrokerId]:
@@ -246,17 +255,14 @@ class Peers:
             await trio.sleep(PROBE_INTERVAL_S)
 
     async def _is_refused(self, peer: BrokerId) -> bool:
-        address = self._known().get(peer)
-        if address is None:
+        places = self._known().get(peer)
+        if places is None:
             return False
         with trio.move_on_after(PROBE_TIMEOUT_S):
             try:
-                stream = await trio.open_tcp_stream(address.host, address.port)
+                stream = await trio.open_tcp_stream(places[0].host, places[0].port)
             except OSError as error:
-                causes = [error, error.__cause__]
-                if isinstance(error.__cause__, BaseExceptionGroup):
-                    causes += error.__cause__.exceptions
-                return any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+                return isinstance(why_not_connected(error), ConnectionRefusedError)
             await stream.aclose()
         return False
 

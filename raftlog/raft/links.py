@@ -1,9 +1,8 @@
 """The connections between brokers: one a pair, for all groups.
 
-The broker with the higher id dials the lower. A connection opens with a hello each way: format version,
-cluster id, broker id; a stranger is refused, and both sides say why. Messages are sent where they arise,
-with one non-blocking `sendmsg` of the buffers as they lie; what the socket does not take waits in a queue
-bounded in bytes. A full queue, or no connection, drops messages: Raft repairs that.
+The broker with the higher id dials the lower; `greeting` has how they get acquainted. Messages are sent
+where they arise, with one non-blocking `sendmsg` of the buffers as they lie; what the socket does not take
+waits in a queue bounded in bytes. A full queue, or no connection, drops messages: Raft repairs that.
 
 It must not know what a message says. A payload that waits to be sent is held by reference and must not
 change.
@@ -23,18 +22,10 @@ from typing import Any, Final
 import trio
 
 from raftlog.errors import InvalidInput
+from raftlog.raft.greeting import Greeter, Probe
 from raftlog.raft.messages import Message
-from raftlog.raft.wire import (
-    FORMAT_VERSION,
-    Buffers,
-    Note,
-    decode,
-    decode_hello,
-    encode,
-    encode_hello,
-    encode_note,
-    frame_size,
-)
+from raftlog.raft.sockets import receive_into, take_socket, why_not_connected
+from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, frame_size
 from raftlog.types import BrokerId
 
 QUEUE_BYTES_MAX: Final = 64 << 20
@@ -43,14 +34,14 @@ READ_BUFFER_BYTES: Final = 256 << 10
 """One read of a connection; a frame that is longer gets a buffer of its own."""
 BUFFERS_MAX: Final = 1024
 """Buffers that one sendmsg takes (IOV_MAX)."""
-HELLO_BYTES_MAX: Final = 4096
-HELLO_TIMEOUT: Final = 5.0
 CONNECT_TIMEOUT: Final = 5.0
 BACKOFF_MIN: Final = 0.05
 BACKOFF_MAX: Final = 2.0
 """Seconds between two tries to connect; doubled each time, with jitter."""
-SILENCE_MS: Final = 10_000
-"""What is sent and not acknowledged by the peer's kernel for that long breaks the connection."""
+COMPLAINT_INTERVAL: Final = 60.0
+"""Seconds before the same thing is said again: a peer that is down is dialled every second."""
+COMPLAINTS_MAX: Final = 100
+"""Different things that are remembered."""
 
 log = logging.getLogger("raftlog.peers")
 
@@ -64,14 +55,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
-
-
-class Refused(InvalidInput):
-    """The broker at the other end is not the one it should be, or we are not for it."""
-
-
-class Probe(InvalidInput):
-    """Somebody connected and left without a word: to find out whether we live (see Peers.probe_lost)."""
 
 
 class Link:
@@ -174,6 +157,7 @@ class Links:
         self,
         broker_id: BrokerId,
         *,
+        process: bytes,
         cluster_id: Callable[[], str | None],
         receive: Callable[[BrokerId, Sequence[Message]], None],
         rng: random.Random,
@@ -182,18 +166,22 @@ class Links:
         on_disconnected: Callable[[BrokerId], None] = lambda peer: None,
     ) -> None:
         """`receive` and `on_note` get what comes in; they must not block, and raise only InvalidInput, which
-        costs the peer its connection. A cluster id of None, on either side, is one that is not known yet."""
+        costs the peer its connection. `process` and `cluster_id`: see `Greeter`."""
         self.broker_id = broker_id
-        self._cluster_id = cluster_id
+        self._processes: dict[BrokerId, bytes] = {}
+        self._greeter = Greeter(
+            broker_id, process, cluster_id, lambda peer: peer in self._peers, self._processes.get
+        )
         self._receive = receive
         self._rng = rng
         self._on_note = on_note
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
-        self._peers: dict[BrokerId, Address] = {}
+        self._peers: dict[BrokerId, Sequence[Address]] = {}
         self._links: dict[BrokerId, Link] = {}
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
         self._scopes: dict[BrokerId, trio.CancelScope] = {}
+        self._complaints = _Complaints()
         self._nursery: trio.Nursery | None = None
         self._cut: frozenset[BrokerId] = frozenset()
         self._last_sent: Sequence[Message] = ()
@@ -206,9 +194,10 @@ class Links:
         for peer in healed & self._scopes.keys():
             self._scopes[peer].cancel()
 
-    def set_peers(self, peers: Mapping[BrokerId, Address]) -> None:
-        """The brokers to be connected with, and where they are. Others' connections end."""
-        self._peers = {peer: address for peer, address in peers.items() if peer != self.broker_id}
+    def set_peers(self, peers: Mapping[BrokerId, Sequence[Address]]) -> None:
+        """The brokers to be connected with, and where each may be, the likeliest place first. Others'
+        connections end."""
+        self._peers = {peer: places for peer, places in peers.items() if peer != self.broker_id}
         for gone in self._links.keys() - self._peers.keys():
             del self._links[gone]
             if gone in self._scopes:
@@ -273,75 +262,44 @@ class Links:
 
     async def _accept(self, listener: trio.SocketListener) -> None:
         async def welcome(stream: trio.SocketStream) -> None:
-            with _take_socket(stream) as connection:
+            with take_socket(stream) as connection:
+                host = _host_of(connection)
                 try:
-                    peer = await self._shake_hands(connection, None)
+                    peer, process = await self._greeter.greet(connection, None)
                 except Probe:
                     return
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
-                    log.warning("refused a connection to the peer port: %s", error)
+                    self._complaints.add(f"refused a connection to the peer port from {host}: {error}")
                     return
-                await self._serve(connection, peer)
+                await self._serve(connection, peer, process)
 
         async with listener:
             await trio.serve_listeners(welcome, [listener])
 
     async def _dial(self, peer: BrokerId, scope: trio.CancelScope) -> None:
-        backoff, complained = BACKOFF_MIN, ""
+        backoff, failures = BACKOFF_MIN, 0
         with scope:
             while True:
-                address = self._peers[peer]
+                places = self._peers[peer]
+                address = places[failures % len(places)]
                 try:
                     if peer in self._cut:
                         raise trio.TooSlowError("cut off")
                     with trio.fail_after(CONNECT_TIMEOUT):
                         stream = await trio.open_tcp_stream(address.host, address.port)
-                    with _take_socket(stream) as connection:
-                        await self._shake_hands(connection, peer)
-                        backoff, complained = BACKOFF_MIN, ""
-                        await self._serve(connection, peer)
+                    with take_socket(stream) as connection:
+                        _, process = await self._greeter.greet(connection, peer)
+                        backoff, failures = BACKOFF_MIN, 0
+                        await self._serve(connection, peer, process)
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
-                    complaint = f"{type(error).__name__}: {error}"
-                    if complaint != complained:  # a peer that is down is said once, not every second
-                        log.warning("no connection to broker %d at %s: %s", peer, address, complaint)
-                    complained = complaint
+                    failures += 1
+                    reason = why_not_connected(error)
+                    name = type(reason).__name__
+                    self._complaints.add(f"no connection to broker {peer} at {address}: {name}: {reason}")
                 await trio.sleep(backoff * self._rng.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, BACKOFF_MAX)
 
-    async def _shake_hands(self, connection: socket.socket, expected: BrokerId | None) -> BrokerId:
-        """Say who we are, hear who the other is. Raises Refused, InvalidInput, OSError or TooSlowError."""
-        hello = {"raftlog": FORMAT_VERSION, "cluster": self._cluster_id(), "broker": self.broker_id}
-        with trio.fail_after(HELLO_TIMEOUT):
-            if expected is not None:
-                await _send_all(connection, encode_hello(hello))
-            theirs = decode_hello(memoryview(await _receive_frame(connection, HELLO_BYTES_MAX)))
-            reason = self._refuse(theirs, expected)
-            if reason is not None:
-                if "refused" not in theirs:
-                    await _send_all(connection, encode_hello({**hello, "refused": reason}))
-                raise Refused(reason)
-            if expected is None:
-                await _send_all(connection, encode_hello(hello))
-        return BrokerId(theirs["broker"])
-
-    def _refuse(self, theirs: dict[str, Any], expected: BrokerId | None) -> str | None:
-        version, broker, cluster = theirs.get("raftlog"), theirs.get("broker"), theirs.get("cluster")
-        if type(theirs.get("refused")) is str:
-            return f"broker {broker!r} refused us: {theirs['refused']!r}"
-        if version != FORMAT_VERSION:
-            return f"format version {version!r}, this broker speaks {FORMAT_VERSION}"
-        if type(broker) is not int or broker == self.broker_id:
-            return f"broker id {broker!r}, this is broker {self.broker_id}"
-        if expected is not None and broker != expected:
-            return f"broker {broker} answers where broker {expected} should be"
-        if expected is None and broker not in self._peers:
-            return f"broker {broker} is no peer of broker {self.broker_id}"
-        ours = self._cluster_id()
-        if None not in (cluster, ours) and cluster != ours:
-            return f"cluster {cluster!r}, this broker is of cluster {ours!r}"
-        return None
-
-    async def _serve(self, connection: socket.socket, peer: BrokerId) -> None:
+    async def _serve(self, connection: socket.socket, peer: BrokerId, process: bytes) -> None:
         """Carry messages both ways until the connection breaks. A newer one of the same peer replaces it:
         the peer has given the older one up."""
         link = self._links.get(peer)
@@ -353,7 +311,7 @@ class Links:
         log.info("connected to broker %d", peer)
         reason: Exception | None = None
         with trio.CancelScope() as scope:
-            self._scopes[peer] = scope
+            self._scopes[peer], self._processes[peer] = scope, process
             link.attach(connection)
             try:
                 self._on_connected(peer)
@@ -367,7 +325,7 @@ class Links:
             finally:
                 link.detach(connection)
                 if self._scopes.get(peer) is scope:
-                    del self._scopes[peer]
+                    del self._scopes[peer], self._processes[peer]
                     self._on_disconnected(peer)
         log.warning("lost broker %d: %s", peer, reason or "the connection was closed")
 
@@ -392,7 +350,7 @@ class Links:
             if left >= 4 and frame_size(buffer[start : start + 4]) > READ_BUFFER_BYTES:
                 frame = memoryview(bytearray(frame_size(buffer[start : start + 4])))
                 frame[:left] = buffer[start:end]
-                if not await _receive_into(connection, frame[left:]):
+                if not await receive_into(connection, frame[left:]):
                     return
                 self._take(peer, frame)
                 left = 0
@@ -410,22 +368,27 @@ class Links:
             self._receive(peer, messages)
 
 
-# Sockets. The hot paths use the system's non-blocking socket itself: a Trio stream costs three times as
-# much a frame.
+class _Complaints:
+    """Says each thing once in a while."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def add(self, text: str) -> None:
+        now = trio.current_time()
+        if now - self._said.get(text, -COMPLAINT_INTERVAL) < COMPLAINT_INTERVAL:
+            return
+        if len(self._said) >= COMPLAINTS_MAX:
+            self._said.clear()
+        self._said[text] = now
+        log.warning("%s", text)
 
 
-def _take_socket(stream: trio.SocketStream) -> socket.socket:
-    connection = socket.socket(fileno=stream.socket.detach())
-    connection.setblocking(False)
+def _host_of(connection: socket.socket) -> str:
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
+        return str(connection.getpeername()[0])
     except OSError:
-        pass  # it is broken already; the first read says so
-    return connection
+        return "somebody who has gone"
 
 
 async def _until_broken(
@@ -435,35 +398,3 @@ async def _until_broken(
         await write(connection)
     except OSError:
         scope.cancel()
-
-
-async def _send_all(connection: socket.socket, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        await trio.lowlevel.wait_writable(connection)
-        view = view[connection.send(view) :]
-
-
-async def _receive_into(connection: socket.socket, view: memoryview) -> bool:
-    """Fill `view`; False at the end of the stream."""
-    while view:
-        await trio.lowlevel.wait_readable(connection)
-        count = connection.recv_into(view)
-        if count == 0:
-            return False
-        view = view[count:]
-    return True
-
-
-async def _receive_frame(connection: socket.socket, bytes_max: int) -> bytearray:
-    prefix = bytearray(4)
-    if not await _receive_into(connection, memoryview(prefix)):
-        raise Probe("closed before the hello")
-    size = frame_size(prefix)
-    if size > bytes_max:
-        raise InvalidInput(f"a hello of {size} bytes")
-    frame = bytearray(size)
-    frame[:4] = prefix
-    if not await _receive_into(connection, memoryview(frame)[4:]):
-        raise InvalidInput("closed within the hello")
-    return frame

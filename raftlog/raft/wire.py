@@ -15,7 +15,7 @@ its connection. It knows neither sockets nor groups.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import cbor2
@@ -123,7 +123,7 @@ def encode_note(body: bytes) -> Buffers:
     return [_frame_header(cbor2.dumps(body))]
 
 
-def encode_hello(fields: dict[str, int | str | None]) -> bytes:
+def encode_hello(fields: Mapping[str, int | str | bytes | None]) -> bytes:
     """The first frame of a connection."""
     return _frame_header(cbor2.dumps(fields))
 

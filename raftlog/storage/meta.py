@@ -1,5 +1,5 @@
-"""meta.toml: whose folder this is. Written when the folder is made, and again for the cluster's id and
-when its groups are whole."""
+"""meta.toml: whose folder this is. Written when the folder is made, and again for the cluster's id and its
+founders and when its groups are whole."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Meta:
     until a leader has filled them again."""
     rejoined: frozenset[GroupKey] = frozenset()
     """Those of its groups that have been filled."""
+    founders: frozenset[BrokerId] = frozenset()
+    """The brokers that founded the cluster; none where that has not been noted."""
 
     def check(self, root: str, node_id: BrokerId, cluster_id: str | None) -> None:
         """Raise ConfigError when the folder is not this node's or not this cluster's."""
@@ -57,6 +59,7 @@ def read_meta(disk: Disk, root: str) -> Meta | None:
             wal_id=int(fields["wal_id"], 16),
             is_rejoining=bool(fields.get("rejoining", False)),
             rejoined=frozenset(GroupKey(bytes.fromhex(key)) for key in fields.get("rejoined", ())),
+            founders=frozenset(BrokerId(int(one)) for one in fields.get("founders", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedLog(f"{path}: not what was written: {error!r}") from error
@@ -72,6 +75,8 @@ def write_meta(disk: Disk, root: str, meta: Meta) -> None:
     ]
     if meta.cluster_id is not None:
         lines.append(f"cluster_id = {json.dumps(meta.cluster_id)}")
+    if meta.founders:
+        lines.append(f"founders = {sorted(meta.founders)}")
     if meta.is_rejoining:
         lines.append("rejoining = true")
         lines.append(f"rejoined = {json.dumps(sorted(key.hex() for key in meta.rejoined))}")

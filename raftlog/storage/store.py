@@ -58,6 +58,8 @@ class StoreSettings:
     node_id: BrokerId
     cluster_id: str | None = None
     """None: whatever the folder says; see `Store.set_cluster_id`."""
+    founders: frozenset[BrokerId] = frozenset()
+    """Noted in a folder that is made."""
     wal_file_bytes: int = 64 * MIB
     checkpoint_bytes: int = 128 * MIB
     """WAL bytes after which a checkpoint is due; what a restart after a crash has to replay."""
@@ -156,6 +158,7 @@ class Store:
                     cluster_id=settings.cluster_id,
                     wal_id=wal_id,
                     is_rejoining=True,
+                    founders=settings.founders,
                 )
             meta.check(root, settings.node_id, settings.cluster_id)
             store = cls(disk, root, settings, health, lock, meta)
@@ -216,6 +219,21 @@ class Store:
         self._meta.check(self._root, self.node_id, cluster_id)
         if self._meta.cluster_id is None:
             self._write_meta(replace(self._meta, cluster_id=cluster_id))
+
+    @property
+    def root(self) -> str:
+        """The data folder."""
+        return self._root
+
+    @property
+    def founders(self) -> frozenset[BrokerId]:
+        """The brokers that founded the cluster; none where that has not been noted."""
+        return self._meta.founders
+
+    def set_founders(self, founders: frozenset[BrokerId]) -> None:
+        """Note who founded the cluster. Blocking (fsync) when that is news."""
+        if self._meta.founders != founders:
+            self._write_meta(replace(self._meta, founders=founders))
 
     @property
     def is_rejoining(self) -> bool:

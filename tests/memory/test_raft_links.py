@@ -31,13 +31,14 @@ def append(payload: bytes) -> Append:
 class End:
     """One broker's links and what came in."""
 
-    def __init__(self, broker: int, cluster: str | None = "c1") -> None:
+    def __init__(self, broker: int, cluster: str | None = "c1", process: bytes = b"first") -> None:
         self.broker = BrokerId(broker)
         self.cluster = cluster
         self.messages: list[tuple[int, Message]] = []
         self.notes: list[tuple[int, bytes]] = []
         self.links = Links(
             self.broker,
+            process=process,
             cluster_id=lambda: self.cluster,
             receive=self._receive,
             rng=random.Random(broker),
@@ -56,11 +57,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(*ends: End, known: dict[int, Sequence[int]] | None = None) -> AsyncIterator[None]:
-    addresses: dict[BrokerId, Address] = {}
+    addresses: dict[BrokerId, list[Address]] = {}
     async with trio.open_nursery() as nursery:
         for end in ends:
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            addresses[end.broker] = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+            addresses[end.broker] = [Address("127.0.0.1", listeners[0].socket.getsockname()[1])]
             nursery.start_soon(end.links.run, listeners)
         await trio.testing.wait_all_tasks_blocked()
         for end in ends:
@@ -129,6 +130,33 @@ async def test_a_broker_of_another_cluster_is_refused_and_both_sides_say_so(
     assert any("broker 1 refused us" in m or "no connection to broker 1" in m for m in caplog.messages)
 
 
+async def test_a_second_process_with_the_id_of_one_that_is_there_is_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, two, twin = End(1), End(2), End(2, process=b"second")
+    async with running(one, two), trio.open_nursery() as nursery:
+        await until(lambda: connected(one, two))
+        nursery.start_soon(twin.links.run, [])
+        twin.links.set_peers({BrokerId(1): two.links._peers[BrokerId(1)]})
+        await until(lambda: any("refused us: 'broker 2 is connected already" in m for m in caplog.messages))
+        two.links.send(one.broker, [reply(1)])
+        await until(lambda: one.messages == [(2, reply(1))])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_is_looked_for_where_it_may_be(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = End(1), End(2)
+    async with running(one, two):
+        await until(lambda: connected(one, two))
+        (here,) = two.links._peers[BrokerId(1)]
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            two.links.set_peers({BrokerId(1): [Address("127.0.0.1", nobody.getsockname()[1]), here]})
+            two.links._links[BrokerId(1)]._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            await until(lambda: any("ConnectionRefusedError" in m for m in caplog.messages))
+            await until(lambda: connected(one, two))
+
+
 async def test_a_cluster_without_a_name_yet_is_let_in() -> None:
     one, two = End(1, "ours"), End(2, None)
     async with running(one, two):
@@ -152,7 +180,7 @@ async def test_a_stranger_is_refused(caplog: pytest.LogCaptureFixture, greeting:
     with caplog.at_level(logging.WARNING, "raftlog.peers"):
         async with running(one, two):
             await until(lambda: connected(one, two))
-            address = two.links._peers[BrokerId(1)]
+            (address,) = two.links._peers[BrokerId(1)]
             async with await trio.open_tcp_stream(address.host, address.port) as stream:
                 try:
                     await stream.send_all(greeting)
@@ -171,7 +199,7 @@ async def test_a_probe_costs_no_line_in_the_log(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING, "raftlog.peers"):
         async with running(one, two):
             await until(lambda: connected(one, two))
-            address = two.links._peers[BrokerId(1)]
+            (address,) = two.links._peers[BrokerId(1)]
             async with await trio.open_tcp_stream(address.host, address.port) as stream:
                 await stream.send_eof()
                 with trio.fail_after(5):

@@ -29,7 +29,11 @@ class Member:
         self.store = MemoryStore()
         self.driver = Driver(self.store, send=lambda to, messages: self.links.send(to, messages))  # type: ignore[arg-type]
         self.links = Links(
-            self.id, cluster_id=lambda: "c", receive=self.driver.receive, rng=random.Random(number)
+            self.id,
+            process=b"one",
+            cluster_id=lambda: "c",
+            receive=self.driver.receive,
+            rng=random.Random(number),
         )
         log = self.store.create_log(KEY)
         self.machine = Machine(log)
@@ -62,11 +66,11 @@ class Member:
 @asynccontextmanager
 async def cluster(timing: RaftTiming) -> AsyncIterator[dict[int, Member]]:
     members = {number: Member(number, timing) for number in (1, 2, 3)}
-    addresses: dict[BrokerId, Address] = {}
+    addresses: dict[BrokerId, list[Address]] = {}
     async with trio.open_nursery() as nursery:
         for member in members.values():
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            addresses[member.id] = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+            addresses[member.id] = [Address("127.0.0.1", listeners[0].socket.getsockname()[1])]
             nursery.start_soon(member.links.run, listeners)
         await trio.testing.wait_all_tasks_blocked()
         for member in members.values():
