@@ -14,7 +14,7 @@ from typing import Any, Final
 from raftlog.broker.call import Call
 from raftlog.errors import DiskFailed, InvalidInput, SafetyError
 from raftlog.protocol.api import ApiKey
-from raftlog.protocol.codec import RequestHeader, decode_request, encode_response
+from raftlog.protocol.codec import RequestHeader, decode_request, encode_response, prepare_to_serve
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
 
@@ -39,6 +39,8 @@ class Api:
         self.first = first
         self.last = last
         self.pipelined = pipelined
+        self.used: set[int] = set()
+        """The versions that clients have asked for."""
 
     def __repr__(self) -> str:
         return f"<Api {self.key.name} v{self.first} to v{self.last}>"
@@ -56,6 +58,12 @@ class Api:
     def decode(self) -> Decode:
         decode: Decode = getattr(self._module, "decode", decode_request)
         return decode
+
+    def prepare(self, version: int) -> None:
+        """Load what a request of this version needs, before the first one has to wait for it."""
+        if self.decode is decode_request:  # what reads by hand writes by hand
+            prepare_to_serve(self.key, version)
+        self.used.add(version)
 
     @property
     def summary(self) -> str:
@@ -111,6 +119,11 @@ def find_api(key: int) -> Api | None:
 def served() -> Iterator[Api]:
     """What is served, by key."""
     yield from sorted(REGISTRY.values(), key=lambda api: api.key)
+
+
+def spoken() -> list[tuple[int, int]]:
+    """The (API, version) pairs that clients of this process use."""
+    return [(api.key, version) for api in served() for version in sorted(api.used)]
 
 
 def unsupported_version_answer(api: Api, header: RequestHeader) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import socket
 from typing import Final
@@ -10,11 +11,16 @@ from typing import Final
 import trio
 
 from raftlog.broker.listener import Listener, listen
+from raftlog.broker.registry import find_api, spoken
 from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig
 from raftlog.errors import ConfigError
 from raftlog.storage.disk import Disk
 
+log = logging.getLogger("raftlog.broker")
+
+PREPARE_PAUSE_S: Final = 0.05
+"""Between two things that are loaded ahead: what is under way comes first."""
 HAND_OVER_TIMEOUT_S: Final = 2.0
 """How long a stop waits for others to take the leaderships over."""
 
@@ -27,6 +33,9 @@ class Broker:
         self._listener_socket = sock
         self._peer_socket = peer_sock
         self._listener: Listener | None = None
+        self._spoken: list[tuple[int, int]] = []
+        self._heard_spoken = trio.Event()
+        node.spoken, node.on_spoken = spoken, self._will_be_spoken
         self.address: tuple[str, int] = sock.getsockname()[:2]
         """Where it listens: the port that was given when 0 was asked for."""
 
@@ -66,7 +75,27 @@ class Broker:
             await nursery.start(self.node.run, self._peer_listeners())
             self._listener = Listener(self.node, self._listener_socket)
             nursery.start_soon(self._listener.run)
+            nursery.start_soon(self._get_ready_for_clients)
             task_status.started()
+
+    def _will_be_spoken(self, spoken: list[tuple[int, int]]) -> None:
+        self._spoken += spoken
+        self._heard_spoken.set()
+
+    async def _get_ready_for_clients(self) -> None:
+        """Load what the clients of other brokers will need when they come here: some 20 ms for each kind of
+        request, while nobody waits for it yet."""
+        while True:
+            await self._heard_spoken.wait()
+            self._heard_spoken = trio.Event()
+            wanted, self._spoken = self._spoken, []
+            for key, version in wanted:
+                api = find_api(key)
+                if api is None or version in api.used or not api.first <= version <= api.last:
+                    continue
+                await trio.sleep(PREPARE_PAUSE_S)
+                api.prepare(version)
+                log.info("ready for %s v%d, which clients use elsewhere", api.key.name, version)
 
     def _peer_listeners(self) -> list[trio.SocketListener]:
         if self._peer_socket is None:

@@ -100,6 +100,10 @@ class Node:
         self.advertised = ("localhost", 9092)
         self.peer_advertised = ("", 0)
         """Where clients and other brokers reach this one; set before `run`, when listeners are bound."""
+        self.spoken: Callable[[], list[tuple[int, int]]] = list
+        self.on_spoken: Callable[[list[tuple[int, int]]], None] = lambda spoken: None
+        """What clients use here, as (API, version), and what to do about what those of a peer use: they will
+        come here, too. Set by who serves clients."""
         self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
         self._barriers: list[tuple[RaftIndex, bytes | None, Callable[[], None]]] = []
         self._groups_changed = trio.Event()

@@ -62,6 +62,7 @@ class Peers:
                 "alive": self._on_alive,
                 "leaving": self._on_leaving,
                 "transfer": self._on_transfer,
+                "spoken": self._on_spoken,
             },
         )
         self._topics: set[bytes] = set()
@@ -117,6 +118,16 @@ class Peers:
                 reply(self._node.transfer(key, BrokerId(to)))
             case _:
                 raise InvalidInput(f"broker {sender} wants {body!r} handed over")
+
+    def _on_spoken(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        spoken = []
+        for row in body if isinstance(body, list) else [body]:
+            match row:
+                case [int(api), int(version)]:
+                    spoken.append((api, version))
+                case _:
+                    raise InvalidInput(f"clients of broker {sender} speak {row!r}")
+        self._node.on_spoken(spoken)
 
     def live(self) -> list[BrokerId]:
         """The other brokers that are connected and not fenced."""
@@ -217,6 +228,8 @@ class Peers:
         body = [[key, term] for key, term in self._still_led().items()]
         if body:
             self.calls.tell(peer, "leaders", body)
+        if spoken := self._node.spoken():
+            self.calls.tell(peer, "spoken", spoken)
         self._connected_since[peer] = trio.current_time()
         self._node.changed()
 

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from raftlog.errors import InvalidInput
 from raftlog.protocol.api import VERSIONS, ApiKey, request_is_flexible, response_header_is_flexible
-from raftlog.protocol.encode import Buffer, Fields, encode, gather
-from raftlog.protocol.guard import TAGS_MAX, read_varint, scan
+from raftlog.protocol.encode import Buffer, Fields, encode, gather, prepare_to_encode
+from raftlog.protocol.guard import TAGS_MAX, prepare_to_scan, read_varint, scan
 from raftlog.protocol.schema import Direction, reader
 
 LENGTH_SIZE: Final = 4
@@ -99,6 +99,13 @@ def decode_request(frame: bytes | bytearray | memoryview, header: RequestHeader)
     if header.api not in VERSIONS:
         raise InvalidInput(f"there is no API {header.api}")
     return _decode(frame, header.body, ApiKey(header.api), header.version, "request")
+
+
+def prepare_to_serve(api: ApiKey, version: int) -> None:
+    """Do now what the first request of this version would have to wait for: tens of milliseconds."""
+    prepare_to_scan(api, version, "request")
+    reader(api, version, "request")
+    prepare_to_encode(api, version, "response")
 
 
 def decode_response_header(

@@ -83,6 +83,11 @@ def _varint(value: int) -> bytes:
     return _SMALL_VARINTS[value] if value < 0x80 else write_varint(value)
 
 
+def prepare_to_encode(api: ApiKey, version: int, direction: Direction) -> None:
+    """Do now what the first message would have to wait for."""
+    _message_writer(api, version, direction)
+
+
 @cache
 def _message_writer(api: int, version: int, direction: Direction) -> _Write:
     return _struct_writer(message_struct(api, version, direction))

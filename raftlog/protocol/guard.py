@@ -222,6 +222,11 @@ class _Element:
         self.steps = steps
 
 
+def prepare_to_scan(api: ApiKey, version: int, direction: Direction) -> None:
+    """Do now what the first message would have to wait for."""
+    _message_steps(api, version, direction)
+
+
 @cache
 def _message_steps(api: int, version: int, direction: Direction) -> Steps:
     return _struct_steps(message_struct(api, version, direction))

@@ -5,13 +5,15 @@ Here only what must hold on the busiest machine is asserted: nothing lost, nothi
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from raftlog.protocol.errors import ErrorCode
 from raftlog.testing.processes import ClusterProcesses
-from tests.cluster.create import create_and_use
+from tests.cluster.create import create, create_and_use, leaders_of
 from tests.cluster.elastic import steps
 from tests.cluster.failover import Fault, suffer
 from tests.cluster.many import many
@@ -78,3 +80,17 @@ def test_nobody_is_sent_to_a_coordinator_that_has_ended(tmp_path: Path) -> None:
         cluster.brokers[ended].kill()
         named = {coordinator_of(client, "g") for id, client in clients.items() if id != ended}
     assert len(named) == 1 and not named & {-1, ended}, (named, ended)
+
+
+def test_a_broker_that_starts_gets_ready_for_the_clients_of_the_others(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path, arguments=("-v",)) as cluster:
+        cluster.start()
+        with RawClient(cluster.brokers[1]) as client:
+            assert create(client, "t", 1, 3) is ErrorCode.NONE
+            assert isinstance(leaders_of(client, "t"), dict)
+        cluster.brokers[2].kill()
+        cluster.brokers[2].start()
+        deadline = time.monotonic() + 60
+        while "ready for METADATA v9, which clients use elsewhere" not in cluster.brokers[2].log_tail(1000):
+            assert time.monotonic() < deadline, cluster.brokers[2].log_tail()
+            time.sleep(0.05)
