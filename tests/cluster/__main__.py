@@ -159,6 +159,7 @@ def create(arguments: argparse.Namespace, root: Path) -> list[str]:
     print(f"{arguments.count} topics; CreateTopics took {median:.3f} s in the median, {most:.3f} s at most")
     for answer, count in sorted(seen.answers.items()):
         print(f"{count:>7} {answer}")
+    print(f"{seen.moved:>7} times somebody else led before everything had been asked")
     return seen.wrong
 
 

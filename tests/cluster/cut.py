@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from raftlog.protocol.api import ApiKey
+from tests.cluster.create import leaderships
 from tests.cluster.gaps import Gaps
 from tests.cluster.network import CLIENTS, Network
 from tests.cluster.raw import RawClient
@@ -121,15 +121,10 @@ SCENES: Final[tuple[Scene, ...]] = (
 
 def _terms(trial: Trial) -> int:
     """The sum of the partitions' leader epochs, as the broker that knows most says."""
-    fields = {
-        "topics": [{"name": TOPIC}],
-        "allow_auto_topic_creation": False,
-        "include_cluster_authorized_operations": False,
-        "include_topic_authorized_operations": False,
-    }
     sums = []
     for broker in trial.cluster.brokers.values():
         with RawClient(broker) as client:
-            topic = client.ask(ApiKey.METADATA, 9, fields).topics[0]
-            sums.append(sum(partition.leader_epoch for partition in topic.partitions))
+            led = leaderships(client, TOPIC)
+            if isinstance(led, dict):
+                sums.append(sum(one.epoch for one in led.values()))
     return max(sums)

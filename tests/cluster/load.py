@@ -74,6 +74,15 @@ RECOMMENDED: Final = ClientSettings(
 )
 """docs/reliability.md says what for."""
 
+PATIENT: Final = ClientSettings(
+    {**RECOMMENDED.confluent, "socket.timeout.ms": 5_000},
+    {**RECOMMENDED.confluent_producer, "request.timeout.ms": 5_000},
+    {**RECOMMENDED.kafka_python_producer, "request_timeout_ms": 5_000},
+    RECOMMENDED.kafka_python_connection,
+)
+"""Where gaps do not matter and the machine may be busy: kafka-python's producer is at its end when it gets no
+producer id in its first request."""
+
 
 class TimedHistory(History):
     """A history that also knows when things were acknowledged and committed."""
