@@ -70,7 +70,7 @@ RECOMMENDED: Final = ClientSettings(
         "retry_backoff_ms": 50,
         "linger_ms": 2,
     },
-    {"socket_connection_setup_timeout_ms": 500, "socket_connection_setup_timeout_max_ms": 1_000},
+    {"socket_connection_setup_timeout_ms": 250, "socket_connection_setup_timeout_max_ms": 500},
 )
 """docs/reliability.md says what for."""
 
