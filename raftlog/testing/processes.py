@@ -130,7 +130,7 @@ class BrokerProcess:
                     raise BrokerDidNotStart(f"no ready line within {timeout_s} s\n{self.log_tail()}")
                 chunk = os.read(stdout.fileno(), 4096)
                 if not chunk:
-                    code = self._process.wait()
+                    code = self.wait()
                     raise BrokerDidNotStart(f"exited with {code}\n{self.log_tail()}")
                 line += chunk
         self.ready_after_s = time.monotonic() - self._started_at

@@ -85,7 +85,7 @@ def test_a_broker_does_not_believe_that_it_is_a_cluster_of_its_own(cluster: Clus
     own = next(peer for peer in peers_of(cluster).split(",") if peer.startswith("3@"))
     said = refusal(restarted(broker, peers=own))
     assert said.count("\n") == 0
-    assert "names brokers 3" in said and "founded by brokers 1, 2, 3" in said and str(broker.data_dir) in said
+    assert "names broker 3," in said and "founded by brokers 1, 2, 3" in said and str(broker.data_dir) in said
     alone = BrokerProcess(broker.data_dir, port=broker.port, node_id=3, options=broker.options)
     said = refusal(alone)
     assert "raftlog.peers" in said and "1, 2, 3" in said
