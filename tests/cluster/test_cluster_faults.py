@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raftlog.protocol.errors import ErrorCode
-from raftlog.testing.processes import ClusterProcesses
+from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.cluster.create import create, create_and_use, leaders_of
 from tests.cluster.elastic import steps
 from tests.cluster.failover import Fault, suffer
@@ -28,6 +28,16 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # the clients' own
     pytest.mark.xdist_group("cluster"),
 ]
+
+
+PATIENCE_S = 60.0
+
+
+def until_logged(broker: BrokerProcess, text: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while text not in broker.log_tail(1000):
+        assert time.monotonic() < deadline, broker.log_tail()
+        time.sleep(0.05)
 
 
 def test_brokers_that_are_killed_paused_and_stopped_lose_nothing(tmp_path: Path) -> None:
@@ -94,8 +104,13 @@ def test_nobody_is_sent_to_a_coordinator_that_has_ended(tmp_path: Path) -> None:
         clients = {id: stack.enter_context(RawClient(broker)) for id, broker in cluster.brokers.items()}
         ended = coordinator_of(clients[1], "g")
         cluster.brokers[ended].kill()
-        named = {coordinator_of(client, "g") for id, client in clients.items() if id != ended}
-    assert len(named) == 1 and not named & {-1, ended}, (named, ended)
+        del clients[ended]
+        for id, client in clients.items():
+            until_logged(cluster.brokers[id], f"lost broker {ended}")
+            assert coordinator_of(client, "g") != ended
+        deadline = time.monotonic() + PATIENCE_S
+        while len(named := {coordinator_of(client, "g") for client in clients.values()}) > 1 or -1 in named:
+            assert ended not in named and time.monotonic() < deadline, (named, ended)
 
 
 def test_a_broker_that_starts_gets_ready_for_the_clients_of_the_others(tmp_path: Path) -> None:
@@ -106,7 +121,4 @@ def test_a_broker_that_starts_gets_ready_for_the_clients_of_the_others(tmp_path:
             assert isinstance(leaders_of(client, "t"), dict)
         cluster.brokers[2].kill()
         cluster.brokers[2].start()
-        deadline = time.monotonic() + 60
-        while "ready for METADATA v9, which clients use elsewhere" not in cluster.brokers[2].log_tail(1000):
-            assert time.monotonic() < deadline, cluster.brokers[2].log_tail()
-            time.sleep(0.05)
+        until_logged(cluster.brokers[2], "ready for METADATA v9, which clients use elsewhere")
