@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from raftlog.errors import CorruptBatch, DamagedLog, UnsupportedBatch
+from raftlog.errors import CorruptBatch, DamagedLog, InvalidInput, UnsupportedBatch
 from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
@@ -94,6 +94,9 @@ class PartitionSettings:
     producer_expiration_ms: int = 86_400_000
 
 
+REFUSED_S: Final = 10.0
+REFUSED_MAX: Final = 1_000
+"""How long, and of how many producers, it is remembered that a batch was refused before this replica led."""
 MAX_UNCOMMITTED_BYTES: Final = 64 << 20
 """What a leader without a majority takes before it says "later": it bounds the tail in memory."""
 
@@ -126,6 +129,7 @@ class Partition:
         self._on_leadership = on_leadership
         self._was_ready = False
         self._producers = Producers()
+        self._refused: dict[int, float] = {}
         self._waiters: dict[Waiter, None] = {}
         self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self._uncommitted_bytes = 0
@@ -195,6 +199,8 @@ class Partition:
         """
         refusal = self._admit(batch, now_ms)
         if isinstance(refusal, ProduceResult):
+            if refusal.error is PartitionError.NOT_LEADER:
+                self._note_refused(batch, now)
             on_done(refusal)
             return
         header = refusal
@@ -204,6 +210,7 @@ class Partition:
                 case NewBatch():
                     pass
                 case RepeatedBatch(base_offset, index):
+                    self._refused.pop(header.producer_id, None)
                     self._answer_repeat(base_offset, index, on_done)
                     return
                 case StaleEpoch(current):
@@ -215,9 +222,13 @@ class Partition:
                     )
                     return
                 case OutOfSequence(expected, got):
+                    if now - self._refused.get(header.producer_id, -REFUSED_S) < REFUSED_S:
+                        on_done(ProduceResult(PartitionError.NOT_LEADER))
+                        return
                     gap = f"producer {header.producer_id}: expected sequence {expected}, got {got}"
                     self._answer_gap(gap, now, on_done)
                     return
+            self._refused.pop(header.producer_id, None)
         base_offset = self.log.log_end_offset
         append_time = -1
         if self.settings.log_append_time:
@@ -283,6 +294,18 @@ class Partition:
                     message=f"timestamp {header.max_timestamp} is too far from the broker's {now_ms}",
                 )
         return header
+
+    def _note_refused(self, batch: memoryview, now: float) -> None:
+        """Batches that are under way behind this one miss it: should this replica lead when they come, they
+        must be told the same, not that there is a gap."""
+        try:
+            producer_id = read_header(batch).producer_id
+        except InvalidInput:
+            return  # no producer's batch: who leads will say so
+        if producer_id != NO_PRODUCER:
+            if len(self._refused) >= REFUSED_MAX:
+                self._refused.clear()
+            self._refused[producer_id] = now
 
     def _answer_repeat(self, base_offset: Offset, index: RaftIndex, on_done: OnProduced) -> None:
         """A repeat succeeds when what it repeats is committed (DUPLICATE_SEQUENCE_NUMBER is success)."""

@@ -117,6 +117,34 @@ def test_a_leader_that_was_replaced_unawares_speaks_of_no_gap() -> None:
     assert results[3].error is PartitionError.OUT_OF_SEQUENCE, "there is a gap, and the leader knows"
 
 
+def test_who_refused_the_batch_before_it_led_speaks_of_no_gap() -> None:
+    """Of three batches under way, two may come before an election and one behind it: librdkafka, told of a
+    gap then, starts a new sequence with what may be in the log already (`python -m tests.cluster wipe`)."""
+    pair = Replicas()
+    pair.run(10)
+    old = pair.leader()
+    results: list[ProduceResult] = []
+    pair.produce(old, 0, results)
+    pair.run(1)
+    (next_id,) = set(pair.ids) - {old.group.leader}
+    new = pair.partitions[next_id]
+    pair.produce(new, 1, results)
+    assert old.group.transfer_leadership(next_id, pair.now) is None
+    pair.run(1)
+    assert new.group.is_ready
+    pair.produce(new, 2, results)
+    pair.run(1)
+    assert [result.error for result in results[1:]] == [PartitionError.NOT_LEADER] * 2
+
+    pair.produce(new, 1, results)
+    pair.produce(new, 2, results)
+    pair.produce(new, 9, results)
+    pair.run(1)
+    assert sorted(str(result.error) for result in results[3:]) == sorted(
+        str(error) for error in (None, None, PartitionError.OUT_OF_SEQUENCE)
+    )
+
+
 def test_a_leader_that_hands_over_or_falls_silent_is_doubted() -> None:
     pair = Replicas()
     pair.run(10)
