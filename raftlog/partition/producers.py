@@ -120,7 +120,10 @@ class Producers:
             pending.pop(0)
             if not pending:
                 del self._pending[producer_id]
-        known = self._committed.pop(producer_id, None)  # popped: the dict is in order of last use
+        known = self._committed.get(producer_id)
+        if known is not None and known.batches[-1].raft_index >= index:
+            return  # a snapshot may hold the state of later than where the log goes on behind it
+        self._committed.pop(producer_id, None)  # the dict is in order of last use
         if known is None or known.epoch != header.producer_epoch:
             known = _Producer(header.producer_epoch, now_ms)
         known.last_used_ms = now_ms
