@@ -158,8 +158,7 @@ class Connection:
         if not api.first <= header.version <= api.last:
             call.reply_chunks([unsupported_version_answer(api, header)])
             return
-        if header.version not in api.used:
-            api.used.add(header.version)
+        api.used.add(header.version)
         await self._run(api, call, frame)
 
     async def _run(self, api: Api, call: Call, frame: bytearray) -> None:

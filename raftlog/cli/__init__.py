@@ -10,10 +10,12 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
+
+Parsed = TypeVar("Parsed")
 
 COMMANDS: Final = {
     "serve": "Start a broker.",
@@ -90,6 +92,18 @@ class LazyGroup(CommandGroup):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None
+
+
+def parsed(parse: Callable[[str], Parsed]) -> Callable[..., Parsed | None]:
+    """A callback that makes an option's text what `parse` says; its ValueError says what is wrong with it."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Parsed | None:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

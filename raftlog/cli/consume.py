@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from raftlog.cli import parsed
 from raftlog.cli.target import Target, known_topic, with_brokers
-from raftlog.cli.template import BadTemplate, Print, as_json, compile_template, keyed, unescape
+from raftlog.cli.template import Print, as_json, compile_template, keyed, unescape
 from raftlog.cli.times import PLACES, Place, parse_place
 
 if TYPE_CHECKING:
@@ -55,20 +56,9 @@ def _places(
     return next(iter(starts), None), next(iter(ends), None)
 
 
-def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
-    try:
-        return None if value is None else unescape(value)
-    except BadTemplate as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _template(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    try:
-        if value is not None:
-            compile_template(value)
-    except BadTemplate as error:
-        raise click.BadParameter(str(error)) from None
-    return value
+def _template(text: str) -> str:
+    compile_template(text)
+    return text
 
 
 @click.command(
@@ -105,8 +95,10 @@ Letters of -f:  %s value  %k key  %t topic  %p partition  %o offset  %T time in 
 @click.option(
     "-e", "--exit-at-end", is_flag=True, help="End when all that was there at the start is printed."
 )
-@click.option("-f", "--template", metavar="TEXT", callback=_template, help="How a record is printed.")
-@click.option("-K", "--delimiter", callback=_delimiter, help="Print key, delimiter (such as \\t) and value.")
+@click.option("-f", "--template", metavar="TEXT", callback=parsed(_template), help="How a record is printed.")
+@click.option(
+    "-K", "--delimiter", callback=parsed(unescape), help="Print key, delimiter (such as \\t) and value."
+)
 @click.option("-Z", "--null", "show_null", is_flag=True, help="Print a null as NULL instead of nothing.")
 @click.option("-J", "as_lines_of_json", is_flag=True, help="The same as --format json.")
 @click.option(

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from raftlog.cli import parsed
 from raftlog.cli.output import counted
 from raftlog.cli.target import Target, with_brokers
-from raftlog.cli.template import BadTemplate, unescape
+from raftlog.cli.template import unescape
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
@@ -64,14 +65,10 @@ def _headers(
     return tuple(headers)
 
 
-def _delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
-    try:
-        delimiter = None if value is None else unescape(value)
-    except BadTemplate as error:
-        raise click.BadParameter(str(error)) from None
-    if delimiter == b"":
-        raise click.BadParameter("the delimiter is empty")
-    return delimiter
+def _delimiter(text: str) -> bytes:
+    if not text:
+        raise ValueError("the delimiter is empty")
+    return unescape(text)
 
 
 @click.command(
@@ -87,7 +84,7 @@ Examples:
 @click.option(
     "-K",
     "--delimiter",
-    callback=_delimiter,
+    callback=parsed(_delimiter),
     help="The same, with another delimiter than a colon, such as \\t.",
 )
 @click.option(

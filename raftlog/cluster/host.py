@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.config import BrokerConfig, TopicConfig
@@ -67,11 +67,11 @@ def timing_of(config: BrokerConfig) -> RaftTiming:
     )
 
 
-METADATA_DIRNAME = "__cluster_metadata-0"
+METADATA_DIRNAME: Final = "__cluster_metadata-0"
 
 
-def open_metadata_group(host: Host, founders: frozenset[BrokerId], now: float, *, joins: bool) -> RaftGroup:
-    """The metadata group on this broker's disk. A broker that `joins` is no founder: it learns first."""
+def open_metadata_group(host: Host, founders: frozenset[BrokerId], now: float) -> RaftGroup:
+    """The metadata group on this broker's disk. A broker that is no founder learns first."""
     group_log = host.store.logs.get(METADATA_GROUP)
     if group_log is None:
         group_log = host.store.create_log(METADATA_GROUP, METADATA_DIRNAME)
@@ -79,8 +79,8 @@ def open_metadata_group(host: Host, founders: frozenset[BrokerId], now: float, *
         METADATA_GROUP,
         host.broker_id,
         group_log,
-        founders - {host.broker_id} if joins else founders,
-        learners=frozenset({host.broker_id}) if joins else frozenset(),
+        founders,
+        learners=frozenset({host.broker_id}) - founders,
         timing=host.timing,
         rng=host.rng,
         now=now,

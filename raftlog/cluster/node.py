@@ -144,12 +144,6 @@ class Node:
     # What handlers read
 
     @property
-    def is_registered(self) -> bool:
-        """Whether the catalog here knows of this start of this broker."""
-        me = self.catalog.brokers.get(self.broker_id)
-        return me is not None and me.incarnation == self.incarnation
-
-    @property
     def catalog(self) -> Catalog:
         return self.metadata.catalog
 
@@ -450,8 +444,7 @@ class Node:
 
     def _open_metadata(self) -> MetadataGroup:
         founders = founders_of(self.config, self.store)
-        joins = self.broker_id not in founders
-        group = open_metadata_group(self, founders, time.monotonic(), joins=joins)
+        group = open_metadata_group(self, founders, time.monotonic())
         metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
         self.driver.add(group, metadata)
         return metadata

@@ -75,7 +75,7 @@ class Replicas:
         vote as if it had never held anything. Or it names this broker alone where others have joined: it
         would lead without them. And what it does not name may have been made since.
         """
-        return self._node.metadata.is_caught_up and self._registered_index is not None
+        return self._node.metadata.is_caught_up and self.registered_index is not None
 
     def _start(self, topic: Topic, number: int, now: float) -> None:
         node = self._node
@@ -121,11 +121,11 @@ class Replicas:
     def _may_have_been_lost(self, topic: Topic) -> bool:
         """Whether this broker, whose folder was empty, may have kept a replica before: the topic is older
         than its registration."""
-        registered_index = self._registered_index
+        registered_index = self.registered_index
         return registered_index is None or topic.created_index < registered_index
 
     @property
-    def _registered_index(self) -> RaftIndex | None:
+    def registered_index(self) -> RaftIndex | None:
         """Where this start of the broker was registered; None while that has not been applied here."""
         me = self._node.catalog.brokers.get(self._node.broker_id)
         return me.registered_index if me is not None and me.incarnation == self._node.incarnation else None
@@ -138,7 +138,7 @@ class Replicas:
             return
         groups = node.driver.groups
         whole = [key for key, group in groups.items() if group.is_trusted and group.leader is not None]
-        if len(whole) == len(groups) and self._registered_index is not None and not self._seen_change:
+        if len(whole) == len(groups) and self.registered_index is not None and not self._seen_change:
             node.store.set_rejoined()
         else:
             node.store.note_rejoined(whole)

@@ -73,7 +73,7 @@ def what_is_missing(node: Node) -> str:
         for number in range(len(topic.partitions))
         if node.peers.hints.leader(group_key(topic.topic_id, number))[0] is None
     ]
-    if unled and node.is_registered:
+    if unled and node.replicas.registered_index is not None:
         more = f" and {len(unled) - MISSING_MAX} more" if len(unled) > MISSING_MAX else ""
         return f"nobody leads {', '.join(unled[:MISSING_MAX])}{more}"
     return f"broker {group.leader}, which leads the metadata, has not taken it in"

@@ -18,7 +18,8 @@ import statistics
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import trio
@@ -63,12 +64,19 @@ async def raftlog_produce(servers: str, topic: str, value: bytes, count: int) ->
             return watch.rate(count)
 
 
-async def raftlog_consume(servers: str, topic: str, count: int) -> Rate:
+@asynccontextmanager
+async def raftlog_consumer(servers: str, topic: str) -> AsyncIterator[raftlog.Consumer]:
+    """A consumer that has read the first record."""
     async with (
         raftlog.open_client(servers) as client,
         client.consumer(topic, auto_offset_reset="earliest") as consumer,
     ):
         await anext(consumer)
+        yield consumer
+
+
+async def raftlog_consume(servers: str, topic: str, count: int) -> Rate:
+    async with raftlog_consumer(servers, topic) as consumer:
         watch, seen = Watch(), 0
         async for _ in consumer:
             seen += 1
@@ -78,11 +86,7 @@ async def raftlog_consume(servers: str, topic: str, count: int) -> Rate:
 
 
 async def raftlog_batches(servers: str, topic: str, count: int) -> Rate:
-    async with (
-        raftlog.open_client(servers) as client,
-        client.consumer(topic, auto_offset_reset="earliest") as consumer,
-    ):
-        await anext(consumer)
+    async with raftlog_consumer(servers, topic) as consumer:
         watch, seen = Watch(), 0
         async for batch in consumer.batches():
             seen += len(batch)
@@ -108,7 +112,8 @@ async def aiokafka_produce(servers: str, topic: str, value: bytes, count: int) -
     return rate
 
 
-async def aiokafka_consume(servers: str, topic: str, count: int) -> Rate:
+async def aiokafka_consumer(servers: str, topic: str) -> Any:
+    """A consumer that has read the first record."""
     from aiokafka import AIOKafkaConsumer
 
     consumer = AIOKafkaConsumer(
@@ -116,6 +121,11 @@ async def aiokafka_consume(servers: str, topic: str, count: int) -> Rate:
     )
     await consumer.start()
     await consumer.getone()
+    return consumer
+
+
+async def aiokafka_consume(servers: str, topic: str, count: int) -> Rate:
+    consumer = await aiokafka_consumer(servers, topic)
     watch, seen = Watch(), 0
     async for _ in consumer:
         seen += 1
@@ -127,13 +137,7 @@ async def aiokafka_consume(servers: str, topic: str, count: int) -> Rate:
 
 
 async def aiokafka_batches(servers: str, topic: str, count: int) -> Rate:
-    from aiokafka import AIOKafkaConsumer
-
-    consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
-    )
-    await consumer.start()
-    await consumer.getone()
+    consumer = await aiokafka_consumer(servers, topic)
     watch, seen = Watch(), 0
     while seen < count:
         found = await consumer.getmany(timeout_ms=1000, max_records=500)
@@ -157,13 +161,19 @@ def kafka_python_produce(servers: str, topic: str, value: bytes, count: int) -> 
     return rate
 
 
-def kafka_python_consume(servers: str, topic: str, count: int) -> Rate:
+def kafka_python_consumer(servers: str, topic: str) -> Any:
+    """A consumer that has read the first record."""
     from kafka import KafkaConsumer
 
     consumer = KafkaConsumer(
         topic, bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
     )
     next(consumer)
+    return consumer
+
+
+def kafka_python_consume(servers: str, topic: str, count: int) -> Rate:
+    consumer = kafka_python_consumer(servers, topic)
     watch = Watch()
     for seen, _ in enumerate(consumer, 1):
         if seen == count:
@@ -174,12 +184,7 @@ def kafka_python_consume(servers: str, topic: str, count: int) -> Rate:
 
 
 def kafka_python_batches(servers: str, topic: str, count: int) -> Rate:
-    from kafka import KafkaConsumer
-
-    consumer = KafkaConsumer(
-        topic, bootstrap_servers=servers, auto_offset_reset="earliest", enable_auto_commit=False
-    )
-    next(consumer)
+    consumer = kafka_python_consumer(servers, topic)
     watch, seen = Watch(), 0
     while seen < count:
         seen += sum(map(len, consumer.poll(timeout_ms=1000, max_records=500).values()))

@@ -109,8 +109,7 @@ class SimNode:
 
     def _open_metadata(self, founders: frozenset[BrokerId], state: MetadataState) -> MetadataGroup:
         """As Node._open_metadata."""
-        joins = self.broker_id not in founders
-        group = open_metadata_group(self, founders, self.world.now, joins=joins)
+        group = open_metadata_group(self, founders, self.world.now)
         metadata = MetadataGroup(group, state, self._metadata_changed)
         self.driver.add(group, metadata)
         return metadata

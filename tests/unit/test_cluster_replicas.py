@@ -44,7 +44,7 @@ class Broker:
             self.store.set_rejoined()
         self.timing = timing_of(self.config)
         self.driver = Driver(self.store, send=lambda to, messages: None)
-        group = open_metadata_group(self, frozenset((ONE, TWO, THREE)), 0.0, joins=False)
+        group = open_metadata_group(self, frozenset((ONE, TWO, THREE)), 0.0)
         self.metadata = MetadataGroup(group, MetadataState(), lambda: None)
         self.replicas = Replicas(self)
         self._index = 0
