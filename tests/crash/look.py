@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.crash.checker import PartitionLog
 
 READ_TIMEOUT_S: Final = 60.0
+RETRY_S: Final = 0.1
 
 
 class LookFailed(Exception):
@@ -34,16 +35,28 @@ def read_log(bootstrap: str, topic: str, partitions: int) -> dict[int, Partition
     """Every partition from its first record to where it ends when this begins. Raises LookFailed."""
     consumer = _consumer(bootstrap, "look")
     try:
-        bounds = {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), READ_TIMEOUT_S)
-            for partition in range(partitions)
-        }
+        bounds = {partition: _bounds(consumer, topic, partition) for partition in range(partitions)}
         records = _read(consumer, topic, {p: high for p, (low, high) in bounds.items() if high > low})
         return {p: PartitionLog(low, high, records.get(p, [])) for p, (low, high) in bounds.items()}
     except KafkaException as error:
         raise LookFailed(str(error)) from error
     finally:
         consumer.close()
+
+
+def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """Where a partition begins and ends. Leadership may move meanwhile, on a busy machine also where nobody
+    struck; librdkafka asks again by itself for records, and leaves it to its user for this."""
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), READ_TIMEOUT_S)
+            return low, high
+        except KafkaException as error:
+            moved = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+            if not moved or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
 
 
 def _read(consumer: Consumer, topic: str, ends: dict[int, int]) -> dict[int, list[tuple[int, bytes | None]]]:
