@@ -18,19 +18,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.sim.cluster import Cluster, Failure, Report
+from tests.sim.cluster import Failure, Report, run_seed
 from tests.sim.planted import PLANTS, SEEDS_MAX, find
 from tests.sim.profiles import PROFILES
 
 SEED_BITS = 32
-
-
-def run_seed(seed: int, profile: str | None) -> Report | Failure:
-    """One seed; what fails comes back as a value, so that it may cross processes."""
-    try:
-        return Cluster(seed, profile).run()
-    except Failure as failure:
-        return failure
 
 
 class Totals:

@@ -100,6 +100,14 @@ def _failure(seed: int, profile: str, invariant: str, detail: str, text: str) ->
     return failure
 
 
+def run_seed(seed: int, profile: str | None) -> Report | Failure:
+    """One seed; what fails comes back as a value, so that it may cross processes."""
+    try:
+        return Cluster(seed, profile).run()
+    except Failure as failure:
+        return failure
+
+
 class Stranded(Exception):
     """A group cannot elect a leader any more, since too many of its voters are not trusted."""
 

@@ -87,6 +87,16 @@ class Ledger:
     def term_at(self, index: int) -> int:
         return self.entries[index - 1].term if index else 0
 
+    def forget_unsaid(self, broker: BrokerId, durable_term: int) -> None:
+        """A process has ended that had led in a term which its disk does not know: a group of one, or it would
+        not have been elected. "terms are durable" holds, so nothing of that term has left it, and its next
+        life begins the term anew, with other entries."""
+        for term in [t for t, leader in self.leaders.items() if leader == broker and t > durable_term]:
+            del self.leaders[term]
+            for line in [line for line in self.known if line[1] == term]:
+                del self.known[line]
+                del self.payloads[line]
+
 
 class CheckedState(MetadataState):
     """A metadata state that tells what it has become after every command."""
@@ -206,6 +216,7 @@ class Invariants:
                     f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "
                     + ", ".join(f"{v.base}..{v.last} {v.hard} terms …{v.terms[-8:]}" for v in candidates),
                 )
+            ledger.forget_unsaid(broker.id, max(replica.durable.hard.term, log.hard_state.term))
             replica.now = LogView()
             replica.unchecked = 1
             replica.follow(log)

@@ -49,6 +49,12 @@ def test_a_seed_replays_in_another_process() -> None:
     assert done.stdout.strip() == Cluster(4, "members").run().trace, done.stderr
 
 
+def test_seeds_run_in_several_processes() -> None:
+    command = [sys.executable, "-m", "tests.sim", "--seeds", "4", "--first", "1", "--jobs", "2"]
+    done = subprocess.run([*command, "--profile", "calm"], capture_output=True, text=True)
+    assert "4 seeds in" in done.stdout and "0 failed" in done.stdout, done
+
+
 def test_a_failure_says_how_to_see_it_again() -> None:
     plant = next(plant for plant in PLANTS if plant.name == "ack before fsync")
     with plant.planted(), pytest.raises(Failure) as failed:
