@@ -88,7 +88,7 @@ class Ledger:
         return self.entries[index - 1].term if index else 0
 
     def forget_unsaid(self, broker: BrokerId, durable_term: int) -> None:
-        """A process has ended that had led in a term which its disk does not know: a group of one, or it would
+        """A process has ended that led in a term which its disk does not know: in a group of one, or it would
         not have been elected. "terms are durable" holds, so nothing of that term has left it, and its next
         life begins the term anew, with other entries."""
         for term in [t for t, leader in self.leaders.items() if leader == broker and t > durable_term]:
