@@ -216,7 +216,8 @@ class Invariants:
                     f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "
                     + ", ".join(f"{v.base}..{v.last} {v.hard} terms …{v.terms[-8:]}" for v in candidates),
                 )
-            ledger.forget_unsaid(broker.id, max(replica.durable.hard.term, log.hard_state.term))
+            if found is not None:
+                ledger.forget_unsaid(broker.id, max(replica.durable.hard.term, log.hard_state.term))
             replica.now = LogView()
             replica.unchecked = 1
             replica.follow(log)
