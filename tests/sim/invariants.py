@@ -216,7 +216,7 @@ class Invariants:
                     f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "
                     + ", ".join(f"{v.base}..{v.last} {v.hard} terms …{v.terms[-8:]}" for v in candidates),
                 )
-            if found is not None:
+            if found is not None and not replica.is_lost:
                 ledger.forget_unsaid(broker.id, max(replica.durable.hard.term, log.hard_state.term))
             replica.now = LogView()
             replica.unchecked = 1
