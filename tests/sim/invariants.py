@@ -87,15 +87,15 @@ class Ledger:
     def term_at(self, index: int) -> int:
         return self.entries[index - 1].term if index else 0
 
-    def forget_unsaid(self, broker: BrokerId, durable_term: int) -> None:
+    def forget_unsaid(self, broker: BrokerId, durable_term: int, last_term: int) -> None:
         """A process has ended that led in a term which its disk does not know: in a group of one, or it would
         not have been elected. "terms are durable" holds, so nothing of that term has left it, and its next
         life begins the term anew, with other entries."""
-        for term in [t for t, leader in self.leaders.items() if leader == broker and t > durable_term]:
-            del self.leaders[term]
-            for line in [line for line in self.known if line[1] == term]:
-                del self.known[line]
-                del self.payloads[line]
+        for term in range(durable_term + 1, last_term + 1):
+            if self.leaders.get(term) == broker:
+                del self.leaders[term]
+                for line in [line for line in self.known if line[1] == term]:
+                    del self.known[line], self.payloads[line]
 
 
 class CheckedState(MetadataState):
@@ -216,8 +216,8 @@ class Invariants:
                     f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "
                     + ", ".join(f"{v.base}..{v.last} {v.hard} terms …{v.terms[-8:]}" for v in candidates),
                 )
-            if found is not None and not replica.is_lost:
-                ledger.forget_unsaid(broker.id, max(replica.durable.hard.term, log.hard_state.term))
+            durable_term = max(replica.durable.hard.term, log.hard_state.term)
+            ledger.forget_unsaid(broker.id, durable_term, replica.now.hard.term)
             replica.now = LogView()
             replica.unchecked = 1
             replica.follow(log)
