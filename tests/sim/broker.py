@@ -18,7 +18,7 @@ from raftlog.errors import DamagedLog, DiskFailed
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.driver import FOREVER
 from raftlog.raft.runner import STALLED
-from raftlog.storage.store import Store, StoreSettings
+from raftlog.storage.store import Store, StoreSettings, WriteTicket
 from raftlog.types import BrokerId, GroupKey
 from tests.sim.disks import ROOT, SimDisk
 from tests.sim.links import Links
@@ -97,7 +97,7 @@ class SimBroker:
         self._is_dirty = False
         self._sync_done = False
         self._checkpoint_runs = False
-        self._is_syncing = False
+        self._syncing: WriteTicket | None = None
         self._backlog: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -117,7 +117,8 @@ class SimBroker:
         self.is_paused = False
         self._outbox = {}
         self._turn_at = self._alarm_at = FOREVER
-        self._is_dirty = self._sync_done = self._is_syncing = self._checkpoint_runs = False
+        self._is_dirty = self._sync_done = self._checkpoint_runs = False
+        self._syncing = None
         self._backlog = []
         self._world.note(f"start {self.id}")
         self._guarded(self._open)
@@ -179,6 +180,8 @@ class SimBroker:
         node = self.node
         assert node is not None
         self.disk.crash_after = None
+        if self._syncing is not None:
+            self._syncing.sync()  # Runner leaves no thread behind
         node.save()
         self._observer.closing(self)
         node.store.close()
@@ -214,7 +217,7 @@ class SimBroker:
         self.pace.stalled_until = self._world.now + seconds
 
         def look() -> None:
-            if self.node is not None and self._is_syncing and self._world.now < self.pace.stalled_until:
+            if self.node is not None and self._syncing and self._world.now < self.pace.stalled_until:
                 self.node.driver.yield_leadership(self._world.now)
                 self.after(STALLED, look)
 
@@ -354,7 +357,7 @@ class SimBroker:
                 ticket.sync()
                 driver.synced(now)
             else:
-                self._is_syncing = True
+                self._syncing = ticket
                 self._in_thread(delay, ticket.sync, self._synced)
         driver.finish(now)
         if driver.store.checkpoint_due and not self._checkpoint_runs:
@@ -370,7 +373,7 @@ class SimBroker:
 
     def _synced(self) -> None:
         self._sync_done = True
-        self._is_syncing = False
+        self._syncing = None
 
     def _in_thread(self, delay: float, work: Callable[[], None], done: Callable[[], None]) -> None:
         """Blocking work that ends after `delay` seconds, also while the process is paused: by then the

@@ -17,6 +17,7 @@ from typing import Final
 
 from raftlog.cluster import metadata_group
 from raftlog.config import BrokerConfig
+from raftlog.raft.values import Membership
 from raftlog.storage.store import StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
 from tests.sim.broker import SimBroker
@@ -442,10 +443,18 @@ class Cluster:
         return None
 
     def _moving(self) -> str | None:
-        node = next(iter(self.brokers.values())).node
-        assert node is not None
-        for topic in node.catalog.topics.values():
+        """A move that was given up is over for the catalog before it is for the group."""
+        nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
+        for topic in nodes[0].catalog.topics.values():
             for number, assignment in enumerate(topic.partitions):
+                name = f"{topic.name}-{number}"
                 if assignment.is_moving:
-                    return f"{topic.name}-{number}: {assignment}"
+                    return f"{name}: {assignment}"
+                replicas = [node.partition(topic.topic_id, number) for node in nodes]
+                leader = next((r.group for r in replicas if r is not None and r.group.is_ready), None)
+                if leader is None:
+                    return f"{name} has no leader"
+                wanted = Membership(frozenset(assignment.replicas))
+                if leader.membership != wanted or not leader.is_membership_committed:
+                    return f"{name} has {leader.membership}, not {assignment}"
         return None

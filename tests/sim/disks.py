@@ -24,6 +24,7 @@ class SimDisk(VirtualDisk):
         self.wal_writes: dict[str, int] = {}
         self.wal_synced: dict[str, int] = {}
         self.last_wal_write = ""
+        self.last_wal_position = 0
 
     def begin(self, operation: str, path: str) -> None:
         if self.is_observed:
@@ -37,10 +38,19 @@ class SimDisk(VirtualDisk):
         elif operation == "sync":
             self.wal_synced[path] = self.wal_writes.get(path, 0)
 
+    def wrote(self, path: str, position: int) -> None:
+        if path.startswith(WAL):
+            self.last_wal_position = position
+
     def wal_mark(self) -> tuple[str, int]:
         """Names the last write of the log, for `is_durable`."""
         path = self.last_wal_write
         return path, self.wal_writes.get(path, 0)
+
+    def is_last_write(self, path: str, position: int) -> bool:
+        """Whether the byte lies in what the log wrote last. Nothing that came later proves that it had been
+        synced, so what is wrong there looks like a torn write and cannot be told from one."""
+        return path == self.last_wal_write and position >= self.last_wal_position
 
     def is_durable(self, mark: tuple[str, int]) -> bool:
         """Whether a sync of the file has come after the write, and the file's name is durable too."""

@@ -288,8 +288,9 @@ class Faults:
         self.cluster.invariants.rots(broker)
         # What the page cache holds is as it was until the machine starts again.
         broker.kill(End.POWER_LOST)
-        if broker.disk.exists(path):
-            broker.disk.flip_bit(path, self.rng.randrange(8 * size))
+        bit = self.rng.randrange(8 * size)
+        if broker.disk.exists(path) and not broker.disk.is_last_write(path, bit // 8):
+            broker.disk.flip_bit(path, bit)
         return True
 
     def _wipe(self) -> bool:

@@ -88,14 +88,15 @@ class Ledger:
         return self.entries[index - 1].term if index else 0
 
     def forget_unsaid(self, broker: BrokerId, durable_term: int, last_term: int) -> None:
-        """A process has ended that led in a term which its disk does not know: in a group of one, or it would
-        not have been elected. "terms are durable" holds, so nothing of that term has left it, and its next
-        life begins the term anew, with other entries."""
+        """A process has ended that was alone in the group, and led in a term which its disk does not know.
+        "terms are durable" holds, so nothing of that term has left it, and its next life begins the term
+        anew, with other entries. Who is not alone is not elected before that."""
+        if self.voters != {broker}:
+            return
         for term in range(durable_term + 1, last_term + 1):
-            if self.leaders.get(term) == broker:
-                del self.leaders[term]
-                for line in [line for line in self.known if line[1] == term]:
-                    del self.known[line], self.payloads[line]
+            self.leaders.pop(term, None)
+            for line in [line for line in self.known if line[1] == term]:
+                del self.known[line], self.payloads[line]
 
 
 class CheckedState(MetadataState):

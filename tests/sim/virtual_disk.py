@@ -271,6 +271,9 @@ class VirtualDisk:
                 del self._faults[number]
                 raise OSError(code, os.strerror(code), path)
 
+    def wrote(self, path: str, position: int) -> None:
+        """A write that began at `position` has come through."""
+
     @property
     def life(self) -> int:
         """Which process's life this is; handles of an earlier one are dead."""
@@ -350,6 +353,7 @@ class VirtualFile:
             data = data[: max(0, len(data) - (growth - room))]
         inode.changes.append(_Change(position, data))
         _apply(inode.seen, position, data)
+        disk.wrote(self._path, position)
         if growth > room:
             raise OSError(errno.ENOSPC, "No space left on device", self._path)
 
