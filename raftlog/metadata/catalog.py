@@ -128,6 +128,9 @@ class Catalog:
     group_offsets: dict[str, dict[tuple[str, int], CommittedOffset]] = field(default_factory=dict)
     """Group to (topic, partition) to offset; a group without offsets is not in it."""
     features: dict[str, int] = field(default_factory=dict)
+    deleted_topics: dict[bytes, None] = field(default_factory=dict)
+    """The ids of the topics that were deleted last, oldest first: a proposal to create one of them that was
+    repeated, since its answer was lost, must not bring it back."""
     next_producer_id: int = 0
     applied_index: RaftIndex = BEFORE_ALL
     topology_index: RaftIndex = BEFORE_ALL

@@ -41,6 +41,7 @@ class _Image:
     group_offsets: Mapping[str, tuple[_Offset, ...]]
     features: Mapping[str, int]
     next_producer_id: int
+    deleted_topics: tuple[bytes, ...] = ()
     applied_index: RaftIndex
     topology_index: RaftIndex
 
@@ -60,6 +61,7 @@ def encode_catalog(catalog: Catalog) -> bytes:
             for group, offsets in catalog.group_offsets.items()
         },
         features=catalog.features,
+        deleted_topics=tuple(catalog.deleted_topics),
         next_producer_id=catalog.next_producer_id,
         applied_index=catalog.applied_index,
         topology_index=catalog.topology_index,
@@ -91,6 +93,7 @@ def decode_catalog(data: bytes | bytearray | memoryview) -> Catalog:
             for group, rows in image.group_offsets.items()
         },
         features=dict(image.features),
+        deleted_topics=dict.fromkeys(image.deleted_topics),
         next_producer_id=image.next_producer_id,
         applied_index=image.applied_index,
         topology_index=image.topology_index,

@@ -71,6 +71,9 @@ PRODUCER_ID_MAX: Final = 2**63 - 1
 PRODUCER_ID_BLOCK_MAX: Final = 1_000_000
 """Ids in one block: what a broker that asks for too many may waste."""
 
+DELETED_TOPICS_MAX: Final = 4096
+"""Deleted topics that are remembered: more than go while one proposal is repeated."""
+
 _RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
 
 _OFFSETS_AND_IDS: Final = (CommitOffsets, DeleteOffsets, DeleteGroup, ExpireOffsets, AllocateProducerIds)
@@ -261,6 +264,8 @@ class MetadataState:
         known = self.catalog.topics.get(command.name)
         if known is not None and known.topic_id == command.topic_id:
             return TopicCreated(known)
+        if command.topic_id in self.catalog.deleted_topics:
+            return Refused(Refusal.UNKNOWN_TOPIC, f"topic {command.name!r} has been deleted since")
         if known is not None:
             return Refused(Refusal.TOPIC_EXISTS, f"topic {command.name!r} exists already")
         if (problem := topic_name_problem(command.name)) is not None:
@@ -283,6 +288,10 @@ class MetadataState:
     def _delete_topic(self, topic: Topic) -> Result:
         del self.catalog.topics[topic.name]
         del self.catalog.topics_by_id[topic.topic_id]
+        deleted = self.catalog.deleted_topics
+        deleted[topic.topic_id] = None
+        if len(deleted) > DELETED_TOPICS_MAX:
+            del deleted[next(iter(deleted))]
         for group in list(self.catalog.group_offsets):
             self._forget_offsets(group, lambda partition, _: partition[0] == topic.name)
         return TopicDeleted(topic)

@@ -48,7 +48,7 @@ from raftlog.metadata.results import (
     TopicCreated,
     TopicDeleted,
 )
-from raftlog.metadata.state import PRODUCER_ID_MAX, MetadataState
+from raftlog.metadata.state import DELETED_TOPICS_MAX, PRODUCER_ID_MAX, MetadataState
 from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
 
 B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))
@@ -189,6 +189,20 @@ def test_topics_are_refused_with_the_reason(log: Log, command: CreateTopic, reas
     topology = log.catalog.topology_index
     assert log.refusal(command) is reason
     assert log.catalog.topology_index == topology
+
+
+def test_a_creation_that_is_proposed_again_does_not_bring_a_deleted_topic_back(log: Log) -> None:
+    """Found by the simulation: its answer was lost, another client deleted the topic, and the repeated
+    proposal made it again, under the same id; replicas that had not deleted theirs yet kept old records."""
+    log.apply(create())
+    log.apply(DeleteTopic(topic_id=ORDERS))
+    log.state.restore(log.state.to_bytes())
+    assert log.refusal(create()) is Refusal.UNKNOWN_TOPIC
+    for number in range(DELETED_TOPICS_MAX):
+        id = number.to_bytes(16, "big") if number else b"z" * 16
+        log.apply(create("other", id))
+        log.apply(DeleteTopic(topic_id=id))
+    assert len(log.catalog.deleted_topics) == DELETED_TOPICS_MAX
 
 
 def test_a_deleted_topic_takes_the_groups_offsets_along(log: Log) -> None:
