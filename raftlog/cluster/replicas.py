@@ -13,6 +13,7 @@ from raftlog.config import TopicConfig
 from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import Partition, PartitionSettings
 from raftlog.raft.engine import RaftGroup
+from raftlog.raft.values import Membership
 from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class Replicas:
         }
         if knows_all:  # else it knows too little to say what is not wanted
             for key in [key for key in self.by_id if key not in wanted]:
-                self._stop(key)
+                # The group may have this broker in it again, and count on what it has acknowledged since.
+                if self.by_id[key].group.membership.as_of <= catalog.topology_index:
+                    self._stop(key)
         for (topic_id, number), topic in wanted.items():
             existing = self.by_id.get((topic_id, number))
             if existing is None:
@@ -64,7 +67,7 @@ class Replicas:
             else:
                 self._configure(existing, topic)
         if knows_all:
-            self._delete_strays(set(wanted))
+            self._delete_strays({*wanted, *self.by_id})
         self._node.changed()
 
     @property
@@ -82,15 +85,18 @@ class Replicas:
         key = group_key(topic.topic_id, number)
         group_log = node.store.logs.get(key)
         fresh = node.store.may_lack(key) and self._may_have_been_lost(topic)
-        if group_log is None:
-            group_log = node.store.create_log(key, f"{topic.name}-{number}.{topic.topic_id.hex()}")
-        if group_log.damage is not None:
-            log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
         assignment = topic.partitions[number]
         voters, learners = frozenset(assignment.replicas), frozenset(assignment.adding)
         if fresh and node.broker_id in voters:
             # Those that join may vote by now, and hold what was lost here: nobody leads without them.
             voters, learners = voters | learners, frozenset()
+        if group_log is None:
+            # A restart goes by what was true when the log was made: its catalog may be from before that.
+            membership = Membership(voters, learners - voters).encode()
+            dirname = f"{topic.name}-{number}.{topic.topic_id.hex()}"
+            group_log = node.store.create_log(key, dirname, membership=membership)
+        if group_log.damage is not None:
+            log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
         group = RaftGroup(
             key,
             node.broker_id,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, next_step
@@ -65,10 +66,16 @@ class Upkeep:
     def _step(
         self, group: RaftGroup, voters: Sequence[BrokerId], now: float, learners: Sequence[BrokerId] = ()
     ) -> bool:
-        """One step towards these members; True when they are there and the last change is committed."""
+        """One step towards these members; True when they are there and the last change is committed. Where
+        an earlier leader knew more than this broker does yet, what it has wanted stands."""
+        as_of = self._node.catalog.topology_index
+        if group.membership.as_of > as_of:
+            return False
         match next_step(self._node.broker_id, group.membership, voters, learners):
             case Change(membership):
-                refused = group.propose_membership(membership, now, lambda outcome, entry: None)
+                refused = group.propose_membership(
+                    replace(membership, as_of=as_of), now, lambda outcome, entry: None
+                )
                 if isinstance(refused, ChangeRefused):
                     log.debug("%r waits: %s", group, refused.reason)
                 return False

@@ -2,7 +2,8 @@
 
 It does not know what a leader does. Invariants: nobody gets a vote while a leader is heard, unless that
 leader asked for the election; a voter counts once, and only a voter of the group; a replica that may lack
-what it acknowledged neither votes nor wins, unless every voter says so of itself: then the group is new.
+what it acknowledged neither votes nor wins, unless every voter takes part and has nothing: then there never
+was anything that could have been acknowledged by a majority.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Elections:
         )
         self._pre_votes = {self._self_id: self._trust.is_lost}
         term = Term(engine.term + 1)
-        request = PreVote(self._key, term, log.last_index, log.last_term, self._trust.is_lost)
+        request = PreVote(self._key, term, log.last_index, log.last_term, self._has_nothing)
         for broker in sorted(self._owner.voters - {self._self_id}):
             self._owner.say(broker, request)
 
@@ -149,22 +150,28 @@ class Elections:
         if votes is None or not reply.granted or reply.asked_term != term + 1 or sender not in voters:
             return
         votes[sender] = reply.fresh
-        if self._trust.is_lost:
-            won = votes.keys() == voters and all(votes.values())
-        else:
-            won = 2 * len(votes) > len(voters)
-        if won:
+        if not self._trust.is_lost and 2 * sum(not fresh for fresh in votes.values()) > len(voters):
             self.campaign(now, transfer=False)
+        elif votes.keys() == voters and (self._log.last_index == 0 or all(votes.values())):
+            # Whoever grants to an empty log has an empty one. What an emptied disk had acknowledged, with
+            # others, would be on theirs; and the new term is above all that any of them has been in, so also
+            # above every one in which an earlier self of an emptied one can have been elected.
+            self.campaign(now, transfer=False, fresh=True)
 
-    def campaign(self, now: float, *, transfer: bool) -> None:
-        """A new term, and SyncObj's election in it."""
+    @property
+    def _has_nothing(self) -> bool:
+        """Neither in the log, nor anything to be kept: what lets emptied replicas vote for this one."""
+        return self._trust.is_lost or self._log.last_index == 0
+
+    def campaign(self, now: float, *, transfer: bool, fresh: bool = False) -> None:
+        """A new term, and SyncObj's election in it. `fresh`: the group is new, as all voters say."""
         assert not self._owner.is_leader
         self._pre_votes = None
         self._votes = {self._self_id}
         self._wanted = []
         engine, log = self._engine, self._log
         engine.campaign(now)
-        request = Vote(self._key, engine.term, log.last_index, log.last_term, transfer, self._trust.is_lost)
+        request = Vote(self._key, engine.term, log.last_index, log.last_term, transfer, fresh)
         for broker in sorted(self._wanted):  # SyncObj keeps its nodes in a set
             self._owner.say(broker, request)
         if engine.is_leader:

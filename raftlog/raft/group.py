@@ -56,7 +56,7 @@ class RaftGroup:
     What the methods change in the log is durable only after the driver's next sync; the driver calls
     `on_synced` then. A replica that lost its log, or never had one while the group may have had (`fresh`,
     or a damaged log) neither votes nor campaigns until a leader has filled it again: its vote would count
-    as if it still held what it once acknowledged. When every voter of a group is fresh, the group is new
+    as if it still held what it once acknowledged. When every voter of a group has nothing, the group is new
     and they may elect; so the first start of a group from nothing needs all of its voters.
     """
 
@@ -75,7 +75,8 @@ class RaftGroup:
         preferred: bool = False,
         eager_commit: bool = False,
     ) -> None:
-        """`voters` and `learners` are the first membership; a MEMBERSHIP entry in the log overrides them.
+        """`voters` and `learners` are the first membership where the log was made with none; a MEMBERSHIP
+        entry in the log overrides them.
 
         `preferred`: of a group that is new, this replica should lead: it asks for votes at once.
         `eager_commit`: the entries are commands, not data (the metadata group). Followers learn of a commit
@@ -475,7 +476,9 @@ class RaftGroup:
             return True
         if trust.must_drop_log:
             trust.must_drop_log = False
-            self.log.reset(RaftIndex(0), Term(0), Offset(0), b"")
+            members = self.membership.encode()
+            entry = Entry(RaftIndex(0), Term(0), EntryKind.MEMBERSHIP, members, Offset(0), Offset(0))
+            self.log.reset(RaftIndex(0), Term(0), Offset(0), b"", entry)
             self._memberships.forget()
             self._log_was_replaced(RaftIndex(0))
         if not trust.is_welcome:
@@ -531,7 +534,9 @@ class RaftGroup:
         self._out_synced.append((to, message))
 
     def enter_term(self, term: Term) -> None:
-        """A newer term: whatever this replica was, it follows now; whom, it does not know yet."""
+        """A newer term: whatever this replica was, it follows now; whom, it does not know yet. What it was
+        about to promise in an older one is not said any more: the log that it spoke of may change now."""
+        self._out_synced.clear()
         self._engine.enter_term(term)
         self._elections.stop_asking()
         self._following.restart()

@@ -4,8 +4,8 @@ An object of this class lives as long as one leadership of one group, so nothing
 counted in a new one. It knows no pysyncobj: the engine hands it SyncObj's own next and match index.
 
 Invariants: an index is committed when a majority of the voters has it on disk, this broker included, and it
-is of this term (Raft §5.4.2); `next_index` is never lowered by an acknowledgement, `match_index` never at
-all, unless the follower says that it lost its log.
+is of this term (Raft §5.4.2); `next_index` is never lowered by an acknowledgement, a voter's `match_index`
+never at all, unless it says that it lost its log.
 """
 
 from __future__ import annotations
@@ -195,6 +195,10 @@ class Leadership:
         """The follower lacks `prev_index`: go back to where the logs may agree, a whole term at a time."""
         self.last_heard[peer] = now
         match = self._match[peer]
+        if reject.hint_index < match and peer not in self._voters:
+            # A learner that was removed, deleted and added again, and whose earlier self was heard meanwhile.
+            # Who does not vote counts for nothing: it may go back.
+            match = self._match[peer] = 0
         stale = reject.prev_index != self._next[peer] - 1 if peer.probing else reject.prev_index <= match
         if stale or reject.hint_index < match:
             return

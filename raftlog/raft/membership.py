@@ -5,7 +5,7 @@ Pure; it knows the entries that hold memberships, and where.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raftlog.raft.values import Membership
 from raftlog.storage.entry import Entry, EntryKind
@@ -13,10 +13,12 @@ from raftlog.types import BrokerId, RaftIndex
 
 
 class Memberships:
-    """The memberships in a group's log, oldest first. The first one holds where there is no entry."""
+    """The memberships in a group's log, oldest first. `first` holds where there is no entry; one at index 0
+    is what the log was made with, and counts in its place."""
 
-    def __init__(self, first: Membership, entries: Iterable[Entry] = ()) -> None:
-        self._first = first
+    def __init__(self, first: Membership, entries: Sequence[Entry] = ()) -> None:
+        if entries and entries[0].index == 0:
+            first = Membership.decode(entries[0].payload)
         self._known: list[tuple[RaftIndex, Membership]] = [(RaftIndex(0), first)]
         self.learn(entries)
 
@@ -57,8 +59,8 @@ class Memberships:
         self._known = [(index, membership)]
 
     def forget(self) -> None:
-        """The log is empty again."""
-        self._known = [(RaftIndex(0), self._first)]
+        """The log is empty again, and made with the membership that counts."""
+        self._known = [(RaftIndex(0), self.current)]
 
     def refuse(self, wanted: Membership, leader: BrokerId, commit_index: RaftIndex) -> str | None:
         """Why a leader may not change to `wanted`, by the log alone (e); None when it may."""

@@ -69,7 +69,7 @@ class HeartbeatReply(NamedTuple):
 class PreVote(NamedTuple):
     """Would you vote for me in `term`? Changes nothing at the receiver (Raft thesis §9.6).
 
-    `fresh` says that the sender's disk was empty at start, see RaftGroup.
+    `fresh` says that the sender holds nothing, so that replicas that lost their log may take part.
     """
 
     group: GroupKey

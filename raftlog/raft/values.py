@@ -77,10 +77,15 @@ class RaftTiming:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who is in a group: voters, of whom a majority decides, and learners, who only receive."""
+    """Who is in a group: voters, of whom a majority decides, and learners, who only receive.
+
+    `as_of` says how new the knowledge is that wanted it so, in the counting of whoever decides (the catalog's
+    index). It is not part of what a membership is. The log's memberships never go back in it: so nobody who
+    knows less undoes them, or takes what this replica has for what nobody needs."""
 
     voters: frozenset[BrokerId]
     learners: frozenset[BrokerId] = field(default_factory=frozenset)
+    as_of: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         assert not self.voters & self.learners, self
@@ -91,28 +96,30 @@ class Membership:
 
     def encode(self) -> bytes:
         """As the payload of a MEMBERSHIP entry."""
-        return cbor2.dumps([_FORMAT, sorted(self.voters), sorted(self.learners)])
+        return cbor2.dumps([_FORMAT, sorted(self.voters), sorted(self.learners), self.as_of])
 
     @classmethod
     def decode(cls, payload: bytes | bytearray | memoryview) -> Membership:
         """Raises InvalidInput for bytes that are no membership."""
         try:
             value: Any = cbor2.loads(bytes(payload))
-            version, voters, learners = value
+            version, voters, learners, as_of = value
         except Exception as error:  # cbor2 raises more kinds than it documents
             raise InvalidInput(f"membership entry does not decode: {error!r}") from error
         for ids in (voters, learners):
             if not isinstance(ids, list) or len(ids) > MEMBERS_MAX or not all(type(i) is int for i in ids):
                 raise InvalidInput(f"membership entry holds {ids!r} where broker ids belong")
-        if version != _FORMAT or not voters or set(voters) & set(learners):
-            raise InvalidInput(f"membership entry of version {version!r}: {voters!r}, {learners!r}")
-        return cls(frozenset(map(BrokerId, voters)), frozenset(map(BrokerId, learners)))
+        if version != _FORMAT or not voters or set(voters) & set(learners) or type(as_of) is not int:
+            raise InvalidInput(
+                f"membership entry of version {version!r}: {voters!r}, {learners!r}, {as_of!r}"
+            )
+        return cls(frozenset(map(BrokerId, voters)), frozenset(map(BrokerId, learners)), as_of)
 
     def with_learner(self, broker: BrokerId) -> Membership:
-        return Membership(self.voters - {broker}, self.learners | {broker})
+        return Membership(self.voters - {broker}, self.learners | {broker}, self.as_of)
 
     def with_voter(self, broker: BrokerId) -> Membership:
-        return Membership(self.voters | {broker}, self.learners - {broker})
+        return Membership(self.voters | {broker}, self.learners - {broker}, self.as_of)
 
     def without(self, broker: BrokerId) -> Membership:
-        return Membership(self.voters - {broker}, self.learners - {broker})
+        return Membership(self.voters - {broker}, self.learners - {broker}, self.as_of)

@@ -98,7 +98,8 @@ class GroupLog:
         self._is_closed = False
         self._limits = context.limits
         self._begin(image)
-        self._is_changed = image.start != LOG_BEGIN and not has_snapshot
+        is_plain = image.start == LOG_BEGIN and image.membership is None
+        self._is_changed = not (is_plain or has_snapshot)
 
     def _begin(self, image: LogImage) -> None:
         """Stand where `image` says, with nothing uncommitted."""
@@ -143,7 +144,7 @@ class GroupLog:
     @property
     def memberships(self) -> list[Entry]:
         """The MEMBERSHIP entries that the log holds or has held last: the newest one that was compacted
-        away (if any), then all that are in the log, in index order."""
+        away, or the one that it was made with (if any), then all that are in the log, in index order."""
         return list(self._memberships)
 
     @property

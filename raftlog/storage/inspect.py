@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import cbor2
+
 from raftlog.errors import DamagedLog, InvalidInput
 from raftlog.records.batch import HEADER_SIZE, BatchHeader, check_batch, read_header
 from raftlog.storage import wal_recovery
@@ -236,7 +238,8 @@ def _text(head: RecordHead, payload: memoryview) -> str:
         case RecordKind.RESET | RecordKind.LOG_START:
             return f"offset {head.base_offset}"
         case RecordKind.CREATE:
-            return bytes(payload).decode(errors="replace")
+            dirname, _ = cbor2.loads(payload)
+            return str(dirname)
         case RecordKind.CHECKPOINT:
             return f"{len(payload)} bytes"
         case RecordKind.TRUNCATE | RecordKind.DELETE:

@@ -22,7 +22,7 @@ from raftlog.storage.disk import Disk
 from raftlog.storage.entry import Entry, EntryKind, HardState, LogPoint
 from raftlog.storage.group_log import GroupLog, LogContext
 from raftlog.storage.segment import SegmentExtent
-from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, entry_from_cbor, read_file
+from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, entry_from_cbor, new_image, read_file
 from raftlog.storage.wal_format import RecordHead, RecordKind
 from raftlog.storage.wal_recovery import WalScan
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
@@ -195,11 +195,10 @@ class _Replay:
             self._disk.rmtree(f"{self._context.root}/{dirname}")
 
     def _create(self, key: GroupKey, head: RecordHead, payload: memoryview) -> None:
-        dirname = bytes(payload).decode()
+        dirname, membership = cbor2.loads(payload)
         self._remove(dirname)  # what is in it already comes again from the WAL
         point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
-        image = LogImage(key=key, start=point, log_start_offset=point.offset, commit=point)
-        self.add(GroupLog(self._context, dirname, image), 0)
+        self.add(GroupLog(self._context, dirname, new_image(key, point, membership)), 0)
 
     def _reset(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
         dirname, state, membership = cbor2.loads(payload)

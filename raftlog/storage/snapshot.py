@@ -43,7 +43,7 @@ class LogImage:
     internal: list[Entry] = field(default_factory=list)
     """Entries of Raft itself, which take an index but are not in the segments."""
     membership: Entry | None = None
-    """The newest membership that was compacted away."""
+    """The newest membership that was compacted away, or the one that the log was made with."""
     segments: list[SegmentExtent] = field(default_factory=list)
     snapshot_index: RaftIndex = LOG_BEGIN.index
     state: bytes = b""
@@ -51,6 +51,19 @@ class LogImage:
     """The WAL block before which everything that was done to the log is in the image, but for its tail."""
     damage: str | None = None
     """What was found damaged in the log; it outlives a restart, until the log is reset."""
+
+
+def new_image(key: GroupKey, start: LogPoint, membership: bytes) -> LogImage:
+    """Of a log that has just been made."""
+    entry = Entry(start.index, start.term, EntryKind.MEMBERSHIP, membership, start.offset, start.offset)
+    return LogImage(
+        key=key,
+        start=start,
+        log_start_offset=start.offset,
+        commit=start,
+        membership=entry if membership else None,
+        snapshot_index=start.index,
+    )
 
 
 def encode(image: LogImage) -> list[bytes]:

@@ -40,7 +40,7 @@ from raftlog.storage.meta import LOCK_NAME, META_NAME, WAL_NAME, Meta, read_meta
 from raftlog.storage.recent import RecentEntries
 from raftlog.storage.recovery import recover
 from raftlog.storage.segment import SegmentPool
-from raftlog.storage.snapshot import LogImage
+from raftlog.storage.snapshot import new_image
 from raftlog.storage.wal import Wal, WalBlock
 from raftlog.storage.wal_format import RecordKind
 from raftlog.types import GROUP_KEY_SIZE, BrokerId, GroupKey
@@ -259,9 +259,12 @@ class Store:
             write_meta(self._disk, self._root, meta)
         self._meta = meta
 
-    def create_log(self, key: GroupKey, dirname: str, *, start: LogPoint = LOG_BEGIN) -> GroupLog:
+    def create_log(
+        self, key: GroupKey, dirname: str, *, start: LogPoint = LOG_BEGIN, membership: bytes = b""
+    ) -> GroupLog:
         """A new group's log, at once usable; pending like an entry. Its folder gets `dirname`, or that and
-        a suffix while an older folder of the name is still there."""
+        a suffix while an older folder of the name is still there. `membership` is who is in the group before
+        an entry says otherwise: the payload of a MEMBERSHIP entry that stands before the first one."""
         self._health.check()
         if key in self.logs:
             raise ValueError(f"group {key.hex()} has a log already: {self.logs[key]!r}")
@@ -274,11 +277,9 @@ class Store:
             index=start.index,
             term=start.term,
             offset=start.offset,
-            payload=dirname.encode(),
+            payload=cbor2.dumps([dirname, membership]),
         )
-        image = LogImage(
-            key=key, start=start, log_start_offset=start.offset, commit=start, snapshot_index=start.index
-        )
+        image = new_image(key, start, membership)
         log = self.logs[key] = GroupLog(self._context, dirname, image)
         self._context.touched[log] = None
         return log

@@ -10,9 +10,11 @@ import pytest
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import (
+    AlterTopicConfig,
     Command,
     CreateTopic,
     DeleteTopic,
@@ -23,8 +25,10 @@ from raftlog.metadata.commands import (
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
+from raftlog.raft.values import Membership
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import BrokerId, RaftIndex, group_key
+from raftlog.types import BrokerId, RaftIndex, Term, group_key
 from tests.sim.virtual_disk import VirtualDisk
 
 TOPIC = b"t" * 16
@@ -162,3 +166,69 @@ def test_a_topic_that_is_gone_is_gone_here() -> None:
     assert broker.runs() is not None
     broker.applies(DeleteTopic(topic_id=TOPIC))
     assert broker.runs() is None and group_key(TOPIC, 0) not in broker.store.logs
+
+
+def test_a_replica_that_its_group_counts_on_is_not_deleted_by_a_catalog_that_is_older() -> None:
+    """Found by the simulation: this broker learned late that its replica had been moved away, when the group
+    had taken it back already and counted what it acknowledged."""
+    broker = Broker(wiped=False)
+    broker.registers()
+    broker.applies(*EARLIER[:2], _create(THREE), MovePartition(topic_id=TOPIC, partition=0, target=(ONE,)))
+    since = broker.catalog.topics["t"].partitions[0].since
+    group = broker.runs()
+    assert group is not None
+    as_of = broker.catalog.topology_index + 2
+    members = Membership(frozenset((ONE,)), frozenset((THREE,)), as_of)
+    group.log.append(Term(1), EntryKind.MEMBERSHIP, members.encode(), 0)
+    group._memberships.add(RaftIndex(group.log.last_index), members)
+    broker.applies(FinishMove(topic_id=TOPIC, partition=0, target=(ONE,), since=since))
+    assert broker.catalog.topology_index < as_of and broker.runs() is group
+    broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, THREE)))
+    assert broker.catalog.topology_index == as_of and broker.runs() is group
+    broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, TWO)))
+    since = broker.catalog.topics["t"].partitions[0].since
+    broker.applies(FinishMove(topic_id=TOPIC, partition=0, target=(ONE, TWO), since=since))
+    assert broker.runs() is None
+
+
+def test_a_leader_that_knows_less_than_an_earlier_one_changes_nothing() -> None:
+    broker = Broker(wiped=False)
+    broker.registers()
+    broker.applies(*EARLIER[:2], _create(THREE))
+    broker.turns()
+    group = broker.runs()
+    assert group is not None and group.is_ready
+    index = broker.catalog.topology_index
+    newer = group.propose_membership(
+        Membership(frozenset((THREE,)), frozenset((ONE,)), index + 1), 30.0, lambda outcome, entry: None
+    )
+    assert isinstance(newer, Entry)
+    upkeep = Upkeep(broker)
+    for now in (31.0, 32.0, 33.0):
+        broker.driver.turn(now)
+        upkeep.tick(now)
+    assert group.membership.learners == {ONE}, "by its catalog broker 3 is alone"
+    broker.applies(AlterTopicConfig(topic_id=TOPIC, set={}, remove=()))
+    for now in (34.0, 35.0, 36.0):
+        broker.driver.turn(now)
+        upkeep.tick(now)
+    assert group.membership == Membership(frozenset((THREE,)))
+
+
+def test_a_restart_goes_by_the_members_that_its_log_was_made_with() -> None:
+    """Found by the simulation: a broker that had joined a group, and had nothing of it yet, started again
+    with a catalog from before, when it had been a voter: with another such it elected itself."""
+    broker = Broker(wiped=False)
+    broker.registers()
+    broker.applies(*EARLIER[:2], _create(ONE))
+    broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, THREE)))
+    group = broker.runs()
+    assert group is not None and group.membership == Membership(frozenset((ONE,)), frozenset((THREE,)))
+    key = group_key(TOPIC, 0)
+    log = broker.store.logs[key]
+    again = Broker(wiped=False)
+    again.store.create_log(key, "t-0", membership=log.memberships[0].payload)
+    again.applies(*EARLIER, _create(ONE, TWO, THREE))  # and has not been told of more yet
+    again.turns()
+    group = again.runs()
+    assert group is not None and group.membership == Membership(frozenset((ONE,)), frozenset((THREE,)))

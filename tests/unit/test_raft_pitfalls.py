@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.raft.messages import Append, Message, PreVote, Vote
+from raftlog.raft.messages import Append, Message, PreVote, Vote, VoteReply
 from raftlog.raft.values import ChangeRefused, Outcome
-from raftlog.types import BrokerId, RaftIndex
-from tests.unit.raft_cluster import TIMING, Cluster
+from raftlog.types import BrokerId, RaftIndex, Term
+from tests.unit.raft_cluster import KEY, TIMING, Broker, Cluster
 
 
 def others(cluster: Cluster, *brokers: int) -> list[int]:
@@ -19,6 +19,44 @@ def propose_change(cluster: Cluster, leader: int, how: str, broker: int) -> obje
     group = cluster[leader].group
     wanted = getattr(group.membership, how)(BrokerId(broker))
     return group.propose_membership(wanted, cluster.now, lambda *_: None)
+
+
+def test_what_was_promised_in_an_older_term_does_not_leave_in_a_newer_one() -> None:
+    """Found by the simulation: an acknowledgement waited for the broker's term to be durable, and left after
+    a newer leader had cut the entry that it spoke of."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    follower = others(cluster, leader)[0]
+    cluster.commit(b"x", broker=leader)
+    cluster.run(0.3)
+    node = cluster[follower]
+    term, last = node.group.term, node.log.last_index
+    cluster.sent.clear()
+    node.driver.receive(BrokerId(leader), [Append(KEY, term, last, term, last, [])])
+    newer = Term(term + 1)
+    node.driver.receive(BrokerId(leader), [Vote(KEY, newer, RaftIndex(last), term, True, False)])
+    cluster.turn(node)
+    assert [type(m) for _, sender, _, m in cluster.sent if sender == follower] == [VoteReply]
+
+
+def test_a_learner_that_began_anew_unseen_is_filled_again() -> None:
+    """Found by the simulation: a broker was removed, added again and only then deleted what it had, so the
+    leader had heard its former self and took it for further than it was, for ever."""
+    cluster = Cluster(3, voters=[1, 2])
+    leader = cluster.elect()
+    propose_change(cluster, leader, "with_learner", 3)
+    cluster.run(0.5)
+    cluster.commit(b"x", broker=leader)
+    cluster.run(0.5)
+    assert cluster[3].log.last_index == cluster[leader].log.last_index
+    cluster.crash(3)
+    del cluster.down[3]
+    cluster.brokers[3] = Broker(cluster, 3, cluster.new_store(3), {})
+    cluster.commit(b"y", broker=leader)
+    cluster.run(1.0)
+    assert cluster[3].log.last_index == cluster[leader].log.last_index
+    assert propose_change(cluster, leader, "with_voter", 3)
+    cluster.converge()
 
 
 @pytest.mark.parametrize("size", [1, 3])

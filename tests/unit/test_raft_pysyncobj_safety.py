@@ -502,6 +502,48 @@ def test_a_new_cluster_of_empty_disks_elects_when_all_are_there() -> None:
     assert all(b.group.is_trusted for b in cluster.brokers.values())
 
 
+def test_a_new_group_elects_although_one_of_its_brokers_was_emptied_before_it_was_made() -> None:
+    """Found by the simulation: a topic was made while one of two brokers was down, to start again from
+    nothing. It could not know whether it had voted in the group before, and nobody led for ever. But all
+    voters were there, and all had nothing: then there is nothing to be lost."""
+    cluster = Cluster(2)
+    cluster.wipe(2)
+    cluster.elect()
+    cluster.commit(b"x")
+    cluster.run(1.0)
+    assert all(b.group.is_trusted for b in cluster.brokers.values())
+
+
+def test_an_emptied_broker_does_not_help_to_elect_where_a_voter_is_missing() -> None:
+    """The one that is missing may hold what the emptied one has acknowledged."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    kept, lagging = [b for b in (1, 2, 3) if b != leader]
+    cluster.crash(leader)
+    cluster.wipe(lagging)
+    cluster.wipe(kept)
+    cluster[lagging].group._trust.regain()  # as if it had never had anything
+    cluster.run(20.0)
+    assert cluster.leader is None
+
+
+def test_an_emptied_broker_does_not_help_an_empty_one_past_a_voter_that_has_something() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    empty, emptied = [b for b in (1, 2, 3) if b != leader]
+    cluster.isolate(empty)
+    cluster.crash(empty)
+    cluster.restart(empty)
+    cluster.commit(b"precious", broker=leader)
+    cluster.crash(leader)
+    cluster.wipe(emptied)
+    cluster.restart(leader)
+    cluster.heal()
+    assert cluster.elect() == leader
+    cluster.converge()
+    assert all(b"precious" in b.machine.applied.values() for b in cluster.brokers.values())
+
+
 def test_a_damaged_log_is_dropped_and_filled_by_the_leader() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()

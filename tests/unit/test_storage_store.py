@@ -366,6 +366,18 @@ def test_groups_survive_by_the_write_ahead_log_alone() -> None:
     assert (log.first_index, log.last_term, log.log_start_offset) == (10, 2, 40)
 
 
+def test_what_a_log_was_made_with_outlives_power_loss_and_checkpoints() -> None:
+    disk, store, _ = new_log()
+    key = group_key(b"m" * 16, 0)
+    store.create_log(key, "m-0.x", membership=b"who is in it")
+    for finish in (flush, checkpoint, Store.close):
+        finish(store)
+        disk.power_loss()
+        store = open_store(disk)
+        (entry,) = store.logs[key].memberships
+        assert (entry.index, entry.kind, entry.payload) == (0, EntryKind.MEMBERSHIP, b"who is in it")
+
+
 @pytest.mark.parametrize("name", ["wal", "lock", "meta.toml", "a/b", "..", "", "a~2"])
 def test_folders_that_are_no_logs(name: str) -> None:
     _, store, _ = new_log()
