@@ -58,7 +58,8 @@ def command(nodes: int, port: int, data_dir: str | None, overrides: tuple[str, .
     others go on.
     """
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell has its background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     with _folder(data_dir) as folder:
         brokers = _plan(folder, nodes, port, overrides)
         try:

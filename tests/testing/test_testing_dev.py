@@ -21,10 +21,12 @@ PATIENCE_S = 60.0
 
 @contextmanager
 def dev(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As a script starts it in the background: with SIGINT ignored."""
     process = subprocess.Popen(
         [sys.executable, "-m", "raftlog", "dev", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     try:
         yield process
