@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
+# Hundreds of brokers and clients are started: none should compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check format lint types quick docs bench test-kafka clean
 
 help:  ## what there is
@@ -14,10 +17,10 @@ demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through 
 	@$(BIN)/python -m demo
 
 test: $(READY)  ## every test; ARGS='-k word' chooses
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers, fast tests: under a minute
-	@$(MAKE) --no-print-directory --output-sync=target -j 2 types lint quick
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 quick types lint
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

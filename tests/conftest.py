@@ -1,11 +1,25 @@
-"""The fixtures of raftlog's own plugin, also where raftlog is on the path and not installed."""
+"""The fixtures of raftlog's own plugin, also where raftlog is on the path and not installed; and in which
+order tests run, and how many at once."""
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
+
+import pytest
 
 PLUGIN = "raftlog.testing.pytest_plugin"
 
 pytest_plugins = ["pytester"]
 if not any(point.value == PLUGIN for point in entry_points(group="pytest11")):
     pytest_plugins.append(PLUGIN)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: more than there are cores, since tests that start processes wait most of the time."""
+    return (os.cpu_count() or 1) + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

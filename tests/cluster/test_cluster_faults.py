@@ -26,7 +26,6 @@ from tests.cluster.wipe import stale_and_empty
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("default"),  # the clients' own
-    pytest.mark.xdist_group("cluster"),
 ]
 
 
