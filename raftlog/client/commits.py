@@ -1,7 +1,8 @@
 """A consumer's commits: those that its user asks for, and those that it makes by itself.
 
 A commit is refused here, before any broker is asked, when the partitions have been lost and given back since:
-they are read again from the commit before, which must stay.
+they are read again from the commit before, which must stay. When that happens while a broker is asked, it is
+asked by the generation of before, and nobody is told that the commit holds.
 """
 
 from __future__ import annotations
@@ -49,10 +50,14 @@ class Commits:
         name = self._group.group
         held = {key: self._partitions.get(key) for key in offsets}
 
-        async def attempt() -> None:
+        def check_held() -> None:
             if any(self._partitions.get(key) is not partition for key, partition in held.items()):
                 raise RebalanceNeeded(f"commit of group {name!r}: partitions have changed hands")
+
+        async def attempt() -> None:
+            check_held()
             await self._once(offsets)
+            check_held()  # what is read again may begin before what has been committed meanwhile
 
         await self._cluster.retrying(attempt, what=f"commit of group {name!r}")
 
@@ -96,14 +101,15 @@ class Commits:
         group, member = self._group, self._group.member
         if not member.joined and self.must_be_member:
             raise RebalanceNeeded(f"commit of group {group.group!r}: this consumer is not a member now")
+        generation, member_id = member.generation, member.member_id  # of whoever has read what is committed
         try:
             await commit_offsets(
                 self._cluster,
                 await group.coordinator(),
                 group.group,
                 offsets,
-                generation=member.generation,
-                member_id=member.member_id,
+                generation=generation,
+                member_id=member_id,
                 instance_id=member.instance_id,
                 lane=group.commit_lane,
             )
