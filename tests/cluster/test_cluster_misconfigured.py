@@ -3,6 +3,7 @@ what is wrong and what to do, and the cluster goes on."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -20,6 +21,8 @@ from tests.cluster.raw import RawClient
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
 SAID_S = 60.0
+CLOSED = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
+"""What a connection says that the other side has closed."""
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +155,13 @@ def test_strangers_at_the_peer_port_hurt_nobody(cluster: ClusterProcesses) -> No
         struct.pack(">ihhi", 10, 18, 0, 1) + b"\0\0",  # ApiVersions
     ):
         with socket.create_connection((host, int(port)), timeout=30) as connection:
-            connection.sendall(garbage)
-            connection.shutdown(socket.SHUT_WR)
             try:
+                connection.sendall(garbage)
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(4096):
                     pass
-            except ConnectionResetError:
-                pass
+            except OSError as error:
+                assert error.errno in CLOSED, error  # before all was said
     until_said(cluster.brokers[1], "refused a connection to the peer port from 127.0.0.1:")
     writes(cluster)
     assert all(broker.is_running for broker in cluster.brokers.values())
