@@ -80,8 +80,9 @@ class Victim:
         self.assert_logs_why(offend, reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BrokerProcess, Bystander]]:
+    """For this folder only: a bystander that goes on to the end of the run would slow down everybody."""
     folder = tmp_path_factory.mktemp("badinput")
     options = {"socket.request.max.bytes": FRAME_MAX}
     with broker_process(folder / "data", options=options, arguments=("--verbose",)) as broker:

@@ -14,6 +14,8 @@ from tests.cluster.trial import NotWhole, Trial, create_topic
 COMMAND_TIMEOUT_S: Final = 180
 OTHER_TOPIC: Final = "other"
 OTHER_PARTITIONS: Final = 12
+CALM_S: Final = 1.0
+"""What a step leaves behind comes to light within that."""
 
 
 def raftlog(trial: Trial, *arguments: str) -> str:
@@ -25,14 +27,16 @@ def raftlog(trial: Trial, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def steps(trial: Trial) -> Iterator[tuple[str, float, float]]:
+def steps(
+    trial: Trial, other_partitions: int = OTHER_PARTITIONS, calm_s: float = CALM_S
+) -> Iterator[tuple[str, float, float]]:
     """What was done, the seconds it took, and the longest gap without an acknowledged write meanwhile."""
-    create_topic(trial.cluster.bootstrap, OTHER_TOPIC, OTHER_PARTITIONS, 3)
+    create_topic(trial.cluster.bootstrap, OTHER_TOPIC, other_partitions, 3)
     leaving = trial.coordinator()
 
     def timed(what: str, begin: float) -> tuple[str, float, float]:
         end = time.monotonic()
-        trial.run(1.0)
+        trial.run(calm_s)
         return what, end - begin, trial.gaps(begin, time.monotonic()).cluster.length
 
     begin = time.monotonic()

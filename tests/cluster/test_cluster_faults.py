@@ -65,7 +65,7 @@ def test_an_emptied_broker_makes_no_leader_of_a_stale_one(tmp_path: Path) -> Non
 def test_a_broker_is_added_and_another_removed(tmp_path: Path) -> None:
     with Trial(tmp_path, clients=PATIENT) as trial:
         trial.await_progress()
-        assert len(list(steps(trial))) == 6
+        assert len(list(steps(trial, other_partitions=4, calm_s=0.1))) == 6
         verdict = trial.judge()
     assert verdict.is_good, verdict
 
