@@ -57,6 +57,8 @@ class Ledger:
     voters: frozenset[BrokerId]
     """By the newest membership that is committed."""
     entries: list[Committed] = field(default_factory=list)
+    committed_in: list[int] = field(default_factory=list)
+    """For each of the entries, the term in which it was first known to be committed."""
     replicas: dict[BrokerId, Replica] = field(default_factory=dict)
     leaders: dict[int, BrokerId] = field(default_factory=dict)
     votes: dict[tuple[int, BrokerId], BrokerId] = field(default_factory=dict)
@@ -488,9 +490,10 @@ class Invariants:
                 f"broker {broker.id} leads {ledger.name} in term {term} by {sorted(voted)} of "
                 f"{sorted(group.voters)}",
             )
-        # Leader completeness (Raft §5.4): what was committed in earlier terms is in the leader's log.
+        # Leader completeness (Raft §5.4): what was committed in earlier terms is in the leader's log. By when
+        # it was committed, not by its own term: who hears late that he won a term may lead beside a newer one.
         last = ledger.last
-        while last and ledger.entries[last - 1].term >= term:
+        while last and ledger.committed_in[last - 1] >= term:
             last -= 1
         if last and not replica.now.holds(last, ledger.term_at(last)):
             raise Violation(
@@ -520,7 +523,7 @@ class Invariants:
                 raise Violation(
                     "commit order", f"broker {broker.id} {ledger.name}: {index} after {ledger.last}"
                 )
-            self._commit(ledger, content)
+            self._commit(ledger, content, group.term)
             grew = True
         replica.commit = log.commit_index
         if log.commit_index > ledger.last:
@@ -536,12 +539,13 @@ class Invariants:
         ):  # by a leader that has ended meanwhile, and with it maybe the membership that it counted by
             self._check_still_held(ledger, group.voters)
 
-    def _commit(self, ledger: Ledger, content: Committed) -> None:
-        """The next entry is committed for the first time anywhere."""
+    def _commit(self, ledger: Ledger, content: Committed, term: int) -> None:
+        """The next entry is committed for the first time anywhere, in `term`."""
         self.commits += 1
         if content.base_offset != ledger.end_offset:
             raise Violation("offsets are dense", f"{ledger.name}: {content} after {ledger.end_offset}")
         ledger.entries.append(content)
+        ledger.committed_in.append(term)
         payload = ledger.payloads.pop((ledger.last, content.term))
         if content.kind == EntryKind.MEMBERSHIP:
             ledger.voters = Membership.decode(payload).voters
