@@ -94,7 +94,9 @@ class Replicas:
             # A restart goes by what was true when the log was made: its catalog may be from before that.
             membership = Membership(voters, learners - voters).encode()
             dirname = f"{topic.name}-{number}.{topic.topic_id.hex()}"
-            group_log = node.store.create_log(key, dirname, membership=membership)
+            # Who joins may have been in the group before, and have deleted what it acknowledged then.
+            joins = node.broker_id not in voters
+            group_log = node.store.create_log(key, dirname, membership=membership, may_lack=joins)
         if group_log.damage is not None:
             log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
         group = RaftGroup(

@@ -158,6 +158,12 @@ class Elections:
             # above every one in which an earlier self of an emptied one can have been elected.
             self.campaign(now, transfer=False, fresh=True)
 
+    def _has_nothing_for(self, candidate: BrokerId) -> bool:
+        """Whether this replica, which lost its log, may take part in the first election of a group: as one
+        voter of it for another. Who only listens has joined a group that has a leader somewhere; who asks him
+        goes by the members of before."""
+        return self._log.last_index == 0 and {self._self_id, candidate} <= self._owner.voters
+
     @property
     def _has_nothing(self) -> bool:
         """Neither in the log, nor anything to be kept: what lets emptied replicas vote for this one."""
@@ -201,7 +207,7 @@ class Elections:
     def on_pre_vote(self, sender: BrokerId, request: PreVote, now: float) -> None:
         log, term = self._log, self._engine.term
         if self._trust.is_lost:
-            granted = request.fresh and log.last_index == 0
+            granted = request.fresh and self._has_nothing_for(sender)
         else:
             up_to_date = (request.last_term, request.last_index) >= (log.last_term, log.last_index)
             granted = request.term > term and up_to_date and not self._hears_other_leader(now, sender)
@@ -213,7 +219,7 @@ class Elections:
         if request.term < engine.term:
             self._owner.say(sender, VoteReply(self._key, engine.term, False))
             return
-        if self._trust.is_lost and not (request.fresh and self._log.last_index == 0):
+        if self._trust.is_lost and not (request.fresh and self._has_nothing_for(sender)):
             return
         if self._hears_other_leader(now, sender) and not request.transfer:
             return

@@ -46,6 +46,10 @@ from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 FOREVER: Final = float("inf")
 
+REJOINED_BEATS: Final = 3
+"""Heartbeats after which a replica that no longer says that it lost its log has noted, durably, that it has
+not. It votes from then on; before, a group that needs its vote could not elect after a restart of both."""
+
 _PENDING, _WRITTEN = 2, 1
 """How far term and vote are from being durable; 0 is durable."""
 
@@ -54,8 +58,8 @@ class RaftGroup:
     """One replica of one group. Synchronous: time and chance are passed in, messages are taken out.
 
     What the methods change in the log is durable only after the driver's next sync; the driver calls
-    `on_synced` then. A replica that lost its log, or never had one while the group may have had (`fresh`,
-    or a damaged log) neither votes nor campaigns until a leader has filled it again: its vote would count
+    `on_synced` then. A replica that lost its log, or had another one before (`fresh`, `log.may_lack`, or a
+    damaged log) neither votes nor campaigns until a leader has filled it again: its vote would count
     as if it still held what it once acknowledged. When every voter of a group has nothing, the group is new
     and they may elect; so the first start of a group from nothing needs all of its voters.
     """
@@ -103,7 +107,7 @@ class RaftGroup:
         self._was_restored = False
         self._cuts = 0
         self._trust = Trust(rng)
-        if fresh:
+        if fresh or log.may_lack:
             self._trust.lose()
         self._engine = Engine(self, self_id, log, timing, rng, now)
         self._elections = elections = Elections(self, key, self_id, log, self._engine, self._trust, timing)
@@ -267,8 +271,11 @@ class RaftGroup:
         if not leadership.has_committed:
             reason = "this leader has not committed an entry of its term yet"  # (Ongaro's fix of 2015)
         for broker in membership.voters - self.voters if reason is None else ():
-            if self._engine.match_index[self._engine.peers[broker]] < self.commit_index:
+            peer = self._engine.peers[broker]
+            if self._engine.match_index[peer] < self.commit_index:
                 reason = f"broker {broker} has not caught up"
+            elif now - peer.rejoined_at < REJOINED_BEATS * self._timing.heartbeat:
+                reason = f"broker {broker} does not know yet that it has caught up"
         if reason is not None:
             return ChangeRefused(reason=reason)
         entry = self.log.append(leadership.term, EntryKind.MEMBERSHIP, membership.encode(), 0)
@@ -476,6 +483,7 @@ class RaftGroup:
             return True
         if trust.must_drop_log:
             trust.must_drop_log = False
+            self.log.may_lack = True  # also when the next start finds an empty log, and no damage
             members = self.membership.encode()
             entry = Entry(RaftIndex(0), Term(0), EntryKind.MEMBERSHIP, members, Offset(0), Offset(0))
             self.log.reset(RaftIndex(0), Term(0), Offset(0), b"", entry)
@@ -493,6 +501,8 @@ class RaftGroup:
     def _on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:
         self._hear_leader(sender, now)
         self._trust.welcome(welcome, self._following.durable_match)
+        if not self._trust.is_lost:
+            self.log.may_lack = False
 
     # Phase 2: tick
 
@@ -546,6 +556,7 @@ class RaftGroup:
         for peer in engine.peers.values():
             peer.reset()
         self._trust.regain()
+        self.log.may_lack = False
         self._leadership = Leadership(
             self.key,
             self.term,

@@ -215,7 +215,7 @@ class Leadership:
 
     def on_rejoin(self, peer: Progress, rejoin: Rejoin, now: float) -> None:
         """The follower lost its log. What it acknowledged before must not be counted again."""
-        self.last_heard[peer] = now
+        self.last_heard[peer] = peer.rejoined_at = now
         if peer.rejoin_nonce != rejoin.nonce:
             peer.rejoin_nonce = rejoin.nonce
             peer.reset()

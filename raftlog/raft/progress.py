@@ -27,6 +27,8 @@ class Progress:
     def __init__(self, broker: BrokerId) -> None:
         self.broker = broker
         self.rejoin_nonce = 0
+        self.rejoined_at = float("-inf")
+        """When it last said that it had lost its log."""
         self.reset()
 
     def reset(self) -> None:

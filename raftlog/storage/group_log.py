@@ -96,6 +96,7 @@ class GroupLog:
         self._hard_state = hard_state
         self._has_snapshot = has_snapshot
         self._is_closed = False
+        self._may_lack = image.may_lack
         self._limits = context.limits
         self._begin(image)
         is_plain = image.start == LOG_BEGIN and image.membership is None
@@ -163,6 +164,18 @@ class GroupLog:
         self._hard_state = value
         vote = -1 if value.voted_for is None else value.voted_for
         self._add(RecordKind.HARD_STATE, index=vote, term=value.term)
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether the log may lack what its replica has acknowledged, under this key, in an earlier log; it
+        outlives restarts and resets. Setting it is pending like an entry."""
+        return self._may_lack
+
+    @may_lack.setter
+    def may_lack(self, value: bool) -> None:
+        if value != self._may_lack:
+            self._may_lack, self._is_changed = value, True
+            self._add(RecordKind.MAY_LACK, index=int(value))
 
     def _add(
         self, kind: RecordKind, *, index: int = 0, term: int = 0, offset: int = 0, payload: bytes = b""
@@ -471,6 +484,7 @@ class GroupLog:
                 state=self.snapshot_state,
                 wal_sequence=job.start_sequence,
                 damage=self.damage,
+                may_lack=self._may_lack,
             )
             job.snapshots.append((committed.folder, committed.image(image)))
             self._has_snapshot = True

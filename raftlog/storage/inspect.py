@@ -240,6 +240,8 @@ def _text(head: RecordHead, payload: memoryview) -> str:
         case RecordKind.CREATE:
             dirname, _ = cbor2.loads(payload)
             return str(dirname)
+        case RecordKind.MAY_LACK:
+            return "may lack something" if head.index else "lacks nothing"
         case RecordKind.CHECKPOINT:
             return f"{len(payload)} bytes"
         case RecordKind.TRUNCATE | RecordKind.DELETE:

@@ -187,6 +187,8 @@ class _Replay:
                 del self.logs[key]
                 self._forget(key)
                 self._remove(log.dirname)
+            case RecordKind.MAY_LACK:
+                log.may_lack = bool(head.index)
             case RecordKind.LOG_START:
                 self._log_starts[key] = Offset(head.base_offset)  # when what it stands on is committed again
 

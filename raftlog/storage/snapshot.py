@@ -51,6 +51,8 @@ class LogImage:
     """The WAL block before which everything that was done to the log is in the image, but for its tail."""
     damage: str | None = None
     """What was found damaged in the log; it outlives a restart, until the log is reset."""
+    may_lack: bool = False
+    """Whether the log may lack what its replica has acknowledged."""
 
 
 def new_image(key: GroupKey, start: LogPoint, membership: bytes) -> LogImage:
@@ -81,6 +83,7 @@ def encode(image: LogImage) -> list[bytes]:
             "snapshot_index": image.snapshot_index,
             "wal_sequence": image.wal_sequence,
             "damage": image.damage,
+            "may_lack": image.may_lack,
         }
     )
     fields = (_MAGIC, FORMAT_VERSION, len(description), len(image.state))
@@ -113,6 +116,7 @@ def decode(data: bytes) -> LogImage:
         snapshot_index=description["snapshot_index"],
         wal_sequence=description["wal_sequence"],
         damage=description["damage"],
+        may_lack=description["may_lack"],
         state=bytes(body[description_size:]),
     )
 

@@ -260,11 +260,18 @@ class Store:
         self._meta = meta
 
     def create_log(
-        self, key: GroupKey, dirname: str, *, start: LogPoint = LOG_BEGIN, membership: bytes = b""
+        self,
+        key: GroupKey,
+        dirname: str,
+        *,
+        start: LogPoint = LOG_BEGIN,
+        membership: bytes = b"",
+        may_lack: bool = False,
     ) -> GroupLog:
         """A new group's log, at once usable; pending like an entry. Its folder gets `dirname`, or that and
         a suffix while an older folder of the name is still there. `membership` is who is in the group before
-        an entry says otherwise: the payload of a MEMBERSHIP entry that stands before the first one."""
+        an entry says otherwise: the payload of a MEMBERSHIP entry that stands before the first one.
+        `may_lack`: this broker may have had a log of the group before."""
         self._health.check()
         if key in self.logs:
             raise ValueError(f"group {key.hex()} has a log already: {self.logs[key]!r}")
@@ -282,6 +289,7 @@ class Store:
         image = new_image(key, start, membership)
         log = self.logs[key] = GroupLog(self._context, dirname, image)
         self._context.touched[log] = None
+        log.may_lack = may_lack
         return log
 
     def _new_dirname(self, dirname: str) -> str:

@@ -50,12 +50,14 @@ class RecordKind(IntEnum):
     RESET = 4
     """Nothing is left at all; the log starts behind `index`, `term`, `base_offset`, in a new folder."""
     CREATE = 5
-    """A group begins; the payload is its folder's name."""
+    """A group begins; the payload is its folder's name and who is in it."""
     DELETE = 6
     CHECKPOINT = 7
     """Of the store, not of a group: where replay starts, and every group as it was there."""
     LOG_START = 8
     """Offsets below `base_offset` are gone for readers."""
+    MAY_LACK = 9
+    """`index` 1: the log may lack what its replica has acknowledged; 0: it lacks nothing any more."""
 
 
 class RecordHead(NamedTuple):

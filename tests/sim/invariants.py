@@ -491,7 +491,7 @@ class Invariants:
                 f"{sorted(group.voters)}",
             )
         # Leader completeness (Raft §5.4): what was committed in earlier terms is in the leader's log. By when
-        # it was committed, not by its own term: who hears late that he won a term may lead beside a newer one.
+        # it was committed, not by its own term: who hears late that he won may lead beside a newer leader.
         last = ledger.last
         while last and ledger.committed_in[last - 1] >= term:
             last -= 1

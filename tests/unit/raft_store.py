@@ -19,6 +19,7 @@ class MemoryLog:
     def __init__(self, key: GroupKey, store: MemoryStore) -> None:
         self.key = key
         self.damage: str | None = None
+        self.may_lack = False
         self.snapshot_state = b""
         self.commit_index = RaftIndex(0)
         self.synced_index = RaftIndex(0)

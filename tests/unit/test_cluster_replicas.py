@@ -224,6 +224,7 @@ def test_a_restart_goes_by_the_members_that_its_log_was_made_with() -> None:
     broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, THREE)))
     group = broker.runs()
     assert group is not None and group.membership == Membership(frozenset((ONE,)), frozenset((THREE,)))
+    assert not group.is_trusted, "it may have been a member before, and have deleted what it had"
     key = group_key(TOPIC, 0)
     log = broker.store.logs[key]
     again = Broker(wiped=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.raft.messages import Append, Message, PreVote, Vote, VoteReply
+from raftlog.raft.messages import Append, AppendReply, Message, PreVote, Vote, VoteReply
 from raftlog.raft.values import ChangeRefused, Outcome
+from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, TIMING, Broker, Cluster
 
@@ -39,6 +40,75 @@ def test_what_was_promised_in_an_older_term_does_not_leave_in_a_newer_one() -> N
     assert [type(m) for _, sender, _, m in cluster.sent if sender == follower] == [VoteReply]
 
 
+def joins_anew(cluster: Cluster, broker: int) -> Broker:
+    """The broker was removed, has deleted its log, and is added again: by what it is told, as a learner."""
+    cluster.crash(broker)
+    del cluster.down[broker]
+    everyone, cluster.voters = cluster.voters, cluster.voters - {BrokerId(broker)}
+    node = cluster.brokers[broker] = Broker(cluster, broker, cluster.new_store(broker), {"fresh": True})
+    cluster.voters = everyone
+    return node
+
+
+def test_who_joins_again_does_not_vote_for_a_member_of_before() -> None:
+    """Found by the simulation: a broker had been removed, with what it had acknowledged, and was added again.
+    Another that had been removed, too, and had not heard of it, had its vote by the members of before, and
+    led: what was committed since was cut."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.3)
+    stale, again = others(cluster, leader)
+    cluster.isolate(stale)
+    cluster.run(2.0)
+    propose_change(cluster, leader, "without", stale)
+    cluster.run(0.5)
+    propose_change(cluster, leader, "without", again)
+    cluster.run(0.5)
+    cluster.commit(b"precious", broker=leader)
+    node = joins_anew(cluster, again)
+    cluster.heal()
+    cluster.isolate(leader)
+    cluster.run(20.0)
+    assert cluster.leader == leader and not node.group.is_trusted
+    cluster.heal()
+    propose_change(cluster, leader, "with_learner", again)
+    cluster.run(1.0)
+    assert node.group.is_trusted and node.log.last_index == cluster[leader].log.last_index
+    assert isinstance(propose_change(cluster, leader, "with_voter", again), Entry)
+    cluster.converge_voters()
+
+
+def test_who_has_joined_votes_after_a_restart_before_it_knows_that_it_may() -> None:
+    """The leader has made it a voter, and both lose power before it hears of that: it takes both to elect."""
+    cluster = Cluster(2, voters=[1])
+    leader = cluster.elect()
+    assert leader == 1
+    cluster.crash(2)
+    cluster.voters = cluster.voters - {BrokerId(2)}
+    del cluster.down[2]
+    store = cluster.new_store(2)
+    store.create_log(KEY).may_lack = True
+    cluster.brokers[2] = Broker(cluster, 2, store, {})
+    propose_change(cluster, 1, "with_learner", 2)
+    cluster.commit(b"x", broker=1)
+    cluster.run_until(lambda: cluster[2].log.last_index == cluster[1].log.last_index)
+    cluster.run(0.01)
+    early = propose_change(cluster, 1, "with_voter", 2)
+    assert isinstance(early, ChangeRefused) and "does not know yet" in early.reason
+    cluster.run(1.0)
+    cluster.isolate(2)
+    assert isinstance(propose_change(cluster, 1, "with_voter", 2), Entry)
+    cluster.run(0.1)
+    cluster.crash(1)
+    cluster.crash(2)
+    cluster.restart(1)
+    cluster.restart(2)
+    assert cluster[2].group.voters == {1} and cluster[1].group.voters == {1, 2}
+    cluster.heal()
+    cluster.elect()
+    cluster.converge()
+
+
 def test_a_learner_that_began_anew_unseen_is_filled_again() -> None:
     """Found by the simulation: a broker was removed, added again and only then deleted what it had, so the
     leader had heard its former self and took it for further than it was, for ever."""
@@ -55,7 +125,12 @@ def test_a_learner_that_began_anew_unseen_is_filled_again() -> None:
     cluster.commit(b"y", broker=leader)
     cluster.run(1.0)
     assert cluster[3].log.last_index == cluster[leader].log.last_index
-    assert propose_change(cluster, leader, "with_voter", 3)
+    stale = AppendReply(KEY, cluster[leader].group.term, RaftIndex(cluster[leader].log.last_index))
+    cluster[leader].driver.receive(BrokerId(3), [stale])  # of its earlier self, and late
+    cluster.commit(b"z", broker=leader)
+    cluster.run(1.0)
+    assert cluster[3].log.last_index == cluster[leader].log.last_index
+    assert isinstance(propose_change(cluster, leader, "with_voter", 3), Entry)
     cluster.converge()
 
 
