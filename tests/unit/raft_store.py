@@ -19,7 +19,7 @@ class MemoryLog:
     def __init__(self, key: GroupKey, store: MemoryStore) -> None:
         self.key = key
         self.damage: str | None = None
-        self.may_lack = False
+        self._may_lack = False
         self.snapshot_state = b""
         self.commit_index = RaftIndex(0)
         self.synced_index = RaftIndex(0)
@@ -35,6 +35,16 @@ class MemoryLog:
         twin._entries = list(self._entries)
         twin.truncations = []
         return twin
+
+    @property
+    def may_lack(self) -> bool:
+        return self._may_lack
+
+    @may_lack.setter
+    def may_lack(self, value: bool) -> None:
+        if value != self._may_lack:
+            self._may_lack = value
+            self._store.changed(self)
 
     @property
     def hard_state(self) -> HardState:
