@@ -46,10 +46,6 @@ from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 FOREVER: Final = float("inf")
 
-REJOINED_BEATS: Final = 3
-"""Heartbeats after which a replica that no longer says that it lost its log has noted, durably, that it has
-not. It votes from then on; before, a group that needs its vote could not elect after a restart of both."""
-
 _PENDING, _WRITTEN = 2, 1
 """How far term and vote are from being durable; 0 is durable."""
 
@@ -274,8 +270,12 @@ class RaftGroup:
             peer = self._engine.peers[broker]
             if self._engine.match_index[peer] < self.commit_index:
                 reason = f"broker {broker} has not caught up"
-            elif now - peer.rejoined_at < REJOINED_BEATS * self._timing.heartbeat:
-                reason = f"broker {broker} does not know yet that it has caught up"
+            elif not leadership.is_well(peer, now):
+                reason = f"broker {broker} does not answer, or does not know yet that it has caught up"
+        if reason is None and self.voters - membership.voters:
+            others = [self._engine.peers[broker] for broker in membership.voters - {self._self_id}]
+            if 2 * (1 + sum(leadership.is_well(peer, now) for peer in others)) <= len(membership.voters):
+                reason = "too few of those that stay answer, and have what they should: they could not elect"
         if reason is not None:
             return ChangeRefused(reason=reason)
         entry = self.log.append(leadership.term, EntryKind.MEMBERSHIP, membership.encode(), 0)

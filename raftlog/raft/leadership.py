@@ -36,6 +36,8 @@ PENDING_READS_MAX: Final = 10_000
 """Reads that wait for a majority at once; beyond it a read is answered "no"."""
 ROUNDS_MAX: Final = 64
 """Heartbeat rounds whose time of sending is remembered, for the lease."""
+WELL_BEATS: Final = 3
+"""Heartbeats that a follower may be silent, and must not have complained, to be counted on in a change."""
 SNAPSHOT_RETRY: Final = 5.0
 """Seconds before an unanswered snapshot is sent again: it may be large, and on its way."""
 
@@ -224,6 +226,12 @@ class Leadership:
         commit_index = self._log.commit_index if self.has_committed else RaftIndex(0)
         self._send(peer.broker, Welcome(self._key, self.term, rejoin.nonce, commit_index))
         self._replicate_to(peer, now)
+
+    def is_well(self, peer: Progress, now: float) -> bool:
+        """Whether the follower answers, and has not said lately that it lost its log: then it has noted,
+        durably, that it may vote. A change of members that needs others could keep a group from electing."""
+        since = now - WELL_BEATS * self._timing.heartbeat
+        return self.last_heard[peer] >= since and peer.rejoined_at < since
 
     # Counting
 

@@ -386,6 +386,8 @@ class Cluster:
         return voters <= groups.keys() and 2 * trusted <= len(voters)
 
     def _differs(self) -> str | None:
+        if (missing := self._lacks_leader()) is not None:
+            return missing
         nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
         if len(nodes) < len(self.brokers):
             return "a broker is down"

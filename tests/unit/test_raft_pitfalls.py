@@ -109,6 +109,26 @@ def test_who_has_joined_votes_after_a_restart_before_it_knows_that_it_may() -> N
     cluster.converge()
 
 
+def test_nobody_is_removed_while_too_few_of_the_others_answer() -> None:
+    """Found by the simulation: one of three was removed just after another had lost its disk, and neither
+    those that stayed nor those of before could elect any more."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    leaving, ill = others(cluster, leader)
+    cluster.run(0.5)
+    cluster.crash(ill)
+    cluster.run(0.5)
+    refused = propose_change(cluster, leader, "without", leaving)
+    assert isinstance(refused, ChangeRefused) and "too few" in refused.reason
+    cluster.restart(ill)
+    cluster.wipe(ill)
+    cluster.run_until(lambda: cluster[ill].group.is_trusted)
+    assert isinstance(propose_change(cluster, leader, "without", leaving), ChangeRefused)
+    cluster.run(0.5)
+    assert isinstance(propose_change(cluster, leader, "without", leaving), Entry)
+    cluster.converge_voters()
+
+
 def test_a_learner_that_began_anew_unseen_is_filled_again() -> None:
     """Found by the simulation: a broker was removed, added again and only then deleted what it had, so the
     leader had heard its former self and took it for further than it was, for ever."""
