@@ -273,7 +273,7 @@ class Invariants:
         assert node is not None
         for message in messages:
             ledger = self._ledger(node, message.group)
-            if ledger is None:
+            if ledger is None or ledger.is_deleted:  # a deletion that was not durable is repeated
                 continue
             replica = ledger.replicas.setdefault(broker.id, Replica())
             self._promote(broker, ledger, replica)
