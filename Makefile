@@ -5,10 +5,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
+<<<<<<< ours
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check format lint types quick docs bench test-kafka clean
+=======
+.PHONY: help demo test check format lint types quick docs bench bench-kafka test-kafka clean
+>>>>>>> theirs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -42,6 +46,9 @@ docs: $(READY)  ## the reference in docs/reference, from the code
 
 bench: $(READY)  ## throughput and latency of a broker started for it; ARGS='--size 100'
 	@$(BIN)/python -m demo.bench $(ARGS)
+
+bench-kafka: $(READY)  ## the same loads on raftlog and Apache Kafka in turn, three brokers each; needs Java, Maven
+	@$(BIN)/python -m tests.side_by_side $(ARGS)
 
 test-kafka: $(READY)  ## the client's tests against Apache Kafka from Maven Central; needs Java and Maven
 	$(BIN)/python -m tests.kafka_peer run -- $(BIN)/pytest tests/client $(ARGS)

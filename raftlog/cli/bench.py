@@ -35,6 +35,7 @@ _LABELS: Final = {
     "client_cpu_s": ("client CPU, s", "{:,.2f}"),
     "client_cpu_ms_per_mb": ("client CPU, ms/MB", "{:,.2f}"),
     "broker_cpu_ms_per_mb": ("brokers' CPU, ms/MB", "{:,.2f}"),
+    "others_cpu_percent": ("others' CPU, %", "{:,.1f}"),
 }
 
 Action = Callable[[Load, Sequence[int], Stop, Progress], Run]

@@ -37,6 +37,9 @@ class Run:
     client_cpu_seconds: float
     broker_cpu_seconds: Mapping[int, float] = field(default_factory=dict)
     """By process id; empty where the brokers' processes cannot be seen."""
+    others_cpu_share: float | None = None
+    """Of the machine's CPU time, what neither the client nor the brokers used: who disturbed them. None
+    where that cannot be seen."""
     latencies: Latencies = ()
     errors: Mapping[str, int] = field(default_factory=dict)
     """What went wrong, and how often. A run with any of it has failed."""
@@ -60,6 +63,8 @@ class Run:
             if self.broker_cpu_seconds:
                 cpu = sum(self.broker_cpu_seconds.values())
                 figures["broker_cpu_ms_per_mb"] = cpu * 1000 / megabytes
+        if self.others_cpu_share is not None:
+            figures["others_cpu_percent"] = 100 * self.others_cpu_share
         if self.latencies:
             ordered = sorted(self.latencies)
             figures["latency_p50_ms"] = percentile(ordered, 0.5) * 1000

@@ -23,7 +23,13 @@ from itertools import cycle, islice
 from typing import Any, Final, TypeAlias
 
 from raftlog.cli.bench_figures import OffsetCheck, Run
-from raftlog.cli.bench_processes import cpu_between, cpu_seconds, is_local, pids_listening
+from raftlog.cli.bench_processes import (
+    cpu_between,
+    cpu_seconds,
+    is_local,
+    machine_seconds,
+    pids_listening,
+)
 
 Progress: TypeAlias = Callable[[int, int, float], None]
 """Called now and then with the records, payload bytes and seconds so far."""
@@ -121,6 +127,7 @@ class Meter:
     def start(self) -> None:
         self._brokers = cpu_seconds(self._pids)
         self._client = time.process_time()
+        self._machine = machine_seconds()
         self._time = time.perf_counter()
 
     def seconds(self) -> float:
@@ -136,16 +143,25 @@ class Meter:
         errors: Mapping[str, int] | None = None,
         interrupted: bool = False,
     ) -> Run:
+        client = time.process_time() - self._client
+        brokers = cpu_between(self._brokers, cpu_seconds(self._pids))
         return Run(
             records=records,
             payload_bytes=payload_bytes,
             seconds=self.seconds() if seconds is None else seconds,
-            client_cpu_seconds=time.process_time() - self._client,
-            broker_cpu_seconds=cpu_between(self._brokers, cpu_seconds(self._pids)),
+            client_cpu_seconds=client,
+            broker_cpu_seconds=brokers,
+            others_cpu_share=self._others_share(client + sum(brokers.values())) if brokers else None,
             latencies=latencies,
             errors=errors or {},
             interrupted=interrupted,
         )
+
+    def _others_share(self, ours: float) -> float | None:
+        before, after = self._machine, machine_seconds()
+        if before is None or after is None or after[1] <= before[1]:
+            return None
+        return max(0.0, (after[0] - before[0] - ours) / (after[1] - before[1]))
 
 
 def make_values(size: int, payload: str, rng: random.Random) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The CPU time of the brokers' processes, where they run on this machine (Linux: /proc).
+"""The CPU time of the brokers' processes, where they run on this machine, and of the machine (Linux: /proc).
 
 Decides which processes listen at given ports. What cannot be read (another user's process, another
 machine, another system) is left out, never an error: a benchmark without the brokers' CPU is still one.
@@ -86,6 +86,21 @@ def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
 def cpu_between(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, float]:
     """What each process that lived through both has used in between."""
     return {pid: after[pid] - seconds for pid, seconds in before.items() if pid in after}
+
+
+def machine_seconds() -> tuple[float, float] | None:
+    """CPU time of the whole machine so far, in seconds: what was used, and what there was. None where that
+    cannot be read. Steal, time that a hypervisor gave to others, counts as used."""
+    stat = _read("/proc/stat")
+    return machine_ticks(stat) if stat is not None else None
+
+
+def machine_ticks(stat: str) -> tuple[float, float]:
+    """The same from the first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, and
+    guests' time, which is in user already."""
+    user, nice, system, idle, waiting, irq, softirq, steal = map(int, stat.split(maxsplit=9)[1:9])
+    used = user + nice + system + irq + softirq + steal
+    return used / _TICKS_PER_SECOND, (used + idle + waiting) / _TICKS_PER_SECOND
 
 
 def _read(path: str) -> str | None:

@@ -36,6 +36,11 @@ def test_brokers_cpu_is_of_all_of_them() -> None:
     assert run(broker_cpu_seconds={10: 0.1, 11: 0.3}).figures()["broker_cpu_ms_per_mb"] == 200.0
 
 
+def test_others_cpu_is_told_in_per_cent_where_it_was_seen() -> None:
+    assert run(others_cpu_share=0.125).figures()["others_cpu_percent"] == 12.5
+    assert "others_cpu_percent" not in run().figures()
+
+
 def test_a_run_without_a_record_divides_by_nothing() -> None:
     figures = run(records=0, payload_bytes=0, seconds=0.0, broker_cpu_seconds={1: 0.5}).figures()
     assert figures == {"mb_per_s": 0.0, "records_per_s": 0.0, "client_cpu_s": 1.0}

@@ -13,6 +13,8 @@ from raftlog.cli.bench_processes import (
     cpu_ticks,
     is_local,
     listening_inodes,
+    machine_seconds,
+    machine_ticks,
     pids_listening,
 )
 
@@ -71,3 +73,15 @@ def test_cpu_of_this_process_grows_and_that_of_none_is_left_out() -> None:
 
 def test_a_process_that_died_in_between_is_not_counted() -> None:
     assert cpu_between({1: 1.0, 2: 5.0}, {2: 7.5, 3: 1.0}) == {2: 2.5}
+
+
+def test_the_machine_has_used_what_was_neither_idle_nor_waited() -> None:
+    tick = os.sysconf("SC_CLK_TCK")
+    line = f"cpu  {tick} {tick} {2 * tick} {10 * tick} {3 * tick} {tick} {tick} {tick} {tick} 0\ncpu0 1 2 3\n"
+    assert machine_ticks(line) == (7.0, 20.0)
+
+
+def test_this_machine_is_not_idle_while_it_runs_this() -> None:
+    now = machine_seconds()
+    if now is not None:
+        assert 0 < now[0] <= now[1]
