@@ -5,14 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-<<<<<<< ours
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format lint types quick docs bench test-kafka clean
-=======
 .PHONY: help demo test check format lint types quick docs bench bench-kafka test-kafka clean
->>>>>>> theirs
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
