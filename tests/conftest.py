@@ -16,6 +16,7 @@ if not any(point.value == PLUGIN for point in entry_points(group="pytest11")):
     pytest_plugins.append(PLUGIN)
 
 
+@pytest.hookimpl(optionalhook=True)  # also without xdist
 def pytest_xdist_auto_num_workers() -> int:
     """For `-n auto`: more than there are cores, since tests that start processes wait most of the time."""
     return (os.cpu_count() or 1) + 2
