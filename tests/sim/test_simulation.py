@@ -1,7 +1,7 @@
 """Random seeds, new ones every time; a seed replays; planted faults are found.
 
-RAFTLOG_TEST_SIM_SEEDS is how many (default 45: docs/simulation.md says why not more), RAFTLOG_TEST_SIM_FIRST the first
-of them, to see the same ones again.
+RAFTLOG_TEST_SIM_SEEDS is how many (default 45: docs/simulation.md says why not more), RAFTLOG_TEST_SIM_FIRST
+the first of them, to see the same ones again.
 """
 
 from __future__ import annotations
