@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from raftlog.config import BrokerConfig
-from raftlog.errors import DamagedLog, DiskFailed
+from raftlog.errors import ConfigError, DamagedLog, DiskFailed
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.driver import FOREVER
 from raftlog.raft.runner import STALLED
@@ -257,7 +257,7 @@ class SimBroker:
             self.kill(End.POWER_LOST)
         except DiskFailed:
             self._fail(End.DISK_FAILED)
-        except DamagedLog as error:
+        except (DamagedLog, ConfigError) as error:  # a bit of meta.toml may say that it is another format's
             self._world.note(f"{self.id}: {error}")
             self.needs_wipe = self.node is None
             self._fail(End.DAMAGED)
