@@ -67,7 +67,7 @@ class Replicas:
             else:
                 self._configure(existing, topic)
         if knows_all:
-            self._delete_strays({*wanted, *self.by_id})
+            self._delete_strays()
         self._node.changed()
 
     @property
@@ -166,9 +166,9 @@ class Replicas:
         partition.close()
         log.info("%s-%d is no longer kept here", partition.topic, partition.partition)
 
-    def _delete_strays(self, wanted: set[tuple[bytes, int]]) -> None:
+    def _delete_strays(self) -> None:
         """Logs that a crash left behind between the deletion of a topic and that of its files."""
-        keys = {group_key(topic_id, number) for topic_id, number in wanted} | {METADATA_GROUP}
+        keys = {METADATA_GROUP, *(partition.group.key for partition in self.by_id.values())}
         for key in [key for key in self._node.store.logs if key not in keys]:
             self._node.store.delete_log(key)
 

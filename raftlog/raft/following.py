@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from raftlog.errors import SafetyError
 from raftlog.raft.messages import Append, AppendReject, Snapshot
-from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.entry import LogPoint
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import RaftIndex, Term
 
@@ -121,9 +121,6 @@ def install(log: GroupLog, snapshot: Snapshot) -> bool:
     has committed past it: then nothing may be wiped (k)."""
     if snapshot.last_index <= log.commit_index or log.term_at(snapshot.last_index) == snapshot.last_term:
         return False
-    index, term = snapshot.last_index, snapshot.last_term
-    membership = Entry(
-        index, term, EntryKind.MEMBERSHIP, snapshot.membership, snapshot.offset, snapshot.offset
-    )
-    log.reset(index, term, snapshot.offset, snapshot.state, membership)
+    start = LogPoint(snapshot.last_index, snapshot.last_term, snapshot.offset)
+    log.reset(*start, snapshot.state, start.membership(snapshot.membership))
     return True

@@ -40,9 +40,9 @@ from raftlog.raft.messages import (
 from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
 from raftlog.raft.trust import Trust
 from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
-from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
-from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
+from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
 FOREVER: Final = float("inf")
 
@@ -484,9 +484,7 @@ class RaftGroup:
         if trust.must_drop_log:
             trust.must_drop_log = False
             self.log.may_lack = True  # also when the next start finds an empty log, and no damage
-            members = self.membership.encode()
-            entry = Entry(RaftIndex(0), Term(0), EntryKind.MEMBERSHIP, members, Offset(0), Offset(0))
-            self.log.reset(RaftIndex(0), Term(0), Offset(0), b"", entry)
+            self.log.reset(*LOG_BEGIN, b"", LOG_BEGIN.membership(self.membership.encode()))
             self._memberships.forget()
             self._log_was_replaced(RaftIndex(0))
         if not trust.is_welcome:

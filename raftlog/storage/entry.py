@@ -50,6 +50,10 @@ class LogPoint(NamedTuple):
     term: Term
     offset: Offset
 
+    def membership(self, payload: Payload) -> Entry:
+        """Who is in the group from here on, in a log that begins here: the entry that was the last before."""
+        return Entry(self.index, self.term, EntryKind.MEMBERSHIP, payload, self.offset, self.offset)
+
 
 LOG_BEGIN = LogPoint(RaftIndex(0), Term(0), Offset(0))
 """Where a log begins that has never been cut."""

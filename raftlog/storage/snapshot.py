@@ -57,13 +57,12 @@ class LogImage:
 
 def new_image(key: GroupKey, start: LogPoint, membership: bytes) -> LogImage:
     """Of a log that has just been made."""
-    entry = Entry(start.index, start.term, EntryKind.MEMBERSHIP, membership, start.offset, start.offset)
     return LogImage(
         key=key,
         start=start,
         log_start_offset=start.offset,
         commit=start,
-        membership=entry if membership else None,
+        membership=start.membership(membership) if membership else None,
         snapshot_index=start.index,
     )
 

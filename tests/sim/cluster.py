@@ -17,6 +17,8 @@ from typing import Final
 
 from raftlog.cluster import metadata_group
 from raftlog.config import BrokerConfig
+from raftlog.metadata.catalog import Topic
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership
 from raftlog.storage.store import StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
@@ -363,13 +365,18 @@ class Cluster:
         catalog = next(n.catalog for n in nodes if n is not None and n.metadata.is_ready)
         for topic in catalog.topics.values():
             for number in range(len(topic.partitions)):
-                replicas = [n.partition(topic.topic_id, number) for n in nodes if n is not None]
-                if not any(p is not None and p.group.is_ready for p in replicas):
+                groups = self._groups(topic, number)
+                if not any(group.is_ready for group in groups):
                     if self._is_stranded(group_key(topic.topic_id, number)):
                         raise Stranded
-                    groups = [p.group for p in replicas if p is not None]
                     return f"{topic.name}-{number} has no leader: {groups}"
         return None
+
+    def _groups(self, topic: Topic, number: int) -> list[RaftGroup]:
+        """The replicas of a partition on the brokers that are up."""
+        nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
+        found = [node.partition(topic.topic_id, number) for node in nodes]
+        return [partition.group for partition in found if partition is not None]
 
     def _is_stranded(self, key: GroupKey) -> bool:
         """Whether too many voters lost their disks, or may have, for the others to elect anyone. Nothing is
@@ -446,14 +453,14 @@ class Cluster:
 
     def _moving(self) -> str | None:
         """A move that was given up is over for the catalog before it is for the group."""
-        nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
-        for topic in nodes[0].catalog.topics.values():
+        node = next(iter(self.brokers.values())).node
+        assert node is not None
+        for topic in node.catalog.topics.values():
             for number, assignment in enumerate(topic.partitions):
                 name = f"{topic.name}-{number}"
                 if assignment.is_moving:
                     return f"{name}: {assignment}"
-                replicas = [node.partition(topic.topic_id, number) for node in nodes]
-                leader = next((r.group for r in replicas if r is not None and r.group.is_ready), None)
+                leader = next((group for group in self._groups(topic, number) if group.is_ready), None)
                 if leader is None:
                     return f"{name} has no leader"
                 wanted = Membership(frozenset(assignment.replicas))

@@ -259,11 +259,14 @@ class Cluster:
 
     def wipe(self, broker: int) -> Broker:
         """A new, empty disk under the same id."""
+        return self.replace(broker, self.new_store(broker), fresh=True)
+
+    def replace(self, broker: int, store: Any, **options: object) -> Broker:
+        """Another disk under the same id."""
         if broker in self.brokers:
             self.crash(broker)
         del self.down[broker]
-        node = Broker(self, broker, self.new_store(broker), {**self.options, "fresh": True})
-        self.brokers[broker] = node
+        node = self.brokers[broker] = Broker(self, broker, store, {**self.options, **options})
         return node
 
     # Use

@@ -42,10 +42,8 @@ def test_what_was_promised_in_an_older_term_does_not_leave_in_a_newer_one() -> N
 
 def joins_anew(cluster: Cluster, broker: int) -> Broker:
     """The broker was removed, has deleted its log, and is added again: by what it is told, as a learner."""
-    cluster.crash(broker)
-    del cluster.down[broker]
     everyone, cluster.voters = cluster.voters, cluster.voters - {BrokerId(broker)}
-    node = cluster.brokers[broker] = Broker(cluster, broker, cluster.new_store(broker), {"fresh": True})
+    node = cluster.wipe(broker)
     cluster.voters = everyone
     return node
 
@@ -83,12 +81,9 @@ def test_who_has_joined_votes_after_a_restart_before_it_knows_that_it_may() -> N
     cluster = Cluster(2, voters=[1])
     leader = cluster.elect()
     assert leader == 1
-    cluster.crash(2)
-    cluster.voters = cluster.voters - {BrokerId(2)}
-    del cluster.down[2]
     store = cluster.new_store(2)
     store.create_log(KEY).may_lack = True
-    cluster.brokers[2] = Broker(cluster, 2, store, {})
+    cluster.replace(2, store)
     propose_change(cluster, 1, "with_learner", 2)
     cluster.commit(b"x", broker=1)
     cluster.run_until(lambda: cluster[2].log.last_index == cluster[1].log.last_index)
@@ -139,9 +134,7 @@ def test_a_learner_that_began_anew_unseen_is_filled_again() -> None:
     cluster.commit(b"x", broker=leader)
     cluster.run(0.5)
     assert cluster[3].log.last_index == cluster[leader].log.last_index
-    cluster.crash(3)
-    del cluster.down[3]
-    cluster.brokers[3] = Broker(cluster, 3, cluster.new_store(3), {})
+    cluster.replace(3, cluster.new_store(3))
     cluster.commit(b"y", broker=leader)
     cluster.run(1.0)
     assert cluster[3].log.last_index == cluster[leader].log.last_index

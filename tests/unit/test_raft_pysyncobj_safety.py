@@ -490,16 +490,21 @@ def test_what_a_wiped_broker_acknowledged_before_is_forgotten() -> None:
     assert two in rest
 
 
+def gets_on(cluster: Cluster) -> None:
+    """It elects and commits, and everyone is trusted."""
+    cluster.elect()
+    cluster.commit(b"x")
+    cluster.run(1.0)
+    assert all(b.group.is_trusted for b in cluster.brokers.values())
+
+
 def test_a_new_cluster_of_empty_disks_elects_when_all_are_there() -> None:
     cluster = Cluster(3, fresh=True)
     cluster.crash(3)
     cluster.run(10.0)
     assert cluster.leader is None
     cluster.restart(3)
-    cluster.elect()
-    cluster.commit(b"x")
-    cluster.run(1.0)
-    assert all(b.group.is_trusted for b in cluster.brokers.values())
+    gets_on(cluster)
 
 
 def test_a_new_group_elects_although_one_of_its_brokers_was_emptied_before_it_was_made() -> None:
@@ -508,10 +513,7 @@ def test_a_new_group_elects_although_one_of_its_brokers_was_emptied_before_it_wa
     voters were there, and all had nothing: then there is nothing to be lost."""
     cluster = Cluster(2)
     cluster.wipe(2)
-    cluster.elect()
-    cluster.commit(b"x")
-    cluster.run(1.0)
-    assert all(b.group.is_trusted for b in cluster.brokers.values())
+    gets_on(cluster)
 
 
 def test_an_emptied_broker_does_not_help_to_elect_where_a_voter_is_missing() -> None:
