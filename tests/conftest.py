@@ -3,7 +3,6 @@ order tests run, and how many at once."""
 
 from __future__ import annotations
 
-import gc
 import os
 from importlib.metadata import entry_points
 
@@ -25,8 +24,3 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first, so that no worker is left with it at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-def pytest_collection_finish() -> None:
-    """Modules and tests are there to stay: the garbage collector need not look at them again and again."""
-    gc.freeze()
