@@ -74,7 +74,8 @@ def open_metadata_group(host: Host, founders: frozenset[BrokerId], now: float) -
     """The metadata group on this broker's disk. A broker that is no founder learns first."""
     group_log = host.store.logs.get(METADATA_GROUP)
     if group_log is None:
-        group_log = host.store.create_log(METADATA_GROUP, METADATA_DIRNAME)
+        may_lack = host.store.is_rejoining
+        group_log = host.store.create_log(METADATA_GROUP, METADATA_DIRNAME, may_lack=may_lack)
     return RaftGroup(
         METADATA_GROUP,
         host.broker_id,
@@ -84,7 +85,6 @@ def open_metadata_group(host: Host, founders: frozenset[BrokerId], now: float) -
         timing=host.timing,
         rng=host.rng,
         now=now,
-        fresh=host.store.may_lack(METADATA_GROUP),
         preferred=host.broker_id == min(founders),
         eager_commit=True,
     )

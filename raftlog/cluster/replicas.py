@@ -84,19 +84,19 @@ class Replicas:
         node = self._node
         key = group_key(topic.topic_id, number)
         group_log = node.store.logs.get(key)
-        fresh = node.store.may_lack(key) and self._may_have_been_lost(topic)
         assignment = topic.partitions[number]
         voters, learners = frozenset(assignment.replicas), frozenset(assignment.adding)
-        if fresh and node.broker_id in voters:
-            # Those that join may vote by now, and hold what was lost here: nobody leads without them.
-            voters, learners = voters | learners, frozenset()
         if group_log is None:
+            # Who joins may have been in the group before, and have deleted what it acknowledged then.
+            joins = node.broker_id not in voters
+            is_lost = node.store.is_rejoining and self._may_have_been_lost(topic)
+            if is_lost and not joins:
+                # Those that join may vote by now, and hold what was lost here: nobody leads without them.
+                voters, learners = voters | learners, frozenset()
             # A restart goes by what was true when the log was made: its catalog may be from before that.
             membership = Membership(voters, learners - voters).encode()
             dirname = f"{topic.name}-{number}.{topic.topic_id.hex()}"
-            # Who joins may have been in the group before, and have deleted what it acknowledged then.
-            joins = node.broker_id not in voters
-            group_log = node.store.create_log(key, dirname, membership=membership, may_lack=joins)
+            group_log = node.store.create_log(key, dirname, membership=membership, may_lack=joins or is_lost)
         if group_log.damage is not None:
             log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
         group = RaftGroup(
@@ -108,7 +108,6 @@ class Replicas:
             timing=node.timing,
             rng=node.rng,
             now=now,
-            fresh=fresh,
             preferred=assignment.preferred_leader == node.broker_id,
         )
         partition = Partition(
@@ -129,8 +128,8 @@ class Replicas:
     def _may_have_been_lost(self, topic: Topic) -> bool:
         """Whether this broker, whose folder was empty, may have kept a replica before: the topic is older
         than its registration."""
-        registered_index = self.registered_index
-        return registered_index is None or topic.created_index < registered_index
+        assert self.registered_index is not None, "no log is made before"
+        return topic.created_index < self.registered_index
 
     @property
     def registered_index(self) -> RaftIndex | None:
@@ -139,17 +138,13 @@ class Replicas:
         return me.registered_index if me is not None and me.incarnation == self._node.incarnation else None
 
     def note_rejoined(self) -> None:
-        """Groups of a folder that began empty are trusted after a restart, too, once they have been filled.
-        When this start is registered, every group that may have been here before is known."""
+        """A folder that began empty is like any other once all of its groups have been filled. When this
+        start is registered, every group that may have been here before is known."""
         node = self._node
-        if not node.store.is_rejoining:
+        if not node.store.is_rejoining or self.registered_index is None or self._seen_change:
             return
-        groups = node.driver.groups
-        whole = [key for key, group in groups.items() if group.is_trusted and group.leader is not None]
-        if len(whole) == len(groups) and self.registered_index is not None and not self._seen_change:
+        if all(group.is_trusted and group.leader is not None for group in node.driver.groups.values()):
             node.store.set_rejoined()
-        else:
-            node.store.note_rejoined(whole)
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
         config = self._node.topic_config(topic)

@@ -54,9 +54,9 @@ class RaftGroup:
     """One replica of one group. Synchronous: time and chance are passed in, messages are taken out.
 
     What the methods change in the log is durable only after the driver's next sync; the driver calls
-    `on_synced` then. A replica that lost its log, or had another one before (`fresh`, `log.may_lack`, or a
-    damaged log) neither votes nor campaigns until a leader has filled it again: its vote would count
-    as if it still held what it once acknowledged. When every voter of a group has nothing, the group is new
+    `on_synced` then. A replica that lost its log, or had another one before (`log.may_lack`, or a damaged
+    log) neither votes nor campaigns until a leader has filled it again: its vote would count as if it
+    still held what it once acknowledged. When every voter of a group has nothing, the group is new
     and they may elect; so the first start of a group from nothing needs all of its voters.
     """
 
@@ -71,7 +71,6 @@ class RaftGroup:
         rng: random.Random,
         now: float,
         learners: frozenset[BrokerId] = frozenset(),
-        fresh: bool = False,
         preferred: bool = False,
         eager_commit: bool = False,
     ) -> None:
@@ -103,7 +102,7 @@ class RaftGroup:
         self._was_restored = False
         self._cuts = 0
         self._trust = Trust(rng)
-        if fresh or log.may_lack:
+        if log.may_lack:
             self._trust.lose()
         self._engine = Engine(self, self_id, log, timing, rng, now)
         self._elections = elections = Elections(self, key, self_id, log, self._engine, self._trust, timing)

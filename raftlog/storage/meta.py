@@ -11,7 +11,7 @@ from typing import Final
 from raftlog.errors import ConfigError, DamagedLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.snapshot import write_file
-from raftlog.types import BrokerId, GroupKey
+from raftlog.types import BrokerId
 
 FORMAT_VERSION: Final = 1
 META_NAME: Final = "meta.toml"
@@ -27,10 +27,8 @@ class Meta:
     cluster_id: str | None
     wal_id: int
     is_rejoining: bool = False
-    """The folder was made empty and its groups may have lost what they once acknowledged: they do not vote
-    until a leader has filled them again."""
-    rejoined: frozenset[GroupKey] = frozenset()
-    """Those of its groups that have been filled."""
+    """The folder was made empty, in the place of one that may have held more: the logs that are made in it
+    may lack what they once acknowledged."""
     founders: frozenset[BrokerId] = frozenset()
     """The brokers that founded the cluster; none where that has not been noted."""
 
@@ -58,7 +56,6 @@ def read_meta(disk: Disk, root: str) -> Meta | None:
             cluster_id=fields.get("cluster_id"),
             wal_id=int(fields["wal_id"], 16),
             is_rejoining=bool(fields.get("rejoining", False)),
-            rejoined=frozenset(GroupKey(bytes.fromhex(key)) for key in fields.get("rejoined", ())),
             founders=frozenset(BrokerId(int(one)) for one in fields.get("founders", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -79,5 +76,4 @@ def write_meta(disk: Disk, root: str, meta: Meta) -> None:
         lines.append(f"founders = {sorted(meta.founders)}")
     if meta.is_rejoining:
         lines.append("rejoining = true")
-        lines.append(f"rejoined = {json.dumps(sorted(key.hex() for key in meta.rejoined))}")
     write_file(disk, root, META_NAME, ["\n".join([*lines, ""]).encode()])

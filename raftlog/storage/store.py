@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -237,22 +236,14 @@ class Store:
 
     @property
     def is_rejoining(self) -> bool:
-        """Whether the folder was made empty and its groups have not all been filled by a leader since."""
+        """Whether the folder was made empty, and logs that are made now may have been here before it was."""
         return self._meta.is_rejoining
 
-    def may_lack(self, key: GroupKey) -> bool:
-        """Whether the folder was made empty and this group has not been filled by a leader since."""
-        return self._meta.is_rejoining and key not in self._meta.rejoined
-
-    def note_rejoined(self, keys: Collection[GroupKey]) -> None:
-        """These groups hold what they should. Blocking (fsync) when that is news."""
-        if self._meta.is_rejoining and not self._meta.rejoined.issuperset(keys):
-            self._write_meta(replace(self._meta, rejoined=self._meta.rejoined.union(keys)))
-
     def set_rejoined(self) -> None:
-        """All groups hold what they should. Blocking (fsync)."""
+        """All groups that may have been here before have a log, and it holds what it should. Blocking
+        (fsync)."""
         if self._meta.is_rejoining:
-            self._write_meta(replace(self._meta, is_rejoining=False, rejoined=frozenset()))
+            self._write_meta(replace(self._meta, is_rejoining=False))
 
     def _write_meta(self, meta: Meta) -> None:
         with self._health:

@@ -72,13 +72,20 @@ class Proposal:
 
 
 class Broker:
-    def __init__(self, cluster: Cluster, broker: int, store: Any, options: dict[str, object]) -> None:
+    def __init__(
+        self, cluster: Cluster, broker: int, store: Any, options: dict[str, object], *, emptied: bool = False
+    ) -> None:
+        """`emptied`: the disk began empty, and may have held a log before."""
         self.id = BrokerId(broker)
         self.store = store
         self.options = options
+        self.emptied = emptied
         self.driver = Driver(store, send=lambda to, messages: cluster.send(self.id, to, messages))  # type: ignore[arg-type]
         log = store.logs.get(KEY)
-        self.log = log if log is not None else store.create_log(KEY)
+        if log is None:
+            log = store.create_log(KEY)
+            log.may_lack = emptied
+        self.log = log
         self.machine = Machine(self.log)
         self.group = RaftGroup(
             KEY,
@@ -108,6 +115,7 @@ class Cluster:
         voters: Iterable[int] | None = None,
         new_store: Callable[[int], Any] = lambda broker: MemoryStore(),
         encode: Callable[[bytes, Any, int], bytes] = lambda payload, log, term: payload,
+        emptied: bool = False,
         **options: object,
     ) -> None:
         """`new_store` gives an empty disk, `encode` makes an entry's payload of what a test proposes."""
@@ -133,7 +141,7 @@ class Cluster:
         self.sync_time: Callable[[int], float] = lambda broker: 0.0
         self.last_arrival: dict[tuple[int, int], float] = {}
         for number in range(1, size + 1):
-            self.brokers[number] = Broker(self, number, new_store(number), options)
+            self.brokers[number] = Broker(self, number, new_store(number), options, emptied=emptied)
 
     # Links
 
@@ -250,23 +258,21 @@ class Cluster:
 
     def restart(self, broker: int, **options: object) -> Broker:
         old = self.stopped = self.down.pop(broker)
-        kept = {
-            name: value for name, value in old.options.items() if name != "fresh" or not old.group.is_trusted
-        }
-        node = Broker(self, broker, old.store.power_loss(), options or kept)
+        store = old.store.power_loss()
+        node = Broker(self, broker, store, options or old.options, emptied=old.emptied)
         self.brokers[broker] = node
         return node
 
     def wipe(self, broker: int) -> Broker:
         """A new, empty disk under the same id."""
-        return self.replace(broker, self.new_store(broker), fresh=True)
+        return self.replace(broker, self.new_store(broker), emptied=True)
 
-    def replace(self, broker: int, store: Any, **options: object) -> Broker:
+    def replace(self, broker: int, store: Any, *, emptied: bool = False) -> Broker:
         """Another disk under the same id."""
         if broker in self.brokers:
             self.crash(broker)
         del self.down[broker]
-        node = self.brokers[broker] = Broker(self, broker, store, {**self.options, **options})
+        node = self.brokers[broker] = Broker(self, broker, store, self.options, emptied=emptied)
         return node
 
     # Use

@@ -499,7 +499,7 @@ def gets_on(cluster: Cluster) -> None:
 
 
 def test_a_new_cluster_of_empty_disks_elects_when_all_are_there() -> None:
-    cluster = Cluster(3, fresh=True)
+    cluster = Cluster(3, emptied=True)
     cluster.crash(3)
     cluster.run(10.0)
     assert cluster.leader is None
