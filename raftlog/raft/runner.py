@@ -1,7 +1,7 @@
 """The driver's Trio shell: waits for work or a deadline, and chooses where the disk is waited for.
 
-A sync that takes a tenth of a millisecond is cheaper inline than a hop to a thread and back (0.1 against
-0.3 ms). Once the disk has been slow, syncs go to a worker thread, and the loop goes on with messages and
+A sync that takes a tenth of a millisecond is cheaper inline than a hop to a thread and back (see
+`sync_thread`). Once the disk has been slow, syncs go to the thread, and the loop goes on with messages and
 heartbeats meanwhile; when it has been fast for a while they come back. Checkpoints always run in a thread.
 """
 
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from raftlog.raft.driver import FOREVER, Driver
+from raftlog.raft.sync_thread import SyncThread
 
 if TYPE_CHECKING:
     from raftlog.storage.checkpoint import CheckpointJob
-    from raftlog.storage.store import WriteTicket
 
 SLOW_SYNC: Final = 0.010
 """Seconds. One inline sync that takes longer sends the next ones to a thread."""
@@ -62,7 +61,9 @@ class Runner:
         self._timer = trio.CancelScope()
         self._timer_at = FOREVER
         self._failure: Exception | None = None
+        self._syncs = SyncThread(self._sync_ended)
         self._sync_done = False
+        self._stalled_at = FOREVER
         self._checkpoint_running = False
 
     async def run(self) -> None:
@@ -82,6 +83,7 @@ class Runner:
                             self._failure = error
                 nursery.cancel_scope.cancel()
         finally:
+            await self._syncs.aclose()  # storage is not closed under it
             driver.on_work = lambda: None
             driver.abandon()
         if self._failure is not None:
@@ -93,6 +95,10 @@ class Runner:
         if self._sync_done:
             self._sync_done = False
             driver.synced(now)
+        elif now >= self._stalled_at:
+            self._stalled_at = now + STALLED
+            if driver.yield_leadership(now):
+                log.warning("the disk has been syncing for %.1f s: leaderships are handed over", STALLED)
         ticket = driver.begin(now)
         if ticket is not None:
             if self.pace.is_fast(now):
@@ -101,44 +107,32 @@ class Runner:
                 self.pace.note(time.perf_counter() - started, now)
                 driver.synced(now)
             else:
-                nursery.start_soon(self._sync_in_thread, ticket)
+                self._stalled_at = now + STALLED
+                self._syncs.submit(ticket.sync)
         driver.finish(now)
         if driver.store.checkpoint_due and not self._checkpoint_running:
             self._checkpoint_running = True
             nursery.start_soon(self._checkpoint, driver.store.begin_checkpoint())
         self._arm_timer()
 
-    async def _sync_in_thread(self, ticket: WriteTicket) -> None:
-        started = time.perf_counter()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._yield_when_stalled)
-            if await self._in_thread(ticket.sync):
-                self.pace.note(time.perf_counter() - started, trio.current_time())
-                self._sync_done = True
-            nursery.cancel_scope.cancel()
+    def _sync_ended(self, seconds: float, error: Exception | None) -> None:
+        self._stalled_at = FOREVER
+        self._failure = self._failure or error
+        if error is None:
+            self.pace.note(seconds, trio.current_time())
+            self._sync_done = True
         self._wake()
 
-    async def _yield_when_stalled(self) -> None:
-        while True:
-            await trio.sleep(STALLED)
-            if self.driver.yield_leadership(trio.current_time()):
-                log.warning("the disk has been syncing for %.1f s: leaderships are handed over", STALLED)
-
     async def _checkpoint(self, job: CheckpointJob) -> None:
-        if await self._in_thread(job.run):
+        """The thread is never left behind: storage is not closed under it."""
+        try:
+            await trio.to_thread.run_sync(job.run, abandon_on_cancel=False)
+        except Exception as error:
+            self._failure = error
+        else:
             self.driver.store.finish_checkpoint(job)
         self._checkpoint_running = False
         self._wake()
-
-    async def _in_thread(self, work: Callable[[], None]) -> bool:
-        """Run it where it may block. A failure stops the loop. The thread is never left behind: storage is
-        not closed under it."""
-        try:
-            await trio.to_thread.run_sync(work, abandon_on_cancel=False)
-        except Exception as error:
-            self._failure = error
-            return False
-        return True
 
     # Waiting
 
@@ -169,7 +163,7 @@ class Runner:
         self._is_due = False
 
     def _arm_timer(self) -> None:
-        deadline = self.driver.next_deadline
+        deadline = min(self.driver.next_deadline, self._stalled_at)
         if deadline < self._timer_at:
             self._timer_at = deadline
             self._timer.deadline = deadline

@@ -163,6 +163,61 @@ async def test_a_slow_disk_is_waited_for_in_a_thread_and_the_loop_goes_on() -> N
         nursery.cancel_scope.cancel()
 
 
+async def test_a_disk_that_stalls_costs_the_leaderships_and_cancelling_waits_for_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raftlog.raft.runner.STALLED", 0.01)
+    store = MemoryStore()
+    driver, group, _ = single(store)
+    runner = Runner(driver)
+    gate = threading.Event()
+    synced: list[bool] = []
+    yielded = trio.Event()
+
+    class Slow(MemoryTicket):
+        def sync(self) -> None:
+            assert gate.wait(10)
+            super().sync()
+            synced.append(True)
+
+    def yields(now: float) -> int:
+        yielded.set()
+        return 1
+
+    monkeypatch.setattr(driver, "yield_leadership", yields)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.run)
+        await ready(group)
+        runner.pace.note(1.0, trio.current_time())
+        monkeypatch.setattr(store, "write", lambda: Slow(store))
+        proposal = Waiting(group, b"x")
+        await yielded.wait()
+        assert not synced
+        trio.lowlevel.current_trio_token().run_sync_soon(gate.set)
+        nursery.cancel_scope.cancel()
+    assert synced
+    assert proposal.outcome is Outcome.MAY_STILL_HAPPEN
+
+
+async def test_a_disk_that_fails_in_the_thread_stops_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    driver, group, _ = single(store)
+    runner = Runner(driver)
+
+    async def run() -> None:
+        with pytest.raises(DiskFailed):
+            await runner.run()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await ready(group)
+        runner.pace.note(1.0, trio.current_time())
+        store.fails = True
+        proposal = Waiting(group, b"x")
+        await proposal.done.wait()
+    assert proposal.outcome is Outcome.MAY_STILL_HAPPEN
+
+
 def test_the_pace_leaves_the_loop_on_one_slow_sync_and_returns_after_a_while() -> None:
     pace = DiskPace()
     for _ in range(10):
