@@ -1,20 +1,37 @@
-"""What a follower does with what a leader sends: accept, refuse, never lose what it acknowledged.
+"""What a follower does with what a leader sends: take it, acknowledge it once it is durable, never lose what
+it acknowledged.
 
-Works on the log alone; it knows no pysyncobj, no votes and no clock.
+It knows no votes and decides nothing about terms: what it is given is of the current one.
 
 Invariants: an entry is removed only where its term conflicts with the leader's, and never at or below the
-commit index (b: SyncObj cuts on every append); what is acknowledged is on this disk.
+commit index (b: SyncObj cuts on every append); what is acknowledged is on this disk; one leader a term.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from raftlog.errors import SafetyError
-from raftlog.raft.messages import Append, AppendReject, Snapshot
-from raftlog.storage.entry import LogPoint
+from raftlog.raft.elections import Elections
+from raftlog.raft.engine import Engine
+from raftlog.raft.membership import Memberships
+from raftlog.raft.messages import (
+    Append,
+    AppendReject,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Rejoin,
+    Snapshot,
+    Welcome,
+)
+from raftlog.raft.trust import Trust
+from raftlog.raft.values import Membership
+from raftlog.storage.entry import LOG_BEGIN, LogPoint
 from raftlog.storage.group_log import GroupLog
-from raftlog.types import RaftIndex, Term
+from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +43,50 @@ class Accepted:
     appended: int
 
 
+class FollowingOwner(Protocol):
+    """The replica that follows."""
+
+    @property
+    def is_leader(self) -> bool: ...
+    def say(self, to: BrokerId, message: Message) -> None:
+        """Send once this replica's term and vote are durable."""
+        ...
+
+    def look_for_damage(self) -> None: ...
+    def use_membership(self) -> None: ...
+    def log_was_cut(self, from_index: RaftIndex) -> None: ...
+    def log_was_replaced(self, index: RaftIndex) -> None: ...
+    def commit_to(self, index: RaftIndex) -> None: ...
+
+
 class Following:
     """How much of the current leader's log is here, and what the leader is still owed."""
 
-    def __init__(self, log: GroupLog) -> None:
+    def __init__(
+        self,
+        owner: FollowingOwner,
+        key: GroupKey,
+        log: GroupLog,
+        engine: Engine,
+        elections: Elections,
+        trust: Trust,
+        memberships: Memberships,
+    ) -> None:
+        self._owner = owner
+        self._key = key
         self._log = log
-        self.match_index = log.commit_index
-        """Up to here the log is the leader's; on disk only up to `durable_match`."""
-        self.leader_commit = RaftIndex(0)
-        self.owes_ack = False
+        self._engine = engine
+        self._elections = elections
+        self._trust = trust
+        self._memberships = memberships
+        self.restart()
 
     def restart(self) -> None:
         """Another leader, another term or another log: what is committed matches, nothing else is known."""
         self.match_index = self._log.commit_index
+        """Up to here the log is the leader's; on disk only up to `durable_match`."""
         self.leader_commit = RaftIndex(0)
-        self.owes_ack = False
+        self._owes_ack = False
 
     @property
     def durable_match(self) -> RaftIndex:
@@ -52,9 +98,22 @@ class Following:
         """What the leader committed, as far as the log is known to be the leader's (k) and is durable."""
         return RaftIndex(min(self.leader_commit, self.match_index, self._log.synced_index))
 
-    def hear_commit(self, commit_index: RaftIndex) -> None:
-        if commit_index > self.leader_commit:
-            self.leader_commit = commit_index
+    # What a leader sends
+
+    def on_append(self, sender: BrokerId, append: Append, now: float) -> None:
+        self.hear_leader(sender, now)
+        if not self._may_take_entries(sender):
+            return
+        result = self.append(append, self._engine.term)
+        if isinstance(result, AppendReject):
+            self._owner.say(sender, result)
+            return
+        if result.truncated_from is not None:
+            self._owner.log_was_cut(result.truncated_from)
+        if result.appended and self._memberships.learn(append.entries):
+            self._owner.use_membership()
+        self._release_ack()
+        self._commit()
 
     def append(self, append: Append, term: Term) -> Accepted | AppendReject:
         result = accept(self._log, append, term)
@@ -63,10 +122,114 @@ class Following:
             self.hear_commit(append.commit_index)
         return result
 
+    def on_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> None:
+        self.hear_leader(sender, now)
+        match_index = self.durable_match
+        term = self._engine.term
+        if self._trust.is_lost:
+            self._owner.say(sender, Rejoin(self._key, term, self._trust.nonce))
+            if not self._trust.is_welcome:
+                match_index = RaftIndex(0)
+        self.hear_commit(heartbeat.commit_index)
+        self._owner.say(sender, HeartbeatReply(self._key, term, match_index, heartbeat.round))
+        self._commit()
+
+    def on_idle_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> HeartbeatReply | None:
+        """The reply to a heartbeat that says nothing new; it rests on nothing that is not durable. None when
+        there is more to do than to note that the leader is alive."""
+        engine, log = self._engine, self._log
+        if (
+            heartbeat.term != engine.term
+            or engine.leader != sender
+            or heartbeat.commit_index > log.commit_index
+            or log.damage is not None
+            or self._trust.nonce
+            or self._elections.is_asking
+        ):
+            return None
+        self._elections.heard_idle_leader(now)
+        return HeartbeatReply(self._key, heartbeat.term, self.durable_match, heartbeat.round)
+
+    def on_snapshot(self, sender: BrokerId, snapshot: Snapshot, now: float) -> None:
+        self.hear_leader(sender, now)
+        if not self._may_take_entries(sender):
+            return
+        if install(self._log, snapshot):
+            self._memberships.replace(snapshot.last_index, Membership.decode(snapshot.membership))
+            self._owner.log_was_replaced(snapshot.last_index)
+        self.matches_to(snapshot.last_index)
+        self._release_ack()
+
+    def hear_leader(self, sender: BrokerId, now: float) -> None:
+        """A message of this term's leader."""
+        self._owner.look_for_damage()
+        engine = self._engine
+        leader = engine.leader
+        if leader != sender:
+            if leader is not None or self._owner.is_leader:
+                raise SafetyError(f"brokers {leader} and {sender} both lead in term {engine.term}")
+            engine.leader = sender
+            self.restart()
+            self._trust.is_welcome = False
+        engine.become_follower()
+        self._elections.heard_leader(now)
+
+    def hear_commit(self, commit_index: RaftIndex) -> None:
+        if commit_index > self.leader_commit:
+            self.leader_commit = commit_index
+
     def matches_to(self, index: RaftIndex) -> None:
         if index > self.match_index:
             self.match_index = index
-        self.owes_ack = True
+        self._owes_ack = True
+
+    # What the leader is told
+
+    def on_synced(self) -> None:
+        """The last write is durable: acknowledge and commit what rests on it."""
+        if self._owes_ack:
+            self._acknowledge()
+        self._commit()
+
+    def _release_ack(self) -> None:
+        """Acknowledge at once what is durable already; the rest when it is synced (c)."""
+        if self.match_index <= self._log.synced_index:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        leader, match_index = self._engine.leader, self.durable_match
+        self._owes_ack = leader is not None and match_index < self.match_index
+        if leader is not None:
+            self._owner.say(leader, AppendReply(self._key, self._engine.term, match_index))
+
+    def _commit(self) -> None:
+        index = self.committable_index
+        if index > self._log.commit_index:
+            self._owner.commit_to(index)
+
+    # A replica that lost its log
+
+    def _may_take_entries(self, leader: BrokerId) -> bool:
+        """A replica that lost its log first has the leader forget what it acknowledged before, and then
+        takes the log anew. A damaged log is dropped only now, when there is a leader to fill it."""
+        trust, log = self._trust, self._log
+        if not trust.is_lost:
+            return True
+        if trust.must_drop_log:
+            trust.must_drop_log = False
+            log.may_lack = True  # also when the next start finds an empty log, and no damage
+            log.reset(*LOG_BEGIN, b"", LOG_BEGIN.membership(self._memberships.current.encode()))
+            self._memberships.forget()
+            self._owner.log_was_replaced(RaftIndex(0))
+        if not trust.is_welcome:
+            self._owner.say(leader, Rejoin(self._key, self._engine.term, trust.nonce))
+        return trust.is_welcome
+
+    def on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:
+        self.hear_leader(sender, now)
+        self._trust.welcome(welcome, self.durable_match)
+        if not self._trust.is_lost:
+            self._log.may_lack = False
 
 
 def accept(log: GroupLog, append: Append, term: Term) -> Accepted | AppendReject:

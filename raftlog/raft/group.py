@@ -14,10 +14,10 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from raftlog.errors import DamagedLog, SafetyError
+from raftlog.errors import DamagedLog
 from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine, Peer
-from raftlog.raft.following import Following, install
+from raftlog.raft.following import Following
 from raftlog.raft.leadership import Leadership
 from raftlog.raft.membership import Memberships
 from raftlog.raft.messages import (
@@ -40,7 +40,7 @@ from raftlog.raft.messages import (
 from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
 from raftlog.raft.trust import Trust
 from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
-from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
@@ -97,34 +97,34 @@ class RaftGroup:
         self._proposals = Proposals()
         self._failed_reads: list[Callable[[bool], None]] = []
         self._applying = Applying(log)
-        self._following = Following(log)
         self._truncated_from: RaftIndex | None = None
         self._was_restored = False
         self._cuts = 0
         self._trust = Trust(rng)
         if log.may_lack:
             self._trust.lose()
-        self._engine = Engine(self, self_id, log, timing, rng, now)
-        self._elections = elections = Elections(self, key, self_id, log, self._engine, self._trust, timing)
+        self._memberships = members = Memberships(Membership(voters, learners - voters), log.memberships)
+        self._engine = engine = Engine(self, self_id, log, timing, rng, now)
+        self._elections = elections = Elections(self, key, self_id, log, engine, self._trust, timing)
+        self._following = following = Following(self, key, log, engine, elections, self._trust, members)
         self._is_preferred = preferred
         self._handlers: dict[type, Callable[..., None]] = {
-            Append: self._on_append,
+            Append: following.on_append,
             AppendReply: self._on_append_reply,
             AppendReject: self._on_append_reject,
-            Heartbeat: self._on_heartbeat,
+            Heartbeat: following.on_heartbeat,
             HeartbeatReply: self._on_heartbeat_reply,
             PreVote: elections.on_pre_vote,
             PreVoteReply: elections.on_pre_vote_reply,
             Vote: elections.on_vote,
             VoteReply: elections.on_vote_reply,
-            Snapshot: self._on_snapshot,
+            Snapshot: following.on_snapshot,
             TimeoutNow: elections.on_timeout_now,
             Rejoin: self._on_rejoin,
-            Welcome: self._on_welcome,
+            Welcome: following.on_welcome,
         }
-        self._memberships = Memberships(Membership(voters, learners - voters), log.memberships)
-        self._use_membership()
-        self._look_for_damage()
+        self.use_membership()
+        self.look_for_damage()
         self.start(now)
 
     def start(self, now: float) -> None:
@@ -262,24 +262,12 @@ class RaftGroup:
         leadership = self._leadership
         if leadership is None or leadership.is_transferring:
             return self._not_leader()
-        reason = self._memberships.refuse(membership, self._self_id, self.commit_index)
-        if not leadership.has_committed:
-            reason = "this leader has not committed an entry of its term yet"  # (Ongaro's fix of 2015)
-        for broker in membership.voters - self.voters if reason is None else ():
-            peer = self._engine.peers[broker]
-            if self._engine.match_index[peer] < self.commit_index:
-                reason = f"broker {broker} has not caught up"
-            elif not leadership.is_well(peer, now):
-                reason = f"broker {broker} does not answer, or does not know yet that it has caught up"
-        if reason is None and self.voters - membership.voters:
-            others = [self._engine.peers[broker] for broker in membership.voters - {self._self_id}]
-            if 2 * (1 + sum(leadership.is_well(peer, now) for peer in others)) <= len(membership.voters):
-                reason = "too few of those that stay answer, and have what they should: they could not elect"
+        reason = leadership.refuse_change(membership, now)
         if reason is not None:
             return ChangeRefused(reason=reason)
         entry = self.log.append(leadership.term, EntryKind.MEMBERSHIP, membership.encode(), 0)
         self._memberships.add(entry.index, membership)
-        self._use_membership()
+        self.use_membership()
         self._proposals.add(entry, on_done)
         self.on_work(self)
         return entry
@@ -344,71 +332,12 @@ class RaftGroup:
         try:
             self._handlers[type(message)](sender, message, now)
         except DamagedLog:  # a follower asked for what cannot be read any more
-            self._look_for_damage()
+            self.look_for_damage()
 
     def _refuse_old_term(self, sender: BrokerId, message: Message) -> None:
         """Nothing of an old term counts (a); who leads in it is told that it is over."""
         if isinstance(message, Append | Heartbeat | Snapshot):
             self.say(sender, AppendReply(self.key, self.term, RaftIndex(0)))
-
-    def _hear_leader(self, sender: BrokerId, now: float) -> None:
-        """A message of this term's leader."""
-        self._look_for_damage()
-        engine = self._engine
-        leader = engine.leader
-        if leader != sender:
-            if leader is not None or self._leadership is not None:
-                raise SafetyError(f"brokers {leader} and {sender} both lead in term {self.term}")
-            engine.leader = sender
-            self._following.restart()
-            self._trust.is_welcome = False
-        engine.become_follower()
-        self._elections.heard_leader(now)
-
-    def _on_append(self, sender: BrokerId, append: Append, now: float) -> None:
-        self._hear_leader(sender, now)
-        if not self._may_take_entries(sender):
-            return
-        result = self._following.append(append, self.term)
-        if isinstance(result, AppendReject):
-            self.say(sender, result)
-            return
-        if result.truncated_from is not None:
-            self._note_truncation(result.truncated_from)
-        if result.appended and self._memberships.learn(append.entries):
-            self._use_membership()
-        self._release_ack()
-        self._commit_as_follower()
-
-    def _on_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> None:
-        self._hear_leader(sender, now)
-        match_index = self._following.durable_match
-        if self._trust.is_lost:
-            self.say(sender, Rejoin(self.key, self.term, self._trust.nonce))
-            if not self._trust.is_welcome:
-                match_index = RaftIndex(0)
-        self._following.hear_commit(heartbeat.commit_index)
-        reply = HeartbeatReply(self.key, self.term, match_index, heartbeat.round)
-        self.say(sender, reply)
-        self._commit_as_follower()
-
-    def _on_snapshot(self, sender: BrokerId, snapshot: Snapshot, now: float) -> None:
-        self._hear_leader(sender, now)
-        if not self._may_take_entries(sender):
-            return
-        if install(self.log, snapshot):
-            self._memberships.replace(snapshot.last_index, Membership.decode(snapshot.membership))
-            self._log_was_replaced(snapshot.last_index)
-        self._following.matches_to(snapshot.last_index)
-        self._release_ack()
-
-    def _log_was_replaced(self, index: RaftIndex) -> None:
-        self._use_membership()
-        self._engine.commit_index = index
-        self._applying.restart(index)
-        self._following.restart()
-        self._was_restored = True
-        self._cuts += 1
 
     def _on_append_reply(self, sender: BrokerId, reply: AppendReply, now: float) -> None:
         leadership, peer = self._leadership, self._member(sender)
@@ -427,6 +356,11 @@ class RaftGroup:
         if leadership.on_heartbeat_reply(peer, reply.match_index, reply.round, now):
             self._commit_as_leader()
 
+    def _on_rejoin(self, sender: BrokerId, rejoin: Rejoin, now: float) -> None:
+        peer = self._member(sender)
+        if self._leadership is not None and peer is not None:
+            self._leadership.on_rejoin(peer, rejoin, now)
+
     def _member(self, broker: BrokerId) -> Peer | None:
         """Who is not in the membership is not counted, whatever it says (e)."""
         return self._engine.peers[broker] if broker in self.membership.members else None
@@ -437,21 +371,9 @@ class RaftGroup:
     def hear_idle_heartbeat(
         self, sender: BrokerId, heartbeat: Heartbeat, now: float
     ) -> HeartbeatReply | None:
-        """The reply to a heartbeat that says nothing new; it rests on nothing that is not durable."""
-        engine, log = self._engine, self.log
-        if (
-            heartbeat.term != engine.term
-            or engine.leader != sender
-            or heartbeat.commit_index > log.commit_index
-            or log.damage is not None
-            or self._trust.nonce
-            or self._hard_state_unsynced
-            or self._elections.is_asking
-        ):
+        if self._hard_state_unsynced:
             return None
-        self._now = now
-        self._elections.heard_idle_leader(now)
-        return HeartbeatReply(self.key, heartbeat.term, self._following.durable_match, heartbeat.round)
+        return self._following.on_idle_heartbeat(sender, heartbeat, now)
 
     def hear_idle_reply(self, sender: BrokerId, reply: HeartbeatReply, now: float) -> bool:
         """Whether that was all: the follower has everything, and nothing waits for its answer."""
@@ -461,52 +383,12 @@ class RaftGroup:
             return False
         return leadership.on_idle_reply(peer, reply.match_index, reply.round, now)
 
-    # A replica that lost its log
-
-    def _look_for_damage(self) -> None:
-        """Bytes that had been acknowledged are not what was written: found at the start, or by a read since.
-        The replica leads no more and has itself filled anew. A group of one has nobody to ask: it stays as
-        it is, and whoever reads the damage is told."""
-        trust = self._trust
-        if self.log.damage is None or trust.must_drop_log or self.voters == {self._self_id}:
-            return
-        trust.must_drop_log = True
-        trust.lose()
-        self._engine.become_follower()
-
-    def _may_take_entries(self, leader: BrokerId) -> bool:
-        """A replica that lost its log first has the leader forget what it acknowledged before, and then
-        takes the log anew. A damaged log is dropped only now, when there is a leader to fill it."""
-        trust = self._trust
-        if not trust.is_lost:
-            return True
-        if trust.must_drop_log:
-            trust.must_drop_log = False
-            self.log.may_lack = True  # also when the next start finds an empty log, and no damage
-            self.log.reset(*LOG_BEGIN, b"", LOG_BEGIN.membership(self.membership.encode()))
-            self._memberships.forget()
-            self._log_was_replaced(RaftIndex(0))
-        if not trust.is_welcome:
-            self.say(leader, Rejoin(self.key, self.term, trust.nonce))
-        return trust.is_welcome
-
-    def _on_rejoin(self, sender: BrokerId, rejoin: Rejoin, now: float) -> None:
-        peer = self._member(sender)
-        if self._leadership is not None and peer is not None:
-            self._leadership.on_rejoin(peer, rejoin, now)
-
-    def _on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:
-        self._hear_leader(sender, now)
-        self._trust.welcome(welcome, self._following.durable_match)
-        if not self._trust.is_lost:
-            self.log.may_lack = False
-
     # Phase 2: tick
 
     def tick(self, now: float) -> bool:
         """What is due by the clock: heartbeats, check-quorum, elections. True when all it did was to beat."""
         self._now = now
-        self._look_for_damage()
+        self.look_for_damage()
         leadership = self._leadership
         if leadership is None:
             if now >= self.next_deadline:
@@ -566,11 +448,54 @@ class RaftGroup:
             self._send_before_sync,
             state_is_all=self._eager_commit,
         )
-        self._use_membership()
+        self.use_membership()
         self._leadership.beat(now)
 
     def _send_before_sync(self, to: BrokerId, message: Message) -> None:
         self._out.append((to, message))
+
+    # raftlog.raft.following.FollowingOwner
+
+    def look_for_damage(self) -> None:
+        """Bytes that had been acknowledged are not what was written: found at the start, or by a read since.
+        The replica leads no more and has itself filled anew. A group of one has nobody to ask: it stays as
+        it is, and whoever reads the damage is told."""
+        trust = self._trust
+        if self.log.damage is None or trust.must_drop_log or self.voters == {self._self_id}:
+            return
+        trust.must_drop_log = True
+        trust.lose()
+        self._engine.become_follower()
+
+    def use_membership(self) -> None:
+        """Make the latest configuration in the log the one that counts."""
+        membership, engine = self.membership, self._engine
+        this = {self._self_id}
+        engine.set_members(membership.voters - this, membership.learners - this, self.log.last_index)
+        if self._leadership is not None:
+            self._leadership.set_membership(membership, engine.peers, self._now)
+            self._beat_due = self._next_beat(self._now)
+
+    def log_was_cut(self, from_index: RaftIndex) -> None:
+        if self._memberships.truncate(from_index):
+            self.use_membership()
+        self._cuts += 1
+        if self._truncated_from is None or from_index < self._truncated_from:
+            self._truncated_from = from_index
+
+    def log_was_replaced(self, index: RaftIndex) -> None:
+        """Nothing of before counts: the log is a snapshot's, up to `index`, or empty."""
+        self.use_membership()
+        self._engine.commit_index = index
+        self._applying.restart(index)
+        self._following.restart()
+        self._was_restored = True
+        self._cuts += 1
+
+    def commit_to(self, index: RaftIndex) -> None:
+        entries = self.log.commit_to(index)
+        self._engine.commit_index = index
+        self._applying.committed(entries)
 
     # raftlog.raft.engine.EngineOwner
 
@@ -593,7 +518,7 @@ class RaftGroup:
         self._failed_reads += leadership.drop_reads()
         if self.log.last_index > offered:
             self.log.truncate_from(RaftIndex(offered + 1))
-            self._note_truncation(RaftIndex(offered + 1))
+            self.log_was_cut(RaftIndex(offered + 1))
         self._following.restart()
 
     # Phase 3: persist
@@ -608,7 +533,7 @@ class RaftGroup:
             try:
                 leadership.replicate(now)
             except DamagedLog:
-                self._look_for_damage()
+                self.look_for_damage()
         out = self._out
         if not out:
             return out
@@ -632,9 +557,7 @@ class RaftGroup:
         if self._leadership is not None:
             self._commit_as_leader()
         else:
-            if self._following.owes_ack:
-                self._acknowledge()
-            self._commit_as_follower()
+            self._following.on_synced()
 
     def take_replies(self) -> list[Addressed]:
         """What may leave now that this broker's term and vote are durable; nothing while they are not."""
@@ -644,35 +567,13 @@ class RaftGroup:
         self._out_synced = []
         return out
 
-    def _release_ack(self) -> None:
-        """Acknowledge at once what is durable already; the rest when it is synced (c)."""
-        if self._following.match_index <= self.log.synced_index:
-            self._acknowledge()
-
-    def _acknowledge(self) -> None:
-        following, leader = self._following, self.leader
-        match_index = following.durable_match
-        following.owes_ack = leader is not None and match_index < following.match_index
-        if leader is not None:
-            self.say(leader, AppendReply(self.key, self.term, match_index))
-
-    def _commit_as_follower(self) -> None:
-        index = self._following.committable_index
-        if index > self.log.commit_index:
-            self._commit_to(index)
-
     def _commit_as_leader(self) -> None:
         assert self._leadership is not None
         index = self._leadership.committable_index()
         if index > self.log.commit_index:
-            self._commit_to(index)
+            self.commit_to(index)
             if self._eager_commit:
                 self._leadership.announce_commit()
-
-    def _commit_to(self, index: RaftIndex) -> None:
-        entries = self.log.commit_to(index)
-        self._engine.commit_index = index
-        self._applying.committed(entries)
 
     # Phase 5: resolve
 
@@ -688,7 +589,7 @@ class RaftGroup:
         try:
             entries = self._applying.take()
         except DamagedLog:
-            self._look_for_damage()
+            self.look_for_damage()
             return []
         if entries:
             self._engine.applied_index = self._applying.index
@@ -726,22 +627,6 @@ class RaftGroup:
         """Whether a snapshot replaced the log since the last call; its state is `log.snapshot_state`."""
         restored, self._was_restored = self._was_restored, False
         return restored
-
-    def _note_truncation(self, from_index: RaftIndex) -> None:
-        if self._memberships.truncate(from_index):
-            self._use_membership()
-        self._cuts += 1
-        if self._truncated_from is None or from_index < self._truncated_from:
-            self._truncated_from = from_index
-
-    def _use_membership(self) -> None:
-        """Make the latest configuration in the log the one that counts."""
-        membership, engine = self.membership, self._engine
-        this = {self._self_id}
-        engine.set_members(membership.voters - this, membership.learners - this, self.log.last_index)
-        if self._leadership is not None:
-            self._leadership.set_membership(membership, engine.peers, self._now)
-            self._beat_due = self._next_beat(self._now)
 
 
 _ELECTION_KINDS: Final = frozenset({PreVote, PreVoteReply, Vote})

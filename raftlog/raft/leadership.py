@@ -233,6 +233,28 @@ class Leadership:
         since = now - WELL_BEATS * self._timing.heartbeat
         return self.last_heard[peer] >= since and peer.rejoined_at < since
 
+    def refuse_change(self, wanted: Membership, now: float) -> str | None:
+        """Why the group may not change to `wanted` now (e); None when it may."""
+        commit_index = self._log.commit_index
+        if not self.has_committed:
+            return "this leader has not committed an entry of its term yet"  # (Ongaro's fix of 2015)
+        reason = self._memberships.refuse(wanted, self._self_id, commit_index)
+        if reason is not None:
+            return reason
+        current = self._memberships.current
+        for peer in self._peers:
+            if peer.broker not in wanted.voters - current.voters:
+                continue
+            if self._match[peer] < commit_index:
+                return f"broker {peer.broker} has not caught up"
+            if not self.is_well(peer, now):
+                return f"broker {peer.broker} does not answer, or does not know yet that it has caught up"
+        if current.voters - wanted.voters:
+            stay = [peer for peer in self._voters if peer.broker in wanted.voters]
+            if 2 * (1 + sum(self.is_well(peer, now) for peer in stay)) <= len(wanted.voters):
+                return "too few of those that stay answer, and have what they should: they could not elect"
+        return None
+
     # Counting
 
     @property

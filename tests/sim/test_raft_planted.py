@@ -51,7 +51,7 @@ def truncate_what_matches(patch: pytest.MonkeyPatch) -> None:
 def acknowledge_before_the_sync(patch: pytest.MonkeyPatch) -> None:
     """c: in the handler, as SyncObj does."""
     patch.setattr(Following, "durable_match", property(lambda self: self.match_index))
-    patch.setattr(RaftGroup, "_release_ack", RaftGroup._acknowledge)
+    patch.setattr(Following, "_release_ack", Following._acknowledge)
 
 
 def count_the_leader_before_its_sync(patch: pytest.MonkeyPatch) -> None:
