@@ -31,6 +31,8 @@ class Replicas:
         self.by_id: dict[tuple[bytes, int], Partition] = {}
         self._seen = (RaftIndex(-1), False)
         self._seen_change = True
+        self._configured: dict[tuple[bytes, int], Topic] = {}
+        """By which topic's settings each replica goes; one whose settings change is another object."""
 
     @property
     def partitions(self) -> list[Partition]:
@@ -64,7 +66,7 @@ class Replicas:
             if existing is None:
                 if knows_all or group_key(topic_id, number) in self._node.store.logs:
                     self._start(topic, number, now)
-            else:
+            elif self._configured[topic_id, number] is not topic:
                 self._configure(existing, topic)
         if knows_all:
             self._delete_strays()
@@ -148,12 +150,14 @@ class Replicas:
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
         config = self._node.topic_config(topic)
+        self._configured[topic.topic_id, int(partition.partition)] = topic
         partition.settings = settings_of(config, self._node.config.int("producer.id.expiration.ms"))
         partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=config.int("segment.ms"))
 
     def _stop(self, key: tuple[bytes, int]) -> None:
         """The topic is gone, or the replica was moved away: the group ends and its files go."""
         partition = self.by_id.pop(key)
+        del self._configured[key]
         if self.by_name.get((partition.topic, partition.partition)) is partition:
             del self.by_name[partition.topic, partition.partition]
         self._node.driver.remove(partition.group.key)
