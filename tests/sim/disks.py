@@ -25,6 +25,7 @@ class SimDisk(VirtualDisk):
         self.wal_synced: dict[str, int] = {}
         self.last_wal_write = ""
         self.last_wal_position = 0
+        self._last_synced = ("", 0)
 
     def begin(self, operation: str, path: str) -> None:
         if self.is_observed:
@@ -37,6 +38,8 @@ class SimDisk(VirtualDisk):
             self.last_wal_write = path
         elif operation == "sync":
             self.wal_synced[path] = self.wal_writes.get(path, 0)
+            if path == self.last_wal_write:
+                self._last_synced = path, self.last_wal_position
 
     def wrote(self, path: str, position: int) -> None:
         if path.startswith(WAL):
@@ -47,10 +50,12 @@ class SimDisk(VirtualDisk):
         path = self.last_wal_write
         return path, self.wal_writes.get(path, 0)
 
-    def is_last_write(self, path: str, position: int) -> bool:
-        """Whether the byte lies in what the log wrote last. Nothing that came later proves that it had been
-        synced, so what is wrong there looks like a torn write and cannot be told from one."""
-        return path == self.last_wal_write and position >= self.last_wal_position
+    def may_look_torn(self, path: str, position: int) -> bool:
+        """Whether the byte lies in what the log wrote last, or in what it synced last: what was written since
+        may be lost with the power. Nothing that came later proves then that it had been synced, so what is
+        wrong there looks like a torn write and cannot be told from one."""
+        ends = (self.last_wal_write, self.last_wal_position), self._last_synced
+        return any(path == last and position >= start for last, start in ends)
 
     def is_durable(self, mark: tuple[str, int]) -> bool:
         """Whether a sync of the file has come after the write, and the file's name is durable too."""

@@ -289,7 +289,7 @@ class Faults:
         # What the page cache holds is as it was until the machine starts again.
         broker.kill(End.POWER_LOST)
         bit = self.rng.randrange(8 * size)
-        if broker.disk.exists(path) and not broker.disk.is_last_write(path, bit // 8):
+        if broker.disk.exists(path) and not broker.disk.may_look_torn(path, bit // 8):
             broker.disk.flip_bit(path, bit)
         return True
 
