@@ -677,6 +677,20 @@ async def test_offsets_are_fetched_as_they_were_committed(broker: Served, peer: 
     assert error is not None and error.name == "not_coordinator"
 
 
+async def test_negative_offsets_are_kept_for_the_client_that_gave_them_a_meaning(
+    broker: Served, peer: Peer
+) -> None:
+    """kafkajs commits -2 for the beginning and -1 for the end (admin.resetOffsets), and Kafka takes both."""
+    for offset in (-2, -1):
+        row = {"partition_index": 0, "committed_offset": offset, "committed_metadata": None}
+        request = superset_request(broker.node, ApiKey.OFFSET_COMMIT)
+        request["topics"] = [{"name": "t", "partitions": [row]}]
+        answer = await peer.ask(ApiKey.OFFSET_COMMIT, 5, **request)
+        assert answer.topics[0].partitions[0].error_code == 0
+        fetched = await peer.ask(ApiKey.OFFSET_FETCH, 4, **superset_request(broker.node, ApiKey.OFFSET_FETCH))
+        assert fetched.topics[0].partitions[0].committed_offset == offset
+
+
 async def test_groups_that_nobody_knows_are_dead(peer: Peer) -> None:
     old = await peer.ask(ApiKey.DESCRIBE_GROUPS, 5, groups=["none"], include_authorized_operations=False)
     assert (old.groups[0].error_code, old.groups[0].group_state) == (0, "Dead")

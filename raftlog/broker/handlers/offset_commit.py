@@ -2,7 +2,8 @@
 
 Behaviour: answered when the offsets are on a majority of disks, all of a request together. A group without
 members takes commits of anyone who names no generation; otherwise member and generation must be right.
-Retention times of clients (v2 to v4) are ignored, as by Kafka since KIP-211.
+Retention times of clients (v2 to v4) are ignored, as by Kafka since KIP-211. Negative offsets are kept as
+they come, as by Kafka: kafkajs means the beginning and the end by -2 and -1, others take them for none.
 Missing on purpose: topics by id (v10).
 """
 
@@ -71,8 +72,6 @@ def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], list[OffsetC
                 refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             elif len(metadata.encode()) > metadata_max:
                 refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
-            elif each.committed_offset < 0:
-                refused[topic.name, index] = ErrorCode.INVALID_COMMIT_OFFSET_SIZE
             else:
                 epoch = getattr(each, "committed_leader_epoch", -1)
                 offsets.append(OffsetCommit(topic.name, index, each.committed_offset, epoch, metadata))
