@@ -1,7 +1,8 @@
 """The settings of brokers that can be changed from outside: how brokers come and go.
 
 `raftlog.peer.advertise=HOST:PORT` of a broker that is not there yet admits it; `raftlog.draining` says
-whether it is given replicas. Everything else is given to a broker at its start.
+whether it is given replicas. Everything else is given to a broker at its start, so that there is nothing to
+remove: Kafka's tools remove the throttles of replication whether they set any or not.
 """
 
 from __future__ import annotations
@@ -20,20 +21,25 @@ DRAINING: Final = "raftlog.draining"
 ADDRESS: Final = "raftlog.peer.advertise"
 
 
-async def alter_broker(node: Node, resource: Any, settings: dict[str, str]) -> dict[str, Any]:
-    """Change a broker's settings; gives the answer."""
+async def alter_broker(node: Node, resource: Any, settings: dict[str, str | None]) -> dict[str, Any]:
+    """Change a broker's settings, or remove those without a value; gives the answer."""
     name = resource.resource_name
+    given = {key: value for key, value in settings.items() if value is not None or key in (DRAINING, ADDRESS)}
+    if not given:
+        return resource_result(resource, ErrorCode.NONE, None)
     if not (name.isascii() and name.isdigit() and len(name) < 10):
-        return resource_result(resource, ErrorCode.INVALID_REQUEST, f"{name!r} is no broker id")
+        message = f"{name!r} is no broker id" if name else "there are no defaults for all brokers to be set"
+        return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
     broker = BrokerId(int(name))
-    for key, value in settings.items():
+    for key, value in given.items():
         problem = None
-        if key == DRAINING and value in ("true", "false"):
+        if key == DRAINING and value in ("true", "false", None):
             failure = await node.operations.drain_broker(broker, value == "true")
-        elif key == ADDRESS and (problem := config_error(key, value, "broker")) is None and value:
+        elif key == ADDRESS and (problem := config_error(key, value or "", "broker")) is None and value:
             failure = await node.operations.add_broker(broker, *parse_host_port(value))
         else:
-            message = problem or f"only {ADDRESS}=HOST:PORT and {DRAINING}=true|false of a broker can be set"
+            only = f"only {ADDRESS}=HOST:PORT and {DRAINING}=true|false of a broker can be set"
+            message = problem or f"{key} = {value!r}: {only}"
             return resource_result(resource, ErrorCode.INVALID_CONFIG, message)
         if failure is not None:
             return resource_result(resource, admin_error_code(failure.error), failure.message)

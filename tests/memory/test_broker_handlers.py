@@ -765,6 +765,36 @@ async def test_settings_are_changed_one_by_one(broker: Served, peer: Peer) -> No
     assert broker_wide.error_code.name == "invalid_config"
 
 
+async def test_a_setting_that_is_not_set_can_be_removed(broker: Served, peer: Peer) -> None:
+    """kafka-reassign-partitions removes its throttles from topics and brokers, whether it set any or not."""
+    throttles = [setting(f"{side}.replication.throttled.rate", None, 1) for side in ("leader", "follower")]
+    for kind, name in ((4, "1"), (4, ""), (2, "t")):
+        answer = await peer.ask(
+            ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, **alter(*throttles, kind=kind, name=name)
+        )
+        assert (answer.responses[0].error_code, answer.responses[0].error_message) == (0, None)
+    address = alter(setting("raftlog.peer.advertise", None, 1), kind=4, name="1")
+    answer = await peer.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, **address)
+    assert answer.responses[0].error_code.name == "invalid_config"
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "message"),
+    [
+        (setting("raftlog.draining", "true", 2), "1", "only be set or removed"),
+        (setting("log.retention.ms", "5"), "", "no defaults for all brokers"),
+        (setting("log.retention.ms", "5"), "one", "'one' is no broker id"),
+        (setting("log.retention.ms", "5"), "1", "log.retention.ms = '5': only"),
+    ],
+)
+async def test_what_brokers_are_refused_says_why(
+    peer: Peer, change: dict[str, Any], name: str, message: str
+) -> None:
+    answer = await peer.ask(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, **alter(change, kind=4, name=name))
+    assert answer.responses[0].error_code != 0
+    assert message in answer.responses[0].error_message
+
+
 async def test_settings_are_replaced_altogether(broker: Served, peer: Peer) -> None:
     first = alter(setting("retention.ms", "5"), setting("segment.bytes", "100000"))
     await peer.ask(ApiKey.ALTER_CONFIGS, 1, **first)

@@ -28,11 +28,13 @@ SUBTRACT: Final = 3
 async def handle(call: Call, request: Any) -> Answer:
     async def alter(resource: Any) -> dict[str, Any]:
         if resource.resource_type == BROKER_RESOURCE:
-            odd = any(each.config_operation != SET or each.value is None for each in resource.configs)
-            if request.validate_only or odd:
-                message = "settings of a broker are set one by one, and not on trial"
-                return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
-            return await alter_broker(call.node, resource, {c.name: c.value for c in resource.configs})
+            settings: dict[str, str | None] = {}
+            for each in resource.configs:
+                settings[each.name] = each.value if each.config_operation == SET else None
+                if request.validate_only or (settings[each.name] is None and each.config_operation != DELETE):
+                    message = "settings of a broker can only be set or removed, and not on trial"
+                    return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
+            return await alter_broker(call.node, resource, settings)
         topic = refused_resource(call.node, resource)
         if isinstance(topic, dict):
             return topic
