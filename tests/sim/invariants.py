@@ -238,6 +238,7 @@ class Invariants:
                         "recovery finds what was durable",
                         f"broker {broker.id} has no log of {ledger.name} any more",
                     )
+                replica.written = replica.torn = None  # its creation was lost with the power
         self._hosted[broker.id] = set()
 
     def wrote(self, broker: SimBroker, keys: list[GroupKey]) -> None:
