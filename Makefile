@@ -8,7 +8,7 @@ ARGS   ?=
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format lint types quick docs bench bench-kafka test-kafka clean
+.PHONY: help demo test check format lint types quick docs bench bench-kafka test-kafka test-foreign clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench-kafka: $(READY)  ## the same loads on raftlog and Apache Kafka in turn, th
 
 test-kafka: $(READY)  ## the client's tests against Apache Kafka from Maven Central; needs Java and Maven
 	$(BIN)/python -m tests.kafka_peer run -- $(BIN)/pytest tests/client $(ARGS)
+
+test-foreign: $(READY)  ## Kafka's own Java client and tools, and kafkajs, against three brokers; needs Java, Maven, npm
+	$(BIN)/pytest tests/foreign $(ARGS)
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

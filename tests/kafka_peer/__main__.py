@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = "4.1.1"
-POM: Final = Path(__file__).with_name("pom.xml")
+from tests.kafka_peer.jars import jars
+
 READY_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 15.0
 
@@ -48,24 +48,6 @@ auto.create.topics.enable=true
 delete.topic.enable=true
 log.cleaner.dedupe.buffer.size=8388608
 """
-
-
-def cache_dir() -> Path:
-    return Path(os.environ.get("RAFTLOG_KAFKA_CACHE") or Path.home() / ".cache" / "raftlog" / "kafka")
-
-
-def jars() -> Path:
-    """The folder of Kafka's jars, filled through Maven at the first call."""
-    lib = cache_dir() / f"lib-{VERSION}"
-    if not (lib / f"kafka_2.13-{VERSION}.jar").exists():
-        lib.mkdir(parents=True, exist_ok=True)
-        print(f"resolving Apache Kafka {VERSION} with Maven …", file=sys.stderr, flush=True)
-        subprocess.run(
-            ["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={VERSION}",
-             "dependency:copy-dependencies", f"-DoutputDirectory={lib}"],
-            check=True,
-        )  # fmt: skip
-    return lib
 
 
 def _java(lib: Path, heap: str, *arguments: str) -> list[str]:

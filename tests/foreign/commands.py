@@ -1,0 +1,117 @@
+"""Programs of Java and of node: run to their end, or in the background with their output as it comes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from tests.kafka_peer.jars import cache_dir, jars
+
+PATIENCE_S: Final = 60.0
+KAFKAJS: Final = "2.2.4"
+TOOLS: Final = {
+    "console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+    "reassign": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    "groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "configs": "kafka.admin.ConfigCommand",
+}
+"""The main classes that do not lie in `org.apache.kafka.tools` itself."""
+
+
+class Background:
+    """A program that goes on while the test does; each line that it prints is read as JSON."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.said: list[dict[str, Any]] = []
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._errors = ""
+        self._readers = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.said.append(json.loads(line))
+
+    def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._errors = self._process.stderr.read()
+
+    def until(self, what: str, condition: Callable[[], object]) -> None:
+        """Wait for a condition, as long as the program lives."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}\n{self.said[-5:]}"
+            if self._process.poll() is not None:
+                self.stop()
+                raise AssertionError(f"ended before {what}: {self.said[-5:]}\n{self._errors[-3000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """SIGTERM, and everything it printed is in `said`."""
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE_S)
+        finally:
+            self._process.kill()
+            for reader in self._readers:
+                reader.join()
+            for stream in (self._process.stdout, self._process.stderr):
+                assert stream is not None
+                stream.close()
+
+
+class JavaTools:
+    """Apache Kafka's command-line tools by the name of their class, or as `TOOLS` calls them."""
+
+    def __init__(self) -> None:
+        for program in ("java", "mvn"):
+            if shutil.which(program) is None:
+                raise FileNotFoundError(program)
+        self._java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        self._java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars(tools=True)}/*"]
+
+    def command(self, tool: str, *arguments: object) -> list[str]:
+        return [*self._java, TOOLS.get(tool, f"org.apache.kafka.tools.{tool}"), *map(str, arguments)]
+
+    def __call__(self, tool: str, *arguments: object, input: str = "", code: int | None = 0) -> str:
+        """What the tool printed, of errors too when it may fail; it must end with that code."""
+        return _run(self.command(tool, *arguments), code, input)
+
+
+class Node:
+    """`kafkajs.js` of this folder, with kafkajs from npm."""
+
+    def __init__(self) -> None:
+        for program in ("node", "npm"):
+            if shutil.which(program) is None:
+                raise FileNotFoundError(program)
+        self._modules = cache_dir().parent / f"kafkajs-{KAFKAJS}"
+        if not (self._modules / "node_modules" / "kafkajs").exists():
+            self._modules.mkdir(parents=True, exist_ok=True)
+            _run(["npm", "install", "--no-save", "--prefix", str(self._modules), f"kafkajs@{KAFKAJS}"], 0)
+
+    def command(self, what: str, *arguments: object) -> list[str]:
+        script = Path(__file__).with_name("kafkajs.js")
+        path = f"NODE_PATH={self._modules}/node_modules"
+        return ["env", path, "node", str(script), what, *map(str, arguments)]
+
+    def __call__(self, what: str, *arguments: object) -> Any:
+        """What the script found, from the JSON in the last line."""
+        return json.loads(_run(self.command(what, *arguments), 0).splitlines()[-1])
+
+
+def _run(command: list[str], code: int | None, input: str = "") -> str:
+    ended = subprocess.run(command, input=input, capture_output=True, text=True, timeout=2 * PATIENCE_S)
+    said = ended.stdout + ended.stderr
+    assert code is None or ended.returncode == code, (
+        f"{ended.returncode} from {command[-8:]}:\n{said[-3000:]}"
+    )
+    return ended.stdout if code == 0 else said

@@ -1,0 +1,55 @@
+"""Three broker processes for the run, the Java tools and node as commands, and fresh names."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from raftlog.testing.processes import ClusterProcesses
+from tests.foreign.commands import JavaTools, Node
+
+OPTIONS: Final = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
+
+
+@pytest.fixture(scope="session")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The brokers that the tests share, none of which is killed."""
+    given = os.environ.get("RAFTLOG_TEST_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    with ClusterProcesses(tmp_path_factory.mktemp("foreign"), 3, options=OPTIONS).start() as cluster:
+        yield cluster.bootstrap
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[ClusterProcesses]:
+    """Three brokers of the test's own, to be killed."""
+    with ClusterProcesses(tmp_path, 3, options=OPTIONS).start() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def java() -> JavaTools:
+    try:
+        return JavaTools()
+    except FileNotFoundError as missing:
+        pytest.skip(f"needs Java and Maven: {missing}")
+
+
+@pytest.fixture(scope="session")
+def node() -> Node:
+    try:
+        return Node()
+    except FileNotFoundError as missing:
+        pytest.skip(f"needs node and npm: {missing}")
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    return lambda what: f"{what}-{uuid.uuid4().hex[:8]}"
