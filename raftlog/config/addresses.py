@@ -59,6 +59,8 @@ def parse_peer(text: str) -> tuple[int, str, int]:
     number, at, address = text.strip().partition("@")
     if not at or not (number.isascii() and number.isdigit() and len(number) <= 9):
         raise BadValue(f"{text!r} is not ID@HOST:PORT")
+    if "@" in address:
+        raise BadValue(f"{text!r} is more than one broker: put a comma between them")
     host, port = parse_host_port(address)
     if not host or not port:
         raise BadValue(f"{text!r} needs a host and a port")
@@ -101,10 +103,12 @@ def check_host_port(value: Value) -> str | None:
 
 
 def check_peers(value: Value) -> str | None:
-    """Brokers of different ids."""
+    """Brokers of different ids, each at an address of its own."""
     assert isinstance(value, tuple)
     try:
-        ids = [parse_peer(item)[0] for item in value]
+        peers = [parse_peer(item) for item in value]
     except BadValue as error:
         return str(error)
-    return "a broker id is named twice" if len(set(ids)) < len(ids) else None
+    if len({number for number, _, _ in peers}) < len(peers):
+        return "a broker id is named twice"
+    return "an address is named twice" if len({place[1:] for place in peers}) < len(peers) else None
