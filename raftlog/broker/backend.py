@@ -25,7 +25,7 @@ from raftlog.cluster.groups import (
 )
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
-from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
+from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import Command, GroupCommit
 from raftlog.metadata.results import OffsetsCommitted, Refused, Result
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
@@ -162,6 +162,15 @@ class Node(Protocol):
     @property
     def is_coordinator(self) -> bool:
         """Whether it is this one, and ready."""
+        ...
+
+    @property
+    def has_metadata_leader(self) -> bool:
+        """Whether somebody leads the metadata: without, nothing of the cluster can change."""
+        ...
+
+    def is_alive(self, broker: BrokerInfo) -> bool:
+        """Whether the cluster hears of a broker; while nobody leads the metadata, whether this one does."""
         ...
 
     def partition(self, topic: str, partition: int) -> Partition | None: ...

@@ -12,13 +12,28 @@ from typing import Any, Final
 from raftlog.broker.backend import Node
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.topic_settings import resource_result
-from raftlog.config import config_error, parse_host_port
+from raftlog.config import ConfigEntry, ConfigSource, ConfigType, config_error, parse_host_port
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.protocol.errors import ErrorCode
 from raftlog.types import BrokerId
 
 BROKER_RESOURCE: Final = 4
 DRAINING: Final = "raftlog.draining"
 ADDRESS: Final = "raftlog.peer.advertise"
+
+
+def draining_entry(broker: BrokerInfo) -> ConfigEntry:
+    """Whether a broker is draining, as DescribeConfigs shows it."""
+    return ConfigEntry(
+        name=DRAINING,
+        value="true" if broker.draining else "false",
+        source=ConfigSource.DYNAMIC_BROKER if broker.draining else ConfigSource.DEFAULT,
+        type=ConfigType.BOOLEAN,
+        read_only=False,
+        sensitive=False,
+        doc="Whether the broker is given no replicas.",
+        synonyms=(),
+    )
 
 
 async def alter_broker(node: Node, resource: Any, settings: dict[str, str | None]) -> dict[str, Any]:

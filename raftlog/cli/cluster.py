@@ -55,6 +55,7 @@ def status(target: Target, output: str) -> None:
         rows = [_row(broker, topics) for broker in brokers]
         partitions = [p for topic in topics.values() for p in topic.partitions]
         leaderless = sum(p.leader is None for p in partitions)
+        has_leader = await operations.has_controller()
         if output == "json":
             print_json(
                 {
@@ -62,6 +63,7 @@ def status(target: Target, output: str) -> None:
                     "partitions": len(partitions),
                     "without_leader": leaderless,
                     "moving": len(moves),
+                    "metadata_has_leader": has_leader,
                 }
             )
             return
@@ -69,10 +71,16 @@ def status(target: Target, output: str) -> None:
         click.echo(
             f"\n{counted(len(partitions), 'partition')}, {leaderless} without a leader, {len(moves)} moving"
         )
+        if not has_leader:
+            click.echo(_NO_LEADER)
 
     target.run(main)
 
 
+_NO_LEADER = (
+    "the metadata has no leader: no majority of the brokers that vote for one is there,"
+    " and nothing of the cluster can change until it is"
+)
 _COLUMNS = ("broker", "address", "rack", "state", "replicas", "leads")
 
 
@@ -82,7 +90,7 @@ def _row(broker: BrokerState, topics: Mapping[str, TopicView]) -> tuple[object, 
         broker.id,
         f"{broker.host}:{broker.port}" if broker.port else "not started yet",
         broker.rack or "-",
-        "alive" if broker.is_alive else "down",
+        "down" if not broker.is_alive else "draining" if broker.is_draining else "alive",
         sum(broker.id in p.replicas for p in partitions),
         sum(broker.id == p.leader for p in partitions),
     )
@@ -101,6 +109,8 @@ def health(target: Target, output: str) -> None:
     async def main(client: Client) -> None:
         brokers = await client.admin.operations.brokers()
         topics = await _topics(client)
+        if not await client.admin.operations.has_controller():
+            problems.append(_NO_LEADER)
         problems.extend(_problems(brokers, topics))
         if output == "json":
             print_json({"healthy": not problems, "problems": problems})
@@ -182,21 +192,28 @@ def rebalance(target: Target) -> None:
 
 @command.command(epilog="\b\nExample:\n  raftlog cluster drain 1 && raftlog cluster remove 1")
 @click.argument("broker", type=int)
+@click.option("--undo", is_flag=True, help="Let it be given replicas again; `rebalance` gives it some.")
 @with_brokers
-def drain(target: Target, broker: int) -> None:
-    """Move every replica off a broker and give it nothing new. Clients go on meanwhile."""
+def drain(target: Target, broker: int, undo: bool) -> None:
+    """Move every replica off a broker and give it nothing new. Clients go on meanwhile.
+
+    A broker that was drained is given nothing until it is removed, or the drain is undone.
+    """
 
     async def main(client: Client) -> None:
         from raftlog.metadata.placement import NotEnoughBrokers, plan_drain
 
-        await client.admin.operations.drain_broker(broker)
+        await client.admin.operations.drain_broker(broker, not undo)
+        if undo:
+            click.echo(f"broker {broker} is given replicas again; raftlog cluster rebalance moves some to it")
+            return
         layout = await _Layout.read(client)
         plan = plan_drain(await _brokers(client), layout.assignments, BrokerId(broker))
         if isinstance(plan, NotEnoughBrokers):
             await client.admin.operations.drain_broker(broker, False)
             raise click.ClickException(
-                f"a partition has {plan.wanted} replicas, and only {plan.usable} other brokers are alive: "
-                "add one first"
+                f"a partition has {counted(plan.wanted, 'replica')}, and only {plan.usable} of the other"
+                " brokers may be given one (alive, and not draining): add a broker first"
             )
         for start in range(0, len(plan), MOVES_AT_ONCE):
             part = plan[start : start + MOVES_AT_ONCE]
@@ -257,6 +274,7 @@ async def _brokers(client: Client) -> list[BrokerInfo]:
             peer_port=0,
             rack=broker.rack,
             fenced=not broker.is_alive,
+            draining=broker.is_draining,
         )
         for broker in await client.admin.operations.brokers()
     ]

@@ -68,7 +68,10 @@ async def _question(stream: trio.SocketStream, port: int) -> str | None:
     if answer[4:8] == struct.pack(">i", _CORRELATION_ID):
         return None
     if waiting.cancelled_caught:
-        return f"something listens there and does not answer within {ANSWER_SECONDS_MAX:g} s"
+        return (
+            f"something listens there and does not answer within {ANSWER_SECONDS_MAX:g} s (a broker that"
+            " waits for others of its cluster says in its log for which)"
+        )
     if answer.startswith(b"HTTP/"):
         return f"{_NOT_KAFKA}: it is an HTTP server"
     if answer.startswith(b"\x15\x03"):

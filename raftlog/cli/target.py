@@ -162,8 +162,9 @@ def _said(error: BaseException) -> str:
             return f"{error}{cause}"
         case RequestTimedOut() | Disconnected():
             return (
-                f"{error}. A broker answered at first: is it still up, and can this machine reach the address"
-                " that it tells clients (advertised.listeners)?"
+                f"{error}. A broker answered at first: `raftlog cluster health` says what is missing in"
+                " its cluster. Is it still up, and can this machine reach the address that it tells clients"
+                " (advertised.listeners)?"
             )
         case _:
             return str(error)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BROKER_RESOURCE = 4
 SET = 0
+DRAINING = "raftlog.draining"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class BrokerState:
     port: int
     rack: str | None
     is_alive: bool
+    is_draining: bool
+    """Whether it is given no replicas (`raftlog cluster drain`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +54,14 @@ class Operations:
     def __repr__(self) -> str:
         return f"<Operations of {self._admin!r}>"
 
+    async def has_controller(self) -> bool:
+        """Whether the cluster can be changed: False while no majority of its brokers is there for that."""
+        return int((await self._describe()).controller_id) >= 0
+
     async def brokers(self) -> list[BrokerState]:
         """Every broker of the cluster, those that are down included, by id."""
-        fields = {
-            "include_cluster_authorized_operations": False,
-            "include_fenced_brokers": True,
-            "endpoint_type": 1,
-        }
-        answer = await self._ask(ApiKey.DESCRIBE_CLUSTER, fields, "brokers")
-        raise_error_in(answer, "brokers")
+        answer = await self._describe()
+        draining = await self._draining([int(broker.broker_id) for broker in answer.brokers])
         return [
             BrokerState(
                 id=broker.broker_id,
@@ -67,9 +69,34 @@ class Operations:
                 port=broker.port,
                 rack=broker.rack,
                 is_alive=not getattr(broker, "is_fenced", False),
+                is_draining=int(broker.broker_id) in draining,
             )
             for broker in sorted(answer.brokers, key=lambda broker: int(broker.broker_id))
         ]
+
+    async def _describe(self) -> Any:
+        fields = {
+            "include_cluster_authorized_operations": False,
+            "include_fenced_brokers": True,
+            "endpoint_type": 1,
+        }
+        answer = await self._ask(ApiKey.DESCRIBE_CLUSTER, fields, "brokers")
+        raise_error_in(answer, "brokers")
+        return answer
+
+    async def _draining(self, brokers: Iterable[int]) -> set[int]:
+        """Those that are draining. Apache Kafka, which knows no such thing, says nothing of it: none."""
+        resources = [
+            {"resource_type": BROKER_RESOURCE, "resource_name": str(broker), "configuration_keys": [DRAINING]}
+            for broker in brokers
+        ]
+        fields = {"resources": resources, "include_synonyms": False, "include_documentation": False}
+        answer = await self._ask(ApiKey.DESCRIBE_CONFIGS, fields, "brokers")
+        return {
+            int(one.resource_name)
+            for one in answer.results
+            if any(entry.name == DRAINING and entry.value == "true" for entry in one.configs)
+        }
 
     async def move(self, targets: Mapping[TopicPartition, Sequence[int] | None]) -> None:
         """Move partitions to these replicas, the preferred leader first; None calls a move off. Returns when
@@ -144,7 +171,7 @@ class Operations:
 
     async def drain_broker(self, broker: int, draining: bool = True) -> None:
         """Place nothing new on a broker, or again what others get."""
-        await self._set(broker, "raftlog.draining", "true" if draining else "false")
+        await self._set(broker, DRAINING, "true" if draining else "false")
 
     async def remove_broker(self, broker: int) -> None:
         """Forget a broker that keeps no replica any more."""

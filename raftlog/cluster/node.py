@@ -30,7 +30,7 @@ from raftlog.cluster.startup import founders_of, named_founders, what_is_missing
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.errors import ConfigError
-from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.catalog import BrokerInfo, Catalog, Topic
 from raftlog.metadata.commands import (
     AllocateProducerIds,
     Command,
@@ -155,6 +155,17 @@ class Node:
     def controller_id(self) -> BrokerId:
         """A live broker that takes administrative requests: this one, which passes them on."""
         return self.broker_id
+
+    @property
+    def has_metadata_leader(self) -> bool:
+        return self.metadata.group.leader is not None
+
+    def is_alive(self, broker: BrokerInfo) -> bool:
+        """Whether the cluster hears of a broker. While nobody leads the metadata nobody is fenced: then those
+        count that this broker is connected with."""
+        if not self.has_metadata_leader and broker.id != self.broker_id:
+            return self.peers.links.is_connected(broker.id)
+        return not broker.fenced
 
     @property
     def is_coordinator(self) -> bool:

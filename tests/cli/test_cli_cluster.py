@@ -34,4 +34,47 @@ def test_health_names_what_is_amiss_and_says_so_with_its_exit_code(raftlog: Run)
 def _is_noticed(status: dict[str, Any]) -> bool:
     """Broker 3 counts as down, and others have taken over what it led."""
     states = {broker["broker"]: broker["state"] for broker in status["brokers"]}
-    return states[3] == "down" and status["without_leader"] == 0
+    return states[3] == "down" and bool(status["without_leader"] == 0)
+
+
+def test_a_drained_broker_is_given_nothing_back(raftlog: Run) -> None:
+    with running_cluster(3) as cluster:
+        cluster.create_topic("orders", partitions=2, replication_factor=2)
+        at = ("-b", cluster.bootstrap)
+        raftlog("cluster", "drain", "1", *at)
+        assert _kept(raftlog, *at)[1] == ("draining", 0)
+
+        said = raftlog("cluster", "drain", "2", *at, code=1).stderr
+        assert b"only 1 of the other brokers may be given one" in said
+        raftlog("cluster", "rebalance", *at)
+        assert _kept(raftlog, *at) == {1: ("draining", 0), 2: ("alive", 2), 3: ("alive", 2)}
+
+        raftlog("cluster", "drain", "1", "--undo", *at)
+        raftlog("cluster", "rebalance", *at)
+        assert {state for state, _ in _kept(raftlog, *at).values()} == {"alive"}
+        assert _kept(raftlog, *at)[1][1] == 1
+
+
+def _kept(raftlog: Run, *at: str) -> dict[int, tuple[str, int]]:
+    """The state of each broker, and how many replicas it keeps."""
+    status = json.loads(raftlog("cluster", "status", "--format", "json", *at).stdout)
+    return {broker["broker"]: (broker["state"], broker["replicas"]) for broker in status["brokers"]}
+
+
+def test_without_a_majority_the_brokers_that_are_missing_are_named(raftlog: Run) -> None:
+    with running_cluster(3) as cluster:
+        cluster.create_topic("orders", partitions=1)
+        at = ("-b", cluster.brokers[0].bootstrap)
+        cluster.faults.kill(2)
+        cluster.faults.kill(3)
+        deadline = time.monotonic() + PATIENCE_S
+        while json.loads(raftlog("cluster", "status", "--format", "json", *at).stdout)["metadata_has_leader"]:
+            assert time.monotonic() < deadline
+        said = raftlog("cluster", "health", *at, code=1).stdout.splitlines()
+        assert said[0].startswith(b"the metadata has no leader: ")
+        assert said[1:3] == [b"broker 2 is down", b"broker 3 is down"]
+        assert {broker: state for broker, (state, _) in _kept(raftlog, *at).items()} == {
+            1: "alive",
+            2: "down",
+            3: "down",
+        }

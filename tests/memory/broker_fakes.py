@@ -179,6 +179,7 @@ class FakeNode:
             id=self.broker_id, host="localhost", port=9092, peer_host="", peer_port=0
         )
         self.controller_id = self.broker_id
+        self.has_metadata_leader = True
         self.coordinator_id: BrokerId | None = self.broker_id
         self.is_coordinator = True
         self.admin = self
@@ -195,6 +196,9 @@ class FakeNode:
             stored_groups=lambda: self.catalog.group_offsets,
         )
         self.groups.load(0.0)
+
+    def is_alive(self, broker: BrokerInfo) -> bool:
+        return not broker.fenced
 
     def partition(self, topic: str, partition: int) -> FakePartition | None:
         return self.partitions.get((topic, partition))

@@ -12,6 +12,8 @@ from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
 BROKERS: Final = 1
+NOBODY: Final = -1
+"""The controller while nobody leads the metadata; administrative requests wait for one."""
 
 
 def handle(call: Call, request: Any) -> Answer:
@@ -26,16 +28,16 @@ def handle(call: Call, request: Any) -> Answer:
         "error_message": message,
         "endpoint_type": endpoint_type,
         "cluster_id": node.cluster_id,
-        "controller_id": node.controller_id,
+        "controller_id": node.controller_id if node.has_metadata_leader else NOBODY,
         "brokers": [
             {
                 "broker_id": broker.id,
                 "host": broker.host,
                 "port": broker.port,
                 "rack": broker.rack,
-                "is_fenced": broker.fenced,
+                "is_fenced": not node.is_alive(broker),
             }
             for _, broker in sorted(node.catalog.brokers.items())
-            if fenced_too or not broker.fenced
+            if fenced_too or node.is_alive(broker)
         ],
     }

@@ -1,7 +1,8 @@
 """DescribeConfigs (32), v1 to v4: settings of topics and brokers, with where each comes from.
 
 Behaviour: from the one table of settings, `raftlog.config`. Names that are not known are passed over. A
-broker answers for itself alone; clients ask each its own.
+broker answers for itself alone; clients ask each its own. Only whether a broker is draining
+(`raftlog.draining`, when it is named) is known to all.
 Missing on purpose: loggers, client metrics, groups: they are refused.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from raftlog.broker.broker_settings import DRAINING, draining_entry
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.config import ConfigEntry, TopicConfig, describe_broker, describe_topic
@@ -46,6 +48,12 @@ def _entries(call: Call, resource: Any) -> list[ConfigEntry] | _Failure:
                 return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}", []
             return describe_topic(TopicConfig(topic.configs, node.config), keys)
         case 4:
+            if keys is not None and list(keys) == [DRAINING]:
+                return [
+                    draining_entry(broker)
+                    for broker in node.catalog.brokers.values()
+                    if name == str(broker.id)
+                ]
             if name not in ("", str(node.broker_id)):
                 return ErrorCode.INVALID_REQUEST, f"this is broker {node.broker_id}: ask {name} itself", []
             return describe_broker(node.config, keys)
