@@ -26,8 +26,9 @@ from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.operations import Operations
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
-from raftlog.cluster.startup import founders_of, named_founders, what_is_missing
+from raftlog.cluster.startup import founders_of, named_founders
 from raftlog.cluster.upkeep import Upkeep
+from raftlog.cluster.waiting import say_what_start_waits_for, say_when_nobody_leads
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.errors import ConfigError
 from raftlog.metadata.catalog import BrokerInfo, Catalog, Topic
@@ -59,9 +60,6 @@ PROPOSE_TIMEOUT_S: Final = 30.0
 """How long a command is tried; an election takes a second or two."""
 LEADERS_TIMEOUT_S: Final = 5.0
 """How long a start waits for the leaders of all partitions; a majority of theirs may be down."""
-MISSING_AFTER_S: Final = 5.0
-MISSING_INTERVAL_MAX_S: Final = 60.0
-"""When a start that takes long says what it waits for, and how often at last."""
 LEADER_POLL_S: Final = 0.05
 HAND_OVER_POLL_S: Final = 0.02
 FAREWELL_S: Final = 0.3
@@ -357,7 +355,7 @@ class Node:
     ) -> None:
         """Run until cancelled; `started` when the broker can serve. Raises DiskFailed or SafetyError."""
         async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
-            waiting.start_soon(self._say_what_is_missing)
+            waiting.start_soon(say_what_start_waits_for, self)
             self.peers.catalog_changed()
             nursery.start_soon(self.peers.links.run, peer_listeners)
             nursery.start_soon(self.peers.announce)
@@ -373,19 +371,12 @@ class Node:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._run_groups)
             nursery.start_soon(self.offsets.run)
+            nursery.start_soon(say_when_nobody_leads, self)
             with trio.move_on_after(LEADERS_TIMEOUT_S):
                 for topic in list(self.catalog.topics.values()):
                     await self.wait_for_leaders(topic)
             waiting.cancel_scope.cancel()
             task_status.started()
-
-    async def _say_what_is_missing(self) -> None:
-        """While a start takes long, say why."""
-        began, pause = trio.current_time(), MISSING_AFTER_S
-        while True:
-            await trio.sleep(pause)
-            pause = min(2 * pause, MISSING_INTERVAL_MAX_S)
-            log.warning("not serving after %d s: %s", trio.current_time() - began, what_is_missing(self))
 
     async def hand_over(self, timeout: float) -> None:
         """Give every leadership to another voter, so that stopping this broker leaves no gap; returns when

@@ -103,7 +103,7 @@ def test_a_broker_does_not_believe_that_it_is_a_cluster_of_its_own(cluster: Clus
 
 
 def test_a_single_broker_does_not_become_three_by_saying_so(tmp_path: Path) -> None:
-    single = BrokerProcess(tmp_path / "data", options={"raftlog.http.listen": ""})
+    single = BrokerProcess(tmp_path / "data")
     single.start()
     assert single.stop() == 0
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(3)]
@@ -148,6 +148,21 @@ def test_a_broker_that_nobody_answers_says_what_it_waits_for(tmp_path: Path) -> 
             cluster.brokers[1],
             "the metadata has no leader: that takes 2 of brokers 1, 2, 3, and brokers 2, 3 are not connected",
         )
+
+
+def test_a_broker_that_loses_the_majority_says_so_and_when_it_is_back(cluster: ClusterProcesses) -> None:
+    left = cluster.brokers[1]
+    for gone in (2, 3):
+        cluster.brokers[gone].kill()
+    try:
+        until_said(left, "that takes 2 of brokers 1, 2, 3, and brokers 2, 3 are not connected")
+    finally:
+        for gone in (2, 3):
+            cluster.brokers[gone].launch()
+        for gone in (2, 3):
+            cluster.brokers[gone].wait_ready()
+    until_said(left, "leads the metadata: the cluster goes on")
+    writes(cluster)
 
 
 def test_strangers_at_the_peer_port_hurt_nobody(cluster: ClusterProcesses) -> None:
