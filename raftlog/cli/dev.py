@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 NODES_MAX: Final = 25
 """More than anybody needs on one machine, and few enough that the port ranges do not meet."""
 PEER_PORTS: Final = 100
-HTTP_PORTS: Final = 552
-"""What is added to --port for the first broker's peer and HTTP port: 9092 makes 9192 and 9644."""
+"""What is added to --port for the first broker's peer port: 9092 makes 9192."""
 WATCH_INTERVAL_S: Final = 0.2
 STOP_TIMEOUT_S: Final = 10.0
 TAIL_LINES: Final = 20
@@ -43,7 +42,7 @@ Examples:
 @click.option("--nodes", type=click.IntRange(1, NODES_MAX), default=3, show_default=True, help="Brokers.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535 - HTTP_PORTS - NODES_MAX),
+    type=click.IntRange(0, 65535 - PEER_PORTS - NODES_MAX),
     default=9092,
     show_default=True,
     help="The first broker's port; the others take the next ones. 0 takes free ones.",
@@ -94,11 +93,11 @@ def _plan(folder: Path, nodes: int, port: int, overrides: Sequence[str]) -> list
     def ports(first: int) -> list[int]:
         return [first + n if port else free_port() for n in range(nodes)]
 
-    clients, peers, https = ports(port), ports(port + PEER_PORTS), ports(port + HTTP_PORTS)
+    clients, peers = ports(port), ports(port + PEER_PORTS)
     named = ",".join(f"{n}@127.0.0.1:{peer}" for n, peer in enumerate(peers, 1))
     brokers = []
     for n in range(nodes):
-        arguments = ["-o", f"raftlog.http.listen=127.0.0.1:{https[n]}"]
+        arguments = []
         if nodes > 1:
             arguments += ["--peer-listen", f"127.0.0.1:{peers[n]}", "--peers", named]
         for override in overrides:

@@ -103,13 +103,6 @@ _BROKER: Final = [
         minimum=1_000,
     ),
     _key(
-        "raftlog.http.listen",
-        "STRING",
-        "127.0.0.1:9644",
-        "Where /healthz, /readyz, /metrics and the console are served; empty: nowhere.",
-        check=check_host_port,
-    ),
-    _key(
         "log.dirs",
         "STRING",
         "./raftlog-data",

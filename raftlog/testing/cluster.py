@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 Setting = str | int | float | bool
 
 DEFAULTS: Final[Mapping[str, Setting]] = {
-    "raftlog.http.listen": "",
     "raftlog.wal.file.bytes": 8 << 20,
     "group.min.session.timeout.ms": 100,  # so that tests can lose a member quickly
 }
-"""What is set unless a test sets it: no fixed port, little disk, short session time-outs allowed."""
+"""What is set unless a test sets it: little disk, short session time-outs allowed."""
 
 CREATE_TIMEOUT_S: Final = 30.0
 LEADER_TIMEOUT_S: Final = 30.0

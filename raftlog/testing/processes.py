@@ -225,7 +225,7 @@ class ClusterProcesses:
         self.root = Path(root)
         self.brokers: dict[int, BrokerProcess] = {}
         self._peers: dict[int, str] = {}
-        self._options = {"raftlog.http.listen": "", **(options or {})}
+        self._options = dict(options or {})
         self._arguments = arguments
         self._hosts = dict(hosts or {})
         self._within = dict(within or {})

@@ -71,6 +71,7 @@ def test_defaults_start_a_broker() -> None:
         ({"default.replication.factor": "0"}, ["-1 or at least 1"]),
         ({"log.dirs": "a,b"}, ["exactly one data folder"]),
         ({"log.dirs": ""}, ["exactly one data folder"]),
+        ({"raftlog.http.listen": "127.0.0.1:9644"}, ["no such broker setting"]),
         ({"listeners": "SSL://h:1"}, ["SSL is not served"]),
         ({"listeners": ""}, ["at least one"]),
         ({"listeners": "h:1,h:1"}, ["named twice"]),
