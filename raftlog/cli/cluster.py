@@ -13,6 +13,7 @@ from raftlog.cli import CommandGroup
 from raftlog.cli.output import counted, joined, print_json, print_table, with_format
 from raftlog.cli.target import Target, with_brokers
 from raftlog.client.metadata import TopicPartition
+from raftlog.config.addresses import join_host_port
 from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _row(broker: BrokerState, topics: Mapping[str, TopicView]) -> tuple[object, 
     partitions = [p for topic in topics.values() for p in topic.partitions]
     return (
         broker.id,
-        f"{broker.host}:{broker.port}" if broker.port else "not started yet",
+        join_host_port(broker.host, broker.port) if broker.port else "not started yet",
         broker.rack or "-",
         "down" if not broker.is_alive else "draining" if broker.is_draining else "alive",
         sum(broker.id in p.replicas for p in partitions),

@@ -87,6 +87,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     """Load the settings, run a broker until a signal comes, and close it. Exits on any failure."""
     started = time.monotonic()
     from raftlog.config import BrokerConfig
+    from raftlog.config.addresses import join_host_port
     from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, StorageError
 
     try:
@@ -111,10 +112,10 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
             # What start-up made lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            host, port = broker.address
+            bootstrap = join_host_port(*broker.address)
             took = time.monotonic() - started
             print(
-                f"ready bootstrap={host}:{port} node={broker.node.broker_id} cluster={broker.node.cluster_id}"
+                f"ready bootstrap={bootstrap} node={broker.node.broker_id} cluster={broker.node.cluster_id}"
                 f" after={took:.2f}s",
                 flush=True,
             )

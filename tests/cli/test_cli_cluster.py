@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from raftlog.testing import running_cluster
+from raftlog.testing.processes import broker_process
 from tests.cli.conftest import Run
 
 PATIENCE_S = 60.0
@@ -35,6 +37,12 @@ def _is_noticed(status: dict[str, Any]) -> bool:
     """Broker 3 counts as down, and others have taken over what it led."""
     states = {broker["broker"]: broker["state"] for broker in status["brokers"]}
     return states[3] == "down" and bool(status["without_leader"] == 0)
+
+
+def test_an_ipv6_address_is_shown_as_it_is_written(raftlog: Run, tmp_path: Path) -> None:
+    with broker_process(tmp_path / "data", host="[::1]") as broker:
+        said = raftlog("cluster", "status", "-b", broker.bootstrap).stdout.decode()
+        assert f" {broker.bootstrap} " in said
 
 
 def test_a_drained_broker_is_given_nothing_back(raftlog: Run) -> None:
