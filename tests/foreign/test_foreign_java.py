@@ -145,7 +145,7 @@ NOT_YET = {
     "transactions": (
         "ProducerPerformance --topic {topic} --num-records 5 --record-size 5 --throughput -1 "
         "--transaction-duration-ms 9 --producer-props bootstrap.servers={bootstrap}",
-        "only consumer groups are coordinated here",
+        "transactions are not built yet",
     ),
     "compaction": (
         "configs --bootstrap-server {bootstrap} --entity-type topics --entity-name {topic} --alter "

@@ -613,6 +613,7 @@ async def test_the_coordinator_is_waited_for_a_little(clock: MockClock, broker: 
     assert (answer.error_code, answer.node_id, answer.port) == (0, 1, 9092)
     transaction = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="tx", key_type=1)
     assert transaction.error_code.name == "unsupported_version"
+    assert transaction.error_message == "transactions are not built yet", "what a producer shows to its user"
 
 
 # Groups

@@ -17,6 +17,7 @@ from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
 GROUP: Final = 0
+NOT_YET: Final = {1: "transactions are not built yet", 2: "share groups are not built yet"}
 PATIENCE_S: Final = 1.0
 RETRY_S: Final = 0.02
 
@@ -30,7 +31,8 @@ async def handle(call: Call, request: Any) -> Answer:
 
 async def _find(call: Call, key_type: int) -> dict[str, Any]:
     if key_type != GROUP:
-        return _nobody(ErrorCode.UNSUPPORTED_VERSION, "only consumer groups are coordinated here")
+        message = NOT_YET.get(key_type, f"there is no coordinator of type {key_type}")
+        return _nobody(ErrorCode.UNSUPPORTED_VERSION, message)
     node = call.node
     with trio.move_on_after(PATIENCE_S):
         while True:
