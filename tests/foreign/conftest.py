@@ -23,15 +23,15 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    with ClusterProcesses(tmp_path_factory.mktemp("foreign"), 3, options=OPTIONS).start() as cluster:
-        yield cluster.bootstrap
+    with ClusterProcesses(tmp_path_factory.mktemp("foreign"), 3, options=OPTIONS) as cluster:
+        yield cluster.start().bootstrap
 
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[ClusterProcesses]:
     """Three brokers of the test's own, to be killed."""
-    with ClusterProcesses(tmp_path, 3, options=OPTIONS).start() as cluster:
-        yield cluster
+    with ClusterProcesses(tmp_path, 3, options=OPTIONS) as cluster:
+        yield cluster.start()
 
 
 @pytest.fixture(scope="session")
