@@ -98,6 +98,8 @@ async def _receive_frame(connection: socket.socket) -> bytearray:
     prefix = bytearray(4)
     if not await receive_into(connection, memoryview(prefix)):
         raise Probe("closed before the hello")
+    if prefix[0]:  # a hello is far shorter
+        raise InvalidInput(f"it begins with {bytes(prefix)!r}, which no broker sends")
     size = frame_size(prefix)
     if size > HELLO_BYTES_MAX:
         raise InvalidInput(f"a hello of {size} bytes")

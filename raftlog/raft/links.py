@@ -24,7 +24,7 @@ import trio
 from raftlog.errors import InvalidInput
 from raftlog.raft.greeting import Greeter, Probe
 from raftlog.raft.messages import Message
-from raftlog.raft.sockets import receive_into, take_socket, why_not_connected
+from raftlog.raft.sockets import in_words, receive_into, take_socket
 from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, frame_size
 from raftlog.types import BrokerId
 
@@ -40,8 +40,10 @@ BACKOFF_MAX: Final = 2.0
 """Seconds between two tries to connect; doubled each time, with jitter."""
 COMPLAINT_INTERVAL: Final = 60.0
 """Seconds before the same thing is said again: a peer that is down is dialled every second."""
-COMPLAINTS_MAX: Final = 100
-"""Different things that are remembered."""
+COMPLAINTS_EACH: Final = 8
+"""Different things that are said about one host or peer in that time."""
+COMPLAINED_OF_MAX: Final = 100
+"""Hosts and peers that are remembered."""
 
 log = logging.getLogger("raftlog.peers")
 
@@ -54,7 +56,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Link:
@@ -269,7 +271,7 @@ class Links:
                 except Probe:
                     return
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
-                    self._complaints.add(f"refused a connection to the peer port from {host}: {error}")
+                    self._complaints.add(f"refused a connection to the peer port from {host}", str(error))
                     return
                 await self._serve(connection, peer, process)
 
@@ -293,9 +295,7 @@ class Links:
                         await self._serve(connection, peer, process)
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     failures += 1
-                    reason = why_not_connected(error)
-                    name = type(reason).__name__
-                    self._complaints.add(f"no connection to broker {peer} at {address}: {name}: {reason}")
+                    self._complaints.add(f"no connection to broker {peer} at {address}", in_words(error))
                 await trio.sleep(backoff * self._rng.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, BACKOFF_MAX)
 
@@ -369,19 +369,20 @@ class Links:
 
 
 class _Complaints:
-    """Says each thing once in a while."""
+    """Says each thing once in a while, and not too many about the same one."""
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._said: dict[str, dict[str, float]] = {}
 
-    def add(self, text: str) -> None:
-        now = trio.current_time()
-        if now - self._said.get(text, -COMPLAINT_INTERVAL) < COMPLAINT_INTERVAL:
-            return
-        if len(self._said) >= COMPLAINTS_MAX:
+    def add(self, what: str, why: str) -> None:
+        since = trio.current_time() - COMPLAINT_INTERVAL
+        if len(self._said) >= COMPLAINED_OF_MAX:
             self._said.clear()
-        self._said[text] = now
-        log.warning("%s", text)
+        said = {text: at for text, at in self._said.get(what, {}).items() if at > since}
+        self._said[what] = said
+        if why not in said and len(said) < COMPLAINTS_EACH:
+            said[why] = trio.current_time()
+            log.warning("%s: %s", what, why)
 
 
 def _host_of(connection: socket.socket) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import Final
 
@@ -50,3 +52,15 @@ def why_not_connected(error: Exception) -> Exception:
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     return cause if isinstance(cause, OSError) else error
+
+
+def in_words(error: Exception) -> str:
+    """Why there is no connection, for people: without what is known anyway."""
+    cause = why_not_connected(error)
+    if isinstance(cause, trio.TooSlowError):
+        return "no answer in time"
+    if not isinstance(cause, OSError):
+        return str(cause)
+    if cause.errno in errno.errorcode:
+        return os.strerror(cause.errno or 0)
+    return cause.strerror or str(cause)  # a name that is not known has an errno of its own kind

@@ -6,13 +6,13 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 import trio.testing
 
-from raftlog.raft.links import QUEUE_BYTES_MAX, Address, Link, Links
+from raftlog.raft.links import COMPLAINTS_EACH, QUEUE_BYTES_MAX, Address, Link, Links
 from raftlog.raft.messages import Append, AppendReply, Message
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, GroupKey
@@ -130,6 +130,36 @@ async def test_a_broker_of_another_cluster_is_refused_and_both_sides_say_so(
     assert any("broker 1 refused us" in m or "no connection to broker 1" in m for m in caplog.messages)
 
 
+async def test_noise_at_the_peer_port_costs_a_few_lines_and_no_peer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, two = End(1), End(2)
+    rng = random.Random(3)
+    with caplog.at_level(logging.WARNING, "raftlog.peers"):
+        async with running(one, two):
+            await until(lambda: connected(one, two))
+            address = two.links._peers[BrokerId(1)][0]
+            for number in range(200):
+                stream = await trio.open_tcp_stream(address.host, address.port)
+                noise = b"GET / HTTP/1.1\r\n\r\n" if number == 0 else rng.randbytes(40)
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(noise)
+                    await stream.send_eof()
+                    await stream.receive_some()
+                await stream.aclose()
+            assert connected(one, two)
+            one.links.send(two.broker, [reply(1)])
+            await until(lambda: two.messages == [(1, reply(1))])
+    said = [message for message in caplog.messages if "refused a connection" in message]
+    assert 1 <= len(said) <= COMPLAINTS_EACH
+    assert "127.0.0.1: it begins with b'GET ', which no broker sends" in said[0]
+
+
+def test_an_address_is_written_as_it_is_read() -> None:
+    assert str(Address("::1", 9192)) == "[::1]:9192"
+    assert str(Address("a.example", 9192)) == "a.example:9192"
+
+
 async def test_a_second_process_with_the_id_of_one_that_is_there_is_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -153,7 +183,7 @@ async def test_a_peer_is_looked_for_where_it_may_be(caplog: pytest.LogCaptureFix
             nobody.bind(("127.0.0.1", 0))
             two.links.set_peers({BrokerId(1): [Address("127.0.0.1", nobody.getsockname()[1]), here]})
             two.links._links[BrokerId(1)]._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-            await until(lambda: any("ConnectionRefusedError" in m for m in caplog.messages))
+            await until(lambda: any(m.endswith(": Connection refused") for m in caplog.messages))
             await until(lambda: connected(one, two))
 
 
