@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from raftlog.errors import RaftlogError
 
@@ -100,6 +100,14 @@ class BrokerProcess:
         assert self._process is not None, "never started"
         return self._process.pid
 
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process is not None and self._process.stdout is not None, "never started"
+        return self._process.stdout
+
+    def _did_not_start(self, why: str) -> BrokerDidNotStart:
+        return BrokerDidNotStart(f"broker {self.node_id}: {why}\n{self.log_tail()}")
+
     def launch(self) -> None:
         """Start the process without waiting for it."""
         assert not self.is_running, self
@@ -118,8 +126,7 @@ class BrokerProcess:
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait for the `ready` line; raises BrokerDidNotStart with the end of the broker's log."""
-        assert self._process is not None and self._process.stdout is not None, "never started"
-        stdout = self._process.stdout
+        stdout = self._stdout
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
             line = b""
@@ -127,15 +134,15 @@ class BrokerProcess:
                 left = self._started_at + timeout_s - time.monotonic()
                 if left <= 0 or not selector.select(left):
                     self.kill()
-                    raise BrokerDidNotStart(f"no ready line within {timeout_s} s\n{self.log_tail()}")
+                    raise self._did_not_start(f"no ready line within {timeout_s} s")
                 chunk = os.read(stdout.fileno(), 4096)
                 if not chunk:
                     code = self.wait()
-                    raise BrokerDidNotStart(f"exited with {code}\n{self.log_tail()}")
+                    raise self._did_not_start(f"exited with {code}")
                 line += chunk
         self.ready_after_s = time.monotonic() - self._started_at
         if not line.startswith(b"ready"):
-            raise BrokerDidNotStart(f"printed {line!r} instead of a ready line")
+            raise self._did_not_start(f"printed {line!r} instead of a ready line")
 
     def start(self) -> BrokerProcess:
         """Start and wait until the broker serves."""
@@ -249,17 +256,32 @@ class ClusterProcesses:
         return ",".join(broker.bootstrap for broker in self.brokers.values())
 
     def start(self) -> ClusterProcesses:
-        """Start all brokers at once and wait until all of them serve."""
-        for broker in self.brokers.values():
-            broker.launch()
-        for broker in self.brokers.values():
-            broker.wait_ready()
+        """Start all brokers at once and wait until all of them serve. Raises BrokerDidNotStart, of the one
+        that others may wait for, and leaves none running."""
+        try:
+            for broker in self.brokers.values():
+                broker.launch()
+            self._wait_ready()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
+    def _wait_ready(self) -> None:
+        """For each when it says something or ends: who ends at once is why others would wait in vain."""
+        with selectors.DefaultSelector() as selector:
+            for broker in self.brokers.values():
+                selector.register(broker._stdout, selectors.EVENT_READ, broker)
+            while waiting := list(selector.get_map().values()):
+                spoke = [key for key, _ in selector.select(START_TIMEOUT_S)]
+                for key in spoke or waiting:
+                    selector.unregister(key.fileobj)
+                    key.data.wait_ready()
+
     def kill(self) -> None:
-        """SIGKILL for every broker."""
+        """SIGKILL for every broker that was started; nothing is left of their processes."""
         for broker in self.brokers.values():
-            if broker.is_running:
+            if broker._process is not None:
                 broker.kill()
 
     def stop(self) -> None:

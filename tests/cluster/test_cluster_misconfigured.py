@@ -87,6 +87,13 @@ def writes(cluster: ClusterProcesses) -> None:
             assert produce(client, "t", [partition]) == {partition: ErrorCode.NONE}
 
 
+def test_the_broker_that_ended_is_named_not_those_that_wait_for_it(tmp_path: Path) -> None:
+    cluster = ClusterProcesses(tmp_path, within={3: ("/bin/false",), 2: ("/bin/false",)})
+    with pytest.raises(BrokerDidNotStart, match=r"broker [23]: exited with 1"):
+        cluster.start()
+    assert [broker.is_running for broker in cluster.brokers.values()] == [False, False, False]
+
+
 def test_a_broker_does_not_believe_that_it_is_a_cluster_of_its_own(cluster: ClusterProcesses) -> None:
     broker = cluster.brokers[3]
     assert broker.stop() == 0
