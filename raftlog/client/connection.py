@@ -253,7 +253,7 @@ class Connection:
         large: memoryview | None = None  # the frame that is larger than the buffer, and how much has come
         large_end = 0
         try:
-            while True:
+            while self.closed is None:  # a request that cannot be sent closes it, also before the first turn
                 await trio.lowlevel.wait_readable(self._socket)
                 for _ in range(READS_PER_TURN_MAX):
                     target = view[end:] if large is None else large[large_end:]

@@ -1,0 +1,40 @@
+"""The client's end of a connection, on a pair of sockets."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+import trio
+
+from raftlog.client.connection import Connection
+from raftlog.client.errors import Disconnected
+from raftlog.protocol.api import ApiKey
+
+
+@pytest.fixture
+def pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    return ours, theirs
+
+
+async def test_a_connection_that_breaks_with_its_first_request_ends_quietly(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """It ended the client: the connection was closed before its task had begun to read. Seen where a broker
+    stopped between taking a connection and reading from it."""
+    ours, theirs = pair
+    theirs.close()
+    connection = Connection(ours, name="broker", client_id="test")
+    answers: list[Any] = []
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            fields = {"client_software_name": "raftlog", "client_software_version": "1"}
+            connection.submit(
+                ApiKey.API_VERSIONS, 3, fields, deadline=trio.current_time() + 5, on_answer=answers.append
+            )
+    assert isinstance(connection.closed, Disconnected)
+    assert answers == [connection.closed]
