@@ -220,6 +220,8 @@ class Cluster:
         for ledger in self.invariants.ledgers.values():
             if ledger.is_deleted or broker.id not in ledger.voters | ledger.uncommitted_voters:
                 continue
+            if not ledger.last and not any(replica.durable.last for replica in ledger.replicas.values()):
+                continue  # made while the broker was down: all will have nothing, and may elect
             for voters in (ledger.voters, ledger.uncommitted_voters or ledger.voters):
                 others = [ledger.replicas.get(other) for other in voters if other != broker.id]
                 holding = sum(
