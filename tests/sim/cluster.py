@@ -445,6 +445,7 @@ class Cluster:
         return None
 
     def _damaged(self) -> str | None:
+        self._lacks_leader()  # of two replicas, the one that is whole cannot be elected: it is stranded
         for broker in self.brokers.values():
             if broker.node is None:
                 return f"{broker} is down"

@@ -1,7 +1,6 @@
 """Random seeds, new ones every time; a seed replays; planted faults are found.
 
-RAFTLOG_TEST_SIM_SEEDS is how many (default 45: docs/simulation.md says why not more), RAFTLOG_TEST_SIM_FIRST
-the first of them, to see the same ones again.
+RAFTLOG_TEST_SIM_SEEDS is how many, RAFTLOG_TEST_SIM_FIRST the first of them, to see the same ones again.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tests.sim.cluster import Cluster, Failure
 from tests.sim.planted import PLANTS, Plant, find
 from tests.sim.profiles import PROFILES
 
-SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "45"))
+SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("RAFTLOG_TEST_SIM_FIRST", secrets.randbits(32)))
 BATCH = 5
 """Seeds of one test: few, so that the processes that share the tests are done at the same time."""
