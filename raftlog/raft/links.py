@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import trio
 
+from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
 from raftlog.raft.greeting import Greeter, Probe
 from raftlog.raft.messages import Message
@@ -56,7 +57,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_host_port(self.host, self.port)
 
 
 class Link:
