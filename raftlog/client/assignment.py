@@ -9,17 +9,19 @@ before a seek or a revocation never comes out (an `era` counts them).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from raftlog.client.errors import DeserializationError
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.settings import Deserializer
 from raftlog.records.batch import BatchHeader, iter_headers
-from raftlog.records.record import Headers, decode_columns
+from raftlog.records.record import Columns, Headers, decode_columns
 
 EARLIEST: Final = -2
 LATEST: Final = -1
@@ -27,7 +29,7 @@ LATEST: Final = -1
 
 class Record(NamedTuple):
     """A record that was read. `timestamp` is in milliseconds since the epoch; `key` and `value` are bytes or
-    None, or what the deserializers made of them; `headers` are in the order they were sent."""
+    None, or what the deserializers made of what is not None; `headers` are in the order they were sent."""
 
     topic: str
     partition: int
@@ -38,6 +40,7 @@ class Record(NamedTuple):
     headers: Headers
 
 
+_Row: TypeAlias = tuple[str, int, int, int, Any, Any, Headers]
 _new_record = partial(tuple.__new__, Record)  # a third of the cost of Record(...)
 
 
@@ -115,37 +118,52 @@ class Decoder:
         self._value = value
 
     def next_records(self, partition: Partition) -> tuple[list[Record], int]:
-        """The records of the next batch from the position on, and the offset after the batch.
+        """The records of the next batch from the position on, and the offset after them.
 
-        There may be none: of control batches, of what compaction left. Raises CorruptBatch, and what a
-        deserializer raises; the batch stays the next one then.
+        There may be none: of control batches, of what compaction left. Before a record that a deserializer
+        does not take the list ends, and when it would begin with that one, DeserializationError is raised and
+        the position is on it: the batch stays the next one. Raises CorruptBatch, and the batch stays as well.
         """
         data, start, header = partition.batches[0]
         records: list[Record] = []
         if not header.is_control:
-            columns = decode_columns(data, start)
-            keys: Iterable[Any] = columns.keys
-            values: Iterable[Any] = columns.values
-            if self._key is not None:
-                keys = map(self._key, keys)
-            if self._value is not None:
-                values = map(self._value, values)
-            topic, number = map(repeat, partition.key)
-            rows = zip(
-                topic,
-                number,
-                columns.offsets,
-                columns.timestamps,
-                keys,
-                values,
-                columns.headers,
-                strict=False,
-            )
-            records = list(map(_new_record, rows))
+            rows = _rows(partition, decode_columns(data, start))
+            if self._key is None and self._value is None:
+                records = list(map(_new_record, rows))
+            else:
+                bad = self._deserialize(rows, records)
+                if bad is not None and not records:
+                    partition.position = bad.offset
+                    raise bad
+                if bad is not None:
+                    return records, bad.offset
         partition.batches.popleft()
         partition.buffered -= header.size
         partition.records_buffered -= header.record_count
-        position = partition.position
-        if position is not None and records and records[0].offset < position:
-            records = [record for record in records if record.offset >= position]
         return records, header.next_offset
+
+    def _deserialize(self, rows: Iterable[_Row], records: list[Record]) -> DeserializationError | None:
+        """Add the records of these rows, up to the first that a deserializer does not take. A key or a value
+        that is not there (a tombstone) reaches no deserializer."""
+        for row in rows:
+            topic, number, offset, timestamp, key, value, headers = row
+            field = "key"
+            try:
+                if self._key is not None and key is not None:
+                    key = self._key(key)
+                field = "value"
+                if self._value is not None and value is not None:
+                    value = self._value(value)
+            except Exception as error:  # whatever the user's function raises
+                return DeserializationError(_new_record(row), field, error)
+            records.append(_new_record((topic, number, offset, timestamp, key, value, headers)))
+        return None
+
+
+def _rows(partition: Partition, columns: Columns) -> Iterable[_Row]:
+    """The fields of a batch's records from the position on."""
+    position = partition.position
+    first = 0 if position is None else bisect_left(columns.offsets, position)
+    fields = columns if first == 0 else [column[first:] for column in columns]
+    topic, number = map(repeat, partition.key)
+    return zip(topic, number, *fields, strict=False)

@@ -113,6 +113,8 @@ class Consumer:
         """The next record, from whichever partition has one.
 
         Raises NoOffset, NotAuthorized and other errors of single partitions; the consumer goes on after them.
+        Raises DeserializationError for a record that a deserializer does not take, as often as it is met:
+        `seek` behind it to go on.
         Waits for ever if there are no records. A checkpoint once a batch, not once a record. Cancelled,
         no record is lost: the next call gives the same.
         """

@@ -9,10 +9,13 @@ A failure to write is never vague: `DeliveryError.may_be_written` says whether t
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from raftlog.errors import RaftlogError
 from raftlog.protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from raftlog.client.assignment import Record
 
 
 class ClientError(RaftlogError):
@@ -41,6 +44,27 @@ class NoOffset(ClientError):
 
 class RebalanceNeeded(ClientError):
     """A commit came too late: the group has given the partitions to another member."""
+
+
+class DeserializationError(ClientError):
+    """A deserializer raised, which is `__cause__`. `record` is the record as it is in the log, in bytes.
+
+    The records before it have been handed out, and the consumer's position is on it: reading goes on behind
+    it after `consumer.seek(error.topic, error.partition, error.offset + 1)`.
+    """
+
+    def __init__(self, record: Record, field: str, cause: Exception) -> None:
+        topic, partition, offset = record.topic, record.partition, record.offset
+        super().__init__(
+            f"{topic}-{partition} at offset {offset}: the {field} deserializer raised"
+            f" {type(cause).__name__}: {cause}"
+            f" (consumer.seek({topic!r}, {partition}, {offset + 1}) goes on behind it)"
+        )
+        self.__cause__ = cause
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.record = record
 
 
 class DeliveryError(ClientError):

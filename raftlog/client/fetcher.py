@@ -107,6 +107,17 @@ class Fetcher:
                 return partition
         return None
 
+    def return_turn(self) -> None:
+        """The partition that `next_partition` gave is the next one once more."""
+        self._turns.rotate(1)
+
+    def fetch_again(self, partition: Partition) -> None:
+        """What was fetched of a partition is of no use; it is asked for again, after a pause."""
+        if partition.position is not None:
+            partition.seek(partition.position)
+            self._delay([partition])
+            self._wake.set()
+
     @property
     def buffered(self) -> int:
         """Bytes that wait to be handed out."""

@@ -15,7 +15,7 @@ from itertools import islice
 from operator import length_hint
 
 from raftlog.client.assignment import Decoder, Partition, Record
-from raftlog.client.errors import Disconnected
+from raftlog.client.errors import ClientError, Disconnected
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.metadata import TopicPartition
 from raftlog.errors import InvalidInput
@@ -64,11 +64,13 @@ class Reading:
         """The user wants more: what was in hand is done."""
         self.settle()
         self._in_hand.clear()
+        if not self.left:
+            self._current = None
 
     def take(self) -> bool:
         """Make the next batch with records the list that is handed out; False when there is none.
 
-        Raises Disconnected for damaged records, and what a deserializer raises.
+        Raises Disconnected for damaged records, which are fetched again, and DeserializationError.
         """
         if self.is_held:
             return False
@@ -77,6 +79,7 @@ class Reading:
             try:
                 records, behind = self._decoder.next_records(partition)
             except InvalidInput as error:
+                self._fetcher.fetch_again(partition)
                 raise Disconnected(f"damaged records of {partition.key!r}: {error}") from error
             self._taken += len(records)
             if records:
@@ -90,9 +93,21 @@ class Reading:
         return False
 
     def take_many(self, wanted: int) -> list[Record]:
-        """Up to so many records that are there, as one piece of work in hand."""
+        """Up to so many records that are there, as one piece of work in hand.
+
+        Raises what `take` raises, but only before the first record: what is taken is given, and the next call
+        begins with the partition that is in trouble.
+        """
         taken: list[Record] = []
-        while len(taken) < wanted and (self.left or self.take()):
+        while len(taken) < wanted:
+            try:
+                if not (self.left or self.take()):
+                    break
+            except ClientError:
+                if not taken:
+                    raise
+                self._fetcher.return_turn()
+                break
             self.settle()
             if self._current is not None and self._current.position is not None:
                 self._in_hand.setdefault(self._current.key, self._current.position)

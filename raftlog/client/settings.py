@@ -23,7 +23,7 @@ from raftlog.errors import ConfigError
 from raftlog.records.batch import Codec
 
 Serializer = Callable[[Any], bytes | None]
-Deserializer = Callable[[bytes | None], Any]
+Deserializer = Callable[[bytes], Any]
 Acks = Literal["all", 0, 1, -1]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 OffsetReset = Literal["earliest", "latest", "none"]
@@ -227,9 +227,9 @@ class ConsumerSettings:
     exclude_internal_topics:
         A pattern does not match the brokers' own topics.
     key_deserializer:
-        A function that makes what the user sees of a key's bytes, or of None.
+        A function that makes what the user sees of a key's bytes; no key stays None.
     value_deserializer:
-        The same for the value.
+        The same for the value; a tombstone stays None.
     """
 
     group_id: str | None = None

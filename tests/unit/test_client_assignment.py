@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftlog.client.assignment import EARLIEST, Decoder, Partition, Record
+from raftlog.client.errors import DeserializationError
 from raftlog.client.metadata import TopicPartition
 from raftlog.errors import CorruptBatch
 from raftlog.records.record import NewRecord, encode_batch
@@ -70,19 +71,18 @@ def test_a_seek_drops_what_was_fetched() -> None:
 
 
 def test_deserializers_and_their_failures() -> None:
-    def number(data: bytes | None) -> int:
-        assert data is not None
+    def number(data: bytes) -> int:
         if data == b"1":
             raise ValueError("one")
         return int(data)
 
     partition = placed()
     partition.add(batch(0, 1) + batch(1, 1), 2, 0)
-    decoder = Decoder(lambda key: key and key.decode(), number)
+    decoder = Decoder(bytes.decode, number)
     ((record,), _) = decoder.next_records(partition)
     assert (record.key, record.value) == ("k", 0)
     for _ in range(2):
-        with pytest.raises(ValueError, match="one"):
+        with pytest.raises(DeserializationError, match=r"t-3 at offset 1: .*ValueError: one"):
             decoder.next_records(partition)
 
 
