@@ -21,6 +21,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.framing import FrameReader, ReceiveBudget, ReceiveBudgetSpent
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.registry import Api, find_api, unsupported_version_answer
+from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
 from raftlog.protocol.codec import decode_request_header
 
@@ -77,6 +78,9 @@ class Connection:
         an error of ours that the broker must stop for (SafetyError, DiskFailed)."""
         try:
             await self._serve()
+        except Stranger as stranger:
+            self._tell(stranger.answer)
+            self.close(str(stranger))
         except (InvalidInput, ReceiveBudgetSpent) as error:
             self.close(str(error))
         except (OSError, trio.ClosedResourceError) as error:
@@ -97,6 +101,14 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+    def _tell(self, answer: bytes) -> None:
+        """Say something to who speaks another protocol; it is small enough for a fresh connection to take."""
+        if answer and not self.requests:
+            try:
+                self._sock.send(answer)
+            except OSError:
+                pass
 
     def _lost(self, error: Exception) -> None:
         left = isinstance(error, ConnectionError)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftlog.broker.strangers import recognize
 from raftlog.errors import InvalidInput, RaftlogError
 
 LENGTH_SIZE: Final = 4
@@ -90,7 +91,8 @@ class FrameReader:
         return memoryview(frame)[self._filled :]
 
     def received(self, count: int) -> list[bytearray]:
-        """The frames that `count` more bytes completed. Raises InvalidInput for a length out of bounds."""
+        """The frames that `count` more bytes completed. Raises InvalidInput for a length out of bounds,
+        Stranger for the beginning of another protocol."""
         if self._in_place:
             self._filled += count
             return [self._take()] if self._filled == self._size else []
@@ -103,16 +105,17 @@ class FrameReader:
                 position += missing
                 if len(self._head) < LENGTH_SIZE:
                     break
-                self._begin(int.from_bytes(self._head, "big", signed=True))
+                self._begin(self._head)
                 continue
             position = self._fill(position, count)
             if self._filled == self._size:
                 frames.append(self._take())
         return frames
 
-    def _begin(self, size: int) -> None:
+    def _begin(self, head: bytes) -> None:
+        size = int.from_bytes(head, "big", signed=True)
         if size <= 0 or size > self.size_max:
-            raise InvalidInput(f"a frame of {size} bytes; 1 to {self.size_max} are taken")
+            raise recognize(head) or InvalidInput(f"a frame of {size} bytes; 1 to {self.size_max} are taken")
         self._size = size
         self._head = b""
         self._frame = bytearray()

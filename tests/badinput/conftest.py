@@ -69,13 +69,13 @@ class Victim:
                 return
         raise AssertionError(f"no line matches {reason!r} in:\n{self.log()}")
 
-    def assert_closed(self, data: bytes, reason: str) -> None:
+    def assert_closed(self, data: bytes, reason: str, answer: bytes = b"") -> None:
         """Bytes for which the broker closes the connection without an answer, and logs why."""
 
         def offend() -> None:
             with self.connect() as raw:
                 raw.send(data)
-                assert raw.wait_closed() == b""
+                assert raw.wait_closed() == answer
 
         self.assert_logs_why(offend, reason)
 

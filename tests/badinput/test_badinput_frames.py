@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import random
 import socket
 import struct
 
 import pytest
 
+from raftlog.broker.strangers import HTTP_ANSWER
 from tests.badinput import requests
 from tests.badinput.conftest import FRAME_MAX, Victim
 from tests.badinput.wire import (
@@ -153,18 +156,30 @@ def test_flexible_headers_where_they_do_not_belong(victim: Victim) -> None:
 
 
 STRANGERS = {
-    "http": b"GET / HTTP/1.1\r\nHost: kafka\r\n\r\n",
-    "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "tls": bytes.fromhex("16030100c8010000c40303") + bytes(200),
-    "ssh": b"SSH-2.0-OpenSSH_9.2\r\n",
-    "redis": b"*1\r\n$4\r\nPING\r\n",
-    "newline": b"\r\n\r\n\r\n\r\n",
+    "http": (b"GET / HTTP/1.1\r\nHost: kafka\r\n\r\n", "an HTTP request: this port speaks Kafka"),
+    "post": (b"POST /topics/t HTTP/1.1\r\nHost: kafka\r\n\r\n{}", "an HTTP request: this port"),
+    "http2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "an HTTP/2 request"),
+    "tls": (bytes.fromhex("16030100c8010000c40303") + bytes(200), "a TLS handshake: this listener is in"),
+    "ssh": (b"SSH-2.0-OpenSSH_9.2\r\n", "an SSH client"),
+    "proxy": (b"PROXY TCP4 10.0.0.1 10.0.0.2 5 9092\r\n", "a PROXY protocol header"),
+    "proxy v2": (bytes.fromhex("0d0a0d0a000d0a515549540a2111000c") + bytes(12), "a PROXY protocol header"),
+    "redis": (b"*1\r\n$4\r\nPING\r\n", "frame of"),
+    "newline": (b"\r\n" + b"x" * 20, "frame of"),
 }
 
 
 @pytest.mark.parametrize("protocol", STRANGERS)
 def test_another_protocol_on_the_kafka_port(victim: Victim, protocol: str) -> None:
-    victim.assert_closed(STRANGERS[protocol], "frame of")
+    data, reason = STRANGERS[protocol]
+    victim.assert_closed(data, reason, HTTP_ANSWER if "an HTTP request" in reason else b"")
+
+
+def test_a_person_with_curl_is_told(victim: Victim) -> None:
+    connection = http.client.HTTPConnection(*victim.address, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        assert (answer.status, b"speaks Kafka's protocol" in answer.read()) == (400, True)
 
 
 def test_random_bytes(victim: Victim) -> None:

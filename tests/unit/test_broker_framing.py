@@ -16,6 +16,7 @@ from raftlog.broker.framing import (
     ReceiveBudget,
     ReceiveBudgetSpent,
 )
+from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
 
 SIZE_MAX = 1 << 20
@@ -80,6 +81,20 @@ def test_a_length_out_of_bounds_is_refused(length: int) -> None:
     into.buffer()[:4] = length.to_bytes(4, "big", signed=True)
     with pytest.raises(InvalidInput, match=f"{length} bytes"):
         into.received(4)
+
+
+@pytest.mark.parametrize("step", [1, 3, 64])
+def test_another_protocol_is_called_by_its_name(step: int) -> None:
+    for begins, what in ((b"GET / HTTP/1.1", "an HTTP request"), (b"\x16\x03\x01\0\xc8", "a TLS handshake")):
+        with pytest.raises(Stranger, match=what):
+            feed(reader(), begins, [step] * 100)
+
+
+def test_a_length_that_is_allowed_is_a_length_whatever_it_spells() -> None:
+    assert feed(reader(), framed(b"GET "), [100]) == [b"GET "]
+    large = FrameReader(memoryview(bytearray(1024)), 2**31 - 1, ReceiveBudget())
+    large.buffer()[:4] = b"GET "
+    assert large.received(4) == []
 
 
 def test_a_length_alone_reserves_nothing_and_bytes_reserve_by_what_they_are() -> None:

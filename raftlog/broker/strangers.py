@@ -1,0 +1,50 @@
+"""What it was, when the first four bytes of a client are no length of a Kafka request.
+
+Clients of other protocols find the Kafka port by a mistake in some address. Whoever reads the log should see
+that, and where to look; a person with a browser or curl gets a line to read. Decides by the first bytes alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftlog.errors import InvalidInput
+
+_HTTP_TEXT: Final = b"This port speaks Kafka's protocol, not HTTP: use a Kafka client.\n"
+HTTP_ANSWER: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_HTTP_TEXT), _HTTP_TEXT)
+)
+
+_HTTP: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC")
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+_OTHERS: Final = {
+    b"PRI ": "an HTTP/2 request: no HTTP is served here; was another port meant?",
+    b"SSH-": "an SSH client: was another port meant?",
+    b"AMQP": "an AMQP client: was another port meant?",
+    b"EHLO": "an SMTP client: was another port meant?",
+    b"PROX": "a PROXY protocol header, which is not served: switch it off at the load balancer",
+    b"\r\n\r\n": "a PROXY protocol header, which is not served: switch it off at the load balancer",
+}
+
+
+class Stranger(InvalidInput):
+    """Another protocol's client; `answer` is what it may be told in its own, before it is closed."""
+
+    def __init__(self, what: str, answer: bytes = b"") -> None:
+        super().__init__(what)
+        self.answer = answer
+
+
+def recognize(head: bytes) -> Stranger | None:
+    """Who begins with these four bytes; None for nobody known."""
+    if head in _HTTP:
+        return Stranger(
+            "an HTTP request: this port speaks Kafka's protocol; was another port meant?", HTTP_ANSWER
+        )
+    if head.startswith(_TLS_HANDSHAKE):
+        return Stranger(
+            "a TLS handshake: this listener is in plain text; set the client's security.protocol to PLAINTEXT"
+        )
+    what = _OTHERS.get(head)
+    return None if what is None else Stranger(what)
