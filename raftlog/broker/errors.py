@@ -6,7 +6,7 @@ again.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from raftlog.cluster.admin import AdminError
 from raftlog.cluster.groups import GroupError
@@ -14,6 +14,9 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.metadata.results import Refusal, Refused, Result
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.errors import ErrorCode
+
+NO_AUTHORIZER: Final = "No Authorizer is configured."
+"""In Kafka's words: tools look for them."""
 
 
 def partition_error_code(error: PartitionError | None) -> ErrorCode:

@@ -72,8 +72,8 @@ class Api:
 
 
 # Minimums are Apache Kafka 4's, since clients read more into them than they say; Produce begins at 0 although
-# 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). AlterConfigs ends at 1 because
-# Sarama writes 2 wrongly. Telemetry (71, 72) stays away: it makes every librdkafka client log noise.
+# 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). Telemetry (71, 72) stays away: it
+# makes every librdkafka client log noise.
 REGISTRY: Final[dict[int, Api]] = {
     api.key: api
     for api in (
@@ -90,15 +90,20 @@ REGISTRY: Final[dict[int, Api]] = {
         Api(ApiKey.SYNC_GROUP, 0, 5),
         Api(ApiKey.DESCRIBE_GROUPS, 0, 6),
         Api(ApiKey.LIST_GROUPS, 0, 5),
+        Api(ApiKey.SASL_HANDSHAKE, 0, 1),
         Api(ApiKey.API_VERSIONS, 0, 4),
         Api(ApiKey.CREATE_TOPICS, 2, 7),
         Api(ApiKey.DELETE_TOPICS, 1, 6),
         Api(ApiKey.DELETE_RECORDS, 0, 2),
         Api(ApiKey.INIT_PRODUCER_ID, 0, 5),
         Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4),
+        Api(ApiKey.DESCRIBE_ACLS, 1, 3),
+        Api(ApiKey.CREATE_ACLS, 1, 3),
+        Api(ApiKey.DELETE_ACLS, 1, 3),
         Api(ApiKey.DESCRIBE_CONFIGS, 1, 4),
-        Api(ApiKey.ALTER_CONFIGS, 0, 1),
+        Api(ApiKey.ALTER_CONFIGS, 0, 2),
         Api(ApiKey.DESCRIBE_LOG_DIRS, 1, 4),
+        Api(ApiKey.SASL_AUTHENTICATE, 0, 2),
         Api(ApiKey.CREATE_PARTITIONS, 0, 3),
         Api(ApiKey.DELETE_GROUPS, 0, 2),
         Api(ApiKey.ELECT_LEADERS, 0, 2),

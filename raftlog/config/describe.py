@@ -49,10 +49,19 @@ class ConfigEntry:
         return self.source is ConfigSource.DEFAULT
 
 
-def describe_broker(config: BrokerConfig, names: Iterable[str] | None = None) -> list[ConfigEntry]:
-    """The broker's settings, or those of them that are named; unknown names are passed over, as by Kafka."""
+def describe_broker(
+    config: BrokerConfig, names: Iterable[str] | None = None, *, usable_brokers: int = 1
+) -> list[ConfigEntry]:
+    """The broker's settings, or those of them that are named; unknown names are passed over, as by Kafka.
+    `default.replication.factor` is shown as what it comes to with so many brokers."""
+    in_force = {"default.replication.factor": config.replication_factor(usable_brokers)}
     return [
-        _entry(key, config[key.name], _broker_synonyms(key.name, config), read_only=not key.dynamic)
+        _entry(
+            key,
+            in_force.get(key.name, config[key.name]),
+            _broker_synonyms(key.name, config),
+            read_only=not key.dynamic,
+        )
         for key in _chosen(BROKER_CONFIGS, names)
     ]
 

@@ -78,6 +78,8 @@ def test_sessions_that_do_not_exist(victim: Victim, topic: str) -> None:
     with victim.connect() as raw:
         found = requests.fetch(raw, topic, 0, session_id=12345, session_epoch=7)
         assert found.error == FETCH_SESSION_ID_NOT_FOUND
+        for epoch in (0, -1):  # everything is named: nothing of the session is needed
+            assert requests.fetch(raw, topic, 0, session_id=12345, session_epoch=epoch).error == 0
 
 
 def test_leader_epochs_of_another_world(victim: Victim, topic: str) -> None:

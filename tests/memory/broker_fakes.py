@@ -197,6 +197,13 @@ class FakeNode:
         )
         self.groups.load(0.0)
 
+    def add_broker(self, number: int) -> None:
+        """Another broker of the cluster, unless it is there."""
+        self.catalog.brokers.setdefault(
+            BrokerId(number),
+            BrokerInfo(id=BrokerId(number), host=f"b{number}", port=9092, peer_host="", peer_port=0),
+        )
+
     def is_alive(self, broker: BrokerInfo) -> bool:
         return not broker.fenced
 

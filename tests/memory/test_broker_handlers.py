@@ -70,6 +70,26 @@ def fetch(*wanted: tuple[int, int], name: str = "t", id_: bytes = bytes(16), **m
     }
 
 
+ONE_ACL = {
+    "resource_type": 2,
+    "resource_name": "t",
+    "resource_pattern_type": 3,
+    "principal": "User:somebody",
+    "host": "*",
+    "operation": 3,
+    "permission_type": 3,
+}
+ANY_ACL = {
+    "resource_type_filter": 2,
+    "resource_name_filter": None,
+    "pattern_type_filter": 3,
+    "principal_filter": None,
+    "host_filter": None,
+    "operation": 1,
+    "permission_type": 1,
+}
+
+
 def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
     """A request that does something, in the fields of all versions."""
     id_ = topic_id(node)
@@ -131,6 +151,11 @@ def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
         },
         ApiKey.DESCRIBE_GROUPS: {"groups": ["g", "none"], "include_authorized_operations": False},
         ApiKey.LIST_GROUPS: {},
+        ApiKey.SASL_HANDSHAKE: {"mechanism": "PLAIN"},
+        ApiKey.SASL_AUTHENTICATE: {"auth_bytes": b"\0user\0password"},
+        ApiKey.DESCRIBE_ACLS: ANY_ACL,
+        ApiKey.CREATE_ACLS: {"creations": [ONE_ACL, ONE_ACL]},
+        ApiKey.DELETE_ACLS: {"filters": [ANY_ACL]},
         ApiKey.API_VERSIONS: {"client_software_name": "test", "client_software_version": "1.0"},
         ApiKey.CREATE_TOPICS: {
             "topics": [
@@ -444,8 +469,27 @@ async def test_errors_and_empty_fetches_do_not_wait(broker: Served, peer: Peer) 
             assert answer.responses[0].partitions[0].error_code != 0
         nothing = await peer.ask(ApiKey.FETCH, 12, **fetch(max_wait=60_000) | {"topics": []})
         assert nothing.responses == ()
-        session = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 0)), session_id=5)
+        session = await peer.ask(ApiKey.FETCH, 12, **fetch((0, 0)), session_id=5, session_epoch=1)
         assert session.error_code.name == "fetch_session_id_not_found"
+
+
+@pytest.mark.parametrize("version", [7, 11, 13])
+async def test_only_a_fetch_that_goes_on_with_a_session_needs_it(
+    broker: Served, peer: Peer, version: int
+) -> None:
+    """Epochs 0 and -1 name everything wanted, whatever the id: a client may ask for a session anew, or end
+    one that the broker has forgotten (KIP-227)."""
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"a")))
+    id_ = topic_id(broker.node)
+    for session, epoch in ((0, -1), (0, 0), (4711, 0), (4711, -1)):
+        request = fetch((0, 0), id_=id_, session_id=session, session_epoch=epoch)
+        answer = await peer.ask(ApiKey.FETCH, version, **request)
+        assert (answer.error_code, answer.session_id) == (0, 0)
+        assert answer.responses[0].partitions[0].records
+    for session, epoch in ((4711, 1), (0, 1), (4711, -2)):
+        request = fetch((0, 0), id_=id_, session_id=session, session_epoch=epoch)
+        answer = await peer.ask(ApiKey.FETCH, version, **request)
+        assert (answer.error_code.name, answer.responses) == ("fetch_session_id_not_found", ())
 
 
 async def test_a_fetch_by_id_and_by_an_id_that_nobody_knows(broker: Served, peer: Peer) -> None:
@@ -796,11 +840,67 @@ async def test_what_brokers_are_refused_says_why(
     assert message in answer.responses[0].error_message
 
 
-async def test_settings_are_replaced_altogether(broker: Served, peer: Peer) -> None:
+@pytest.mark.parametrize("version", [0, 1, 2])
+async def test_settings_are_replaced_altogether(broker: Served, peer: Peer, version: int) -> None:
     first = alter(setting("retention.ms", "5"), setting("segment.bytes", "100000"))
-    await peer.ask(ApiKey.ALTER_CONFIGS, 1, **first)
-    await peer.ask(ApiKey.ALTER_CONFIGS, 1, **alter(setting("retention.ms", "6")))
+    await peer.ask(ApiKey.ALTER_CONFIGS, version, **first)
+    await peer.ask(ApiKey.ALTER_CONFIGS, version, **alter(setting("retention.ms", "6")))
     assert broker.node.catalog.topics["t"].configs == {"retention.ms": "6"}
+
+
+async def test_settings_are_replaced_by_a_client_that_leaves_out_the_last_byte(
+    broker: Served, peer: Peer
+) -> None:
+    """Sarama does, in the flexible version: the number of tagged fields of the whole."""
+    frame = b"".join(
+        encode_request(ApiKey.ALTER_CONFIGS, 2, 5, "sarama", alter(setting("retention.ms", "6")))
+    )
+    assert frame[-1:] == b"\0"
+    await peer.stream.send_all((len(frame) - 5).to_bytes(4, "big") + frame[4:-1])
+    correlation_id, answer = decode_response(ApiKey.ALTER_CONFIGS, 2, await peer.frame())
+    assert (correlation_id, answer.responses[0].error_code) == (5, 0)
+    assert broker.node.catalog.topics["t"].configs == {"retention.ms": "6"}
+
+
+async def test_replicas_of_a_topic_are_described_as_how_many_they_are(broker: Served, peer: Peer) -> None:
+    resource = {
+        "resource_type": 4,
+        "resource_name": "1",
+        "configuration_keys": ["default.replication.factor"],
+    }
+    for brokers, shown in ((1, "1"), (2, "2"), (3, "3"), (4, "3")):
+        broker.node.add_broker(brokers)
+        answer = await peer.ask(
+            ApiKey.DESCRIBE_CONFIGS,
+            4,
+            resources=[resource],
+            include_synonyms=True,
+            include_documentation=False,
+        )
+        assert [each.value for each in answer.results[0].configs] == [shown]
+
+
+# Security, which is not built yet
+
+
+@pytest.mark.parametrize("version", [1, 3])
+async def test_rules_are_refused_as_without_an_authorizer(broker: Served, peer: Peer, version: int) -> None:
+    described = await peer.ask(ApiKey.DESCRIBE_ACLS, version, **ANY_ACL)
+    created = await peer.ask(ApiKey.CREATE_ACLS, version, creations=[ONE_ACL, ONE_ACL])
+    deleted = await peer.ask(ApiKey.DELETE_ACLS, version, filters=[ANY_ACL])
+    refused = [described, *created.results, *deleted.filter_results]
+    assert [each.error_code.name for each in refused] == ["security_disabled"] * 4
+    assert {each.error_message for each in refused} == {"No Authorizer is configured."}
+
+
+async def test_credentials_are_refused_where_none_are_asked_for(peer: Peer) -> None:
+    for version in (0, 1):
+        answer = await peer.ask(ApiKey.SASL_HANDSHAKE, version, mechanism="PLAIN")
+        assert (answer.error_code.name, answer.mechanisms) == ("illegal_sasl_state", ())
+    for version in (0, 1, 2):
+        answer = await peer.ask(ApiKey.SASL_AUTHENTICATE, version, auth_bytes=b"\0me\0secret")
+        assert answer.error_code.name == "illegal_sasl_state"
+        assert "plain text" in answer.error_message
 
 
 async def test_settings_are_described(broker: Served, peer: Peer) -> None:

@@ -1,18 +1,28 @@
-"""AlterConfigs (33), v0 to v1: replace the settings of topics.
+"""AlterConfigs (33), v0 to v2: replace the settings of topics.
 
 Behaviour: what is not named falls back to the default: that is what this API means, and why Kafka replaced it
 by IncrementalAlterConfigs. Answered when it is committed.
-Missing on purpose: v2, which Sarama writes wrongly; settings of brokers, which are given at their start.
+Sarama leaves out the last byte of v2, the number of tagged fields: it is taken to be none.
+Missing on purpose: settings of brokers, which are given at their start.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
 from raftlog.broker.registry import Answer
 from raftlog.broker.topic_settings import Change, alter_topic, refused_resource
+from raftlog.protocol.codec import RequestHeader, decode_request
+
+NO_TAGS: Final = 0
+
+
+def decode(frame: bytearray, header: RequestHeader) -> Any:
+    """A byte more does no harm to whole messages: what is behind them is ignored."""
+    frame.append(NO_TAGS)
+    return decode_request(frame, header)
 
 
 async def handle(call: Call, request: Any) -> Answer:

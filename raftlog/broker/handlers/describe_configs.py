@@ -2,7 +2,8 @@
 
 Behaviour: from the one table of settings, `raftlog.config`. Names that are not known are passed over. A
 broker answers for itself alone; clients ask each its own. Only whether a broker is draining
-(`raftlog.draining`, when it is named) is known to all.
+(`raftlog.draining`, when it is named) is known to all. `default.replication.factor` is shown as the number that
+-1 comes to just now: tools place topics by it.
 Missing on purpose: loggers, client metrics, groups: they are refused.
 """
 
@@ -56,7 +57,7 @@ def _entries(call: Call, resource: Any) -> list[ConfigEntry] | _Failure:
                 ]
             if name not in ("", str(node.broker_id)):
                 return ErrorCode.INVALID_REQUEST, f"this is broker {node.broker_id}: ask {name} itself", []
-            return describe_broker(node.config, keys)
+            return describe_broker(node.config, keys, usable_brokers=len(node.catalog.usable_brokers()))
         case other:
             return ErrorCode.INVALID_REQUEST, f"resources of type {other} have no settings here", []
 

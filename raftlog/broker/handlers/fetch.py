@@ -28,6 +28,10 @@ from raftlog.storage.group_log import Slice
 
 TOPIC_IDS_FROM: Final = 13
 STORAGE_ERROR_FROM: Final = 6
+INITIAL_EPOCH: Final = 0
+FINAL_EPOCH: Final = -1
+"""The epochs of a session that name everything wanted, whatever the session: one that would begin, one that
+ends (KIP-227). Any other goes on from what the session knows."""
 LEADER_HINTS_FROM: Final = 12
 SENDFILE_MIN: Final = 32 * 1024
 """Bytes of a range from which sendfile is cheaper than reading it and sending it with the rest."""
@@ -55,7 +59,7 @@ class Found(NamedTuple):
 
 
 def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
-    if getattr(request, "session_id", 0) != 0:
+    if getattr(request, "session_epoch", FINAL_EPOCH) not in (INITIAL_EPOCH, FINAL_EPOCH):
         _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
     topics = _resolve(call, request)

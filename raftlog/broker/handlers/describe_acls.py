@@ -1,0 +1,18 @@
+"""DescribeAcls (29), v1 to v3: who may do what; refused, since there is no authorizer.
+
+Behaviour: SECURITY_DISABLED, as Kafka answers without one.
+Missing on purpose: authorization, which is not built yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import NO_AUTHORIZER
+from raftlog.broker.registry import Answer
+from raftlog.protocol.errors import ErrorCode
+
+
+def handle(call: Call, request: Any) -> Answer:
+    return {"error_code": ErrorCode.SECURITY_DISABLED, "error_message": NO_AUTHORIZER, "resources": []}
