@@ -72,8 +72,8 @@ class Api:
 
 
 # Minimums are Apache Kafka 4's, since clients read more into them than they say; Produce begins at 0 although
-# 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). Telemetry (71, 72) stays away: it
-# makes every librdkafka client log noise.
+# 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). Telemetry (71, 72) stays away:
+# it makes every librdkafka client log noise.
 REGISTRY: Final[dict[int, Api]] = {
     api.key: api
     for api in (

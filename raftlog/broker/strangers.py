@@ -1,7 +1,7 @@
 """What it was, when the first four bytes of a client are no length of a Kafka request.
 
 Clients of other protocols find the Kafka port by a mistake in some address. Whoever reads the log should see
-that, and where to look; a person with a browser or curl gets a line to read. Decides by the first bytes alone.
+that, and where to look; a person with a browser or curl gets a line to read. The first bytes alone decide.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Behaviour: from the one table of settings, `raftlog.config`. Names that are not known are passed over. A
 broker answers for itself alone; clients ask each its own. Only whether a broker is draining
-(`raftlog.draining`, when it is named) is known to all. `default.replication.factor` is shown as the number that
--1 comes to just now: tools place topics by it.
+(`raftlog.draining`, when it is named) is known to all. `default.replication.factor` is shown as the number
+that -1 comes to just now: tools place topics by it.
 Missing on purpose: loggers, client metrics, groups: they are refused.
 """
 
