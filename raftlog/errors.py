@@ -33,6 +33,15 @@ class DamagedLog(StorageError):
     """Bytes that had been made durable are not what was written. Never served, never cut silently."""
 
 
+class DamagedBatch(DamagedLog):
+    """The bytes of one entry are not what was written; those before and behind it may be. `index` is its
+    Raft index."""
+
+    def __init__(self, problem: str, index: int) -> None:
+        super().__init__(problem)
+        self.index = index
+
+
 class DiskFailed(StorageError):
     """A write or an fsync failed. It is final: the broker stops serving (PostgreSQL's fsyncgate, 2018)."""
 

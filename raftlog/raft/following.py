@@ -9,10 +9,11 @@ commit index (b: SyncObj cuts on every append); what is acknowledged is on this 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
-from raftlog.errors import SafetyError
+from raftlog.errors import InvalidInput, SafetyError
 from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine
 from raftlog.raft.membership import Memberships
@@ -32,6 +33,8 @@ from raftlog.raft.values import Membership
 from raftlog.storage.entry import LOG_BEGIN, LogPoint
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+
+log = logging.getLogger("raftlog.raft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,11 @@ class Following:
     def on_append(self, sender: BrokerId, append: Append, now: float) -> None:
         self.hear_leader(sender, now)
         if not self._may_take_entries(sender):
+            return
+        try:
+            self._log.check_received(append.entries)
+        except InvalidInput as error:  # it counts as lost on the way, and will be sent again
+            log.error("broker %d sent a damaged entry of %r: %s", sender, self._log, error)
             return
         result = self.append(append, self._engine.term)
         if isinstance(result, AppendReject):

@@ -8,18 +8,17 @@ longer names it is durable (`doomed`).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from raftlog.errors import DamagedLog
 from raftlog.storage.disk import Disk, Health
 from raftlog.storage.entry import Entry, EntryKind, LogPoint
-from raftlog.storage.segment import NO_TIMESTAMP, Segment, SegmentExtent, SegmentPool, Slice
+from raftlog.storage.index import Place
+from raftlog.storage.segment import NO_TIMESTAMP, Segment, SegmentExtent, SegmentPool, Slice, TermAt
 from raftlog.storage.snapshot import LogImage
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
-
-TermAt = Callable[[RaftIndex], Term | None]
 
 _READ_CHUNK: Final = 1 << 20
 
@@ -144,8 +143,7 @@ class CommittedLog:
         interval = self.limits.index_interval_bytes
         place = segment.place_of_offset(offset, interval)
         end = segment.end_within(place, max_bytes, interval)
-        segment.verify(place, end, self._term_at)
-        return segment.slice(place, end)
+        return segment.slice(place, segment.check(place, end, self._term_at))
 
     def _segment_of_offset(self, offset: int) -> Segment:
         number = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1
@@ -185,25 +183,7 @@ class CommittedLog:
         interval = self.limits.index_interval_bytes
         place = segment.place_of_index(index, interval)
         end = segment.end_within(place, min(max_bytes, _READ_CHUNK), interval)
-        segment.verify(place, end, self._term_at)
-        data = memoryview(segment.file().pread(end.position - place.position, place.position))
-        found: list[Entry] = []
-        for batch, header in segment.walk(place):
-            if batch.position >= end.position or batch.index != index or len(found) == max_count:
-                break
-            at = batch.position - place.position
-            found.append(
-                Entry(
-                    batch.index,
-                    Term(header.leader_epoch),
-                    EntryKind.BATCH,
-                    data[at : at + header.size],
-                    batch.offset,
-                    Offset(header.next_offset),
-                )
-            )
-            index += 1
-        return found
+        return segment.checked_entries(place, end, self._term_at, max_count)
 
     def batches_from_timestamp(self, timestamp_ms: int) -> Iterator[bytes]:
         """The bytes of the batches, ascending, whose greatest timestamp is at or after `timestamp_ms`."""
@@ -213,9 +193,13 @@ class CommittedLog:
                 continue
             for place, header in segment.walk(segment.place_before_timestamp(timestamp_ms, interval)):
                 if header.max_timestamp >= timestamp_ms and header.next_offset > self.log_start_offset:
-                    end = place._replace(position=FilePosition(place.position + header.size))
-                    segment.verify(place, end, self._term_at)
-                    yield segment.file().pread(header.size, place.position)
+                    end = Place(
+                        Offset(header.next_offset),
+                        RaftIndex(place.index + 1),
+                        FilePosition(place.position + header.size),
+                    )
+                    (entry,) = segment.checked_entries(place, end, self._term_at, 1)
+                    yield bytes(entry.payload)
 
     def delete_before(self, offset: int) -> bool:
         """Move log_start_offset forward, at most to the end; whether it moved."""

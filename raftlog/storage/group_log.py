@@ -23,8 +23,8 @@ from typing import Final
 
 import cbor2
 
-from raftlog.errors import DamagedLog, InvalidInput, SafetyError, StorageError
-from raftlog.records.batch import read_header
+from raftlog.errors import CorruptBatch, DamagedLog, InvalidInput, SafetyError, StorageError
+from raftlog.records.batch import check_batch, read_header
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import CommittedLog, LogLimits
 from raftlog.storage.disk import Disk, Health
@@ -247,6 +247,14 @@ class GroupLog:
         self.log_end_offset = next_offset
         context.wal.add_entry(self.key, entry, self.commit_index)
         context.touched[self] = None
+
+    def check_received(self, entries: Sequence[Entry]) -> None:
+        """Hold batches that a peer sent to their CRCs, before they are appended. Raises CorruptBatch."""
+        for entry in entries:
+            if entry.kind is EntryKind.BATCH:
+                header = check_batch(entry.payload)
+                if header.size != len(entry.payload):
+                    raise CorruptBatch(f"a batch of {header.size} bytes in {len(entry.payload)}")
 
     def truncate_from(self, index: RaftIndex) -> None:
         """Drop the uncommitted entries from `index` on. At or below commit_index: SafetyError."""

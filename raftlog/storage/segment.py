@@ -1,23 +1,27 @@
 """A segment: committed batches back to back in a `.log` file, and the sparse index over them.
 
 Invariants: only committed batches are appended, so a segment is never truncated while it is open; the
-bytes at a position never change. Bytes that this process did not write are checked (CRC, offsets dense,
-leader epochs those of the Raft log) once before they are first served. A segment does not know about
-entries of Raft itself; its log tells it which indexes they take (`next_batch_index`).
+bytes at a position never change. Nothing is given to anybody without having been read and checked for it
+(CRC, offsets dense, leader epochs those of the Raft log), whoever wrote it and whenever: a page that was
+sound a minute ago may have been read from the disk again since. A segment does not know about entries of
+Raft itself; its log tells it which indexes they take (`next_batch_index`).
 """
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from raftlog.errors import DamagedLog, InvalidInput
-from raftlog.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_batch, read_header
+from crc32c import crc32c
+
+from raftlog.errors import DamagedBatch, DamagedLog
+from raftlog.records.batch import CRC_START, HEADER_SIZE, LOG_OVERHEAD, MAGIC, BatchHeader, read_header
 from raftlog.storage.disk import Disk, File, Health
-from raftlog.storage.entry import Entry
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.index import Place, SparseIndex
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
@@ -26,14 +30,19 @@ CURSORS_MAX: Final = 32
 """Ends of recent reads that are remembered, where sequential readers go on without a search."""
 EVICTION_STEPS_MAX: Final = 8
 """Open files looked at to close one, each time that one too many is opened."""
-VERIFIED_RANGES_MAX: Final = 256
-"""Ranges of checked bytes that are remembered; forgetting one only costs checking it again."""
+CHECKED_BATCHES_MAX: Final = 2048
+"""Batches that one read checks and gives: with tiny ones, what holds the loop for some milliseconds."""
 
 INDEX_REBUILT_MIN: Final = 64
 """Index entries whose finding again cost so much that they are saved at once."""
 
+TermAt = Callable[[RaftIndex], Term | None]
+
+_LENGTH_MIN: Final = HEADER_SIZE - LOG_OVERHEAD
 _WALK_CHUNK: Final = 8192
-_VERIFY_CHUNK: Final = 1 << 20
+_CHECK_CHUNK: Final = 1 << 20
+_CHECKED_HEADER = struct.Struct(">qiibIhi")
+"""Base offset, length, leader epoch, magic, crc, attributes, last offset delta."""
 _MAX_TIMESTAMP = struct.Struct(">q")
 _MAX_TIMESTAMP_AT: Final = 35
 
@@ -139,8 +148,6 @@ class Segment:
         self._index_saved = 0
         self._index_file_size = 0
         self._since_entry = 1 << 62  # the first batch gets an index entry
-        self._written_from = extent.size
-        self._verified: list[tuple[int, int]] = []
         self._cursors: dict[int, Place] = {}
 
     def __repr__(self) -> str:
@@ -291,9 +298,11 @@ class Segment:
         while position < end:
             at = position - chunk_at
             if len(chunk) - at < HEADER_SIZE:
-                chunk, chunk_at, at = file.pread(min(_WALK_CHUNK, end - position), position), position, 0
+                here = Place(Offset(offset), RaftIndex(index), position)
+                chunk, chunk_at, at = self._pread(file, min(_WALK_CHUNK, end - position), here), position, 0
             if len(chunk) - at < HEADER_SIZE:
-                raise DamagedLog(f"{self.path}: ends at byte {position + len(chunk)}, not at {end}")
+                problem = f"ends at byte {position + len(chunk)}, not at {end}"
+                raise self._damage(Place(Offset(offset), RaftIndex(index), position), problem)
             header = read_header(chunk, at)
             next_position = position + header.size
             if (
@@ -303,62 +312,93 @@ class Segment:
                 or header.size < HEADER_SIZE
                 or next_position > end
             ):
-                raise DamagedLog(f"{self.path}: byte {position} is not the batch at offset {offset}")
+                place = Place(Offset(offset), RaftIndex(index), position)
+                raise self._damage(place, f"is not the batch at offset {offset}")
             yield Place(Offset(offset), RaftIndex(index), FilePosition(position)), header
             offset, position = Offset(header.next_offset), FilePosition(next_position)
             index = self._next_batch_index(index + 1)
 
-    def verify(self, place: Place, end: Place, term_at: Callable[[RaftIndex], Term | None]) -> None:
-        """Check the bytes between two places against their CRCs, offsets and terms, unless that was done
-        or this process wrote them. Raises DamagedLog."""
-        if place.position >= self._written_from or self._is_verified(place.position, end.position):
-            return
-        file = self.file()
-        offset, index, position = place
-        wanted = _VERIFY_CHUNK
-        while position < end.position:
-            data = file.pread(min(wanted, end.position - position), position)
-            at, wanted = 0, _VERIFY_CHUNK
-            while len(data) - at >= HEADER_SIZE:
-                size = read_header(data, at).size
-                if size > len(data) - at and HEADER_SIZE < size <= end.position - position - at:
-                    wanted = max(size, _VERIFY_CHUNK)
-                    break
-                self._verify_batch(data, at, position, offset, term_at(index))
-                offset = Offset(read_header(data, at).next_offset)
-                index = self._next_batch_index(index + 1)
-                at += size
-            if at == 0 and (wanted == _VERIFY_CHUNK or len(data) < HEADER_SIZE):
-                raise DamagedLog(f"{self.path}: ends at byte {position + len(data)}, not at {end.position}")
-            position = FilePosition(position + at)
-        self._remember_verified(place.position, end.position)
+    def check(self, place: Place, end: Place, term_at: TermAt) -> Place:
+        """Read what lies between two places and hold every batch to its CRC, its offset and its term. Where
+        it ends: before `end` when there are more than CHECKED_BATCHES_MAX. Raises DamagedBatch."""
+        file, budget = self.file(), CHECKED_BATCHES_MAX
+        while place.position < end.position and budget:
+            data = self._pread_batch(file, place, min(_CHECK_CHUNK, end.position - place.position), end)
+            place, count = self._check(data, place, end, term_at, budget)
+            budget -= count
+        return place
 
-    def _verify_batch(self, data: bytes, at: int, position: int, offset: int, term: int | None) -> None:
+    def checked_entries(self, place: Place, end: Place, term_at: TermAt, count_max: int) -> list[Entry]:
+        """The batches between two places as entries, checked; at most `count_max`, and only up to the next
+        index that is no batch's."""
+        entries: list[Entry] = []
+        data = self._pread_batch(self.file(), place, end.position - place.position, end)
+        self._check(data, place, end, term_at, min(count_max, CHECKED_BATCHES_MAX), entries)
+        return entries
+
+    def _pread_batch(self, file: File, place: Place, size: int, end: Place) -> memoryview:
+        """`size` bytes from `place` on, or more where the batch there takes more."""
+        data = self._pread(file, size, place)
+        if len(data) >= HEADER_SIZE:
+            needed = read_header(data).size
+            if len(data) < needed <= end.position - place.position:
+                data = self._pread(file, needed, place)
+        return memoryview(data)
+
+    def _pread(self, file: File, size: int, place: Place) -> bytes:
+        """What a disk can no longer read is damage, too."""
         try:
-            header = check_batch(data, at)
-        except InvalidInput as error:
-            raise DamagedLog(f"{self.path}: byte {position + at}: {error}") from error
-        if header.base_offset != offset or header.leader_epoch != term:
-            raise DamagedLog(
-                f"{self.path}: byte {position + at}: offset {header.base_offset} of term "
-                f"{header.leader_epoch}, not offset {offset} of term {term}"
-            )
+            return file.pread(size, place.position)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise self._damage(place, str(error)) from error
 
-    def _is_verified(self, start: int, end: int) -> bool:
-        for low, high in self._verified:
-            if low <= start < high:
-                return end <= high or high >= self._written_from
-        return False
+    def _check(
+        self,
+        data: memoryview,
+        place: Place,
+        end: Place,
+        term_at: TermAt,
+        count_max: int,
+        entries: list[Entry] | None = None,
+    ) -> tuple[Place, int]:
+        """Check the whole batches in `data`, which was read at `place`; at least one. Where they end, and
+        how many there are. With `entries` they are put there, and must follow on each other in the log."""
+        offset, index, position = place
+        begin, available = position, len(data)
+        term = term_at(index)
+        is_one_term = term == term_at(RaftIndex(end.index - 1))
+        count = at = 0
+        while count < count_max and available - at >= HEADER_SIZE:
+            base, length, epoch, magic, crc, _, delta = _CHECKED_HEADER.unpack_from(data, at)
+            stop = at + length + LOG_OVERHEAD
+            if stop > available and count:
+                break  # the rest comes with the next chunk
+            if not is_one_term:
+                term = term_at(index)
+            if base != offset or epoch != term or magic != MAGIC or delta < 0 or length < _LENGTH_MIN:
+                problem = f"is offset {base} of term {epoch}, not the batch at offset {offset} of term {term}"
+                raise self._damage(Place(offset, index, position), problem)
+            if stop > available or crc32c(data[at + CRC_START : stop]) != crc:
+                raise self._damage(Place(offset, index, position), "does not have the crc of its header")
+            next_offset = Offset(offset + delta + 1)
+            if entries is not None:
+                entries.append(Entry(index, Term(epoch), EntryKind.BATCH, data[at:stop], offset, next_offset))
+            next_index = self._next_batch_index(index + 1)
+            is_gap = next_index != index + 1
+            offset, index, at = next_offset, next_index, stop
+            position = FilePosition(begin + at)
+            count += 1
+            if is_gap and entries is not None:
+                break
+        if not count:
+            problem = f"the file ends at byte {begin + available}, not at {end.position}"
+            raise self._damage(place, problem)
+        return Place(offset, index, position), count
 
-    def _remember_verified(self, start: int, end: int) -> None:
-        kept = []
-        for low, high in self._verified:
-            if high < start or low > end:
-                kept.append((low, high))
-            else:
-                start, end = min(low, start), max(high, end)
-        kept.append((start, end))
-        self._verified = kept[-VERIFIED_RANGES_MAX:]
+    def _damage(self, place: Place, problem: str) -> DamagedBatch:
+        return DamagedBatch(f"{self.path}: byte {place.position}: {problem}", place.index)
 
     def _load_index(self, interval: int) -> SparseIndex:
         """Read the `.index` file and find what it lacks in the log."""

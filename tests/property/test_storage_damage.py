@@ -139,6 +139,24 @@ def test_a_flipped_bit_in_a_segment_is_reported_and_never_served(data: st.DataOb
         assert piece is not None and piece.read() == written_entries(world)[-1].payload
 
 
+@given(data=st.data())
+@FLIPS
+def test_a_flipped_bit_in_bytes_that_this_process_wrote_is_never_served(data: st.DataObject) -> None:
+    """However often they have been read since: the page may have been read from the disk again."""
+    world = filled(6)
+    (log,) = world
+    log.commit_to(log.last_index)
+    log.forget_to(log.last_index)
+    expected = b"".join(bytes(entry.payload) for entry in written_entries(world))
+    assert reads(world.store, log.key, expected)
+    world.disk.flip_bit(LOG, data.draw(st.integers(0, 8 * len(expected) - 1)))
+    assert not reads(world.store, log.key, expected)
+    with pytest.raises(DamagedLog):
+        for entry in written_entries(world):
+            for found in log.entries(entry.index, 1, 1):
+                assert found.payload == entry.payload
+
+
 def test_damage_in_one_batch_leaves_the_others_readable() -> None:
     world = checkpointed()
     entries = written_entries(world)

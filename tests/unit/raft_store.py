@@ -96,6 +96,9 @@ class MemoryLog:
         self._store.changed(self)
         return entry
 
+    def check_received(self, entries: Sequence[Entry]) -> None:
+        """Payloads are any bytes here."""
+
     def append_entries(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             if entry.index != self.last_index + 1 or entry.base_offset != self.log_end_offset:
