@@ -222,11 +222,9 @@ class Admin:
         """Delete the records before an offset of each partition, -1 for all. Gives the new first offsets."""
 
         async def attempt() -> dict[TopicPartition, int]:
-            by_leader: dict[int, list[TopicPartition]] = {}
-            for key in before:
-                by_leader.setdefault(await self._cluster.leader(*key), []).append(key)
-            starts = {}
-            for leader, keys in by_leader.items():
+            starts: dict[TopicPartition, int] = {}
+
+            async def ask(leader: int, keys: list[TopicPartition]) -> None:
                 fields = {
                     "topics": [
                         {
@@ -246,6 +244,8 @@ class Admin:
                         key = TopicPartition(str(topic.name), int(one.partition_index))
                         raise_error_in(one, f"records of {key!r}")
                         starts[key] = int(one.low_watermark)
+
+            await self._cluster.ask_leaders(before, ask)
             return starts
 
         return await self._retrying(attempt, "deletion of records")
@@ -427,8 +427,17 @@ class Admin:
     # -- how calls are made
 
     async def ask_controller(self, api: ApiKey, fields: Fields, what: str) -> Any:
-        """The answer of the broker that takes admin requests, whatever it says; `what` is for errors."""
-        return await self._retrying(lambda: self._ask_controller(api, fields), what)
+        """The answer of the broker that takes admin requests, unless it is about the whole request and may
+        pass, as that it takes them no longer; `what` is for errors."""
+
+        async def attempt() -> Any:
+            answer = await self._ask_controller(api, fields)
+            code = ErrorCode.of(int(getattr(answer, "error_code", ErrorCode.NONE)))
+            if code.retriable:
+                raise_error_in(answer, what)
+            return answer
+
+        return await self._retrying(attempt, what)
 
     async def ask_broker(self, broker: int, api: ApiKey, fields: Fields, what: str) -> Any:
         """The answer of one broker, whatever it says; `what` is for errors."""

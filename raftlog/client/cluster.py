@@ -28,7 +28,7 @@ from raftlog.client.errors import (
     broker_error,
     is_retriable,
 )
-from raftlog.client.metadata import MetadataCache
+from raftlog.client.metadata import MetadataCache, TopicPartition
 from raftlog.client.settings import ClientSettings
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
@@ -89,6 +89,8 @@ class Cluster:
         self._update_failure: ClientError | None = None
         self._last_answer = (0, float("-inf"))
         """Which broker answered what any broker knows, and when."""
+        self._doubted: set[str] = set()
+        """Topics whose leaders are looked up before they are asked again."""
         self._closed = False
         self._bootstrap = settings.servers
         self._lanes = 0
@@ -408,12 +410,35 @@ class Cluster:
             await self.updated()
         return broker_id
 
-    async def leader(self, topic: str, partition: int) -> int:
-        """Who leads a partition. Raises a retriable error while nobody does."""
+    async def ask_leaders(
+        self,
+        partitions: Iterable[TopicPartition],
+        ask: Callable[[int, list[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        """One attempt to ask the leader of each of these partitions about all that it leads.
+
+        Raises a retriable error while one has no leader. After any error that may pass the leaders are looked
+        up anew: nobody else may be interested in these topics, and keep their metadata fresh.
+        """
+        keys = list(partitions)
+        topics = {key.topic for key in keys}
+        lost = {key.topic for key in keys if self.metadata.leader(*key) is None}
+        unsure = sorted((topics & self._doubted) | lost)
+        if unsure:
+            await self.describe_topics(unsure)
+            self._doubted.difference_update(unsure)
+        by_leader: dict[int, list[TopicPartition]] = {}
+        for key in keys:
+            by_leader.setdefault(self._leader(*key), []).append(key)
+        try:
+            for leader, led in by_leader.items():
+                await ask(leader, led)
+        except BaseException:  # also a cancellation: whoever is asked may never answer
+            self._doubted |= topics
+            raise
+
+    def _leader(self, topic: str, partition: int) -> int:
         leader = self.metadata.leader(topic, partition)
-        if leader is None:
-            await self.describe_topics([topic])
-            leader = self.metadata.leader(topic, partition)
         if leader is None:
             code = self.metadata.errors.get(topic, ErrorCode.LEADER_NOT_AVAILABLE)
             if topic in self.metadata.topics and self.metadata.partition(topic, partition) is None:

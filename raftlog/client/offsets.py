@@ -43,11 +43,9 @@ async def list_offsets(
 
     None where there is no such record. Raises a retriable error when a leader is not known or has moved.
     """
-    by_leader: dict[int, list[TopicPartition]] = {}
-    for key in wanted:
-        by_leader.setdefault(await cluster.leader(*key), []).append(key)
     found: dict[TopicPartition, OffsetAndTimestamp | None] = {}
-    for leader, keys in by_leader.items():
+
+    async def ask(leader: int, keys: list[TopicPartition]) -> None:
         fields = {
             "replica_id": -1,
             "isolation_level": isolation,
@@ -78,6 +76,8 @@ async def list_offsets(
                 offset = int(one.offset)
                 time = one.timestamp if isinstance(one.timestamp, int) else timestamp_ms(one.timestamp)
                 found[key] = OffsetAndTimestamp(offset, time) if offset >= 0 else None
+
+    await cluster.ask_leaders(wanted, ask)
     missing = wanted.keys() - found.keys()
     if missing:
         raise RequestTimedOut(f"the brokers did not say the offsets of {sorted(missing)}")

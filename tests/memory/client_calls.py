@@ -49,10 +49,11 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
+async def world(size: int = 1, **options: Any) -> AsyncIterator[World]:
     """Nothing may be left of it in the end but the fake cluster's own tasks."""
     async with trio.open_nursery() as nursery:
         cluster = FakeCluster(nursery)
+        cluster.brokers = cluster.alive = set(range(1, size + 1))
         cluster.topics["old"] = b"o" * 16
         cluster.logs[OLD] = FakeLog(leader=1)
         for key, values in ((KEY, FILLED), (OLD, [b"y"])):
@@ -61,7 +62,7 @@ async def world() -> AsyncIterator[World]:
         try:
             before = trio.lowlevel.current_statistics().tasks_living
             async with (
-                raftlog.open_client("b1:9092", open_socket=cluster.open_socket) as client,
+                raftlog.open_client("b1:9092", open_socket=cluster.open_socket, **options) as client,
                 client.producer() as producer,
                 client.consumer(
                     "t", group="g", auto_offset_reset="earliest", enable_auto_commit=False
@@ -176,8 +177,8 @@ CALLS: dict[str, Call] = {
     "Admin.delete_records": _changes(
         lambda w: w.client.admin.delete_records({OLD: 1}), lambda w: w.cluster.logs[OLD].start == 1
     ),
-    "Admin.list_offsets": Call(make=lambda w: w.client.admin.list_offsets({KEY: -1})),
-    "Admin.end_offsets": Call(make=lambda w: w.client.admin.end_offsets("t")),
+    "Admin.list_offsets": Call(make=lambda w: w.client.admin.list_offsets({KEY: -1, OLD: -1})),
+    "Admin.end_offsets": Call(make=lambda w: w.client.admin.end_offsets("old")),
     "Admin.beginning_offsets": Call(make=lambda w: w.client.admin.beginning_offsets("t")),
     "Admin.describe_configs": Call(make=lambda w: w.client.admin.describe_configs(topic="t")),
     "Admin.alter_configs": _changes(

@@ -120,7 +120,10 @@ class FakeCluster(FakeAdmin):
         self.make_log = FakeLog
         self.is_silent = False
         """Nothing is answered any more; connections are taken all the same."""
+        self.silent: set[int] = set()
+        """Brokers of which the same is true."""
         self.coordinator = 1
+        self.controller = 0
         self.producers = 0
         self.generation = 0
         self.member: str | None = None
@@ -146,6 +149,12 @@ class FakeCluster(FakeAdmin):
     def move(self, topic: str, partition: int, leader: int) -> None:
         log = self.logs[topic, partition]
         log.leader, log.epoch = leader, log.epoch + 1
+
+    def move_everything(self, broker: int) -> None:
+        """Another broker leads every partition, coordinates and takes admin requests from now on."""
+        for topic, partition in self.logs:
+            self.move(topic, partition, broker)
+        self.coordinator = self.controller = broker
 
     async def open_socket(self, host: str, port: int) -> socket.socket:
         """What the client calls to connect."""
@@ -194,7 +203,7 @@ class FakeCluster(FakeAdmin):
             return True
         message = decode_request(frame, header)
         self.seen.append(Seen(broker, api, trio.current_time(), message))
-        if self.is_silent:
+        if self.is_silent or broker in self.silent:
             await trio.sleep_forever()
         fault = self.script[api].popleft() if self.script[api] else None
         if fault is Fault.SILENCE:
@@ -203,7 +212,7 @@ class FakeCluster(FakeAdmin):
             return False
         if api in self.gates:
             await self.gates[api].wait()
-        error = fault if isinstance(fault, ErrorCode) else ErrorCode.NONE
+        error = fault if isinstance(fault, ErrorCode) else self.refusal(broker, api)
         handler: Callable[..., Any] = getattr(self, "_" + api.name.lower())
         fields = await handler(broker, message, error, header.version)
         if fault is Fault.CUT_AFTER:
@@ -240,7 +249,7 @@ class FakeCluster(FakeAdmin):
             ],
             "error_code": 0,
             "cluster_id": "fake",
-            "controller_id": min(self.alive, default=-1),
+            "controller_id": self.controller or min(self.alive, default=-1),
             "topics": [self._described(name, error) for name in names],
         }
 

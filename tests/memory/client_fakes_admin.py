@@ -1,4 +1,7 @@
-"""The admin half of the scripted cluster: topics, settings, groups, brokers, as far as a test can tell."""
+"""The admin half of the scripted cluster: topics, settings, groups, brokers, as far as a test can tell.
+
+What goes to a partition's leader, to the coordinator or to the controller is refused by other brokers.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,15 @@ SERVED = frozenset(
 )  # fmt: skip
 
 
+FOR_COORDINATOR = frozenset((ApiKey.DESCRIBE_GROUPS, ApiKey.DELETE_GROUPS, ApiKey.OFFSET_DELETE))
+FOR_CONTROLLER = frozenset(
+    (
+        ApiKey.CREATE_TOPICS, ApiKey.DELETE_TOPICS, ApiKey.CREATE_PARTITIONS, ApiKey.ELECT_LEADERS,
+        ApiKey.ALTER_PARTITION_REASSIGNMENTS, ApiKey.LIST_PARTITION_REASSIGNMENTS, ApiKey.UNREGISTER_BROKER,
+    )
+)  # fmt: skip
+
+
 class FakeAdmin:
     """What `Admin` and `Operations` ask; `FakeCluster` is one."""
 
@@ -35,6 +47,17 @@ class FakeAdmin:
     configs: dict[str, str | None]
     moved: dict[tuple[str, int], list[int]]
     make_log: Callable[[int], FakeLog]
+    coordinator: int
+    controller: int
+    """Who takes admin requests; 0 for any broker, as raftlog's do."""
+
+    def refusal(self, broker: int, api: ApiKey) -> ErrorCode:
+        """How a broker answers a request that another one should have got."""
+        if api in FOR_CONTROLLER and self.controller not in (0, broker):
+            return ErrorCode.NOT_CONTROLLER
+        if api in FOR_COORDINATOR and self.coordinator != broker:
+            return ErrorCode.NOT_COORDINATOR
+        return ErrorCode.NONE
 
     async def _delete_topics(self, broker: int, message: Any, error: ErrorCode, version: int) -> Fields:
         responses = []
@@ -64,16 +87,16 @@ class FakeAdmin:
             rows = []
             for one in topic.partitions:
                 log = self.logs[str(topic.name), int(one.partition_index)]
-                if not error:
+                code = error or (ErrorCode.NONE if log.leader == broker else ErrorCode.NOT_LEADER_OR_FOLLOWER)
+                if not code:
                     log.start = log.end if one.offset == -1 else int(one.offset)
                 rows.append(
-                    {"partition_index": one.partition_index, "low_watermark": log.start, "error_code": error}
+                    {"partition_index": one.partition_index, "low_watermark": log.start, "error_code": code}
                 )
             topics.append({"name": topic.name, "partitions": rows})
         return {"topics": topics}
 
     async def _describe_configs(self, broker: int, message: Any, error: ErrorCode, version: int) -> Fields:
-        (resource,) = message.resources
         configs = [
             {
                 "name": name, "value": value, "read_only": False, "config_source": 1, "is_sensitive": False,
@@ -81,7 +104,8 @@ class FakeAdmin:
             }
             for name, value in self.configs.items()
         ]  # fmt: skip
-        return {"results": [_result(error, **_named(resource), configs=configs)]}
+        rows = [_result(error, **_named(resource), configs=configs) for resource in message.resources]
+        return {"results": rows}
 
     async def _incremental_alter_configs(
         self, broker: int, message: Any, error: ErrorCode, version: int
@@ -133,7 +157,9 @@ class FakeAdmin:
             {"broker_id": b, "host": f"b{b}", "port": 9092, "rack": None, "is_fenced": False}
             for b in sorted(self.brokers)
         ]
-        return _result(error, endpoint_type=1, cluster_id="fake", controller_id=1, brokers=brokers)
+        return _result(
+            error, endpoint_type=1, cluster_id="fake", controller_id=self.controller or 1, brokers=brokers
+        )
 
     async def _alter_partition_reassignments(
         self, broker: int, message: Any, error: ErrorCode, version: int
