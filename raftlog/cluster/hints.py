@@ -34,6 +34,10 @@ class Hints:
         term, leader = self._hints.get(group, (Term(-1), None))
         return leader, term
 
+    def leads(self, broker: BrokerId) -> bool:
+        """Whether a broker leads anything, as last heard here."""
+        return any(leader == broker for _, leader in self._hints.values())
+
     def update(self, hints: Iterable[Hint]) -> bool:
         """Take what is newer; True when anything was."""
         changed = False

@@ -159,11 +159,11 @@ class Node:
         return self.metadata.group.leader is not None
 
     def is_alive(self, broker: BrokerInfo) -> bool:
-        """Whether the cluster hears of a broker. While nobody leads the metadata nobody is fenced: then those
-        count that this broker is connected with."""
-        if not self.has_metadata_leader and broker.id != self.broker_id:
-            return self.peers.links.is_connected(broker.id)
-        return not broker.fenced
+        """Whether clients should be told of a broker: the cluster hears of it, or it leads something, or it
+        is this one, which the client has reached. While nobody leads the metadata nobody is fenced: then
+        those count that this broker is connected with."""
+        heard = not broker.fenced if self.has_metadata_leader else self.peers.links.is_connected(broker.id)
+        return heard or broker.id == self.broker_id or self.peers.hints.leads(broker.id)
 
     @property
     def is_coordinator(self) -> bool:

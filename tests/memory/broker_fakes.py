@@ -33,6 +33,10 @@ from raftlog.storage.group_log import Slice
 from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
 
 
+OTHER: BrokerId = BrokerId(2)
+"""Who leads what the fake's own broker does not."""
+
+
 class MemoryFile:
     """A file that sendfile takes and no disk has."""
 
@@ -106,6 +110,12 @@ class FakePartition:
             on_done(ProduceResult(None, base, -1, self.log_start_offset))
         for waiter in list(self.waiters):
             waiter()
+
+    def refuse_held(self) -> None:
+        """The leadership ends before a majority has answered."""
+        held, self._held = self._held, []
+        for _, _, on_done in held:
+            on_done(ProduceResult(PartitionError.NOT_LEADER))
 
     def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
         end, start = Offset(self.high_watermark), Offset(self.log_start_offset)
@@ -205,7 +215,8 @@ class FakeNode:
         )
 
     def is_alive(self, broker: BrokerInfo) -> bool:
-        return not broker.fenced
+        led = [replica.is_leader for replica in self.partitions.values()]
+        return not broker.fenced or broker.id == self.broker_id or (broker.id == OTHER and not all(led))
 
     def partition(self, topic: str, partition: int) -> FakePartition | None:
         return self.partitions.get((topic, partition))
@@ -216,7 +227,7 @@ class FakeNode:
 
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, int]:
         replica = self.partitions[topic.name, partition]
-        leader = self.broker_id if replica.is_leader else BrokerId(2)
+        leader = self.broker_id if replica.is_leader else OTHER
         return (None if self.no_leader else leader), replica.leader_epoch
 
     async def wait_for_leaders(self, topic: Topic) -> None:
@@ -230,6 +241,11 @@ class FakeNode:
 
     def groups_changed(self) -> None:
         pass
+
+    def add_broker(self, number: int, *, fenced: bool = False) -> None:
+        self.catalog.brokers[BrokerId(number)] = BrokerInfo(
+            id=BrokerId(number), host=f"host-{number}", port=9092, peer_host="", peer_port=0, fenced=fenced
+        )
 
     def add_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> Topic:
         assignments = tuple(PartitionAssignment((self.broker_id,)) for _ in range(partitions))

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from raftlog.broker.call import Call
 from raftlog.broker.outbox import Slot
 from raftlog.broker.registry import Api, served
+from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.api import VERSIONS, ApiKey
 from raftlog.protocol.codec import RequestHeader, decode_request_header, decode_response, encode_request
@@ -559,6 +560,37 @@ async def test_metadata_names_what_clients_need(broker: Served, peer: Peer) -> N
     assert [(p.leader_id, p.leader_epoch, p.error_code) for p in topic.partitions] == [(1, 3, 0)] * 2
 
 
+async def test_a_broker_that_leads_is_listed_although_the_metadata_leader_has_not_heard_it(
+    broker: Served, peer: Peer
+) -> None:
+    """A client cannot connect to a leader that the answer does not list: it produces nothing for good."""
+    node = broker.node
+    node.add_broker(1, fenced=True)
+    node.add_broker(2, fenced=True)
+    node.add_broker(3, fenced=True)
+    node.partitions["t", 1].is_leader = False
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    assert [each.leader_id for each in answer.topics[0].partitions] == [1, 2]
+    assert [each.node_id for each in answer.brokers] == [1, 2]
+    assert answer.controller_id in (1, 2)
+    described = await peer.ask(
+        ApiKey.DESCRIBE_CLUSTER,
+        1,
+        include_cluster_authorized_operations=False,
+        endpoint_type=1,
+    )
+    assert [each.broker_id for each in described.brokers] == [1, 2]
+
+
+async def test_a_leader_that_is_no_broker_of_the_cluster_is_not_named(broker: Served, peer: Peer) -> None:
+    """It was removed, and the partition's next leader has not said so yet."""
+    broker.node.partitions["t", 0].is_leader = False
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    first, second = answer.topics[0].partitions
+    assert (first.error_code.name, first.leader_id) == ("leader_not_available", -1)
+    assert second.leader_id == 1
+
+
 async def test_all_topics_and_none(peer: Peer) -> None:
     everything = await peer.ask(ApiKey.METADATA, 12, **metadata() | {"topics": None})
     assert [topic.name for topic in everything.topics] == ["t"]
@@ -617,6 +649,7 @@ async def test_a_topic_of_many_partitions_is_shown_as_it_is_now(broker: Served, 
     node.partitions["wide", 50].leader_epoch = 9
     assert (await shown(12)).partitions[50].leader_epoch == 9
     node.partitions["wide", 50].is_leader = False
+    node.add_broker(2)
     assert (await shown(12)).partitions[50].leader_id == 2
     await node.create_partitions("wide", 101, timeout=1)
     assert len((await shown(12)).partitions) == 101
@@ -962,6 +995,31 @@ async def test_a_leadership_under_way_is_waited_for_to_name_the_new_leader(
     assert refused.error_code.name == "not_leader_or_follower"
     assert refused.current_leader.leader_id == 2
     assert answer.node_endpoints == ()  # the fake's catalog knows no broker 2
+
+
+async def test_a_partition_loses_its_leader_while_the_name_of_another_one_s_is_waited_for(
+    clock: MockClock, broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its topic is added to those without a leader while these are gone through."""
+    node = broker.node
+    node.add_topic("u", 1)
+    node.partitions["t", 0].is_leader = False
+    node.partitions["u", 0].hold = True
+    node.no_leader = True
+    seen = []
+
+    async def wait_for_leaders(topic: Topic) -> None:
+        seen.append(topic.name)
+        node.partitions["u", 0].failure = PartitionError.NOT_LEADER
+        node.partitions["u", 0].refuse_held()
+        await trio.sleep(0.01)
+
+    monkeypatch.setattr(node, "wait_for_leaders", wait_for_leaders)
+    wanted = produce(batch(b"a"))["topic_data"] + produce(batch(b"a"), topic="u")["topic_data"]
+    answer = await peer.ask(ApiKey.PRODUCE, 10, acks=-1, timeout=30_000, topic_data=wanted)
+    codes = [each.partition_responses[0].error_code.name for each in answer.responses]
+    assert codes == ["not_leader_or_follower"] * 2
+    assert seen == ["t"]
 
 
 async def test_nobody_waits_for_ever_for_the_name_of_a_leader(

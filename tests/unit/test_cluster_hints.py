@@ -31,6 +31,17 @@ def test_a_leader_that_is_gone_keeps_its_epoch_and_may_come_back() -> None:
     assert hints.leader(GROUP) == (1, 3)
 
 
+def test_a_broker_leads_until_it_is_gone_or_another_does() -> None:
+    hints = Hints()
+    assert not hints.leads(BrokerId(1))
+    hints.update([hint(3, 1)])
+    assert hints.leads(BrokerId(1))
+    hints.update([hint(4, 2)])
+    assert not hints.leads(BrokerId(1))
+    hints.leader_is_gone(BrokerId(2))
+    assert not hints.leads(BrokerId(2))
+
+
 def test_groups_of_topics_that_are_gone_are_forgotten() -> None:
     hints = Hints()
     hints.update([hint(3, 1), Hint(OTHER, Term(9), BrokerId(2))])

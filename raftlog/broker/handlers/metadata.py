@@ -3,7 +3,8 @@
 Behaviour: topics by name, by id (v12), or all (null; an empty list in v0). A topic that is asked for by
 name and does not exist is created when client and `auto.create.topics.enable` allow it, and the answer waits
 until it has leaders, so that it can be produced to at once. The controller is always a live broker (KRaft
-does the same): what it cannot do itself it passes on. The in-sync replicas are those on brokers that are
+does the same): what it cannot do itself it passes on. A leader is named only when it is listed, for a client
+cannot reach another. The in-sync replicas are those on brokers that are
 alive: a majority of them holds everything that is committed.
 Missing on purpose: authorized operations (there is no authorization), offline folders.
 """
@@ -63,7 +64,7 @@ async def handle(call: Call, request: Any) -> Answer:
             failures = {name: _unknown(name) for name in missing}
     named = [node.catalog.topics[name] for name in names if name in node.catalog.topics]
     await _until_led(node, list(node.catalog.topics.values()) if everything else named)
-    brokers = [broker for _, broker in sorted(node.catalog.brokers.items()) if not broker.fenced]
+    brokers = [broker for _, broker in sorted(node.catalog.brokers.items()) if node.is_alive(broker)]
     view = _View(node, call.version, frozenset(broker.id for broker in brokers))
     if everything:
         topics = [view.describe(topic) for topic in node.catalog.topics.values()]
@@ -139,7 +140,7 @@ class _View:
     def describe(self, topic: Topic) -> _Described:
         """The topic in the answer. What many clients ask for in turn is encoded once for all of them."""
         count = len(topic.partitions)
-        leaders = [self.node.leader_of(topic, index) for index in range(count)]
+        leaders = [self._listed(self.node.leader_of(topic, index)) for index in range(count)]
         if count < CACHED_FROM:
             return self._fields(topic, leaders)
         key = (self.version, topic.topic_id)
@@ -152,6 +153,10 @@ class _View:
             _encoded.clear()
         _encoded[key] = (topic, leaders, self.alive, encoded)
         return encoded
+
+    def _listed(self, led: _Leader) -> _Leader:
+        leader, _ = led
+        return led if leader is None or leader in self.alive else (None, led[1])
 
     def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, Any]:
         return {

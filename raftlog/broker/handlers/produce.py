@@ -66,7 +66,7 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
 async def _wait_for_leaders(node: Node, pending: _Pending) -> None:
     """Before the answer, and before the next request of this client is looked at: it would fare no better."""
     with trio.move_on_after(ELECTION_WAIT_S):
-        for name in pending.leaderless:
+        for name in list(pending.leaderless):  # meanwhile others may be refused
             topic = find_topic(node, name)
             if not isinstance(topic, ErrorCode):
                 await node.wait_for_leaders(topic)
