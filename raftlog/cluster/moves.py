@@ -7,7 +7,7 @@ the group never has fewer voters that are up to date than before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,16 +64,21 @@ def next_step(
 
 
 def metadata_members(
-    current: Membership, brokers: Mapping[BrokerId, BrokerInfo]
+    current: Membership, brokers: Mapping[BrokerId, BrokerInfo], removed: Collection[BrokerId]
 ) -> tuple[list[BrokerId], list[BrokerId]]:
     """Who should vote in the metadata group, and who should only listen.
 
-    Voters stay unless they are being drained; they are filled up to an odd number of brokers that stay, at
+    Voters stay unless they are being drained or were removed; one that is not registered is a founder that
+    has not come yet. They are filled up to an odd number of brokers that stay, at
     most METADATA_VOTERS_MAX. Every other broker that is registered listens.
     """
     usable = [broker.id for broker in brokers.values() if broker.is_usable]
     size = min(METADATA_VOTERS_MAX, len(usable) - (len(usable) + 1) % 2)
-    voters = [id for id in sorted(current.voters) if id not in brokers or not brokers[id].draining]
+    voters = [
+        id
+        for id in sorted(current.voters)
+        if (not brokers[id].draining if id in brokers else id not in removed)
+    ]
     fill = [id for id in sorted(usable) if id not in voters]
     voters += fill[: max(0, size - len(voters))]
     return voters or sorted(current.voters), [id for id in sorted(brokers) if id not in voters]

@@ -46,7 +46,10 @@ class Upkeep:
                 transfers += self._go_home(partition, now)
         metadata = self._node.metadata
         if metadata.is_ready:
-            voters, learners = metadata_members(metadata.group.membership, self._node.catalog.brokers)
+            catalog = self._node.catalog
+            voters, learners = metadata_members(
+                metadata.group.membership, catalog.brokers, catalog.removed_brokers
+            )
             self._step(metadata.group, voters, now, learners)
         return commands
 

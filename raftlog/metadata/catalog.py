@@ -131,6 +131,9 @@ class Catalog:
     deleted_topics: dict[bytes, None] = field(default_factory=dict)
     """The ids of the topics that were deleted last, oldest first: a proposal to create one of them that was
     repeated, since its answer was lost, must not bring it back."""
+    removed_brokers: dict[BrokerId, None] = field(default_factory=dict)
+    """The brokers that were removed last, oldest first, and have not come back: not to be taken for founders
+    that have yet to register."""
     next_producer_id: int = 0
     applied_index: RaftIndex = BEFORE_ALL
     topology_index: RaftIndex = BEFORE_ALL

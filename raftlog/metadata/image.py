@@ -42,6 +42,7 @@ class _Image:
     features: Mapping[str, int]
     next_producer_id: int
     deleted_topics: tuple[bytes, ...] = ()
+    removed_brokers: tuple[BrokerId, ...] = ()
     applied_index: RaftIndex
     topology_index: RaftIndex
 
@@ -62,6 +63,7 @@ def encode_catalog(catalog: Catalog) -> bytes:
         },
         features=catalog.features,
         deleted_topics=tuple(catalog.deleted_topics),
+        removed_brokers=tuple(catalog.removed_brokers),
         next_producer_id=catalog.next_producer_id,
         applied_index=catalog.applied_index,
         topology_index=catalog.topology_index,
@@ -94,6 +96,7 @@ def decode_catalog(data: bytes | bytearray | memoryview) -> Catalog:
         },
         features=dict(image.features),
         deleted_topics=dict.fromkeys(image.deleted_topics),
+        removed_brokers=dict.fromkeys(image.removed_brokers),
         next_producer_id=image.next_producer_id,
         applied_index=image.applied_index,
         topology_index=image.topology_index,

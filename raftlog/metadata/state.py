@@ -74,6 +74,9 @@ PRODUCER_ID_BLOCK_MAX: Final = 1_000_000
 DELETED_TOPICS_MAX: Final = 4096
 """Deleted topics that are remembered: more than go while one proposal is repeated."""
 
+REMOVED_BROKERS_MAX: Final = 1024
+"""Removed brokers that are remembered: more than a metadata group has ever had as voters."""
+
 _RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
 
 _OFFSETS_AND_IDS: Final = (CommitOffsets, DeleteOffsets, DeleteGroup, ExpireOffsets, AllocateProducerIds)
@@ -212,6 +215,7 @@ class MetadataState:
 
     def _put_broker(self, broker: BrokerInfo) -> Result:
         self.catalog.brokers[broker.id] = broker
+        self.catalog.removed_brokers.pop(broker.id, None)
         return BrokerChanged(broker)
 
     def _unregister(self, command: UnregisterBroker) -> Result:
@@ -222,6 +226,10 @@ class MetadataState:
         if hosted:
             return Refused(Refusal.BROKER_HAS_REPLICAS, f"broker {known.id} keeps {hosted} replicas")
         del self.catalog.brokers[command.broker_id]
+        removed = self.catalog.removed_brokers
+        removed[command.broker_id] = None
+        if len(removed) > REMOVED_BROKERS_MAX:
+            del removed[next(iter(removed))]
         self.catalog.broker_configs.pop(command.broker_id, None)
         return BrokerUnregistered(known)
 

@@ -50,8 +50,10 @@ def broker(number: int, *, draining: bool = False, fenced: bool = False) -> Brok
     )
 
 
-def members(voters: tuple[BrokerId, ...], *brokers: BrokerInfo) -> tuple[list[int], list[int]]:
-    chosen, listening = metadata_members(Membership(frozenset(voters)), {b.id: b for b in brokers})
+def members(
+    voters: tuple[BrokerId, ...], *brokers: BrokerInfo, removed: tuple[BrokerId, ...] = ()
+) -> tuple[list[int], list[int]]:
+    chosen, listening = metadata_members(Membership(frozenset(voters)), {b.id: b for b in brokers}, removed)
     return [int(b) for b in chosen], [int(b) for b in listening]
 
 
@@ -72,6 +74,12 @@ def test_a_drained_voter_is_replaced_and_a_dead_one_stays() -> None:
 
 def test_founders_that_have_not_registered_yet_keep_their_vote() -> None:
     assert members(ids(1, 2, 3), broker(1)) == ([1, 2, 3], [])
+
+
+def test_a_removed_broker_loses_its_vote_although_it_was_never_drained() -> None:
+    """It died, kept no replica, and was removed: a majority would be counted with it for ever."""
+    assert members(ids(1, 2, 3), broker(1), broker(2), removed=ids(3)) == ([1, 2], [])
+    assert members(ids(1, 2, 3), broker(1), broker(2), broker(4), removed=ids(3)) == ([1, 2, 4], [])
 
 
 def test_a_voter_becomes_a_learner_by_leaving_first() -> None:

@@ -48,7 +48,12 @@ from raftlog.metadata.results import (
     TopicCreated,
     TopicDeleted,
 )
-from raftlog.metadata.state import DELETED_TOPICS_MAX, PRODUCER_ID_MAX, MetadataState
+from raftlog.metadata.state import (
+    DELETED_TOPICS_MAX,
+    PRODUCER_ID_MAX,
+    REMOVED_BROKERS_MAX,
+    MetadataState,
+)
 from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
 
 B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))
@@ -154,6 +159,19 @@ def test_a_broker_with_replicas_is_not_forgotten(log: Log) -> None:
     assert isinstance(log.apply(UnregisterBroker(broker_id=B1)), BrokerUnregistered)
     assert log.catalog.broker_configs == {}
     assert log.refusal(UnregisterBroker(broker_id=B1)) is Refusal.UNKNOWN_BROKER
+
+
+def test_it_is_known_which_broker_was_removed_until_it_comes_back(log: Log) -> None:
+    """One that has not come yet keeps the vote that the founders gave it; one that was removed does not."""
+    log.apply(UnregisterBroker(broker_id=B1))
+    log.state.restore(log.state.to_bytes())
+    assert list(log.catalog.removed_brokers) == [B1]
+    log.apply(register(B1, NEW))
+    assert not log.catalog.removed_brokers
+    for number in range(10, 10 + REMOVED_BROKERS_MAX + 1):
+        log.apply(register(BrokerId(number)))
+        log.apply(UnregisterBroker(broker_id=BrokerId(number)))
+    assert list(log.catalog.removed_brokers) == [*range(11, 11 + REMOVED_BROKERS_MAX)]
 
 
 def test_a_topic_is_created_once(log: Log) -> None:
