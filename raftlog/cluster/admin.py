@@ -6,16 +6,16 @@ entry is applied and the new partitions have leaders (read your writes, DESIGN.m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import config_error
-from raftlog.metadata.catalog import PartitionAssignment, Topic
+from raftlog.metadata.catalog import BrokerInfo, PartitionAssignment, Topic
 from raftlog.metadata.commands import AlterTopicConfig, Command, CreatePartitions, CreateTopic, DeleteTopic
 from raftlog.metadata.names import topic_collision, topic_name_problem
 from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
@@ -32,6 +32,8 @@ from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
     from raftlog.cluster.node import Node
+
+Plan = TypeVar("Plan")
 
 PARTITIONS_MAX: Final = 10_000
 """Partitions of one topic; a typing error of a few zeros should not make a million Raft groups."""
@@ -87,12 +89,13 @@ class Admin:
         self, new: NewTopic, *, timeout: float, validate_only: bool = False
     ) -> Topic | AdminFailure:
         """Create a topic and wait until its partitions have leaders."""
-        command = self._plan_topic(new)
+        deadline = trio.current_time() + timeout
+        command = await self._planned(lambda: self._plan_topic(new), deadline)
         if isinstance(command, AdminFailure):
             return command
         if validate_only:
             return self._preview(command)
-        with trio.move_on_after(timeout) as scope:
+        with trio.move_on_at(deadline) as scope:
             result = await self._propose(command)
             match result:
                 case TopicCreated(topic):
@@ -131,6 +134,7 @@ class Admin:
         topic = self._node.catalog.topic(name)
         if topic is None:
             return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no topic {name!r}")
+        deadline = trio.current_time() + timeout
         existing = len(topic.partitions)
         if not existing < count <= PARTITIONS_MAX:
             return AdminFailure(
@@ -146,8 +150,11 @@ class Admin:
                     f"{count - existing} new partitions, but {len(replicas)} assignments",
                 )
         else:
-            placed = self._place(
-                count - existing, topic.replication_factor, [a.replicas for a in topic.partitions]
+            placed = await self._planned(
+                lambda: self._place(
+                    count - existing, topic.replication_factor, [a.replicas for a in topic.partitions]
+                ),
+                deadline,
             )
             if isinstance(placed, AdminFailure):
                 return placed
@@ -155,7 +162,7 @@ class Admin:
         if validate_only:
             return topic
         command = CreatePartitions(topic_id=topic.topic_id, existing=existing, partitions=replicas)
-        with trio.move_on_after(timeout):
+        with trio.move_on_at(deadline):
             result = await self._propose(command)
             if not isinstance(result, PartitionsCreated):
                 return admin_failure(result)
@@ -192,6 +199,16 @@ class Admin:
 
     # Planning: decides, proposes nothing
 
+    async def _planned(self, plan: Callable[[], Plan | AdminFailure], deadline: float) -> Plan | AdminFailure:
+        """What `plan` comes to. While it lacks brokers that are only late, it is tried again whenever
+        something changes; TIMED_OUT says at the deadline that they still are."""
+        planned = plan()
+        with trio.move_on_at(deadline):
+            while isinstance(planned, AdminFailure) and planned.error is AdminError.TIMED_OUT:
+                await self._node.wait_for_change()
+                planned = plan()
+        return planned
+
     def _plan_topic(self, new: NewTopic) -> CreateTopic | AdminFailure:
         catalog = self._node.catalog
         problem = topic_name_problem(new.name)
@@ -227,7 +244,7 @@ class Admin:
             )
         factor = new.replication_factor
         if factor == -1:
-            factor = config.replication_factor(len(catalog.usable_brokers()))
+            factor = config.replication_factor(len(catalog.usable_brokers()) + len(self._late_brokers()))
         if factor < 1:
             return AdminFailure(
                 AdminError.INVALID_REPLICATION_FACTOR, f"a partition has at least 1 replica, not {factor}"
@@ -237,20 +254,29 @@ class Admin:
     def _place(
         self, count: int, factor: int, topic: Sequence[tuple[BrokerId, ...]] = ()
     ) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
-        catalog = self._node.catalog
+        catalog, usable = self._node.catalog, self._node.catalog.usable_brokers()
+        heard = [broker for broker in usable if self._node.hears(broker.id)]
         placed = place_new_partitions(
-            catalog.usable_brokers(),
+            heard if len(heard) >= factor else usable,  # who is not heard may be dead, and not fenced yet
             count,
             factor,
             topic=topic,
             cluster=(a.replicas for topic in catalog.topics.values() for a in topic.partitions),
         )
-        if isinstance(placed, NotEnoughBrokers):
-            return AdminFailure(
-                AdminError.INVALID_REPLICATION_FACTOR,
-                f"{placed.wanted} replicas were asked for, {placed.usable} brokers are alive",
-            )
-        return placed
+        if not isinstance(placed, NotEnoughBrokers):
+            return placed
+        reason = f"{placed.wanted} replicas were asked for, {placed.usable} brokers are alive"
+        late = self._late_brokers()
+        if placed.usable + len(late) < placed.wanted:
+            return AdminFailure(AdminError.INVALID_REPLICATION_FACTOR, reason)
+        names = ", ".join(str(broker.id) for broker in late)
+        who = f"are brokers {names}" if len(late) > 1 else f"is broker {names}"
+        return AdminFailure(AdminError.TIMED_OUT, f"{reason}, and not heard of {who}")
+
+    def _late_brokers(self) -> list[BrokerInfo]:
+        """Those that would get replicas if they were heard of, which may be any moment."""
+        brokers = self._node.catalog.brokers.values()
+        return [broker for broker in brokers if not broker.draining and self._node.is_late(broker)]
 
     def _preview(self, command: CreateTopic) -> Topic:
         return Topic(

@@ -1,6 +1,6 @@
 """Which brokers are alive, as the metadata leader sees it.
 
-Every broker tells the metadata leader twice a second that it lives. One that has been silent for the
+Every broker tells the others twice a second that it lives. One that has been silent for the
 session time-out is fenced: it is given nothing new, and clients are not sent to it. Fencing moves no
 leadership; the groups see to that themselves, and faster.
 """

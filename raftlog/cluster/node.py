@@ -165,6 +165,14 @@ class Node:
         heard = not broker.fenced if self.has_metadata_leader else self.peers.links.is_connected(broker.id)
         return heard or broker.id == self.broker_id or self.peers.hints.leads(broker.id)
 
+    def hears(self, broker: BrokerId) -> bool:
+        """Whether a broker gave this one a sign of life within the last second or so."""
+        return broker == self.broker_id or self.peers.hears(broker)
+
+    def is_late(self, broker: BrokerInfo) -> bool:
+        """Whether a broker was fenced for its silence although it is there: its machine is busy."""
+        return broker.fenced and (broker.id == self.broker_id or self.peers.links.is_connected(broker.id))
+
     @property
     def is_coordinator(self) -> bool:
         """Whether the consumer groups are coordinated here."""
@@ -474,8 +482,9 @@ class Node:
         self._changed = trio.Event()
 
     def heard(self, broker: BrokerId, incarnation: bytes) -> None:
-        """A broker gave a sign of life."""
-        self._liveness.heard(broker, incarnation, trio.current_time())
+        """A broker gave a sign of life: noted by the metadata leader."""
+        if self._coordinating:
+            self._liveness.heard(broker, incarnation, trio.current_time())
 
     def is_settled(self, broker: BrokerId, now: float) -> bool:
         since = self.peers.connected_since(broker)

@@ -33,6 +33,9 @@ PROBES: Final = 10
 PROBE_INTERVAL_S: Final = 0.02
 ANNOUNCE_INTERVAL_S: Final = 2.0
 """Between two repetitions of what this broker leads; a change is told at once."""
+HEARD_S: Final = 3 * ALIVE_INTERVAL
+"""How long a sign of life counts for where replicas are placed."""
+NEVER: Final = float("-inf")
 
 log = logging.getLogger("raftlog.cluster")
 
@@ -67,6 +70,7 @@ class Peers:
         )
         self._topics: set[bytes] = set()
         self._connected_since: dict[BrokerId, float] = {}
+        self._heard_at: dict[BrokerId, float] = {}
         self._leaving: set[BrokerId] = set()
         self._lost: list[BrokerId] = []
         self._lost_one = trio.Event()
@@ -230,11 +234,12 @@ class Peers:
             self.calls.tell(peer, "leaders", body)
         if spoken := self._node.spoken():
             self.calls.tell(peer, "spoken", spoken)
-        self._connected_since[peer] = trio.current_time()
+        self._connected_since[peer] = self._heard_at[peer] = trio.current_time()
         self._node.changed()
 
     def _on_disconnected(self, peer: BrokerId) -> None:
         self._connected_since.pop(peer, None)
+        self._heard_at.pop(peer, None)
         self._leaving.discard(peer)
         # Clients ask for metadata within a millisecond of a broker's end: better to let them wait for the
         # successor than to send them back. If the peer is there after all, it says so when it reconnects.
@@ -297,17 +302,21 @@ class Peers:
     # Who lives
 
     async def say_alive(self) -> None:
-        """Tell the metadata leader that this broker lives, until cancelled."""
+        """Tell every broker that this one lives, until cancelled: the metadata leader, which fences those
+        that it does not hear, and the others, which place replicas."""
         node = self._node
         while True:
-            leader = node.metadata.leader
-            if leader == node.broker_id:
-                node.heard(node.broker_id, node.incarnation)
-            elif leader is not None:
-                self.calls.tell(leader, "alive", node.incarnation)
+            node.heard(node.broker_id, node.incarnation)
+            for broker in self._known():
+                self.calls.tell(broker, "alive", node.incarnation)
             await trio.sleep(ALIVE_INTERVAL)
+
+    def hears(self, broker: BrokerId) -> bool:
+        """Whether a broker has said lately that it lives."""
+        return trio.current_time() - self._heard_at.get(broker, NEVER) <= HEARD_S
 
     def _on_alive(self, sender: BrokerId, body: Any, reply: Reply) -> None:
         if not isinstance(body, bytes):
             raise InvalidInput(f"broker {sender} is alive as {body!r}")
+        self._heard_at[sender] = trio.current_time()
         self._node.heard(sender, body)

@@ -97,7 +97,7 @@ _BROKER: Final = [
     _key(
         "broker.session.timeout.ms",
         "INT",
-        3_000,
+        9_000,
         "How long the metadata leader does not hear of a broker before it is given nothing new. Leaderships"
         " do not wait for it.",
         minimum=1_000,
