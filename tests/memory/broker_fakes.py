@@ -32,7 +32,6 @@ from raftlog.records.batch import check_batch, stamp
 from raftlog.storage.group_log import Slice
 from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
 
-
 OTHER: BrokerId = BrokerId(2)
 """Who leads what the fake's own broker does not."""
 
@@ -207,13 +206,6 @@ class FakeNode:
         )
         self.groups.load(0.0)
 
-    def add_broker(self, number: int) -> None:
-        """Another broker of the cluster, unless it is there."""
-        self.catalog.brokers.setdefault(
-            BrokerId(number),
-            BrokerInfo(id=BrokerId(number), host=f"b{number}", port=9092, peer_host="", peer_port=0),
-        )
-
     def is_alive(self, broker: BrokerInfo) -> bool:
         led = [replica.is_leader for replica in self.partitions.values()]
         return not broker.fenced or broker.id == self.broker_id or (broker.id == OTHER and not all(led))
@@ -243,8 +235,9 @@ class FakeNode:
         pass
 
     def add_broker(self, number: int, *, fenced: bool = False) -> None:
+        """Another broker of the cluster, in place of the one that had the number."""
         self.catalog.brokers[BrokerId(number)] = BrokerInfo(
-            id=BrokerId(number), host=f"host-{number}", port=9092, peer_host="", peer_port=0, fenced=fenced
+            id=BrokerId(number), host=f"b{number}", port=9092, peer_host="", peer_port=0, fenced=fenced
         )
 
     def add_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> Topic:
