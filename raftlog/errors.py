@@ -46,6 +46,11 @@ class DiskFailed(StorageError):
     """A write or an fsync failed. It is final: the broker stops serving (PostgreSQL's fsyncgate, 2018)."""
 
 
+class FileRefused(StorageError):
+    """The system gave no descriptor, or no right to a file: nothing was written, nothing is lost, and what
+    waits for the file can be tried again."""
+
+
 class DataDirBusy(StorageError):
     """Another process holds the data folder's lock."""
 

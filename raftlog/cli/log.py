@@ -159,14 +159,16 @@ def metadata(data_dir: str, output: str) -> None:
 
 
 def _dump_list(data_dir: str, output: str) -> None:
-    from raftlog.cli.log_files import open_folder, summaries
+    from raftlog.cli.log_files import full_names, open_folder, summaries
 
-    disk, _ = open_folder(data_dir)
-    rows = [(log.folder, log.segments, log.first, log.end, log.size) for log in summaries(disk, data_dir)]
+    disk, meta = open_folder(data_dir)
+    logs = list(summaries(disk, data_dir))
+    names = full_names(disk, data_dir, meta, [log.folder for log in logs])
+    rows = [(names.get(log.folder, log.folder), log.segments, log.first, log.end, log.size) for log in logs]
     if output == "json":
-        names = ("log", "segments", "first_offset", "end_offset", "bytes")
+        fields = ("log", "segments", "first_offset", "end_offset", "bytes")
         for row in rows:
-            click.echo(json.dumps(dict(zip(names, row, strict=True))))
+            click.echo(json.dumps(dict(zip(fields, row, strict=True))))
     else:
         print_table(("LOG", "SEGMENTS", "FIRST", "END", "BYTES"), rows)
 

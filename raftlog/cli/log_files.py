@@ -12,6 +12,7 @@ from typing import Final
 
 import cbor2
 
+from raftlog.errors import DamagedLog
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import decode_command
 from raftlog.metadata.state import MetadataState
@@ -20,6 +21,7 @@ from raftlog.records.record import decode_batch
 from raftlog.storage import wal_recovery
 from raftlog.storage.disk import File, RealDisk, RealFile
 from raftlog.storage.entry import LOG_BEGIN, EntryKind, LogPoint
+from raftlog.storage.folder_names import CUT, could_be_of
 from raftlog.storage.inspect import dump_segment, log_folders, read_snapshot
 from raftlog.storage.meta import META_NAME, WAL_NAME, Meta, read_meta
 from raftlog.storage.snapshot import SNAPSHOT_NAME
@@ -75,10 +77,30 @@ def summaries(disk: ReadOnlyDisk, root: str) -> Iterator[LogSummary]:
         yield LogSummary(folder, len(paths), first, max(first, end), size)
 
 
+def full_names(disk: ReadOnlyDisk, root: str, meta: Meta, folders: list[str]) -> dict[str, str]:
+    """What the logs are called whose folder's name had to be cut (`folder_names`), as far as the metadata
+    that this folder holds knows their topics."""
+    cut = [folder for folder in folders if CUT in folder]
+    if not cut:
+        return {}
+    try:
+        topics = {
+            topic_id.hex(): topic for topic_id, topic in read_catalog(disk, root, meta).topics_by_id.items()
+        }
+    except DamagedLog:
+        return {}
+    names = {}
+    for folder in cut:
+        log, _, topic_id = folder.partition("~")[0].rpartition(".")
+        if topic_id in topics:
+            names[folder] = f"{topics[topic_id].name}-{log.rpartition('-')[2]}.{topic_id}"
+    return names
+
+
 def find_log(disk: ReadOnlyDisk, root: str, name: str) -> str:
     """The folder of a log that is named in full or by `topic-partition`. Raises NoData."""
     folders = log_folders(disk, root)
-    found = [folder for folder in folders if folder == name or folder.rpartition(".")[0] == name]
+    found = [folder for folder in folders if folder == name or could_be_of(folder.rpartition(".")[0], name)]
     if len(found) == 1:
         return found[0]
     if found:

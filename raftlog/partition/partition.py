@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from raftlog.errors import CorruptBatch, DamagedLog, InvalidInput, UnsupportedBatch
+from raftlog.errors import CorruptBatch, DamagedLog, FileRefused, InvalidInput, UnsupportedBatch
 from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
@@ -346,7 +346,7 @@ class Partition:
             return FetchResult(error, None, end, start)
         try:
             found = self.log.read(Offset(offset), max_bytes)
-        except DamagedLog:
+        except (DamagedLog, FileRefused):
             return FetchResult(PartitionError.STORAGE_FAILED, None, end, start)
         return FetchResult(None, found, end, start)
 
@@ -369,7 +369,7 @@ class Partition:
                     found = self.log.offset_for_timestamp(latest) if latest >= 0 else None
                 case _:
                     found = self.log.offset_for_timestamp(timestamp)
-        except DamagedLog:
+        except (DamagedLog, FileRefused):
             return FoundOffset(PartitionError.STORAGE_FAILED)
         return FoundOffset(None, *found, epoch) if found is not None else FoundOffset(None)
 

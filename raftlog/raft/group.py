@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from raftlog.errors import DamagedLog
+from raftlog.errors import DamagedLog, FileRefused
 from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine, Peer
 from raftlog.raft.following import Following
@@ -331,6 +331,8 @@ class RaftGroup:
             self.enter_term(message.term)
         try:
             self._handlers[type(message)](sender, message, now)
+        except FileRefused:
+            pass  # a segment cannot be opened for now: who asked asks again
         except DamagedLog:  # a follower asked for what cannot be read any more
             self.look_for_damage()
 
@@ -401,6 +403,9 @@ class RaftGroup:
             return False
         leadership.beat(now)
         self._beat_due = self._next_beat(now)
+        if self.log.refused is not None:
+            self._commit_as_leader()
+            return False
         return not self._hard_state_unsynced
 
     def take_beats(self) -> list[Addressed]:
@@ -494,8 +499,11 @@ class RaftGroup:
 
     def commit_to(self, index: RaftIndex) -> None:
         entries = self.log.commit_to(index)
-        self._engine.commit_index = index
-        self._applying.committed(entries)
+        if entries:
+            self._engine.commit_index = entries[-1].index
+            self._applying.committed(entries)
+        if self.log.refused is not None and self._leadership is not None:  # a follower hears of it again
+            self._beat_due = min(self._beat_due, self._now + self._timing.heartbeat)
 
     # raftlog.raft.engine.EngineOwner
 
@@ -532,6 +540,8 @@ class RaftGroup:
                 leadership.beat(now)
             try:
                 leadership.replicate(now)
+            except FileRefused:
+                pass  # for want of a descriptor: the follower asks again
             except DamagedLog:
                 self.look_for_damage()
         out = self._out
@@ -588,6 +598,8 @@ class RaftGroup:
             return []
         try:
             entries = self._applying.take()
+        except FileRefused:
+            return []
         except DamagedLog:
             self.look_for_damage()
             return []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from raftlog.errors import FileRefused
 from raftlog.raft.driver import FOREVER, Driver
 from raftlog.raft.sync_thread import SyncThread
 
@@ -25,6 +26,8 @@ FAST_SYNC: Final = 0.002
 """Seconds. Syncs come back to the loop when their running mean is below this, and
 `SLOW_FOR` has passed since the last slow one."""
 SLOW_FOR: Final = 5.0
+CHECKPOINT_RETRY: Final = 1.0
+"""Seconds until a checkpoint for which a file could not be opened is tried again; the WAL grows meanwhile."""
 STALLED: Final = 1.0
 """Seconds. A sync that takes longer makes this broker hand its leaderships over: its followers' disks may
 be fine, and nothing is committed without the leader's."""
@@ -126,7 +129,12 @@ class Runner:
     async def _checkpoint(self, job: CheckpointJob) -> None:
         """The thread is never left behind: storage is not closed under it."""
         try:
-            await trio.to_thread.run_sync(job.run, abandon_on_cancel=False)
+            while not job.is_done:
+                try:
+                    await trio.to_thread.run_sync(job.run, abandon_on_cancel=False)
+                except FileRefused as error:
+                    log.warning("a checkpoint waits for a file, and the write-ahead log grows: %s", error)
+                    await trio.sleep(CHECKPOINT_RETRY)
         except Exception as error:
             self._failure = error
         else:

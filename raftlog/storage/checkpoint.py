@@ -42,8 +42,8 @@ class CheckpointJob:
 
     def run(self) -> None:
         """Sync segments, write snapshot files, remove what is of no use any more. Blocking; may run in a
-        worker thread while the store takes turns. Raises DiskFailed, which is final. When it is
-        abandoned half-way nothing is lost: the checkpoint before still stands."""
+        worker thread while the store takes turns. Raises DiskFailed, which is final, and FileRefused: call it
+        again. When it is abandoned half-way nothing is lost: the checkpoint before still stands."""
         disk = self.disk
         with self.health:
             for file in self.files:

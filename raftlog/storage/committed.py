@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from raftlog.errors import DamagedLog
-from raftlog.storage.disk import Disk, Health
+from raftlog.errors import DamagedLog, FileRefused
+from raftlog.storage.disk import SHORTAGES, Disk, Health
 from raftlog.storage.entry import Entry, EntryKind, LogPoint
 from raftlog.storage.index import Place
 from raftlog.storage.segment import NO_TIMESTAMP, Segment, SegmentExtent, SegmentPool, Slice, TermAt
@@ -77,40 +77,66 @@ class CommittedLog:
     def max_timestamp(self) -> int:
         return max((segment.max_timestamp for segment in self.segments), default=NO_TIMESTAMP)
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Take over entries that became committed. Raises DiskFailed."""
+    def append(self, entries: Sequence[Entry]) -> tuple[int, str | None]:
+        """Take over entries that became committed: how many of them, and why no more where the system does
+        not open a file. Raises DiskFailed."""
+        before = self.end.index
+        try:
+            with self._health:
+                self._append(entries)
+        except FileRefused as error:
+            self._drop_unwritten()
+            return self.end.index - before, str(error)
+        return len(entries), None
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        """`end` says how far it came when it raises OSError."""
         active = self._active()
-        with self._health:
-            batches: list[Entry] = []
-            size = 0
-            room = self.limits.segment_bytes - active.size if active is not None else 0
-            for entry in entries:
-                if entry.kind is not EntryKind.BATCH:
-                    self.internal[entry.index] = entry
-                    self.is_changed = True
-                    continue
-                if active is None or (size + len(entry.payload) > room and (batches or active.size)):
-                    if active is not None and batches:
-                        active.append(batches, self.limits.index_interval_bytes)
-                    active, batches, size = self._roll(entry), [], 0
-                    room = self.limits.segment_bytes
-                batches.append(entry)
-                size += len(entry.payload)
-            if active is not None and batches:
-                active.append(batches, self.limits.index_interval_bytes)
-        last = entries[-1]
+        batches: list[Entry] = []
+        size = 0
+        room = self.limits.segment_bytes - active.size if active is not None else 0
+        for entry in entries:
+            if entry.kind is not EntryKind.BATCH:
+                self.internal[entry.index] = entry
+                self.is_changed = True
+                continue
+            if active is None or (size + len(entry.payload) > room and (batches or active.size)):
+                if active is not None and batches:
+                    self._write(active, batches)
+                active, batches, size = self._roll(entry), [], 0
+                room = self.limits.segment_bytes
+            batches.append(entry)
+            size += len(entry.payload)
+        if active is not None and batches:
+            self._write(active, batches)
+        self._end_at(entries[-1])
+
+    def _write(self, active: Segment, batches: list[Entry]) -> None:
+        active.append(batches, self.limits.index_interval_bytes)
+        self._end_at(batches[-1])
+
+    def _end_at(self, last: Entry) -> None:
         if last.term != self.end.term:
             self.is_changed = True  # the snapshot file tells where terms begin
         self.end = LogPoint(last.index, last.term, last.next_offset)
 
+    def _drop_unwritten(self) -> None:
+        """What lies behind the end comes again: a segment without a file, and entries of Raft itself."""
+        if self.segments and not self.segments[-1].size:
+            del self.segments[-1]
+        for index in [index for index in self.internal if index > self.end.index]:
+            del self.internal[index]
+
     def _active(self) -> Segment | None:
-        """The segment to go on with. One that cannot be read is left as it is, for a new one: damage in one
-        log must not stop the others."""
+        """The segment to go on with. One that cannot be read is left as it is, for a new one: damage in
+        one log must not stop the others. Raises OSError for want of a descriptor."""
         if not self.segments or self._is_closed:
             return None
         try:
             self.segments[-1].index(self.limits.index_interval_bytes)
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             self._is_closed = True
             return None
         return self.segments[-1]

@@ -5,7 +5,8 @@ disk that loses, tears, flips and fills. This module knows paths and bytes, not 
 
 Invariants: a failed write or sync is final. `Health` remembers the first one and refuses everything from
 then on, since after a failed fsync the page cache may say one thing and the disk another, and a second
-fsync would succeed without having written anything (PostgreSQL's fsyncgate, 2018).
+fsync would succeed without having written anything (PostgreSQL's fsyncgate, 2018). A name that the system
+refuses to open is no failure of the disk: nothing was written, and it can be tried again (`FileRefused`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Protocol, TypeAlias
 
-from raftlog.errors import DataDirBusy, DiskFailed
+from raftlog.errors import DataDirBusy, DiskFailed, FileRefused
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 IOV_MAX: Final = 1024
 """Buffers that one pwritev takes (Linux)."""
+
+SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE))
+"""No descriptor is left, of the process's or of the system's."""
+NOT_THE_DISKS: Final = SHORTAGES | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+"""Why a name is refused before anything is written. A sync of an open file answers none of them."""
 
 
 class File(Protocol):
@@ -215,7 +221,8 @@ class Health:
     """Whether the disk has kept its promises so far; one a store, shared by everything in it.
 
     Used as `with health:` around what writes or syncs: an OSError inside becomes DiskFailed and is
-    remembered, and entering raises it again for ever. Safe from a worker thread.
+    remembered, and entering raises it again for ever. Only a file that the system does not open becomes
+    FileRefused, and is not remembered. Safe from a worker thread.
     """
 
     __slots__ = ("failure",)
@@ -237,5 +244,7 @@ class Health:
     ) -> None:
         if isinstance(error, OSError):
             if self.failure is None:
+                if error.errno in NOT_THE_DISKS:
+                    raise FileRefused(f"a file could not be opened: {error}") from error
                 self.failure = DiskFailed(f"the disk failed ({error}): nothing is written any more")
             raise DiskFailed(*self.failure.args) from error

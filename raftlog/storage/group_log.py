@@ -14,7 +14,6 @@ that is still being done to the old one (a checkpoint, an unlink) can touch the 
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,11 @@ from typing import Final
 
 import cbor2
 
-from raftlog.errors import CorruptBatch, DamagedLog, InvalidInput, SafetyError, StorageError
+from raftlog.errors import CorruptBatch, DamagedLog, FileRefused, InvalidInput, SafetyError
 from raftlog.records.batch import check_batch, read_header
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import CommittedLog, LogLimits
-from raftlog.storage.disk import Disk, Health
+from raftlog.storage.disk import NOT_THE_DISKS, Disk, Health
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoint, Payload
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.recent import RecentEntries
@@ -43,7 +42,6 @@ NO_HARD_STATE: Final = HardState(Term(0), None)
 
 _STAMP: Final = struct.Struct(">qii")  # base offset, length, leader epoch
 _LOG_OVERHEAD: Final = 12
-_OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
 @dataclass(slots=True)
@@ -79,6 +77,7 @@ class GroupLog:
       high_watermark   the end of what is committed; log_end_offset: of everything
       snapshot_state, snapshot_index   the state machine's last saved state and the entry it stands at
       damage           None, or what is wrong with bytes that had been acknowledged
+      refused          None, or why what is committed could not be moved to the segments for now
     """
 
     def __init__(
@@ -106,6 +105,7 @@ class GroupLog:
         """Stand where `image` says, with nothing uncommitted."""
         context = self._context
         self.damage = image.damage
+        self.refused: str | None = None
         folder = f"{context.root}/{self.dirname}"
         self._epochs = Epochs(image.epochs)
         self._committed = CommittedLog(
@@ -281,6 +281,9 @@ class GroupLog:
         """Move what is committed up to `index` into the segments (written, not synced) and return the
         entries that became committed. Only what is synced here can be committed here (index at most
         synced_index), else SafetyError. Does nothing when `index` is not ahead of commit_index.
+
+        Where the system does not open a segment's file, it commits up to there, and `refused` says why: they
+        stay in memory and in the WAL, and are committed when it is called again.
         """
         if index <= self.commit_index:
             return []
@@ -288,8 +291,12 @@ class GroupLog:
             raise SafetyError(f"{self!r}: must not commit {index}, which is not durable here")
         first = self._memory_first
         entries = self._memory[self.commit_index + 1 - first : index + 1 - first]
-        self._committed.append(entries)
-        self.commit_index = index
+        count, self.refused = self._committed.append(entries)
+        if self.refused is not None:
+            del entries[count:]
+            if not entries:
+                return []
+        self.commit_index = entries[-1].index
         self.high_watermark = entries[-1].next_offset
         self._context.recent.add(self, entries)
         return entries
@@ -346,7 +353,8 @@ class GroupLog:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """What cannot be read is damage: it is remembered, reported and refused."""
+        """What cannot be read is damage: it is remembered, reported and refused. What cannot be opened for
+        now is FileRefused."""
         self._context.health.check()
         try:
             yield
@@ -354,8 +362,8 @@ class GroupLog:
             self.damage = self.damage or str(error)
             raise
         except OSError as error:
-            if error.errno in _OUT_OF_RESOURCES:
-                raise StorageError(f"{self.dirname}: {error}") from error
+            if error.errno in NOT_THE_DISKS:
+                raise FileRefused(f"{self.dirname}: {error}") from error
             self.damage = self.damage or f"{self.dirname}: {error}"
             raise DamagedLog(f"{self.dirname}: {error}") from error
 

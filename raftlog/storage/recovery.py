@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import cbor2
 
-from raftlog.errors import DamagedLog
+from raftlog.errors import DamagedLog, FileRefused
 from raftlog.storage.disk import Disk
 from raftlog.storage.entry import Entry, EntryKind, HardState, LogPoint
 from raftlog.storage.group_log import GroupLog, LogContext
@@ -122,8 +122,11 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
                 file.truncate(size)
     for name in disk.listdir(folder):
         if name != SNAPSHOT_NAME and name.partition(".")[0] not in expected:
-            with context.health:
-                disk.unlink(f"{folder}/{name}")
+            try:
+                with context.health:
+                    disk.unlink(f"{folder}/{name}")
+            except FileRefused as error:
+                damage = damage or str(error)
     return damage
 
 

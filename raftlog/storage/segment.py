@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from raftlog.errors import DamagedBatch, DamagedLog
+from raftlog.errors import DamagedBatch, DamagedLog, FileRefused
 from raftlog.records.batch import CRC_START, HEADER_SIZE, LOG_OVERHEAD, MAGIC, BatchHeader, read_header
 from raftlog.storage.disk import Disk, File, Health
 from raftlog.storage.entry import Entry, EntryKind
@@ -432,8 +432,14 @@ class Segment:
         return index
 
     def save_index(self) -> None:
-        """Append to the `.index` file what it lacks. Not synced: it can be found again."""
+        """Append to the `.index` file what it lacks. Not synced, and left for later where the system does not
+        open it: it can be found again."""
+        try:
+            with self._pool.health:
+                file = self._pool.disk.open(self.index_path, create=True)
+        except FileRefused:
+            return
         chunk, position = self.take_index_chunk()
         if chunk:
             with self._pool.health:
-                self._pool.disk.open(self.index_path, create=True).pwritev([chunk], position)
+                file.pwritev([chunk], position)

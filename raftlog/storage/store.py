@@ -34,6 +34,7 @@ from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import LogLimits
 from raftlog.storage.disk import Disk, File, Health
 from raftlog.storage.entry import LOG_BEGIN, LogPoint
+from raftlog.storage.folder_names import short_name
 from raftlog.storage.group_log import GroupLog, LogContext
 from raftlog.storage.meta import LOCK_NAME, META_NAME, WAL_NAME, Meta, read_meta, write_meta
 from raftlog.storage.recent import RecentEntries
@@ -259,9 +260,10 @@ class Store:
         membership: bytes = b"",
         may_lack: bool = False,
     ) -> GroupLog:
-        """A new group's log, at once usable; pending like an entry. Its folder gets `dirname`, or that and
-        a suffix while an older folder of the name is still there. `membership` is who is in the group before
-        an entry says otherwise: the payload of a MEMBERSHIP entry that stands before the first one.
+        """A new group's log, at once usable; pending like an entry. Its folder gets `dirname`, cut where that
+        is too long (`folder_names`), or that and a suffix while an older folder of the name is still there.
+        `membership` is who is in the group before an entry says otherwise: the payload of a MEMBERSHIP entry
+        that stands before the first one.
         `may_lack`: this broker may have had a log of the group before."""
         self._health.check()
         if key in self.logs:
@@ -284,7 +286,7 @@ class Store:
         return log
 
     def _new_dirname(self, dirname: str) -> str:
-        base = dirname.partition("~")[0]
+        base = short_name(dirname.partition("~")[0])
         name, number = base, 1
         while name in self._names or self._disk.exists(f"{self._root}/{name}"):
             number += 1
@@ -312,12 +314,13 @@ class Store:
         assert self._ticket is None, "one ticket at a time"
         assert self._wal.pending_count, "nothing is pending"
         context = self._context
+        block = self._wal.write()
         logs, context.touched = context.touched, {}
         for log in logs:
             log.note_written()
         abandoned, context.abandoned = context.abandoned, []
         recording, self._recording = self._recording, None
-        ticket = self._ticket = WriteTicket(self._wal, self._wal.write(), logs, abandoned, recording)
+        ticket = self._ticket = WriteTicket(self._wal, block, logs, abandoned, recording)
         if self._wants_checkpoint():
             self._prepare_checkpoint()
         return ticket

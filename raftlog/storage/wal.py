@@ -180,16 +180,17 @@ class Wal:
         """See that the last file has room for a block and its seal; True when a file was made for it."""
         if self._files and self._position + size + PAGE <= self._files[-1].size:
             return False
-        self._position = 0
         for number, spare in enumerate(self._free):
             if size + PAGE <= spare.size:
                 self._files.append(self._free.pop(number))
+                self._position = 0
                 return False
-        self._file_number += 1
-        path = f"{self._folder}/{self._file_number:08d}.wal"
+        path = f"{self._folder}/{self._file_number + 1:08d}.wal"
         file_size = max(self._file_bytes, size + PAGE)
         file = self._disk.open(path, create=True)
         file.allocate(file_size)
+        self._file_number += 1
+        self._position = 0
         self._files.append(WalFile(path, file, file_size))
         return True
 

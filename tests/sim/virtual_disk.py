@@ -24,6 +24,8 @@ from typing import Final
 from raftlog.errors import DataDirBusy
 from raftlog.storage.disk import Bytes
 
+NAME_MAX: Final = 255
+"""Bytes that a file's name may take (Linux)."""
 SECTOR: Final = 512
 """Bytes that a disk writes as a whole or not at all."""
 
@@ -84,7 +86,10 @@ def _rename(names: dict[str, _Inode | _Folder], changes: dict[str, _Inode | _Fol
 @lru_cache(1000)
 def _names(path: str) -> tuple[str, ...]:
     """The names along a path."""
-    return tuple(name for name in path.split("/") if name)
+    names = tuple(name for name in path.split("/") if name)
+    if any(len(name.encode()) > NAME_MAX for name in names):
+        raise OSError(errno.ENAMETOOLONG, "File name too long", path)
+    return names
 
 
 class VirtualDisk:

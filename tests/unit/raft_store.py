@@ -19,6 +19,7 @@ class MemoryLog:
     def __init__(self, key: GroupKey, store: MemoryStore) -> None:
         self.key = key
         self.damage: str | None = None
+        self.refused: str | None = None
         self._may_lack = False
         self.snapshot_state = b""
         self.commit_index = RaftIndex(0)
