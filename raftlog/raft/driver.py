@@ -78,7 +78,6 @@ class _Member:
     __slots__ = (
         "group",
         "is_active",
-        "is_dirty",
         "is_removed",
         "machine",
         "scheduled_at",
@@ -91,8 +90,6 @@ class _Member:
         self.machine = machine
         self.is_active = False
         """In the list of what this turn, or the next, handles."""
-        self.is_dirty = False
-        """Handled since the last write: something of it may be in the next one."""
         self.is_removed = False
         self.scheduled_at = FOREVER
         """The earliest deadline that the heap holds for it; its own may be later by now."""
@@ -118,7 +115,6 @@ class Driver:
         self._inbox_messages = 0
         self._new: list[_Member] = []
         self._active: list[_Member] = []
-        self._dirty: list[_Member] = []
         self._written: list[_Member] = []
         self._ticket: WriteTicket | None = None
         self._waiting_bytes = 0
@@ -281,9 +277,6 @@ class Driver:
             messages = member.group.take_messages(now)
             if messages:
                 outbox += messages
-            if not member.is_dirty:
-                member.is_dirty = True
-                self._dirty.append(member)
             if not member.is_removed:
                 self._schedule(member)
         if outbox:
@@ -308,13 +301,15 @@ class Driver:
     def _write(self) -> WriteTicket | None:
         if self._ticket is not None or not self.store.has_pending:
             return None
-        self._ticket = self.store.write()
+        ticket = self._ticket = self.store.write()
         self._waiting_bytes = 0
-        self._written, self._dirty = self._dirty, []
+        # Whoever has something in the write is told of its sync, and nobody else: a group that waits for no
+        # disk must not be handled in every turn in which others write.
+        members = self._members
+        self._written = [members[log.key] for log in ticket.logs if log.key in members]
         for member in self._written:
-            member.is_dirty = False
             member.group.on_written()
-        return self._ticket
+        return ticket
 
     def synced(self, now: float) -> None:
         """The ticket that `begin` returned is on the disk."""
@@ -346,7 +341,7 @@ class Driver:
         group = member.group
         if not member.is_removed:
             self._apply(member, now)
-            if group.has_committed:
+            if group.has_committed or group.has_messages or group.changes != member.seen_changes:
                 self._activate(member)
         for on_done, outcome, entry in group.take_done():
             on_done(outcome, entry)

@@ -553,6 +553,11 @@ class RaftGroup:
             return []
         return out
 
+    @property
+    def has_messages(self) -> bool:
+        """There is something to send: a sync that completed a majority is told to the followers."""
+        return bool(self._out)
+
     def on_written(self) -> None:
         """Everything that was pending is in the write that the driver syncs next."""
         if self._hard_state_unsynced == _PENDING:

@@ -20,6 +20,7 @@ from tests.cluster.create import create_and_use
 from tests.cluster.cut import cuts
 from tests.cluster.elastic import steps
 from tests.cluster.failover import Fault, Round, rounds
+from tests.cluster.latency import latency as measure_latency
 from tests.cluster.load import DEFAULTS, PRODUCERS, RECOMMENDED
 from tests.cluster.many import many as run_many
 from tests.cluster.network import Network, is_possible
@@ -34,6 +35,7 @@ CLIENTS: Final = {"recommended": RECOMMENDED, "defaults": DEFAULTS}
 CREATED_MAX_S: Final = 10.0
 IDLE_MAX: Final = 0.10
 LED_MAX_S: Final = 5.0
+LATENCY_RATIO_MAX: Final = 1.3
 
 
 def main() -> int:
@@ -60,6 +62,10 @@ def main() -> int:
     command = commands.add_parser("many", help="many partitions: created, idle, and one broker killed")
     command.add_argument("--partitions", type=int, default=300)
     command.set_defaults(run=many)
+    command = commands.add_parser("latency", help="one record in flight, alone and beside many partitions")
+    command.add_argument("--partitions", type=int, default=1000)
+    command.add_argument("--rounds", type=int, default=5)
+    command.set_defaults(run=latency)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # the clients'
     run: Callable[[argparse.Namespace, Path], list[str]] = arguments.run
@@ -182,6 +188,17 @@ def many(arguments: argparse.Namespace, root: Path) -> list[str]:
     if found.led_s > LED_MAX_S:
         failures.append(f"all led only after {found.led_s:.2f} s")
     return failures
+
+
+def latency(arguments: argparse.Namespace, root: Path) -> list[str]:
+    with ClusterProcesses(root) as cluster:
+        cluster.start()
+        seen = measure_latency(cluster, arguments.partitions, arguments.rounds)
+    print(f"one record in flight, p50 of each of {arguments.rounds} rounds in ms")
+    print("alone: " + ", ".join(f"{took:.2f}" for took in seen.alone))
+    print(f"beside {arguments.partitions} written: " + ", ".join(f"{took:.2f}" for took in seen.beside))
+    print(f"ratio of the medians: {seen.ratio:.2f}")
+    return [f"{seen.ratio:.2f} times that alone"] if seen.ratio > LATENCY_RATIO_MAX else []
 
 
 def judged(verdict: Verdict) -> list[str]:

@@ -38,7 +38,7 @@ def many(cluster: ClusterProcesses, partitions: int, idle_s: float = IDLE_S) -> 
         assert error is ErrorCode.NONE, error
         leaders = leaders_of(client, TOPIC)
         assert isinstance(leaders, dict), leaders
-    _write_everywhere(cluster, leaders, time.monotonic())
+    write_everywhere(cluster, TOPIC, leaders, time.monotonic())
     time.sleep(min(CALM_S, idle_s))
     idle = _idle(cluster, idle_s)
     victim = next(iter(leaders.values()))
@@ -71,11 +71,11 @@ def _recover(cluster: ClusterProcesses, began: float) -> tuple[float, float]:
                     raise TimeoutError(f"after {LEADERS_TIMEOUT_S} s broker {broker.node_id} says {said}")
                 time.sleep(0.02)
     led_s = time.monotonic() - began
-    _write_everywhere(cluster, leaders, began)
+    write_everywhere(cluster, TOPIC, leaders, began)
     return led_s, time.monotonic() - began
 
 
-def _write_everywhere(cluster: ClusterProcesses, leaders: dict[int, int], began: float) -> None:
+def write_everywhere(cluster: ClusterProcesses, topic: str, leaders: dict[int, int], began: float) -> None:
     """A record to every partition. A machine that is too busy for heartbeats elects once more: who leads is
     then asked again, as every client does."""
     left = set(leaders)
@@ -84,8 +84,8 @@ def _write_everywhere(cluster: ClusterProcesses, leaders: dict[int, int], began:
         for node_id, broker in running.items():
             led = [partition for partition in left if leaders[partition] == node_id]
             with RawClient(broker) as client:
-                errors = produce(client, TOPIC, led) if led else {}
-                said = leaders_of(client, TOPIC)
+                errors = produce(client, topic, led) if led else {}
+                said = leaders_of(client, topic)
             assert set(errors.values()) <= {ErrorCode.NONE, ErrorCode.NOT_LEADER_OR_FOLLOWER}, errors
             left -= {partition for partition, error in errors.items() if error is ErrorCode.NONE}
         if not left:

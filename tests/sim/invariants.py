@@ -7,7 +7,8 @@ acknowledged in a term is cut in it; one membership change at a time. The log's:
 on all replicas; a restart finds what was durable, no more and no less. The broker's: an acknowledged record
 is in the committed log where the producer was told; one that will not happen never is; no duplicate of an
 idempotent producer's record; nothing above the committed end is served; the metadata state is equal at equal
-index; the state machines apply each entry once, in order.
+index; the state machines apply each entry once, in order. The driver's: no group that has work is left out of
+the next turn.
 
 A group's history is a `Ledger`: every entry that was ever committed, once, as its first committer had it.
 """
@@ -36,6 +37,7 @@ from tests.sim.clients import values_from
 from tests.sim.node import SimNode
 from tests.sim.replica import LogView, Replica
 from tests.sim.world import Violation, World
+from tests.unit.raft_idle import left_out
 
 
 class Committed(NamedTuple):
@@ -291,6 +293,13 @@ class Invariants:
                     f"broker {broker.id} {ledger.name} speaks in term {message.term}, "
                     f"durable is {replica.durable.hard}: {message}",
                 )
+
+    def turned(self, broker: SimBroker) -> None:
+        """A turn is over."""
+        node = broker.node
+        assert node is not None
+        if (work := left_out(node.driver)) is not None:
+            raise Violation("no group that has work is left out", f"broker {broker.id}: {work}")
 
     def looked(self, broker: SimBroker) -> None:
         """The broker has done something."""

@@ -262,6 +262,19 @@ def _two_changes_at_once() -> list[Patch]:
     return [(upkeep, "next_step", step), (membership.Memberships, "refuse", refuse)]
 
 
+def _woken_by_entries_only() -> list[Patch]:
+    """Of what a write holds, only new entries wake their group when it is synced: not a term or a vote."""
+    original = Driver._write
+
+    def write(self: Any) -> Any:
+        ticket = original(self)
+        if ticket is not None:
+            self._written = [m for m in self._written if m.group.log.synced_index < m.group.log.last_index]
+        return ticket
+
+    return [(Driver, "_write", write)]
+
+
 PLANTS: Final = (
     Plant("ack before fsync", _ack_before_fsync, ("part-kill", "crashes")),
     Plant("leader counts its unsynced entry", _leader_counts_unsynced, ("crashes", "disks")),
@@ -275,4 +288,5 @@ PLANTS: Final = (
     Plant("dedupe off", _dedupe_off, ("calm", "network")),
     Plant("apply twice", _apply_twice, ("calm",)),
     Plant("two membership changes at once", _two_changes_at_once, ("members",)),
+    Plant("a synced vote wakes nobody", _woken_by_entries_only, ("calm", "crashes")),
 )

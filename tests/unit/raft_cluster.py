@@ -19,6 +19,7 @@ from raftlog.raft.messages import Message
 from raftlog.raft.values import NotLeader, Outcome, RaftTiming, Role
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+from tests.unit.raft_idle import left_out
 from tests.unit.raft_store import MemoryLog, MemoryStore
 
 KEY = GroupKey(b"raft-test-group-0001")
@@ -226,6 +227,7 @@ class Cluster:
                 ticket.sync()
                 node.driver.synced(self.now)
         node.driver.finish(self.now)
+        assert (work := left_out(node.driver)) is None, work
         if node.store.checkpoint_due:
             job = node.store.begin_checkpoint()
             if self.rng.random() < 0.8:  # else power is lost before it is done, or it takes for ever

@@ -163,6 +163,7 @@ class MemoryLog:
 class MemoryTicket:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
+        self.logs, store.touched = store.touched, {}
         self.image = {key: copy.deepcopy(log) for key, log in store.logs.items()}
 
     def sync(self) -> None:
@@ -185,6 +186,7 @@ class MemoryStore:
             log._store = self
             log.synced_index = log.last_index
         self.has_pending = False
+        self.touched: dict[MemoryLog, None] = {}
         self.fails = False
         self.syncs = 0
 
@@ -194,6 +196,7 @@ class MemoryStore:
 
     def changed(self, log: MemoryLog) -> None:
         self.has_pending = True
+        self.touched[log] = None
 
     def write(self) -> MemoryTicket:
         self.has_pending = False

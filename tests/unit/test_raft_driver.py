@@ -81,6 +81,32 @@ def test_heartbeats_of_all_groups_to_a_peer_share_a_message() -> None:
     assert sum(d.turns for d in fleet.drivers.values()) - turns <= 3 * 10 * 4
 
 
+def test_a_group_that_was_written_to_is_left_alone_while_others_write() -> None:
+    """A turn costs what it does, not what was done before it."""
+    fleet = Fleet(60)
+    fleet.run(1.05)
+    driver = next(d for d in fleet.drivers.values() if d.groups[key(0)].is_leader)
+    for at in fleet.drivers.values():
+        for group in at.groups.values():
+            if group.is_leader:
+                group.propose(b"once", 1, fleet.now, lambda outcome, entry: None)
+    fleet.run(0.5)
+    handled: list[int] = []
+    finish = Driver.finish
+
+    def count(self: Driver, now: float) -> None:
+        handled.append(len(self._active))
+        finish(self, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "finish", count)
+        for _ in range(20):  # a turn of everybody each time, so that something is written in most
+            driver.groups[key(0)].propose(b"again", 1, fleet.now, lambda outcome, entry: None)
+            fleet.run(0.001)
+    assert len(handled) >= 40
+    assert max(handled) <= 2
+
+
 def test_the_elections_of_many_groups_share_syncs() -> None:
     fleet = Fleet(60)
     fleet.run(1.0)
