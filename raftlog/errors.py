@@ -57,3 +57,7 @@ class DataDirBusy(StorageError):
 
 class SafetyError(RaftlogError):
     """An invariant of Raft or of the log does not hold. Our bug: the broker stops rather than go on."""
+
+
+class NewerFormat(RaftlogError):
+    """What the cluster has decided, or a data folder holds, is of a newer raftlog: this one cannot go on."""

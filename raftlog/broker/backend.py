@@ -26,8 +26,9 @@ from raftlog.cluster.groups import (
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
-from raftlog.metadata.commands import Command, GroupCommit
-from raftlog.metadata.results import OffsetsCommitted, Refused, Result
+from raftlog.metadata.commands import Command
+from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
+from raftlog.metadata.results import Refused, Result
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
 from raftlog.types import BrokerId
 

@@ -335,12 +335,12 @@ def _catalog_json(catalog: Catalog) -> dict[str, Any]:
             }
             for _, topic in sorted(catalog.topics.items())
         ],
-        "broker_settings": {str(broker): dict(configs) for broker, configs in catalog.broker_configs.items()},
         "groups": {
             group: [
-                {"topic": t, "partition": p, "offset": at.offset} for (t, p), at in sorted(offsets.items())
+                {"topic": t, "partition": p, "offset": at.offset}
+                for (t, p), at in sorted(catalog.group_offsets.of(group).items())
             ]
-            for group, offsets in sorted(catalog.group_offsets.items())
+            for group in sorted(catalog.group_offsets)
         },
     }
 
@@ -374,8 +374,8 @@ def _print_catalog(node_id: int, catalog: Catalog) -> None:
         print_table(("TOPIC", "PARTITIONS", "REPLICAS", "SETTINGS"), topics)
     groups = [
         (group, topic, partition, at.offset)
-        for group, offsets in sorted(catalog.group_offsets.items())
-        for (topic, partition), at in sorted(offsets.items())
+        for group in sorted(catalog.group_offsets)
+        for (topic, partition), at in sorted(catalog.group_offsets.of(group).items())
     ]
     if groups:
         click.echo()

@@ -12,12 +12,11 @@ from typing import Final
 
 import cbor2
 
+from raftlog.cluster.metadata_group import apply_entry
 from raftlog.errors import DamagedLog
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import decode_command
 from raftlog.metadata.state import MetadataState
 from raftlog.records.batch import BatchHeader
-from raftlog.records.record import decode_batch
 from raftlog.storage import wal_recovery
 from raftlog.storage.disk import File, RealDisk, RealFile
 from raftlog.storage.entry import LOG_BEGIN, EntryKind, LogPoint
@@ -174,9 +173,7 @@ def _sound_batches(disk: ReadOnlyDisk, path: str) -> Iterator[tuple[bytes, Batch
 
 
 def _apply(state: MetadataState, index: RaftIndex, batch: bytes) -> None:
-    for record in decode_batch(batch):
-        if record.value is not None:
-            state.apply(decode_command(record.value), max(index, state.catalog.applied_index))
+    apply_entry(state, max(index, state.catalog.applied_index), batch)
 
 
 def _read_tail(disk: ReadOnlyDisk, root: str, meta: Meta) -> _MetadataTail:

@@ -17,7 +17,7 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import config_error
 from raftlog.metadata.catalog import BrokerInfo, PartitionAssignment, Topic
 from raftlog.metadata.commands import AlterTopicConfig, Command, CreatePartitions, CreateTopic, DeleteTopic
-from raftlog.metadata.names import topic_collision, topic_name_problem
+from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
 from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
 from raftlog.metadata.results import (
     PartitionsCreated,
@@ -37,6 +37,10 @@ Plan = TypeVar("Plan")
 
 PARTITIONS_MAX: Final = 10_000
 """Partitions of one topic; a typing error of a few zeros should not make a million Raft groups."""
+
+
+MESSAGE_MAX: Final = 1000
+"""Characters of a refusal. A string of the Kafka protocol has at most 32,767 bytes."""
 
 
 class AdminError(Enum):
@@ -62,8 +66,14 @@ class AdminError(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AdminFailure:
+    """`message` names what the client asked for, which may be a lot of it: it is cut."""
+
     error: AdminError
     message: str
+
+    def __post_init__(self) -> None:
+        if len(self.message) > MESSAGE_MAX:
+            object.__setattr__(self, "message", f"{self.message[:MESSAGE_MAX]}…")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +153,10 @@ class Admin:
                 f"{PARTITIONS_MAX}, and is {count}",
             )
         if assignments is not None:
-            replicas = tuple(tuple(BrokerId(b) for b in chosen) for chosen in assignments)
+            chosen = self._checked(tuple(tuple(BrokerId(b) for b in one) for one in assignments))
+            if isinstance(chosen, AdminFailure):
+                return chosen
+            replicas = chosen
             if len(replicas) != count - existing:
                 return AdminFailure(
                     AdminError.INVALID_REPLICA_ASSIGNMENT,
@@ -214,6 +227,8 @@ class Admin:
         problem = topic_name_problem(new.name)
         if problem is not None:
             return AdminFailure(AdminError.INVALID_TOPIC, problem)
+        if new.name in INTERNAL_TOPICS:
+            return AdminFailure(AdminError.INVALID_TOPIC, f"{new.name!r} is a topic of the cluster's own")
         if new.name in catalog.topics:
             return AdminFailure(AdminError.TOPIC_EXISTS, f"topic {new.name!r} exists already")
         other = topic_collision(new.name, catalog.topics)
@@ -236,12 +251,12 @@ class Admin:
         if new.assignments is not None:
             if new.partitions != -1 or new.replication_factor != -1:
                 return AdminFailure(AdminError.INVALID_REQUEST, "give either assignments or counts, not both")
-            return new.assignments
+            if len(new.assignments) > PARTITIONS_MAX:
+                return _too_many(len(new.assignments))
+            return self._checked(new.assignments)
         count = config.int("num.partitions") if new.partitions == -1 else new.partitions
         if not 0 < count <= PARTITIONS_MAX:
-            return AdminFailure(
-                AdminError.INVALID_PARTITIONS, f"a topic has 1 to {PARTITIONS_MAX} partitions, not {count}"
-            )
+            return _too_many(count)
         factor = new.replication_factor
         if factor == -1:
             factor = config.replication_factor(len(catalog.usable_brokers()) + len(self._late_brokers()))
@@ -250,6 +265,19 @@ class Admin:
                 AdminError.INVALID_REPLICATION_FACTOR, f"a partition has at least 1 replica, not {factor}"
             )
         return self._place(count, factor)
+
+    def _checked(
+        self, assignments: tuple[tuple[BrokerId, ...], ...]
+    ) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
+        """Replicas that a client chose. Said before they are proposed, and with `validate_only`."""
+        brokers = self._node.catalog.brokers
+        for replicas in assignments:
+            if not replicas or len(set(replicas)) < len(replicas) or any(b not in brokers for b in replicas):
+                return AdminFailure(
+                    AdminError.INVALID_REPLICA_ASSIGNMENT,
+                    f"{list(replicas)} are not different, registered brokers",
+                )
+        return assignments
 
     def _place(
         self, count: int, factor: int, topic: Sequence[tuple[BrokerId, ...]] = ()
@@ -298,6 +326,12 @@ class Admin:
         return await self._node.propose(command)
 
 
+def _too_many(count: int) -> AdminFailure:
+    return AdminFailure(
+        AdminError.INVALID_PARTITIONS, f"a topic has 1 to {PARTITIONS_MAX} partitions, not {count}"
+    )
+
+
 def admin_failure(result: Result | ProposalFailed) -> AdminFailure:
     """A refusal of the state machine in an administrator's terms."""
     match result:
@@ -317,4 +351,5 @@ _ERRORS: Final = {
     Refusal.INVALID_REPLICAS: AdminError.INVALID_REPLICA_ASSIGNMENT,
     Refusal.NO_MOVE: AdminError.NO_MOVE,
     Refusal.UNKNOWN_BROKER: AdminError.UNKNOWN_BROKER,
+    Refusal.TOO_LARGE: AdminError.INVALID_REQUEST,
 }

@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from raftlog.cluster.admin import Admin
+from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import Liveness
@@ -35,12 +36,15 @@ from raftlog.metadata.catalog import BrokerInfo, Catalog, Topic
 from raftlog.metadata.commands import (
     AllocateProducerIds,
     Command,
-    ExpireOffsets,
+    CreatePartitions,
+    CreateTopic,
     InitializeCluster,
     RegisterBroker,
     encode_command,
+    level_problem,
+    size_problem,
 )
-from raftlog.metadata.results import ProducerIdsAllocated, Refused, Result
+from raftlog.metadata.results import ProducerIdsAllocated, Refusal, Refused, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
@@ -94,6 +98,12 @@ class Node:
             settings=self._group_settings,
             new_id=lambda: str(uuid.UUID(bytes=rng.randbytes(16), version=4)),
             stored_groups=lambda: self.catalog.group_offsets,
+        )
+        self._expiry = OffsetExpiry(
+            lambda: self.catalog,
+            self.groups,
+            retention_ms=config.int("offsets.retention.minutes") * 60_000,
+            interval_s=config.int("offsets.retention.check.interval.ms") / 1000,
         )
         self.advertised = ("localhost", 9092)
         self.peer_advertised = ("", 0)
@@ -252,15 +262,28 @@ class Node:
         After `timeout` seconds, or when the caller is cancelled, it may still be applied.
         """
         encoded = encode_command(command)
+        if (problem := self._problem(command, encoded)) is not None:
+            return problem
         failed = ProposalFailed("the metadata group has no leader", may_still_happen=True)
         with trio.move_on_after(timeout):
             while True:
                 index = await self._propose_anywhere(encoded)
                 if not isinstance(index, ProposalFailed):
                     return await self._result_at(index)
+                if index.is_final:
+                    return Refused(Refusal.INVALID_VALUE, str(index))
                 failed = index
                 await trio.sleep(RETRY_S)
         return failed
+
+    def _problem(self, command: Command, encoded: bytes) -> Refused | None:
+        """What stands against proposing it at all."""
+        if (problem := size_problem(encoded)) is not None:
+            return Refused(Refusal.TOO_LARGE, problem)
+        if self.metadata.is_full and isinstance(command, CreateTopic | CreatePartitions):
+            return Refused(Refusal.TOO_LARGE, "the cluster's metadata takes no more partitions")
+        problem = level_problem(type(command), self.catalog.metadata_version)
+        return None if problem is None else Refused(Refusal.INVALID_VALUE, problem)
 
     async def _propose_anywhere(self, command: bytes) -> RaftIndex | ProposalFailed:
         leader = self.metadata.leader
@@ -545,20 +568,9 @@ class Node:
             if self._coordinating:
                 for command in self._liveness.tick(self.catalog.brokers, now):
                     await self.propose(command)
-                await self._expire_offsets()
+                for expire in self._expiry.tick(now, self.now_ms()):
+                    await self.propose(expire)
             self.replicas.note_rejoined()
-
-    async def _expire_offsets(self) -> None:
-        retention_ms = self.config.int("offsets.retention.minutes") * 60_000
-        groups = self.groups.expirable(self.catalog.group_offsets, retention_ms, trio.current_time())
-        before_ms = self.now_ms() - retention_ms
-        old = tuple(
-            group
-            for group in groups
-            if any(o.commit_timestamp_ms < before_ms for o in self.catalog.group_offsets[group].values())
-        )
-        if old:
-            await self.propose(ExpireOffsets(groups=old, before_ms=before_ms))
 
     def _group_settings(self) -> GroupSettings:
         config = self.config

@@ -154,19 +154,21 @@ class Peers:
                 return RaftIndex(index)
             case [str(reason), bool(may_still_happen)]:
                 return ProposalFailed(reason, may_still_happen=may_still_happen)
+            case [str(reason), False, True]:
+                return ProposalFailed(reason, may_still_happen=False, is_final=True)
             case _:
                 return ProposalFailed(f"broker {leader} answered {answer!r}", may_still_happen=True)
 
     def _on_propose(self, sender: BrokerId, body: Any, reply: Reply) -> None:
         def on_done(outcome: RaftIndex | ProposalFailed) -> None:
             if isinstance(outcome, ProposalFailed):
-                reply([str(outcome), outcome.may_still_happen])
+                reply([str(outcome), outcome.may_still_happen] + [True] * outcome.is_final)
             else:
                 reply(int(outcome))
 
         if not isinstance(body, bytes):
             raise InvalidInput(f"broker {sender} proposes {type(body).__name__}")
-        self._node.metadata.propose(
+        self._node.metadata.propose_checked(
             body, now=trio.current_time(), now_ms=self._node.now_ms(), on_done=on_done
         )
 

@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from raftlog.metadata.names import INTERNAL_TOPICS
+from raftlog.metadata.offsets import CommittedOffset, Offsets
 from raftlog.types import BrokerId, RaftIndex
 
 BEFORE_ALL: Final = RaftIndex(0)
 
-FORMAT_VERSION: Final = 1
-"""The version of commands and snapshots that this build writes."""
-
-CLUSTER_DEFAULT: Final = BrokerId(-1)
-"""In `broker_configs`, the dynamic settings of all brokers."""
+METADATA_VERSION: Final = "metadata.version"
+"""The feature whose finalized level says which commands may be proposed; a cluster begins with level 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,22 +96,12 @@ class Topic:
 
     @property
     def is_internal(self) -> bool:
-        return self.name.startswith("__")
+        return self.name in INTERNAL_TOPICS
 
     @property
     def replication_factor(self) -> int:
         """As clients are shown it: that of the first partition."""
         return len(self.partitions[0].replicas)
-
-
-@dataclass(frozen=True, slots=True)
-class CommittedOffset:
-    """A group's position in a partition: the next offset to be read."""
-
-    offset: int
-    leader_epoch: int = -1
-    metadata: str = ""
-    commit_timestamp_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -123,10 +112,7 @@ class Catalog:
     brokers: dict[BrokerId, BrokerInfo] = field(default_factory=dict)
     topics: dict[str, Topic] = field(default_factory=dict)
     topics_by_id: dict[bytes, Topic] = field(default_factory=dict)
-    broker_configs: dict[BrokerId, dict[str, str]] = field(default_factory=dict)
-    """Dynamic broker settings, by broker or CLUSTER_DEFAULT."""
-    group_offsets: dict[str, dict[tuple[str, int], CommittedOffset]] = field(default_factory=dict)
-    """Group to (topic, partition) to offset; a group without offsets is not in it."""
+    group_offsets: Offsets = field(default_factory=Offsets)
     features: dict[str, int] = field(default_factory=dict)
     deleted_topics: dict[bytes, None] = field(default_factory=dict)
     """The ids of the topics that were deleted last, oldest first: a proposal to create one of them that was
@@ -146,7 +132,16 @@ class Catalog:
         return self.topics_by_id.get(name_or_id)
 
     def committed_offset(self, group: str, topic: str, partition: int) -> CommittedOffset | None:
-        return self.group_offsets.get(group, {}).get((topic, partition))
+        return self.group_offsets.rows(group, topic).get(partition)
+
+    def partition_count(self, topic: str) -> int:
+        """0 where there is no such topic."""
+        known = self.topics.get(topic)
+        return len(known.partitions) if known is not None else 0
+
+    @property
+    def metadata_version(self) -> int:
+        return self.features.get(METADATA_VERSION, 1)
 
     def usable_brokers(self) -> list[BrokerInfo]:
         """Where new replicas may go, by id."""

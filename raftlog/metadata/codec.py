@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from io import BytesIO
 from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import cbor2
 
@@ -21,6 +21,10 @@ from raftlog.errors import InvalidInput
 
 T = TypeVar("T")
 _Read = Callable[[Any], Any]
+
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+"""What fits the widest integer of the Kafka protocol: nothing else could be told to a client."""
 
 
 def load(data: bytes | bytearray | memoryview, bytes_max: int) -> object:
@@ -41,7 +45,7 @@ def to_plain(value: object) -> object:
     """`value` in the types that CBOR knows."""
     if value is None or isinstance(value, str | bytes | int):  # a bool is an int
         return value
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list):  # a NamedTuple is a row
         return [to_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: to_plain(value[key]) for key in sorted(value)}
@@ -53,6 +57,16 @@ def to_plain(value: object) -> object:
 def from_plain(cls: type[T], plain: object) -> T:
     """The `cls` that `plain` describes; raises InvalidInput that says what does not fit."""
     return cast(T, _reader(cast(Any, cls))(plain))
+
+
+def from_plain_as(annotation: Any, plain: object) -> Any:
+    """As `from_plain`, for what is no class of its own."""
+    return _reader(annotation)(plain)
+
+
+def unknown_fields(cls: type[Any], plain: Mapping[object, object]) -> str:
+    """The first field in `plain`, if any, that `cls` does not have."""
+    return min(map(repr, plain.keys() - set(_field_names(cast(Any, cls)))), default="")
 
 
 @cache
@@ -71,8 +85,12 @@ def _reader(annotation: Any) -> _Read:
     while hasattr(annotation, "__supertype__"):  # a NewType
         annotation = annotation.__supertype__
     origin, args = get_origin(annotation), get_args(annotation)
-    if annotation in (int, str, bytes, bool):
+    if annotation is int:
+        return _int
+    if annotation in (str, bytes, bool):
         return _scalar(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_make"):
+        return _named_row(annotation)
     if origin is UnionType and args[1] is NoneType:
         return _optional(_reader(args[0]))
     if origin is tuple and args[1] is Ellipsis:
@@ -105,6 +123,36 @@ def _scalar(cls: type) -> _Read:
         if type(plain) is not cls:  # not isinstance: True is not 1 here
             raise _wrong(cls.__name__, plain)
         return plain
+
+    return read
+
+
+def _int(plain: object) -> object:
+    if type(plain) is not int:
+        raise _wrong("int", plain)
+    if not INT_MIN <= plain <= INT_MAX:
+        raise InvalidInput("a number of more than 64 bits")
+    return plain
+
+
+def _named_row(cls: Any) -> _Read:
+    """Of a NamedTuple, made for many: one comparison of the types where nothing is nested."""
+    hints = get_type_hints(cls)
+    types = tuple(hints[name] for name in cls._fields)
+    slow = _row(cls.__name__, tuple(map(_reader, types)), cls._make)
+    if any(kind not in (int, str) for kind in types):
+        return slow
+    ints = [at for at, kind in enumerate(types) if kind is int]
+    make = cls._make
+
+    def read(plain: object) -> object:
+        if type(plain) is list and tuple(map(type, plain)) == types:
+            for at in ints:
+                if not INT_MIN <= plain[at] <= INT_MAX:
+                    break
+            else:
+                return make(plain)
+        return slow(plain)
 
     return read
 

@@ -16,11 +16,29 @@ import cbor2
 
 from raftlog.errors import InvalidInput
 from raftlog.metadata import codec
-from raftlog.metadata.catalog import FORMAT_VERSION
+from raftlog.metadata.offsets import (
+    CommitOffsets,
+    DeleteGroup,
+    DeleteOffsets,
+    ExpireOffsets,
+    ExpireTopicOffsets,
+)
 from raftlog.types import BrokerId
 
-COMMAND_BYTES_MAX: Final = 8 * 1024 * 1024
-"""A command larger than this is refused before it is parsed. It holds 100,000 committed offsets."""
+COMMAND_VERSION: Final = 1
+"""The version of commands that this build writes."""
+
+PROPOSED_BYTES_MAX: Final = 1024 * 1024
+"""A command larger than this is not proposed. The largest there is a use for is a topic of 10,000 partitions
+with their replicas, 300 kB."""
+
+APPLIED_BYTES_MAX: Final = 8 * 1024 * 1024
+"""A command larger than this is refused when it is applied, on every broker alike. Older builds proposed what
+was larger than this."""
+
+
+class UnknownCommand(InvalidInput):
+    """A command of a newer build. A broker must not go on without having applied it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,16 +130,6 @@ class AlterTopicConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlterBrokerConfig:
-    """Dynamic settings of one broker, or of all (`catalog.CLUSTER_DEFAULT`)."""
-
-    kind: ClassVar[str] = "alter_broker_config"
-    broker_id: BrokerId
-    set: Mapping[str, str] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MovePartition:
     """Wants the partition's replicas at `target`. The same brokers in another order take effect at
     once: that only changes the preferred leader."""
@@ -149,55 +157,6 @@ class CancelMove:
     kind: ClassVar[str] = "cancel_move"
     topic_id: bytes
     partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class OffsetCommit:
-    topic: str
-    partition: int
-    offset: int
-    leader_epoch: int = -1
-    metadata: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupCommit:
-    """What one group commits; `timestamp_ms` is the coordinator's clock."""
-
-    group: str
-    timestamp_ms: int
-    offsets: tuple[OffsetCommit, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitOffsets:
-    """The commits that arrived together, of any number of groups."""
-
-    kind: ClassVar[str] = "commit_offsets"
-    commits: tuple[GroupCommit, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteOffsets:
-    kind: ClassVar[str] = "delete_offsets"
-    group: str
-    partitions: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteGroup:
-    kind: ClassVar[str] = "delete_group"
-    group: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireOffsets:
-    """Forgets the offsets of these groups that were committed before `before_ms`. Which groups are
-    without members only the coordinator knows, so it names them."""
-
-    kind: ClassVar[str] = "expire_offsets"
-    groups: tuple[str, ...]
-    before_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +187,6 @@ Command = (
     | DeleteTopic
     | CreatePartitions
     | AlterTopicConfig
-    | AlterBrokerConfig
     | MovePartition
     | FinishMove
     | CancelMove
@@ -236,6 +194,7 @@ Command = (
     | DeleteOffsets
     | DeleteGroup
     | ExpireOffsets
+    | ExpireTopicOffsets
     | AllocateProducerIds
     | SetFeature
 )
@@ -243,20 +202,62 @@ Command = (
 COMMANDS: Final[dict[str, type[Command]]] = {command.kind: command for command in Command.__args__}
 
 
+RETIRED: Final = frozenset({"alter_broker_config"})
+"""Kinds that older builds knew and that do nothing any more."""
+
+
 def encode_command(command: Command) -> bytes:
     """The command as CBOR."""
-    return cbor2.dumps([FORMAT_VERSION, command.kind, codec.to_plain(command)])
+    return cbor2.dumps([COMMAND_VERSION, command.kind, codec.to_plain(command)])
 
 
 def decode_command(data: bytes | bytearray | memoryview) -> Command:
-    """The command in `data`; raises InvalidInput on anything but exactly one well-formed command."""
-    plain = codec.load(data, COMMAND_BYTES_MAX)
+    """The command in `data`. Raises UnknownCommand for one of a newer build, and InvalidInput for anything
+    else that is not exactly one well-formed command."""
+    plain = codec.load(data, APPLIED_BYTES_MAX)
     if not isinstance(plain, list) or len(plain) != 3:
         raise InvalidInput("a metadata command is [version, kind, fields]")
     version, kind, fields = plain
-    if version != FORMAT_VERSION or type(version) is not int:
-        raise InvalidInput(f"metadata command version {version!r} is not {FORMAT_VERSION}")
-    command = COMMANDS.get(kind) if isinstance(kind, str) else None
+    if type(version) is int and version > COMMAND_VERSION:
+        raise UnknownCommand(f"metadata command version {version} is newer than {COMMAND_VERSION}")
+    if version != COMMAND_VERSION or type(version) is not int or not isinstance(kind, str):
+        raise InvalidInput(f"metadata command {str(kind)[:60]!r} of version {version!r}")
+    if kind in RETIRED:
+        raise InvalidInput(f"metadata command {kind!r} is not used any more")
+    command = COMMANDS.get(kind)
     if command is None:
-        raise InvalidInput(f"unknown metadata command {kind!r}")
+        raise UnknownCommand(f"unknown metadata command {kind[:60]!r}")
+    if isinstance(fields, dict) and (unknown := codec.unknown_fields(command, fields)):
+        raise UnknownCommand(f"metadata command {kind!r} has no field {unknown}")
     return codec.from_plain(command, fields)
+
+
+def proposal_problem(data: bytes | bytearray | memoryview, metadata_version: int) -> str | None:
+    """Why the encoded command cannot be proposed in a cluster of this metadata.version; None when it can."""
+    if (problem := size_problem(data)) is not None:
+        return problem
+    try:
+        command = decode_command(data)
+    except InvalidInput as error:
+        return str(error)
+    return level_problem(type(command), metadata_version)
+
+
+def size_problem(data: bytes | bytearray | memoryview) -> str | None:
+    """Why a command of this size cannot be proposed."""
+    if len(data) <= PROPOSED_BYTES_MAX:
+        return None
+    return f"a change of {len(data)} bytes, {PROPOSED_BYTES_MAX} is the most: ask for less at once"
+
+
+def level_problem(command: type[Command], metadata_version: int) -> str | None:
+    """Why commands of this class cannot be proposed yet: a broker of the cluster may not know them."""
+    level = LEVELS.get(command.kind, 1)
+    if level <= metadata_version:
+        return None
+    return f"{command.kind!r} takes metadata.version {level}, and the cluster has {metadata_version}"
+
+
+LEVELS: Final[dict[str, int]] = {}
+"""The metadata.version that a kind needs, where it is not 1: a kind that is added gets the next one, and is
+proposed only when every broker knows it and the level is finalized."""

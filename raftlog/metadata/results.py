@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from raftlog.metadata.catalog import BrokerInfo, Topic
-from raftlog.types import BrokerId
+from raftlog.metadata.offsets import OffsetsCommitted, OffsetsDeleted
 
 
 class Refusal(Enum):
@@ -30,6 +30,10 @@ class Refusal(Enum):
     """The cluster has another id already."""
     UNKNOWN_GROUP = auto()
     INVALID_VALUE = auto()
+    TOO_LARGE = auto()
+    """More bytes than a command may have, or the catalog has no room for more."""
+    MALFORMED = auto()
+    """An entry that is no command, or one that is not used any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +84,11 @@ class TopicConfigAltered:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerConfigAltered:
-    broker_id: BrokerId
-
-
-@dataclass(frozen=True, slots=True)
 class PartitionMoved:
     """A move began, ended or was given up: `topic.partitions[partition]` says which."""
 
     topic: Topic
     partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class OffsetsCommitted:
-    """`unknown` are the (group, topic, partition) that were not stored, for there is no such partition."""
-
-    unknown: tuple[tuple[str, str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OffsetsDeleted:
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +112,6 @@ Result = (
     | TopicDeleted
     | PartitionsCreated
     | TopicConfigAltered
-    | BrokerConfigAltered
     | PartitionMoved
     | OffsetsCommitted
     | OffsetsDeleted

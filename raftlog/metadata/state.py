@@ -16,27 +16,20 @@ from hashlib import blake2b
 from typing import Final, assert_never
 
 from raftlog.metadata.catalog import (
-    CLUSTER_DEFAULT,
     BrokerInfo,
     Catalog,
-    CommittedOffset,
     PartitionAssignment,
     Topic,
 )
 from raftlog.metadata.commands import (
     AllocateProducerIds,
-    AlterBrokerConfig,
     AlterTopicConfig,
     CancelMove,
     Command,
-    CommitOffsets,
     CreatePartitions,
     CreateTopic,
-    DeleteGroup,
-    DeleteOffsets,
     DeleteTopic,
     DrainBroker,
-    ExpireOffsets,
     FenceBroker,
     FinishMove,
     InitializeCluster,
@@ -45,16 +38,20 @@ from raftlog.metadata.commands import (
     SetFeature,
     UnregisterBroker,
 )
-from raftlog.metadata.image import decode_catalog, encode_catalog
+from raftlog.metadata.image import Imaging, canonical, decode_catalog, encode_catalog
 from raftlog.metadata.names import topic_collision, topic_name_problem
+from raftlog.metadata.offsets import (
+    CommitOffsets,
+    DeleteGroup,
+    DeleteOffsets,
+    ExpireOffsets,
+    ExpireTopicOffsets,
+)
 from raftlog.metadata.results import (
     BrokerChanged,
-    BrokerConfigAltered,
     BrokerUnregistered,
     ClusterInitialized,
     FeatureSet,
-    OffsetsCommitted,
-    OffsetsDeleted,
     PartitionMoved,
     PartitionsCreated,
     ProducerIdsAllocated,
@@ -79,7 +76,14 @@ REMOVED_BROKERS_MAX: Final = 1024
 
 _RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
 
-_OFFSETS_AND_IDS: Final = (CommitOffsets, DeleteOffsets, DeleteGroup, ExpireOffsets, AllocateProducerIds)
+_OFFSETS_AND_IDS: Final = (
+    CommitOffsets,
+    DeleteOffsets,
+    DeleteGroup,
+    ExpireOffsets,
+    ExpireTopicOffsets,
+    AllocateProducerIds,
+)
 """The commands that leave brokers, topics and settings as they are."""
 
 
@@ -94,6 +98,8 @@ class MetadataState:
 
     def __init__(self) -> None:
         self.catalog = Catalog()
+        self.imaging = Imaging(self.catalog)
+        """Makes the next snapshot."""
 
     def __repr__(self) -> str:
         catalog = self.catalog
@@ -114,16 +120,17 @@ class MetadataState:
 
     def digest(self) -> bytes:
         """32 bytes that are equal for equal states."""
-        return blake2b(self.to_bytes(), digest_size=32).digest()
+        return blake2b(canonical(self.catalog), digest_size=32).digest()
 
     def to_bytes(self) -> bytes:
-        """The whole state, for `restore`."""
+        """The whole state at once, for `restore`; `imaging` makes the same in steps."""
         return encode_catalog(self.catalog)
 
     def restore(self, data: bytes | bytearray | memoryview) -> None:
         """Become what `data` says. The Catalog stays the same object, so that whoever holds it goes on
         reading it. Raises InvalidInput, and changes nothing, when `data` is not a state."""
         restored = decode_catalog(data)
+        self.imaging.give_up()
         for field in fields(Catalog):
             setattr(self.catalog, field.name, getattr(restored, field.name))
 
@@ -147,18 +154,18 @@ class MetadataState:
                 return self._with_topic(command.topic_id, lambda topic: self._add_partitions(topic, command))
             case AlterTopicConfig():
                 return self._with_topic(command.topic_id, lambda topic: self._alter_topic(topic, command))
-            case AlterBrokerConfig():
-                return self._alter_broker(command)
             case MovePartition() | FinishMove() | CancelMove():
                 return self._with_topic(command.topic_id, lambda topic: self._move(topic, command, index))
             case CommitOffsets():
-                return self._commit_offsets(command)
+                return self.catalog.group_offsets.commit(command, self.catalog.partition_count)
             case DeleteOffsets():
-                return self._delete_offsets(command)
+                return self.catalog.group_offsets.delete(command) or _unknown_group(command.group)
             case DeleteGroup():
-                return self._delete_group(command)
+                return self.catalog.group_offsets.delete_group(command.group) or _unknown_group(command.group)
             case ExpireOffsets():
-                return self._expire_offsets(command)
+                return self.catalog.group_offsets.expire(command.groups, None, command.before_ms)
+            case ExpireTopicOffsets():
+                return self.catalog.group_offsets.expire([command.group], command.topics, command.before_ms)
             case AllocateProducerIds():
                 return self._allocate_producer_ids(command)
             case SetFeature():
@@ -230,19 +237,7 @@ class MetadataState:
         removed[command.broker_id] = None
         if len(removed) > REMOVED_BROKERS_MAX:
             del removed[next(iter(removed))]
-        self.catalog.broker_configs.pop(command.broker_id, None)
         return BrokerUnregistered(known)
-
-    def _alter_broker(self, command: AlterBrokerConfig) -> Result:
-        target = command.broker_id
-        if target != CLUSTER_DEFAULT and target not in self.catalog.brokers:
-            return _unknown_broker(target)
-        configs = _altered(self.catalog.broker_configs.get(target, {}), command.set, command.remove)
-        if configs:
-            self.catalog.broker_configs[target] = configs
-        else:
-            self.catalog.broker_configs.pop(target, None)
-        return BrokerConfigAltered(target)
 
     def _set_feature(self, command: SetFeature) -> Result:
         if not command.name or command.level < 0:
@@ -300,8 +295,7 @@ class MetadataState:
         deleted[topic.topic_id] = None
         if len(deleted) > DELETED_TOPICS_MAX:
             del deleted[next(iter(deleted))]
-        for group in list(self.catalog.group_offsets):
-            self._forget_offsets(group, lambda partition, _: partition[0] == topic.name)
+        self.catalog.group_offsets.topic_deleted(topic.name)
         return TopicDeleted(topic)
 
     def _add_partitions(self, topic: Topic, command: CreatePartitions) -> Result:
@@ -354,48 +348,7 @@ class MetadataState:
                     return f"broker {broker} is not registered"
         return None
 
-    # Groups and producers
-
-    def _commit_offsets(self, command: CommitOffsets) -> Result:
-        unknown = []
-        for commit in command.commits:
-            for at in commit.offsets:
-                topic = self.catalog.topics.get(at.topic)
-                if topic is None or not 0 <= at.partition < len(topic.partitions):
-                    unknown.append((commit.group, at.topic, at.partition))
-                    continue
-                offset = CommittedOffset(at.offset, at.leader_epoch, at.metadata, commit.timestamp_ms)
-                self.catalog.group_offsets.setdefault(commit.group, {})[at.topic, at.partition] = offset
-        return OffsetsCommitted(tuple(unknown))
-
-    def _delete_offsets(self, command: DeleteOffsets) -> Result:
-        if command.group not in self.catalog.group_offsets:
-            return Refused(Refusal.UNKNOWN_GROUP, f"group {command.group!r} has no offsets")
-        wanted = frozenset(command.partitions)
-        return OffsetsDeleted(self._forget_offsets(command.group, lambda partition, _: partition in wanted))
-
-    def _delete_group(self, command: DeleteGroup) -> Result:
-        if command.group not in self.catalog.group_offsets:
-            return Refused(Refusal.UNKNOWN_GROUP, f"group {command.group!r} has no offsets")
-        return OffsetsDeleted(len(self.catalog.group_offsets.pop(command.group)))
-
-    def _expire_offsets(self, command: ExpireOffsets) -> Result:
-        return OffsetsDeleted(
-            sum(
-                self._forget_offsets(group, lambda _, at: at.commit_timestamp_ms < command.before_ms)
-                for group in command.groups
-            )
-        )
-
-    def _forget_offsets(self, group: str, chosen: Callable[[tuple[str, int], CommittedOffset], bool]) -> int:
-        """How many were chosen; a group that has none left is gone."""
-        offsets = self.catalog.group_offsets.get(group, {})
-        gone = [partition for partition, at in offsets.items() if chosen(partition, at)]
-        for partition in gone:
-            del offsets[partition]
-        if not offsets:
-            self.catalog.group_offsets.pop(group, None)
-        return len(gone)
+    # Producers
 
     def _allocate_producer_ids(self, command: AllocateProducerIds) -> Result:
         first = self.catalog.next_producer_id
@@ -409,6 +362,10 @@ class MetadataState:
 
 def _unknown_broker(broker: BrokerId) -> Refused:
     return Refused(Refusal.UNKNOWN_BROKER, f"broker {broker} is not registered")
+
+
+def _unknown_group(group: str) -> Refused:
+    return Refused(Refusal.UNKNOWN_GROUP, f"group {group[:60]!r} has no offsets")
 
 
 def _altered(configs: Mapping[str, str], set_: Mapping[str, str], remove: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from raftlog.storage.group_log import GroupLog
 from raftlog.types import RaftIndex
 
 APPLY_ENTRIES_MAX: Final = 1024
-APPLY_BYTES_MAX: Final = 4 << 20
+APPLY_BYTES_MAX: Final = 1 << 20
 """What is applied in one turn of one group; the loop must go on answering (h)."""
 
 OnDone: TypeAlias = Callable[[Outcome, Entry], None]

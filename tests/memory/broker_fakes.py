@@ -21,8 +21,9 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.operations import Operations
 from raftlog.config import BrokerConfig, config_error
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
-from raftlog.metadata.commands import Command, CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
+from raftlog.metadata.commands import Command
 from raftlog.metadata.names import topic_name_problem
+from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
 from raftlog.metadata.results import Refused, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult

@@ -17,8 +17,14 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.node import Node as RealNode
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import Topic
-from raftlog.metadata.commands import DeleteGroup, GroupCommit, OffsetCommit
-from raftlog.metadata.results import OffsetsCommitted, OffsetsDeleted, Refused
+from raftlog.metadata.offsets import (
+    DeleteGroup,
+    GroupCommit,
+    OffsetCommit,
+    OffsetsCommitted,
+    OffsetsDeleted,
+)
+from raftlog.metadata.results import Refused
 from raftlog.partition.partition import PartitionError, ProduceResult
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from tests.memory.broker_fakes import FakeNode
@@ -220,7 +226,7 @@ async def test_offsets_are_committed_by_callback(node: Node) -> None:
     with trio.fail_after(5):
         await done.wait()
     assert results == [OffsetsCommitted((("g", "orders", 9),))]
-    committed = node.catalog.group_offsets["g"]
+    committed = node.catalog.group_offsets.of("g")
     assert {key: (each.offset, each.metadata) for key, each in committed.items()} == {
         ("orders", 0): (7, "note")
     }

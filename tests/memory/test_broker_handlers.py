@@ -735,6 +735,28 @@ async def test_a_member_joins_commits_and_leaves(broker: Served, peer: Peer) -> 
     assert gone.results[0].error_code == 0
 
 
+async def test_offsets_of_partitions_that_there_are_not_are_not_deleted(broker: Served, peer: Peer) -> None:
+    """36,000 partitions of a topic that does not exist made a command that no broker survived."""
+    committed = superset_request(broker.node, ApiKey.OFFSET_COMMIT)
+    await peer.ask(ApiKey.OFFSET_COMMIT, 7, **committed)
+    many = [{"partition_index": number} for number in range(2000)]
+    named = [{"name": "t", "partitions": many[:3]}, {"name": "x" * 249, "partitions": many}]
+    answer = await peer.ask(ApiKey.OFFSET_DELETE, 0, group_id="g", topics=named)
+    assert answer.error_code == 0
+    codes = [[each.error_code.name for each in topic.partitions] for topic in answer.topics]
+    unknown = "unknown_topic_or_partition"
+    assert codes == [["none", "none", unknown], [unknown] * 2000]
+    assert broker.node.catalog.committed_offset("g", "t", 0) is None
+
+
+async def test_nobody_writes_topics_that_are_named_as_kafkas_own(broker: Served, peer: Peer) -> None:
+    broker.node.add_topic("__consumer_offsets")
+    request = superset_request(broker.node, ApiKey.PRODUCE)
+    request["topic_data"][0]["name"] = "__consumer_offsets"
+    answer = await peer.ask(ApiKey.PRODUCE, 9, **request)
+    assert answer.responses[0].partition_responses[0].error_code.name == "invalid_topic_exception"
+
+
 @pytest.mark.parametrize("version", range(1, 10))
 async def test_offsets_are_fetched_as_they_were_committed(broker: Served, peer: Peer, version: int) -> None:
     await peer.ask(ApiKey.OFFSET_COMMIT, 7, **superset_request(broker.node, ApiKey.OFFSET_COMMIT))

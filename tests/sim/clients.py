@@ -16,16 +16,14 @@ from raftlog.metadata.commands import (
     AllocateProducerIds,
     AlterTopicConfig,
     Command,
-    CommitOffsets,
     CreatePartitions,
     CreateTopic,
     DeleteTopic,
     DrainBroker,
-    GroupCommit,
     MovePartition,
-    OffsetCommit,
     encode_command,
 )
+from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit
 from raftlog.metadata.results import (
     PartitionsCreated,
     ProducerIdsAllocated,

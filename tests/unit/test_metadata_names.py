@@ -7,15 +7,16 @@ import pytest
 
 from raftlog.errors import InvalidInput
 from raftlog.metadata.commands import (
-    COMMAND_BYTES_MAX,
+    APPLIED_BYTES_MAX,
     COMMANDS,
     CreateTopic,
-    DeleteGroup,
     SetFeature,
+    UnknownCommand,
     decode_command,
     encode_command,
 )
 from raftlog.metadata.names import topic_collision, topic_name_problem
+from raftlog.metadata.offsets import DeleteGroup
 from raftlog.types import BrokerId
 
 
@@ -80,13 +81,14 @@ def test_a_field_with_a_default_may_be_missing() -> None:
     [
         ({}, "[version, kind, fields]"),
         ([1, "delete_group"], "[version, kind, fields]"),
-        ([2, "delete_group", {"group": "g"}], "version 2"),
+        ([0, "delete_group", {"group": "g"}], "version 0"),
         ([True, "delete_group", {"group": "g"}], "version True"),
-        ([1, "no_such", {}], "unknown metadata command 'no_such'"),
-        ([1, ["delete_group"], {}], "unknown metadata command"),
+        ([1, ["delete_group"], {}], "metadata command \"['delete_group']\""),
+        ([1, "alter_broker_config", {}], "not used any more"),
+        ([1, "set_feature", {"name": "f", "level": 2**63}], "64 bits"),
+        ([1, "commit_offsets", {"commits": [["g", 1, [["t", 0, -(2**63) - 1, 2, ""]]]]}], "64 bits"),
         ([1, "delete_group", {}], "lacks group"),
         ([1, "delete_group", []], "as a map"),
-        ([1, "delete_group", {"group": "g", "more": 1}], "no field 'more'"),
         ([1, "delete_group", {"group": b"g"}], "expected str, got bytes"),
         ([1, "delete_group", {"group": None}], "expected str, got NoneType"),
         ([1, "set_feature", {"name": "f", "level": True}], "expected int, got bool"),
@@ -106,6 +108,20 @@ def test_what_is_not_a_command_is_refused_with_the_reason(plain: object, words: 
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [
+        ([2, "delete_group", {"group": "g"}], "version 2"),
+        ([1, "no_such", {}], "unknown metadata command 'no_such'"),
+        ([1, "delete_group", {"group": "g", "more": 1}], "no field 'more'"),
+    ],
+)
+def test_what_a_newer_build_may_have_meant_is_told_from_what_is_malformed(plain: object, words: str) -> None:
+    with pytest.raises(UnknownCommand) as caught:
+        decode_command(cbor2.dumps(plain))
+    assert words in str(caught.value)
+
+
 def test_more_or_less_than_one_item_is_refused() -> None:
     good = encode_command(DeleteGroup(group="g"))
     with pytest.raises(InvalidInput, match="follow"):
@@ -116,5 +132,5 @@ def test_more_or_less_than_one_item_is_refused() -> None:
 
 def test_a_command_has_a_largest_size() -> None:
     with pytest.raises(InvalidInput, match="allowed"):
-        decode_command(bytes(COMMAND_BYTES_MAX + 1))
+        decode_command(bytes(APPLIED_BYTES_MAX + 1))
     assert isinstance(decode_command(encode_command(SetFeature(name="x" * 1000, level=1))), SetFeature)

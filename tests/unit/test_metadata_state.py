@@ -5,39 +5,41 @@ from __future__ import annotations
 import pytest
 
 from raftlog.errors import InvalidInput
-from raftlog.metadata.catalog import CLUSTER_DEFAULT, CommittedOffset, PartitionAssignment
+from raftlog.metadata.catalog import PartitionAssignment
 from raftlog.metadata.commands import (
     AllocateProducerIds,
-    AlterBrokerConfig,
     AlterTopicConfig,
     CancelMove,
     Command,
-    CommitOffsets,
     CreatePartitions,
     CreateTopic,
-    DeleteGroup,
-    DeleteOffsets,
     DeleteTopic,
     DrainBroker,
-    ExpireOffsets,
     FenceBroker,
     FinishMove,
-    GroupCommit,
     InitializeCluster,
     MovePartition,
-    OffsetCommit,
     RegisterBroker,
     SetFeature,
     UnregisterBroker,
 )
+from raftlog.metadata.offsets import (
+    CommitOffsets,
+    CommittedOffset,
+    DeleteGroup,
+    DeleteOffsets,
+    ExpireOffsets,
+    ExpireTopicOffsets,
+    GroupCommit,
+    OffsetCommit,
+    OffsetsCommitted,
+    OffsetsDeleted,
+)
 from raftlog.metadata.results import (
     BrokerChanged,
-    BrokerConfigAltered,
     BrokerUnregistered,
     ClusterInitialized,
     FeatureSet,
-    OffsetsCommitted,
-    OffsetsDeleted,
     PartitionMoved,
     PartitionsCreated,
     ProducerIdsAllocated,
@@ -155,9 +157,7 @@ def test_a_broker_with_replicas_is_not_forgotten(log: Log) -> None:
     log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B2,)))
     assert log.refusal(UnregisterBroker(broker_id=B2)) is Refusal.BROKER_HAS_REPLICAS
     log.apply(log.finish("orders", 0))
-    log.apply(AlterBrokerConfig(broker_id=B1, set={"num.partitions": "3"}))
     assert isinstance(log.apply(UnregisterBroker(broker_id=B1)), BrokerUnregistered)
-    assert log.catalog.broker_configs == {}
     assert log.refusal(UnregisterBroker(broker_id=B1)) is Refusal.UNKNOWN_BROKER
 
 
@@ -259,14 +259,6 @@ def test_settings_are_removed_and_set(log: Log) -> None:
     altered = log.apply(AlterTopicConfig(topic_id=ORDERS, set={"b": "3"}, remove=("a", "b", "c")))
     assert isinstance(altered, TopicConfigAltered)
     assert log.catalog.topics["orders"].configs == {"b": "3"}
-    assert log.apply(AlterBrokerConfig(broker_id=CLUSTER_DEFAULT, set={"a": "1"})) == BrokerConfigAltered(
-        CLUSTER_DEFAULT
-    )
-    log.apply(AlterBrokerConfig(broker_id=B1, set={"a": "2"}))
-    assert log.catalog.broker_configs == {CLUSTER_DEFAULT: {"a": "1"}, B1: {"a": "2"}}
-    log.apply(AlterBrokerConfig(broker_id=B1, remove=("a",)))
-    assert log.catalog.broker_configs == {CLUSTER_DEFAULT: {"a": "1"}}
-    assert log.refusal(AlterBrokerConfig(broker_id=B4, set={"a": "2"})) is Refusal.UNKNOWN_BROKER
 
 
 def test_a_partition_moves(log: Log) -> None:
@@ -341,7 +333,7 @@ def test_offsets_are_deleted_one_by_one_and_by_group(log: Log) -> None:
     some = DeleteOffsets(group="g", partitions=(("orders", 0), ("orders", 7)))
     assert log.apply(some) == OffsetsDeleted(1)
     assert log.apply(DeleteGroup(group="g")) == OffsetsDeleted(1)
-    assert log.catalog.group_offsets == {}
+    assert len(log.catalog.group_offsets) == 0
     assert log.refusal(DeleteGroup(group="g")) is Refusal.UNKNOWN_GROUP
     assert log.refusal(some) is Refusal.UNKNOWN_GROUP
 
@@ -354,6 +346,20 @@ def test_old_offsets_of_the_named_groups_expire(log: Log) -> None:
     assert log.apply(ExpireOffsets(groups=("g", "nobody"), before_ms=200)) == OffsetsDeleted(1)
     assert log.catalog.committed_offset("g", "orders", 1) is not None
     assert log.catalog.committed_offset("h", "orders", 0) is not None
+
+
+def test_old_offsets_of_topics_that_a_group_does_not_read_any_more_expire(log: Log) -> None:
+    log.apply(create())
+    log.apply(create("refunds", REFUNDS))
+    for topic in ("orders", "refunds"):
+        log.commit("g", topic, 0, 1, at_ms=100)
+        log.commit("g", topic, 1, 1, at_ms=200)
+    expire = ExpireTopicOffsets(group="g", topics=("orders", "gone"), before_ms=200)
+    assert log.apply(expire) == OffsetsDeleted(1)
+    assert log.catalog.committed_offset("g", "orders", 0) is None
+    assert log.catalog.committed_offset("g", "orders", 1) is not None
+    assert log.catalog.committed_offset("g", "refunds", 0) is not None
+    assert log.apply(ExpireTopicOffsets(group="h", topics=("orders",), before_ms=200)) == OffsetsDeleted(0)
 
 
 def test_producer_ids_end(log: Log) -> None:
@@ -376,20 +382,19 @@ def test_a_restored_state_is_the_same_and_keeps_its_catalog(log: Log) -> None:
     log.apply(create())
     log.commit("g", "orders", 0, 10)
     log.apply(MovePartition(topic_id=ORDERS, partition=0, target=(B3,)))
-    log.apply(AlterBrokerConfig(broker_id=CLUSTER_DEFAULT, set={"a": "1"}))
     other = Log()
     held = other.catalog
     other.state.restore(log.state.to_bytes())
     assert other.state.catalog is held
     assert held == log.catalog
     assert other.state.digest() == log.state.digest()
-    assert repr(other.state) == "<MetadataState applied=8 brokers=3 topics=1 groups=1>"
+    assert repr(other.state) == "<MetadataState applied=7 brokers=3 topics=1 groups=1>"
     log.commit("g", "orders", 0, 11)
     assert other.state.digest() != log.state.digest()
-    assert held.group_offsets["g"]["orders", 0].offset == 10
+    assert held.group_offsets.rows("g", "orders")[0].offset == 10
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80", b"\x83\x02gcatalog\xa0", b"\x83\x01gcatalog\xa0"])
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\x83\x00gcatalog\xa0", b"\x83\x01gcatalog\xa0"])
 def test_what_is_not_a_state_is_not_restored(log: Log, data: bytes) -> None:
     before = log.state.digest()
     with pytest.raises(InvalidInput):

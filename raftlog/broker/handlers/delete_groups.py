@@ -12,7 +12,7 @@ from raftlog.broker.concurrent import for_each
 from raftlog.broker.errors import group_error_code, refusal_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError
-from raftlog.metadata.commands import DeleteGroup
+from raftlog.metadata.offsets import DeleteGroup
 from raftlog.protocol.errors import ErrorCode
 
 

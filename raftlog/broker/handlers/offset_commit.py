@@ -4,19 +4,22 @@ Behaviour: answered when the offsets are on a majority of disks, all of a reques
 members takes commits of anyone who names no generation; otherwise member and generation must be right.
 Retention times of clients (v2 to v4) are ignored, as by Kafka since KIP-211. Negative offsets are kept as
 they come, as by Kafka: kafkajs means the beginning and the end by -2 and -1, others take them for none.
+Of a partition that is named twice the last offset stands. A commit of more than 8 MiB is refused
+(INVALID_COMMIT_OFFSET_SIZE), in Kafka one of more than the offsets topic's `max.message.bytes`.
 Missing on purpose: topics by id (v10).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, assert_never
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
 from raftlog.cluster.groups import CommitCheck, GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.metadata.commands import GroupCommit, OffsetCommit
-from raftlog.metadata.results import OffsetsCommitted, Refused
+from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
+from raftlog.metadata.results import Refusal, Refused
 from raftlog.protocol.errors import ErrorCode
 
 _Key = tuple[str, int]
@@ -50,6 +53,8 @@ def handle(call: Call, request: Any) -> None:
             case ProposalFailed():
                 # Committing again does no harm, so the client may: it looks for the coordinator first.
                 _reply(call, request, refused, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            case Refused(Refusal.TOO_LARGE):
+                _reply(call, request, refused, ErrorCode.INVALID_COMMIT_OFFSET_SIZE)
             case Refused():
                 _reply(call, request, refused, ErrorCode.INVALID_REQUEST)
             case _:
@@ -58,12 +63,12 @@ def handle(call: Call, request: Any) -> None:
     node.offsets.commit(GroupCommit(request.group_id, call.now_ms, tuple(offsets)), on_done)
 
 
-def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], list[OffsetCommit]]:
-    """What cannot be stored, with the reason, and what can."""
+def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], Collection[OffsetCommit]]:
+    """What cannot be stored, with the reason, and what can, each partition once."""
     catalog = call.node.catalog
     metadata_max = call.node.config.int("offset.metadata.max.bytes")
     refused: dict[_Key, ErrorCode] = {}
-    offsets: list[OffsetCommit] = []
+    offsets: dict[_Key, OffsetCommit] = {}
     for topic in request.topics:
         known = catalog.topics.get(topic.name)
         for each in topic.partitions:
@@ -74,8 +79,10 @@ def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], list[OffsetC
                 refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
             else:
                 epoch = getattr(each, "committed_leader_epoch", -1)
-                offsets.append(OffsetCommit(topic.name, index, each.committed_offset, epoch, metadata))
-    return refused, offsets
+                offsets[topic.name, index] = OffsetCommit(
+                    topic.name, index, each.committed_offset, epoch, metadata
+                )
+    return refused, offsets.values()
 
 
 def _reply(call: Call, request: Any, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> None:

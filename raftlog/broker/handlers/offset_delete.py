@@ -1,18 +1,23 @@
 """OffsetDelete (47), v0: forget a group's positions in some partitions (KIP-496).
 
-Behaviour: refused for topics that a member of the group subscribes to. Answered when it is committed.
+Behaviour: refused for topics that a member of the group subscribes to, and for partitions that there are not.
+Answered when it is committed; so many partitions that they take several entries may go in part.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code, refusal_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError
-from raftlog.metadata.commands import DeleteOffsets
+from raftlog.metadata.offsets import DeleteOffsets
 from raftlog.protocol.errors import ErrorCode
+
+ENTRY_PARTITIONS: Final = 1000
+"""Partitions in one entry: a quarter of a MiB where the topic's name is as long as can be."""
 
 
 async def handle(call: Call, request: Any) -> Answer:
@@ -20,17 +25,13 @@ async def handle(call: Call, request: Any) -> Answer:
     verdict = call.node.groups.check_delete_offsets(group, [topic.name for topic in topics])
     if isinstance(verdict, GroupError):
         return {"error_code": group_error_code(verdict), "topics": []}
-    allowed = tuple(
-        (topic.name, each.partition_index)
-        for topic in topics
-        if verdict.get(topic.name, GroupError.NONE) is GroupError.NONE
-        for each in topic.partitions
-    )
-    code = ErrorCode.NONE
-    if allowed:
-        code = refusal_code(await call.node.propose(DeleteOffsets(group=group, partitions=allowed)))
-    if code is not ErrorCode.NONE:
-        return {"error_code": code, "topics": []}
+    codes = {(topic.name, at): code for topic, at, code in _judge(call, topics, verdict)}
+    chosen = [key for key, code in codes.items() if code is ErrorCode.NONE]
+    for first in range(0, len(chosen), ENTRY_PARTITIONS):
+        some = tuple(chosen[first : first + ENTRY_PARTITIONS])
+        code = refusal_code(await call.node.propose(DeleteOffsets(group=group, partitions=some)))
+        if code is not ErrorCode.NONE:
+            return {"error_code": code, "topics": []}
     return {
         "error_code": ErrorCode.NONE,
         "topics": [
@@ -39,7 +40,7 @@ async def handle(call: Call, request: Any) -> Answer:
                 "partitions": [
                     {
                         "partition_index": each.partition_index,
-                        "error_code": group_error_code(verdict.get(topic.name, GroupError.NONE)),
+                        "error_code": codes[topic.name, each.partition_index],
                     }
                     for each in topic.partitions
                 ],
@@ -47,3 +48,13 @@ async def handle(call: Call, request: Any) -> Answer:
             for topic in topics
         ],
     }
+
+
+def _judge(call: Call, topics: Any, verdict: dict[str, GroupError]) -> Iterator[tuple[Any, int, ErrorCode]]:
+    """Every partition that is named, with what stands against it."""
+    for topic in topics:
+        count = call.node.catalog.partition_count(topic.name)
+        code = group_error_code(verdict.get(topic.name, GroupError.NONE))
+        for each in topic.partitions:
+            at = each.partition_index
+            yield topic, at, code if 0 <= at < count else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

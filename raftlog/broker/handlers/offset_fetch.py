@@ -7,12 +7,12 @@ Missing on purpose: topics by id (v10); member epochs of the new consumer protoc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
-from raftlog.metadata.catalog import CommittedOffset
+from raftlog.metadata.offsets import CommittedOffset
 from raftlog.protocol.errors import ErrorCode
 
 GROUPS_FROM: Final = 8
@@ -41,24 +41,21 @@ async def handle(call: Call, request: Any) -> Answer:
 def _topics(call: Call, group: str, wanted: Any, error: ErrorCode) -> list[dict[str, Any]]:
     if error is not ErrorCode.NONE and call.version >= REQUEST_ERROR_FROM:
         return []
-    committed = call.node.catalog.group_offsets.get(group, {})
+    offsets = call.node.catalog.group_offsets
     if wanted is None:
-        by_topic: dict[str, list[int]] = {}
-        for topic, partition in committed:
-            by_topic.setdefault(topic, []).append(partition)
-        return [_topic(name, partitions, committed, error) for name, partitions in by_topic.items()]
-    return [_topic(each.name, each.partition_indexes, committed, error) for each in wanted]
+        known = [(topic, offsets.rows(group, topic)) for topic in offsets.topics(group)]
+        return [_topic(topic, rows, rows, error) for topic, rows in known]
+    return [
+        _topic(each.name, each.partition_indexes, offsets.rows(group, each.name), error) for each in wanted
+    ]
 
 
 def _topic(
-    name: str,
-    partitions: Iterable[int],
-    committed: dict[tuple[str, int], CommittedOffset],
-    error: ErrorCode,
+    name: str, partitions: Iterable[int], committed: Mapping[int, CommittedOffset], error: ErrorCode
 ) -> dict[str, Any]:
     rows = []
     for partition in partitions:
-        offset = committed.get((name, partition), _NONE)
+        offset = committed.get(partition, _NONE)
         rows.append(
             {
                 "partition_index": partition,

@@ -21,6 +21,7 @@ from raftlog.broker.backend import Node
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.routing import endpoints, find_partition, find_topic, leader_hint
+from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.partition.partition import ProduceResult
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import (
@@ -45,7 +46,11 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
     call.expect_answer_within(request.timeout_ms / 1000, pending.expire)
     now, now_ms, node = call.now, call.now_ms, call.node
     for row, (topic, partitions) in enumerate(request.topics):
+        is_internal = topic in INTERNAL_TOPICS
         for column, (index, records) in enumerate(partitions):
+            if is_internal:
+                pending.refuse(row, column, ErrorCode.INVALID_TOPIC_EXCEPTION)
+                continue
             if refusal is not None:
                 pending.refuse(row, column, refusal)
                 continue

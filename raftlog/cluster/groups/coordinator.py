@@ -460,6 +460,18 @@ class GroupCoordinator:
             return []
         return [group_id for group_id in groups if self._is_expirable(group_id, now - retention_ms / 1000)]
 
+    def unsubscribed(self, group_id: str, topics: Iterable[str]) -> list[str]:
+        """Those of `topics` that no member of a consumer group reads, as Kafka sees it: nothing of a group
+        that is empty or between two generations (KIP-211)."""
+        group = self._groups.get(group_id)
+        if (
+            group is None
+            or group.state is not GroupState.STABLE
+            or group.protocol_type != CONSUMER_PROTOCOL_TYPE
+        ):
+            return []
+        return [topic for topic in topics if not group.is_subscribed(topic)]
+
     def _is_expirable(self, group_id: str, before: float) -> bool:
         group = self._groups.get(group_id)
         return group is None or (group.state is GroupState.EMPTY and group.empty_since <= before)
