@@ -41,6 +41,9 @@ REPAIR_S: Final = 20.0
 EVENTS_MAX: Final = 400_000
 """Events of one seed; more means that something sends in circles."""
 
+SNAPSHOTS: Final = {"SNAPSHOT_AFTER_BYTES": (4_000, 15_000), "SNAPSHOT_STEP": (1, 10)}
+"""What the metadata group's snapshots are made by, where it is not as usual: often, and in many steps."""
+
 PRODUCER_IDS: Final = 1 << 20
 
 
@@ -242,9 +245,10 @@ class Cluster:
         started = time.process_time()
         try:
             with ExitStack() as stack:
-                every = metadata_group.SNAPSHOT_EVERY
-                stack.callback(setattr, metadata_group, "SNAPSHOT_EVERY", every)
-                setattr(metadata_group, "SNAPSHOT_EVERY", self.world.rng.choice((40, 150, every)))  # noqa: B010
+                for name, choices in SNAPSHOTS.items():
+                    usual = getattr(metadata_group, name)
+                    stack.callback(setattr, metadata_group, name, usual)
+                    setattr(metadata_group, name, self.world.rng.choice((*choices, usual)))
                 self._run()
         except Violation as error:
             raise self._failed(error.invariant, str(error)) from error
