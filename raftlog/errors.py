@@ -21,6 +21,11 @@ class CorruptBatch(InvalidInput):
     """A record batch whose lengths, counts or CRC do not agree (Kafka's CORRUPT_MESSAGE)."""
 
 
+class InvalidBatch(InvalidInput):
+    """A record batch that arrived as it was sent, and that no producer may send: sent again, it will be no
+    better (Kafka's INVALID_RECORD)."""
+
+
 class UnsupportedBatch(InvalidInput):
     """A record batch in a format that is not kept: magic 0 or 1, or an unknown codec."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from raftlog.errors import CorruptBatch, DamagedLog, FileRefused, InvalidInput, UnsupportedBatch
+from raftlog.errors import CorruptBatch, DamagedLog, FileRefused, InvalidBatch, InvalidInput, UnsupportedBatch
 from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
@@ -276,6 +276,8 @@ class Partition:
             return ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error))
         except UnsupportedBatch as error:
             return ProduceResult(PartitionError.UNSUPPORTED_BATCH, message=str(error))
+        except InvalidBatch as error:
+            return ProduceResult(PartitionError.INVALID_RECORD, message=str(error))
         if header.size != len(batch):
             return ProduceResult(
                 PartitionError.INVALID_RECORD,

@@ -34,7 +34,6 @@ _HEADER = struct.Struct(">qiibIhiqqqhii")
 _OFFSET = struct.Struct(">q")
 _EPOCH = struct.Struct(">i")
 _CRC = struct.Struct(">I")
-_CRC = struct.Struct(">I")
 _ATTRIBUTES = struct.Struct(">h")
 
 _CODEC_MASK = 0x07
@@ -110,10 +109,22 @@ def read_header(data: bytes | bytearray | memoryview, position: int = 0) -> Batc
 
 
 def check_batch(data: bytes | bytearray | memoryview, position: int = 0) -> BatchHeader:
-    """The header of the batch at `position` after checking the batch against it: magic, codec, length,
-    counts and CRC. The batch may be followed by more bytes.
+    """The header of the batch at `position` after checking the batch against it: magic, length, CRC, codec
+    and counts. The batch may be followed by more bytes.
 
     Raises UnsupportedBatch or CorruptBatch, saying which field lies.
+    """
+    header = check_bytes(data, position)
+    if header.last_offset_delta < 0 or header.record_count < 0:
+        raise CorruptBatch(
+            f"record count {header.record_count}, last offset delta {header.last_offset_delta}"
+        )
+    return header
+
+
+def check_bytes(data: bytes | bytearray | memoryview, position: int = 0) -> BatchHeader:
+    """As `check_batch`, but for the counts: that the bytes are those that were sealed, in a known format.
+    The CRC comes before whatever it covers, so that a flipped bit is not taken for its producer's mistake.
     """
     if len(data) - position > 16 and data[position + 16] != MAGIC:
         raise UnsupportedBatch(f"batches of magic {data[position + 16]} are not kept, only of magic {MAGIC}")
@@ -121,15 +132,11 @@ def check_batch(data: bytes | bytearray | memoryview, position: int = 0) -> Batc
     size = header.length + LOG_OVERHEAD
     if size < HEADER_SIZE or size > len(data) - position:
         raise CorruptBatch(f"batch length {header.length} does not fit {len(data) - position} bytes")
-    if (header.attributes & _CODEC_MASK) > Codec.ZSTD:
-        raise UnsupportedBatch(f"unknown codec {header.attributes & _CODEC_MASK}")
-    if header.last_offset_delta < 0 or header.record_count < 0:
-        raise CorruptBatch(
-            f"record count {header.record_count}, last offset delta {header.last_offset_delta}"
-        )
     actual = crc32c(memoryview(data)[position + CRC_START : position + size])
     if actual != header.crc:
         raise CorruptBatch(f"crc {actual:#010x} of the bytes is not {header.crc:#010x} of the header")
+    if (header.attributes & _CODEC_MASK) > Codec.ZSTD:
+        raise UnsupportedBatch(f"unknown codec {header.attributes & _CODEC_MASK}")
     return header
 
 

@@ -14,14 +14,17 @@ How far the count is verified, since a walk over the records of a batch costs 0.
 
 So what may still lie is a count in a large batch of small records, by a producer that computes it on
 purpose: its readers get CorruptBatch for that batch, and the log stays what it is.
+
+Bytes that are not what was sealed may have been spoilt on their way, and come again whole: CorruptBatch. What
+arrived as it was sent is no better the next time: InvalidBatch.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from raftlog.errors import CorruptBatch
-from raftlog.records.batch import HEADER_SIZE, NO_PRODUCER, BatchHeader, Codec, check_batch
+from raftlog.errors import CorruptBatch, InvalidBatch
+from raftlog.records.batch import HEADER_SIZE, NO_PRODUCER, BatchHeader, Codec, check_bytes, read_header
 from raftlog.records.codecs import Buffer, OutputTooLarge, decompress
 from raftlog.records.record import RECORD_SIZE_MIN, read_varint
 
@@ -38,22 +41,25 @@ _RATIO_MAX: Final = {Codec.NONE: 1, Codec.GZIP: 1032, Codec.SNAPPY: 22, Codec.LZ
 def check_produced_batch(data: Buffer, position: int = 0) -> BatchHeader:
     """As `check_batch`, for a batch that a producer has sent; the module says what it checks further.
 
-    Raises UnsupportedBatch or CorruptBatch, saying what is wrong.
+    Raises UnsupportedBatch, CorruptBatch or InvalidBatch, saying what is wrong.
     """
-    header = check_batch(data, position)
+    left = len(data) - position
+    if left < HEADER_SIZE or read_header(data, position).size > left:
+        raise InvalidBatch(f"{left} bytes are not a whole batch")  # as Kafka says it
+    header = check_bytes(data, position)
     count = header.record_count
     if count < 1 or header.last_offset_delta != count - 1:
-        raise CorruptBatch(f"record count {count}, last offset delta {header.last_offset_delta}")
+        raise InvalidBatch(f"record count {count}, last offset delta {header.last_offset_delta}")
     if header.is_control:
-        raise CorruptBatch("a control batch from a producer")
+        raise InvalidBatch("a control batch from a producer")
     if header.producer_id != NO_PRODUCER and (header.producer_epoch < 0 or header.base_sequence < 0):
-        raise CorruptBatch(
+        raise InvalidBatch(
             f"producer {header.producer_id}, epoch {header.producer_epoch}, sequence {header.base_sequence}"
         )
     codec = header.codec
     start, end = position + HEADER_SIZE, position + header.size
     if count * RECORD_SIZE_MIN > (end - start) * _RATIO_MAX[codec]:
-        raise CorruptBatch(f"{count} records in {end - start} bytes")
+        raise InvalidBatch(f"{count} records in {end - start} bytes")
     if codec is Codec.NONE:
         _walk(data, start, end, count)
     elif end - start <= _UNPACKED_SIZE_MAX:
@@ -61,12 +67,14 @@ def check_produced_batch(data: Buffer, position: int = 0) -> BatchHeader:
             records = decompress(codec, memoryview(data)[start:end], _UNPACKED_OUTPUT_MAX)
         except OutputTooLarge:
             return header
+        except CorruptBatch as error:  # the bytes are those that were sealed
+            raise InvalidBatch(str(error)) from error
         _walk(records, 0, len(records), count)
     return header
 
 
 def _walk(data: Buffer, position: int, end: int, count: int) -> None:
-    """Raise CorruptBatch unless `count` records can be what lies between `position` and `end`."""
+    """Raise InvalidBatch unless `count` records can be what lies between `position` and `end`."""
     whole = count <= _WALKED_RECORDS_MAX or count * _WALKED_RECORD_SIZE <= end - position
     walked = count if whole else _WALKED_RECORDS_MAX
     try:
@@ -80,8 +88,10 @@ def _walk(data: Buffer, position: int, end: int, count: int) -> None:
                 length, position = read_varint(data, position)
                 position += length >> 1
             if length & 1:
-                raise CorruptBatch("a record of a negative length")
+                raise InvalidBatch("a record of a negative length")
     except IndexError:
         position = end + 1
+    except CorruptBatch as error:
+        raise InvalidBatch(str(error)) from error
     if position > end or (position != end if whole else (count - walked) * RECORD_SIZE_MIN > end - position):
-        raise CorruptBatch(f"{count} records do not end where their batch does")
+        raise InvalidBatch(f"{count} records do not end where their batch does")

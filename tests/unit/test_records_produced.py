@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.errors import CorruptBatch
+from raftlog.errors import CorruptBatch, InvalidBatch
 from raftlog.records.batch import HEADER_SIZE, Codec, check_batch
 from raftlog.records.produced import check_produced_batch
 from raftlog.records.record import NewRecord, encode_batch
@@ -48,7 +48,7 @@ REFUSED = {
 @pytest.mark.parametrize("batch", REFUSED.values(), ids=REFUSED.keys())
 def test_a_batch_that_no_producer_may_send_is_refused(batch: bytearray) -> None:
     check_batch(batch)
-    with pytest.raises(CorruptBatch):
+    with pytest.raises(InvalidBatch):
         check_produced_batch(batch)
 
 
@@ -57,14 +57,14 @@ def test_a_batch_that_no_producer_may_send_is_refused(batch: bytearray) -> None:
 def test_a_count_that_lies_is_refused_in_a_small_batch(codec: Codec, claim: int) -> None:
     payload = bytes(encode_batch(records(3, 50), codec=codec)[HEADER_SIZE:])
     assert check_produced_batch(batch_of(payload, count=3, attributes=codec))
-    with pytest.raises(CorruptBatch):
+    with pytest.raises(InvalidBatch):
         check_produced_batch(batch_of(payload, count=claim, attributes=codec))
 
 
 @pytest.mark.parametrize("codec", Codec)
 def test_a_count_of_everything_is_refused_in_a_large_batch(codec: Codec) -> None:
     payload = bytes(encode_batch(records(2000, 50), codec=codec)[HEADER_SIZE:])
-    with pytest.raises(CorruptBatch):
+    with pytest.raises(InvalidBatch):
         check_produced_batch(batch_of(payload, count=2**31 - 1, attributes=codec))
 
 
@@ -73,5 +73,14 @@ def test_a_count_of_everything_is_refused_in_a_large_batch(codec: Codec) -> None
 )
 def test_a_producer_id_comes_with_an_epoch_and_a_sequence(epoch: int, sequence: int) -> None:
     batch = encode_batch(records(1, 5), producer_id=1, producer_epoch=epoch, base_sequence=sequence)
-    with pytest.raises(CorruptBatch, match="producer 1"):
+    with pytest.raises(InvalidBatch, match="producer 1"):
+        check_produced_batch(batch)
+
+
+@pytest.mark.parametrize("position", [*range(17, HEADER_SIZE, 3), -1])
+def test_a_flipped_bit_is_not_taken_for_the_producers_mistake(position: int) -> None:
+    """It may arrive whole the next time: only what came as it was sent is refused for good."""
+    batch = encode_batch(records(2, 50), producer_id=1, producer_epoch=0, base_sequence=0)
+    batch[position] ^= 0x80
+    with pytest.raises(CorruptBatch):
         check_produced_batch(batch)
