@@ -1057,3 +1057,28 @@ async def test_nobody_waits_for_ever_for_the_name_of_a_leader(
     monkeypatch.setattr(node, "wait_for_leaders", wait_for_leaders)
     answer = await peer.ask(ApiKey.PRODUCE, 10, **produce(batch(b"a")))
     assert answer.responses[0].partition_responses[0].error_code.name == "not_leader_or_follower"
+
+
+@pytest.mark.parametrize(
+    ("version", "timestamp", "error"),
+    [
+        (1, -2, "none"),
+        (6, -3, "unsupported_version"),
+        (7, -3, "none"),
+        (7, -4, "unsupported_version"),
+        (8, -4, "none"),
+        (8, -5, "unsupported_version"),
+        (9, -5, "none"),
+        (10, -6, "unsupported_version"),
+        (10, -7, "unsupported_version"),
+        (10, -100, "unsupported_version"),
+    ],
+)
+async def test_a_special_timestamp_has_a_meaning_from_its_version_on(
+    peer: Peer, version: int, timestamp: int, error: str
+) -> None:
+    """As Apache Kafka 4.1 answers; to take it for a time would be a wrong offset."""
+    partition = {"partition_index": 0, "timestamp": timestamp}
+    asked = {"topics": [{"name": "t", "partitions": [partition]}], "replica_id": -1, "isolation_level": 0}
+    answer = await peer.ask(ApiKey.LIST_OFFSETS, version, **asked, timeout=1000)
+    assert answer.topics[0].partitions[0].error_code.name == error

@@ -1,7 +1,8 @@
 """ListOffsets (2), v1 to v11: which offset a timestamp maps to.
 
 Behaviour: earliest (-2, -4), latest (-1), the record with the largest timestamp (-3, KIP-734), or the first
-record at or after a timestamp, exactly. A leader that does not know its high watermark yet answers
+record at or after a timestamp, exactly. A special timestamp that the version has not, or that nobody knows, is
+UNSUPPORTED_VERSION. A leader that does not know its high watermark yet answers
 OFFSET_NOT_AVAILABLE. Everything committed is stable, so the isolation level changes nothing.
 Missing on purpose: tiered storage; what is asked about it (-5, -6) has no offset.
 """
@@ -14,11 +15,14 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import confirm_leaders, find_partition
-from raftlog.partition.partition import LATEST
+from raftlog.partition.partition import EARLIEST, EARLIEST_LOCAL, LATEST, MAX_TIMESTAMP
 from raftlog.protocol.errors import ErrorCode
 
 TIERED: Final = (-5, -6)
+SPECIAL_FROM: Final = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, -5: 9, -6: 11}
+"""The version that brought each timestamp with a meaning of its own."""
 NOT_AVAILABLE_FROM: Final = 5
+NEVER: Final = 1 << 15
 
 
 async def handle(call: Call, request: Any) -> Answer:
@@ -45,6 +49,8 @@ def _find(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
     replica = find_partition(call.node, topic, index)
     if isinstance(replica, ErrorCode):
         return {"partition_index": index, "error_code": replica}
+    if wanted.timestamp < 0 and call.version < SPECIAL_FROM.get(wanted.timestamp, NEVER):
+        return {"partition_index": index, "error_code": ErrorCode.UNSUPPORTED_VERSION}
     if wanted.timestamp in TIERED:
         return {"partition_index": index, "error_code": ErrorCode.NONE}
     found = replica.find_offset(wanted.timestamp, leader_epoch=getattr(wanted, "current_leader_epoch", -1))
