@@ -51,6 +51,12 @@ def plain(entry: Entry) -> Entry:
     return entry._replace(payload=bytes(entry.payload), kind=EntryKind(entry.kind))
 
 
+def expire(log: GroupLog, now_ms: int, retention_ms: int, retention_bytes: int) -> bool:
+    """Retention of one replica; whether segments went."""
+    log.delete_before(log.expired_to(now_ms, retention_ms, retention_bytes))
+    return log.drop_deleted(log.commit_index)
+
+
 def all_entries(log: GroupLog) -> list[Entry]:
     """Everything in the log, asked for in small pieces."""
     found: list[Entry] = []
@@ -219,7 +225,7 @@ class World:
         picked = self.pick(number)
         if picked is not None:
             log, model = picked
-            log.expire(1000, -1, 100 * (number % 16))
+            expire(log, 1000, -1, 100 * (number % 16))
             model.log_start = log.log_start_offset
 
     def do_snapshot(self, number: int) -> None:

@@ -326,7 +326,8 @@ _BROKER: Final = [
         "producer.id.expiration.ms",
         "INT",
         DAY_MS,
-        "A partition forgets an idempotent producer that has been silent for longer.",
+        "A partition forgets an idempotent producer that has been silent for longer, and those silent "
+        "longest beyond 20,000.",
         minimum=1,
         dynamic=True,
     ),

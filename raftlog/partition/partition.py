@@ -16,8 +16,24 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from raftlog.errors import CorruptBatch, DamagedLog, FileRefused, InvalidBatch, InvalidInput, UnsupportedBatch
-from raftlog.partition.producers import NewBatch, OutOfSequence, Producers, RepeatedBatch, StaleEpoch
+from raftlog.errors import (
+    CorruptBatch,
+    DamagedLog,
+    FileRefused,
+    InvalidBatch,
+    InvalidInput,
+    UnsupportedBatch,
+)
+from raftlog.partition.log_start import LogStart
+from raftlog.partition.producers import (
+    NewBatch,
+    OutOfSequence,
+    Producers,
+    RepeatedBatch,
+    StaleEpoch,
+    UnknownProducer,
+)
+from raftlog.partition.refused import Refused
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
@@ -94,13 +110,23 @@ class PartitionSettings:
     producer_expiration_ms: int = 86_400_000
 
 
-REFUSED_S: Final = 10.0
-REFUSED_MAX: Final = 1_000
-"""How long, and of how many producers, it is remembered that a batch was refused before this replica led."""
+SETTLE_S: Final = 2.0
+"""How long a new leader waits for the first batch of a producer that it does not know, before it takes a
+later one for the first: what was under way to the leader before may come again until then."""
 MAX_UNCOMMITTED_BYTES: Final = 64 << 20
 """What a leader without a majority takes before it says "later": it bounds the tail in memory."""
 
+COMES_AGAIN: Final = frozenset(
+    (PartitionError.NOT_LEADER, PartitionError.STORAGE_FAILED, PartitionError.OVERLOADED)
+)
+"""After these a producer sends the same batch once more."""
+
+UNKNOWN_OFFSET: Final = Offset(-1)
+
+_COMMITTED_IF: Final = {True: Outcome.COMMITTED, False: Outcome.WILL_NOT_HAPPEN}
+
 OnProduced = Callable[[ProduceResult], None]
+OnDeleted = Callable[[PartitionError | None, int], None]
 Waiter = Callable[[], None]
 
 
@@ -129,7 +155,9 @@ class Partition:
         self._on_leadership = on_leadership
         self._was_ready = False
         self._producers = Producers()
-        self._refused: dict[int, float] = {}
+        self._refused = Refused()
+        self._ready_at = float("inf")
+        self._start = LogStart(group, log)
         self._waiters: dict[Waiter, None] = {}
         self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self._uncommitted_bytes = 0
@@ -166,6 +194,12 @@ class Partition:
         return self.log.log_start_offset
 
     @property
+    def _told_start(self) -> Offset:
+        """What an answer says of the log's start: a leader that has not committed anything in its term yet
+        may not know how far an earlier one moved it."""
+        return self.log.log_start_offset if self.group.is_ready else UNKNOWN_OFFSET
+
+    @property
     def log_end_offset(self) -> Offset:
         return self.log.log_end_offset
 
@@ -199,7 +233,7 @@ class Partition:
         """
         refusal = self._admit(batch, now_ms)
         if isinstance(refusal, ProduceResult):
-            if refusal.error is PartitionError.NOT_LEADER:
+            if refusal.error in COMES_AGAIN:
                 self._note_refused(batch, now)
             on_done(refusal)
             return
@@ -209,8 +243,13 @@ class Partition:
             match verdict:
                 case NewBatch():
                     pass
+                case UnknownProducer(sequence):
+                    if not self._may_begin(header.producer_id, sequence, now):
+                        self._refused.note(header.producer_id, sequence, now)
+                        on_done(ProduceResult(PartitionError.NOT_LEADER))
+                        return
                 case RepeatedBatch(base_offset, index):
-                    self._refused.pop(header.producer_id, None)
+                    self._refused.forget(header.producer_id)
                     self._answer_repeat(base_offset, index, on_done)
                     return
                 case StaleEpoch(current):
@@ -222,13 +261,13 @@ class Partition:
                     )
                     return
                 case OutOfSequence(expected, got):
-                    if now - self._refused.get(header.producer_id, -REFUSED_S) < REFUSED_S:
+                    if self._refused.misses(header.producer_id, now):
                         on_done(ProduceResult(PartitionError.NOT_LEADER))
                         return
                     gap = f"producer {header.producer_id}: expected sequence {expected}, got {got}"
                     self._answer_gap(gap, now, on_done)
                     return
-            self._refused.pop(header.producer_id, None)
+            self._refused.forget(header.producer_id)
         base_offset = self.log.log_end_offset
         append_time = -1
         if self.settings.log_append_time:
@@ -301,18 +340,26 @@ class Partition:
         """Batches that are under way behind this one miss it: should this replica lead when they come, they
         must be told the same, not that there is a gap."""
         try:
-            producer_id = read_header(batch).producer_id
+            header = read_header(batch)
         except InvalidInput:
             return  # no producer's batch: who leads will say so
-        if producer_id != NO_PRODUCER:
-            if len(self._refused) >= REFUSED_MAX:
-                self._refused.clear()
-            self._refused[producer_id] = now
+        if header.producer_id != NO_PRODUCER:
+            self._refused.note(header.producer_id, header.base_sequence, now)
+
+    def _may_begin(self, producer_id: int, sequence: int, now: float) -> bool:
+        """Whether a producer that is not known here goes on with this batch. Any sequence may be the next:
+        the topic was deleted and made again, or the producer was silent for so long that it was forgotten
+        (KIP-360, as in Kafka). But what lies in the middle of a sequence may also have overtaken the first
+        batch, which was under way to the leader before or was refused a moment ago: it would never fit in
+        behind."""
+        if self._refused.is_behind(producer_id, sequence, now):
+            return False
+        return sequence == 0 or now - self._ready_at >= SETTLE_S
 
     def _answer_repeat(self, base_offset: Offset, index: RaftIndex, on_done: OnProduced) -> None:
         """A repeat succeeds when what it repeats is committed (DUPLICATE_SEQUENCE_NUMBER is success)."""
         if index <= self.log.commit_index:
-            on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
+            on_done(ProduceResult(None, base_offset, -1, self._told_start))
         else:
             self._repeats.append((index, base_offset, on_done))
 
@@ -331,21 +378,26 @@ class Partition:
     # Reading
 
     def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
-        """Whole batches from the one that holds `offset`, at least one and about `max_bytes`.
+        """Whole batches from the one that holds `offset` on, of one segment: the first, and behind it what
+        fits `max_bytes`.
 
-        Raises nothing: damage found while reading is STORAGE_FAILED, and the damaged bytes stay unserved.
+        Damage found while reading is STORAGE_FAILED, and the damaged bytes stay unserved. Raises StorageError
+        when the disk failed or no file can be opened.
         """
-        start, end = self.log.log_start_offset, self.log.high_watermark
+        start, end, log_end = self._told_start, self.log.high_watermark, self.log.log_end_offset
         error = self._check_epoch(leader_epoch)
         if error is not None:
             return FetchResult(error, None, end, start)
+        if not self.group.is_ready and (
+            end < offset <= log_end or offset < max(self.log.log_start_offset, self._start.uncommitted)
+        ):
+            # What an earlier leader committed, records or a later start, this one will know to be so as soon
+            # as its first entry is committed.
+            return FetchResult(None, None, end, start)
         if offset == end:
             return FetchResult(None, None, end, start)
-        if not start <= offset < end:
-            # Between the high watermark and the log's end: it was committed by an earlier leader, and
-            # this one will know as soon as its first entry is.
-            error = None if end < offset <= self.log.log_end_offset else PartitionError.OFFSET_OUT_OF_RANGE
-            return FetchResult(error, None, end, start)
+        if not self.log.log_start_offset <= offset < end:
+            return FetchResult(PartitionError.OFFSET_OUT_OF_RANGE, None, end, start)
         try:
             found = self.log.read(Offset(offset), max_bytes)
         except (DamagedLog, FileRefused):
@@ -360,11 +412,11 @@ class Partition:
         epoch = self.group.term
         try:
             match timestamp:
+                case _ if not self.group.is_ready:
+                    return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
                 case -2 | -4:
                     return FoundOffset(None, self.log.log_start_offset, -1, epoch)
                 case -1:
-                    if not self.group.is_ready:
-                        return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
                     return FoundOffset(None, self.log.high_watermark, -1, epoch)
                 case -3:
                     latest = self.log.max_timestamp
@@ -382,15 +434,36 @@ class Partition:
             return error, -1, -1
         return (None, *self.log.offset_for_term(Term(epoch)))
 
-    def delete_before(self, offset: int) -> tuple[PartitionError | None, int]:
-        """DeleteRecords: move the log's start; -1 means the high watermark. Gives the new start."""
-        if not self.group.is_leader:
-            return PartitionError.NOT_LEADER, -1
-        target = self.log.high_watermark if offset == -1 else offset
-        if not self.log.log_start_offset <= target <= self.log.high_watermark:
-            return PartitionError.OFFSET_OUT_OF_RANGE, -1
-        self.log.delete_before(Offset(target))
-        return None, self.log.log_start_offset
+    def delete_before(self, offset: int, *, now: float, on_done: OnDeleted) -> None:
+        """DeleteRecords: move the log's start to `offset`, -1 meaning the high watermark; below the start it
+        changes nothing. `on_done` is called once with the start, when a majority of disks has it."""
+        group, log = self.group, self.log
+        if not group.is_ready or group.is_transferring:
+            on_done(PartitionError.NOT_LEADER, -1)
+            return
+        if log.damage is not None:
+            on_done(PartitionError.STORAGE_FAILED, -1)
+            return
+        target = log.high_watermark if offset == -1 else Offset(offset)
+        if not 0 <= target <= log.high_watermark:
+            on_done(PartitionError.OFFSET_OUT_OF_RANGE, -1)
+            return
+
+        def moved(outcome: Outcome | None) -> None:
+            match outcome:
+                case Outcome.COMMITTED:
+                    on_done(None, self.log.log_start_offset)
+                case Outcome.WILL_NOT_HAPPEN:
+                    on_done(PartitionError.NOT_LEADER, -1)
+                case Outcome.MAY_STILL_HAPPEN:
+                    on_done(PartitionError.MAY_STILL_HAPPEN, -1)
+                case None:
+                    on_done(PartitionError.OVERLOADED, -1)
+
+        if target <= log.log_start_offset:
+            group.read_barrier(now, lambda leads: moved(_COMMITTED_IF[leads]))
+        else:
+            self._start.move_to(target, moved)
 
     def _check_epoch(self, leader_epoch: int) -> PartitionError | None:
         """Refuse who believes in another leader than this one (KIP-320)."""
@@ -417,12 +490,24 @@ class Partition:
         """Once a second or so: rolling by age, forgetting silent producers, and, when it is due
         (log.retention.check.interval.ms), retention."""
         self._now_ms = now_ms
-        settings = self.settings
-        self.log.roll_if_due(now_ms)
-        self.save()  # what retention drops is not applied again after a restart
-        if retention_due:
-            self.log.expire(now_ms, settings.retention_ms, settings.retention_bytes)
+        log, settings = self.log, self.settings
+        log.roll_if_due(now_ms)
         self._producers.expire(now_ms - settings.producer_expiration_ms)
+        self.save()
+        log.drop_deleted(self._applied)
+        if self.group.is_ready:
+            self._start.tell_followers()
+            self._start.propose()
+            if retention_due:
+                self._retain(now_ms)
+
+    def _retain(self, now_ms: int) -> None:
+        """What the leader's log holds decides, and every replica drops the same: else a consumer could find
+        the start of the log moved back after a change of leaders."""
+        settings = self.settings
+        start = self.log.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
+        if start > self.log.log_start_offset:
+            self._start.move_to(start, lambda outcome: None)
 
     def save(self) -> None:
         """Keep the state as of the last applied entry, so that a restart need not apply what is before it."""
@@ -432,6 +517,7 @@ class Partition:
     def close(self) -> None:
         """The replica ends here: whoever waits for a repeat hears that it may still happen elsewhere."""
         self._fail_repeats()
+        self._start.fail()
         self._wake()
 
     @property
@@ -448,11 +534,13 @@ class Partition:
                 header = read_header(entry.payload)
                 if header.producer_id != NO_PRODUCER:
                     self._producers.committed(header, entry.index, self._now_ms)
+            elif entry.payload:
+                self._start.apply(entry)
         self._applied = entries[-1].index
         if self._repeats:
             self._answer_repeats()
         if not self._was_ready and self.group.is_ready:
-            self._was_ready = True
+            self._was_ready, self._ready_at = True, now
             self._on_leadership()
         self._wake()
 
@@ -464,8 +552,11 @@ class Partition:
         """Pending views belong to a term: a new leader rebuilds them from its own tail."""
         self._fail_repeats()
         self._producers.truncated()
+        tail = self._tail() if role is Role.LEADER else []
+        self._start.leadership_changed(tail)
+        self._ready_at = float("inf")
         if role is Role.LEADER:
-            for entry in self._tail():
+            for entry in tail:
                 if entry.kind is EntryKind.BATCH:
                     header = read_header(entry.payload)
                     if header.producer_id != NO_PRODUCER:
@@ -492,7 +583,7 @@ class Partition:
         for repeat in waiting:
             index, base_offset, on_done = repeat
             if index <= self.log.commit_index:
-                on_done(ProduceResult(None, base_offset, -1, self.log.log_start_offset))
+                on_done(ProduceResult(None, base_offset, -1, self._told_start))
             else:
                 self._repeats.append(repeat)
 

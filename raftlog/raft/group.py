@@ -254,6 +254,16 @@ class RaftGroup:
         self.on_work(self)
         return entry
 
+    def propose_command(self, payload: bytes, on_done: OnDone) -> Entry | NotLeader:
+        """As `propose`, for something that the state machine does and that takes no offset."""
+        leadership = self._leadership
+        if leadership is None or leadership.is_transferring:
+            return self._not_leader()
+        entry = self.log.append(leadership.term, EntryKind.NOOP, payload, 0)
+        self._proposals.add(entry, on_done)
+        self.on_work(self)
+        return entry
+
     def propose_membership(
         self, membership: Membership, now: float, on_done: OnDone
     ) -> Entry | NotLeader | ChangeRefused:

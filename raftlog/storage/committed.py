@@ -97,7 +97,8 @@ class CommittedLog:
         room = self.limits.segment_bytes - active.size if active is not None else 0
         for entry in entries:
             if entry.kind is not EntryKind.BATCH:
-                self.internal[entry.index] = entry
+                # A copy: the payload may be a view of the whole frame that it came in.
+                self.internal[entry.index] = entry._replace(payload=bytes(entry.payload))
                 self.is_changed = True
                 continue
             if active is None or (size + len(entry.payload) > room and (batches or active.size)):
@@ -236,17 +237,27 @@ class CommittedLog:
         self.is_changed = True
         return True
 
-    def expire(self, now_ms: int, retention_ms: int, retention_bytes: int) -> int:
-        """Drop what is too old or too much; how many segments went."""
-        count, size = 0, self.size
-        for segment in self.segments:
-            is_last = count == len(self.segments) - 1 and not self._is_closed
+    def expired_to(self, now_ms: int, retention_ms: int, retention_bytes: int) -> Offset:
+        """Where the log would begin without the segments that are too old or too much."""
+        offset, size = self.log_start_offset, self.size
+        for number, segment in enumerate(self.segments):
+            is_last = number == len(self.segments) - 1 and not self._is_closed
             is_old = retention_ms >= 0 and 0 <= segment.max_timestamp < now_ms - retention_ms
             is_surplus = retention_bytes >= 0 and size - segment.size >= retention_bytes and not is_last
-            if not (is_old or is_surplus or segment.next_offset <= self.log_start_offset):
+            if not (is_old or is_surplus or segment.next_offset <= offset):
+                break
+            offset = max(offset, segment.next_offset)
+            size -= segment.size
+        return offset
+
+    def drop_deleted(self, index: RaftIndex) -> int:
+        """Drop the segments that lie before log_start_offset and hold nothing above entry `index`; how
+        many."""
+        count = 0
+        for segment in self.segments:
+            if segment.next_offset > self.log_start_offset or segment.last_index > index:
                 break
             count += 1
-            size -= segment.size
         self._drop(count)
         return count
 

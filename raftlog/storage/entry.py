@@ -22,6 +22,8 @@ class EntryKind(IntEnum):
     BATCH = 0
     """Exactly one Kafka v2 batch, stamped with the entry's base offset and term."""
     NOOP = 1
+    """Nothing to Raft. Without a payload it begins a term; with one it is a command of the state machine's
+    own, and who does not know the command keeps the entry and passes over it."""
     MEMBERSHIP = 2
 
 

@@ -138,6 +138,16 @@ class GroupLog:
         return self._committed.log_start_offset
 
     @property
+    def first_offset(self) -> Offset:
+        """The first offset that can still be read, be it deleted or not."""
+        return self._committed.start.offset
+
+    @property
+    def internal_count(self) -> int:
+        """Committed entries that take no offset; they stay until the segments around them go."""
+        return len(self._committed.internal)
+
+    @property
     def max_timestamp(self) -> int:
         """The greatest timestamp (ms) of a committed record, -1 when there is none."""
         return self._committed.max_timestamp
@@ -443,20 +453,24 @@ class GroupLog:
         """Close the active segment when its first record is older than roll_ms; True when it was."""
         return self._committed.roll_if_due(now_ms)
 
-    def expire(self, now_ms: int, retention_ms: int, retention_bytes: int) -> bool:
-        """Drop whole segments that are older than `retention_ms` or that lie before the last
-        `retention_bytes` (-1: no limit), and those before log_start_offset. True when something went.
-        Call `save_snapshot` first: entries that are gone are not applied after a restart."""
-        count = self._committed.expire(now_ms, retention_ms, retention_bytes)
+    def expired_to(self, now_ms: int, retention_ms: int, retention_bytes: int) -> Offset:
+        """Where the log would begin without the whole segments that are older than `retention_ms` or that
+        lie before the last `retention_bytes` (-1: no limit)."""
+        return self._committed.expired_to(now_ms, retention_ms, retention_bytes)
+
+    def delete_before(self, offset: Offset) -> None:
+        """Move log_start_offset forward to `offset`, at most to the high watermark. Pending like an entry;
+        the files go with the next `drop_deleted`."""
+        if self._committed.delete_before(offset):
+            self._add(RecordKind.LOG_START, offset=self.log_start_offset)
+
+    def drop_deleted(self, applied: RaftIndex) -> bool:
+        """Drop the whole segments before log_start_offset; True when something went. Only up to entry
+        `applied`, at which the state is saved: entries that are gone are not applied after a restart."""
+        count = self._committed.drop_deleted(applied)
         if count:
             self._start_moved()
         return count > 0
-
-    def delete_before(self, offset: Offset) -> None:
-        """Move log_start_offset forward to `offset`, at most to the high watermark (DeleteRecords). Pending
-        like an entry; the files go with the next `expire`."""
-        if self._committed.delete_before(offset):
-            self._add(RecordKind.LOG_START, offset=self.log_start_offset)
 
     def save_snapshot(self, state: bytes, index: RaftIndex, *, drop_before: bool = False) -> None:
         """Keep the state machine's state as of entry `index` (committed); durable with the next

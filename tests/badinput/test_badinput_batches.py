@@ -27,8 +27,8 @@ MESSAGE_MAX: Final = 1_048_588
 FAR: Final = 10**15
 
 WRONG: Final = {CORRUPT_MESSAGE, INVALID_RECORD, UNSUPPORTED_FOR_MESSAGE_FORMAT}
-"""Apache Kafka chooses between these by where it notices. CORRUPT_MESSAGE is repeated by clients, so it is only
-said of bytes that may arrive better the next time."""
+"""Apache Kafka chooses between these by where it notices. CORRUPT_MESSAGE is repeated by clients, so it is
+only said of bytes that may arrive better the next time."""
 
 BATCHES: Final[dict[str, tuple[Callable[[], bytes | None], set[int]]]] = {
     "null": (lambda: None, {INVALID_RECORD}),

@@ -20,6 +20,7 @@ from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.operations import Operations
 from raftlog.config import BrokerConfig, config_error
+from raftlog.errors import InvalidBatch, InvalidInput
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import Command
 from raftlog.metadata.names import topic_name_problem
@@ -30,6 +31,7 @@ from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
 from raftlog.records.batch import check_batch, stamp
+from raftlog.records.produced import check_produced_batch
 from raftlog.storage.group_log import Slice
 from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
 
@@ -87,11 +89,11 @@ class FakePartition:
             on_done(ProduceResult(self.failure, message="as the test wants it"))
             return
         try:
-            header = check_batch(batch)
-        except ValueError:
-            on_done(ProduceResult(PartitionError.CORRUPT_BATCH))
+            header = check_produced_batch(batch)
+        except InvalidBatch as error:
+            on_done(ProduceResult(PartitionError.INVALID_RECORD, message=str(error)))
             return
-        except Exception as error:
+        except InvalidInput as error:
             on_done(ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error)))
             return
         base = self.log_end_offset
@@ -148,14 +150,17 @@ class FakePartition:
         error = self._error(leader_epoch)
         return (error, -1, -1) if error is not None else (None, self.leader_epoch, self.high_watermark)
 
-    def delete_before(self, offset: int) -> tuple[PartitionError | None, int]:
-        if not self.is_leader:
-            return PartitionError.NOT_LEADER, -1
+    def delete_before(
+        self, offset: int, *, now: float, on_done: Callable[[PartitionError | None, int], None]
+    ) -> None:
         target = self.high_watermark if offset == -1 else offset
-        if not self.log_start_offset <= target <= self.high_watermark:
-            return PartitionError.OFFSET_OUT_OF_RANGE, -1
-        self.log_start_offset = target
-        return None, target
+        if not self.is_leader:
+            on_done(PartitionError.NOT_LEADER, -1)
+        elif not 0 <= target <= self.high_watermark:
+            on_done(PartitionError.OFFSET_OUT_OF_RANGE, -1)
+        else:
+            self.log_start_offset = max(target, self.log_start_offset)
+            on_done(None, self.log_start_offset)
 
     def add_waiter(self, waiter: Callable[[], None]) -> None:
         self.waiters.append(waiter)

@@ -78,6 +78,21 @@ async def produce(partition: Partition, *values: bytes) -> ProduceResult:
     return result
 
 
+async def delete_before(partition: Partition, offset: int) -> tuple[PartitionError | None, int]:
+    results: list[tuple[PartitionError | None, int]] = []
+    done = trio.Event()
+
+    def on_done(error: PartitionError | None, start: int) -> None:
+        results.append((error, start))
+        done.set()
+
+    partition.delete_before(offset, now=trio.current_time(), on_done=on_done)
+    with trio.fail_after(5):
+        await done.wait()
+    (result,) = results
+    return result
+
+
 async def test_the_catalog_names_this_broker_and_the_cluster(node: Node) -> None:
     assert node.cluster_id
     assert node.broker_id in node.catalog.brokers
@@ -126,8 +141,9 @@ async def test_what_is_acknowledged_is_fetched(node: Node) -> None:
     assert partition.find_offset(-1).offset == 6
     assert partition.find_offset(-2).offset == 0
     assert partition.end_of_epoch(epoch)[2] == 6
-    assert partition.delete_before(7)[0] is PartitionError.OFFSET_OUT_OF_RANGE
-    assert partition.delete_before(-1) == (None, 6)
+    assert (await delete_before(partition, 7))[0] is PartitionError.OFFSET_OUT_OF_RANGE
+    assert await delete_before(partition, -1) == (None, 6)
+    assert await delete_before(partition, 3) == (None, 6)
     assert partition.log_start_offset == 6
 
 
@@ -136,10 +152,14 @@ async def test_bytes_that_are_no_batch_are_refused(node: Node) -> None:
     partition = node.partition("orders", 0)
     assert partition is not None
     batch = bytearray(encode_batch([NewRecord(NOW_MS, None, b"x", ())]))
-    for wrong in (bytearray(), batch[:-1], batch[:-1] + b"!"):
+    for wrong, error in (
+        (bytearray(), PartitionError.INVALID_RECORD),
+        (batch[:-1], PartitionError.INVALID_RECORD),
+        (batch[:-1] + b"!", PartitionError.CORRUPT_BATCH),
+    ):
         results: list[ProduceResult] = []
         partition.produce(memoryview(wrong), now=trio.current_time(), now_ms=NOW_MS, on_done=results.append)
-        assert [result.error for result in results] == [PartitionError.CORRUPT_BATCH]
+        assert [result.error for result in results] == [error]
 
 
 async def test_waiters_hear_of_what_is_committed(node: Node) -> None:

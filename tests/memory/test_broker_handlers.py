@@ -389,7 +389,7 @@ async def test_a_version_that_nobody_should_send_is_refused_politely(peer: Peer)
         (produce(batch(b"x"), partition=-1), "unknown_topic_or_partition"),
         (produce(batch(b"x"), acks=2), "invalid_required_acks"),
         (produce(None), "invalid_record"),
-        (produce(b""), "corrupt_message"),
+        (produce(b""), "invalid_record"),
         (produce(batch(b"x")[:-1] + b"!"), "corrupt_message"),
         ({**produce(batch(b"x")), "transactional_id": "tx"}, "unsupported_version"),
     ],

@@ -11,11 +11,13 @@ from raftlog.partition.partition import (
     EARLIEST,
     LATEST,
     MAX_TIMESTAMP,
+    SETTLE_S,
     Partition,
     PartitionError,
     PartitionSettings,
     ProduceResult,
 )
+from raftlog.partition.refused import REFUSED_S
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import RaftTiming
@@ -65,6 +67,14 @@ class World:
         results: list[ProduceResult] = []
         view = memoryview(batch)
         self.partition.produce(view, now=self.now, now_ms=NOW_MS, on_done=results.append)
+        self.turns(turns)
+        return results
+
+    def delete_before(self, offset: int, *, turns: int = 4) -> list[tuple[PartitionError | None, int]]:
+        results: list[tuple[PartitionError | None, int]] = []
+        self.partition.delete_before(
+            offset, now=self.now, on_done=lambda error, start: results.append((error, start))
+        )
         self.turns(turns)
         return results
 
@@ -201,13 +211,49 @@ def test_who_believes_in_another_leader_is_told_so() -> None:
 def test_deleted_records_stay_deleted() -> None:
     world = World()
     for _ in range(3):
-        world.produce(batch(b"a"))
-    assert world.partition.delete_before(2) == (None, 2)
-    assert world.partition.delete_before(9) == (PartitionError.OFFSET_OUT_OF_RANGE, -1)
-    world.turns()
-    world.restart()
-    assert world.partition.log_start_offset == 2
+        world.produce(batch(b"a", b"b"))
+    assert world.delete_before(3) == [(None, 3)]
+    world.restart()  # at the very moment when it was answered, and inside a batch
+    assert world.partition.log_start_offset == 3
     assert world.partition.fetch(0, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
+    assert world.delete_before(-1) == [(None, 6)]
+    assert world.produce(batch(b"c"))[0].base_offset == 6, "a command takes no offset"
+
+
+@pytest.mark.parametrize(("offset", "answer"), [(7, -1), (-2, -1), (2, 3), (0, 3), (3, 3)])
+def test_what_is_deleted_already_is_no_error_and_what_is_not_there_is(offset: int, answer: int) -> None:
+    """As Apache Kafka 4.1 answers."""
+    world = World()
+    for _ in range(3):
+        world.produce(batch(b"a", b"b"))
+    world.delete_before(3)
+    error = PartitionError.OFFSET_OUT_OF_RANGE if answer < 0 else None
+    assert world.delete_before(offset) == [(error, answer)]
+    assert world.partition.log_start_offset == 3
+
+
+def test_nobody_is_told_that_records_are_deleted_before_the_sync() -> None:
+    world = World()
+    world.produce(batch(b"a", b"b"))
+    assert world.delete_before(1, turns=0) == []
+    assert world.partition.log_start_offset == 0
+    world.disk.power_loss()
+    world.start()
+    assert world.partition.log_start_offset == 0
+
+
+def test_many_that_delete_at_once_share_a_command() -> None:
+    world = World()
+    for _ in range(50):
+        world.produce(batch(b"a"))
+    entries = world.partition.log.last_index
+    results: list[tuple[PartitionError | None, int]] = []
+    for offset in range(1, 51):
+        world.partition.delete_before(offset, now=world.now, on_done=lambda *each: results.append(each))
+    world.turns()
+    assert [error for error, _ in results] == [None] * 50
+    assert world.partition.log_start_offset == 50
+    assert world.partition.log.last_index == entries + 2
 
 
 def test_waiters_wake_when_something_is_committed() -> None:
@@ -222,3 +268,45 @@ def test_waiters_wake_when_something_is_committed() -> None:
     world.partition.remove_waiter(waiter)
     world.produce(batch(b"a"))
     assert woken == [1]
+
+
+def idempotent(sequence: int, *values: bytes) -> bytearray:
+    return batch(*values or (b"a",), producer_id=5, producer_epoch=0, base_sequence=sequence)
+
+
+@pytest.mark.parametrize("sequence", [3, 2**31 - 1, 2**31 - 2])
+def test_a_producer_that_is_not_known_goes_on_where_it_is(sequence: int) -> None:
+    """Its topic was deleted and made again, or it was silent for long: Apache Kafka takes any sequence."""
+    world = World()
+    world.now += SETTLE_S
+    assert world.produce(idempotent(sequence, b"a", b"b"))[0].base_offset == 0
+    assert world.produce(idempotent(sequence, b"a", b"b"))[0].base_offset == 0, "a repeat"
+    after = (sequence + 2) % 2**31
+    assert world.produce(idempotent((after + 1) % 2**31))[0].error is PartitionError.OUT_OF_SEQUENCE
+    assert world.produce(idempotent(after))[0].base_offset == 2
+
+
+def test_the_first_batch_may_still_come_while_a_leader_is_new() -> None:
+    """It was under way to the leader before. Apache Kafka takes the second one for the first, and then has to
+    refuse the first for good."""
+    world = World()
+    assert world.produce(idempotent(3))[0].error is PartitionError.NOT_LEADER
+    assert world.produce(idempotent(0, b"a", b"b", b"c"))[0].base_offset == 0
+    assert world.produce(idempotent(3))[0].base_offset == 3
+
+
+def test_what_is_behind_a_batch_that_was_refused_is_not_taken_before_it() -> None:
+    """The leader has settled when the fourth comes, and had not when the third came."""
+    world = World()
+    assert world.produce(idempotent(3))[0].error is PartitionError.NOT_LEADER
+    world.now += SETTLE_S
+    assert world.produce(idempotent(4))[0].error is PartitionError.NOT_LEADER
+    assert world.produce(idempotent(3))[0].base_offset == 0
+    assert world.produce(idempotent(4))[0].base_offset == 1
+
+
+def test_a_batch_that_is_never_sent_again_holds_up_nobody_for_ever() -> None:
+    world = World()
+    assert world.produce(idempotent(3))[0].error is PartitionError.NOT_LEADER
+    world.now += REFUSED_S
+    assert world.produce(idempotent(4))[0].base_offset == 0

@@ -2,15 +2,20 @@
 
 import random
 
+import cbor2
 import pytest
 
+from raftlog.errors import DamagedLog
+from raftlog.partition import producers as producers_module
 from raftlog.partition.producers import (
+    FORMAT_VERSION,
     REMEMBERED_BATCHES,
     NewBatch,
     OutOfSequence,
     Producers,
     RepeatedBatch,
     StaleEpoch,
+    UnknownProducer,
     Verdict,
 )
 from raftlog.records.batch import BatchHeader
@@ -93,21 +98,22 @@ def test_a_truncation_forgets_what_was_pending_and_nothing_else() -> None:
     assert isinstance(producers.check(header(0)), RepeatedBatch)
 
 
-def test_a_silent_producer_is_forgotten_and_may_begin_anywhere() -> None:
+def test_a_silent_producer_is_forgotten() -> None:
     producers = Producers()
     write(producers, header(0), 1)
-    producers.expire(before_ms=1000)
+    assert not producers.expire(before_ms=1000)
     assert isinstance(producers.check(header(0)), RepeatedBatch)
-    producers.expire(before_ms=1001)
-    assert producers.check(header(99)) == NewBatch()
+    assert producers.expire(before_ms=1001)
+    assert producers.check(header(99)) == UnknownProducer(99)
 
 
-def test_a_first_batch_that_was_lost_with_a_leader_comes_before_the_second() -> None:
+def test_the_producer_that_was_silent_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producers_module, "MAX_PRODUCERS", 3)
     producers = Producers()
-    producers.appended(header(0), Offset(0), RaftIndex(1))
-    producers.truncated()  # another leader, who never had it
-    assert producers.check(header(1)) == OutOfSequence(0, 1)
-    assert producers.check(header(0)) == NewBatch()
+    for index, producer in enumerate((1, 2, 3, 1, 4)):
+        write(producers, header(index, epoch=index, producer=producer), index + 1)
+    assert producers.check(header(0, producer=2)) == UnknownProducer(0)
+    assert len(producers) == 3
 
 
 def test_a_snapshot_answers_as_the_original() -> None:
@@ -115,9 +121,20 @@ def test_a_snapshot_answers_as_the_original() -> None:
     for number in range(9):
         write(producers, header(number, offset=number, producer=number % 2), number + 1)
     restored.restore(producers.to_bytes())
-    assert producers.check(header(5, producer=9)) == OutOfSequence(0, 5)
+    assert producers.to_bytes()[0] == FORMAT_VERSION
     for batch in (header(s, producer=p, epoch=e) for s in range(12) for p in (0, 1, 2) for e in (0, 1)):
         assert restored.check(batch) == producers.check(batch)
+
+
+def test_a_snapshot_of_before_it_had_a_version_is_read() -> None:
+    producers, restored = Producers(), Producers()
+    for number in range(7):
+        write(producers, header(number, offset=10 + number), number + 1)
+    batches = [[number, number, 10 + number, number + 1] for number in range(2, 7)]
+    restored.restore(cbor2.dumps([True, [[7, 0, 1000, batches]]]))
+    assert restored.to_bytes() == producers.to_bytes()
+    with pytest.raises(DamagedLog, match="format 99"):
+        restored.restore(b"\x63")
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -132,7 +149,8 @@ def test_no_schedule_writes_a_batch_twice_or_leaves_a_gap(seed: int) -> None:
             case 0 | 1:
                 first = rng.choice([sequence, sequence, max(0, sequence - rng.randrange(4)), sequence + 1])
                 batch = header(first, offset=len(log))
-                if producers.check(batch) == NewBatch():
+                verdict = producers.check(batch)
+                if verdict in (NewBatch(), UnknownProducer(0)):
                     log.append(batch)
                     producers.appended(batch, Offset(batch.base_offset), RaftIndex(len(log)))
                     sequence = first + 1

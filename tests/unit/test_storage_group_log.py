@@ -17,7 +17,7 @@ from raftlog.storage.group_log import GroupLog
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, Offset, RaftIndex, Term, group_key
 from tests.sim.virtual_disk import VirtualDisk
-from tests.storage_world import all_bytes, all_entries, batch, plain
+from tests.storage_world import all_bytes, all_entries, batch, expire, plain
 
 KEY = group_key(b"t" * 16, 0)
 FOLDER = "/data/t-0.x"
@@ -210,7 +210,7 @@ def test_a_slice_outlives_its_segment() -> None:
         add(log)
     commit_all(store, log)
     piece = log.read(Offset(0), 10)
-    assert log.expire(0, -1, 0)
+    assert expire(log, 0, -1, 0)
     checkpoint(store)
     assert disk.listdir(FOLDER) == ["00000000000000000003.index", "00000000000000000003.log", "snapshot"]
     assert piece is not None and piece.read() == first.payload
@@ -222,19 +222,19 @@ def test_retention_by_size_time_and_request() -> None:
         add(log, timestamp=1000 * number)
     commit_all(store, log)
     size = log.statistics()["segment_bytes"]
-    assert not log.expire(12_000, -1, -1)
-    assert not log.expire(12_000, 100_000, size)
-    assert log.expire(4_500, 1_000, -1)
+    assert not expire(log, 12_000, -1, -1)
+    assert not expire(log, 12_000, 100_000, size)
+    assert expire(log, 4_500, 1_000, -1)
     assert (log.log_start_offset, log.first_index) == (4, 5)
-    assert log.expire(0, -1, 400)
+    assert expire(log, 0, -1, 400)
     assert (log.log_start_offset, log.first_index) == (8, 9)
     log.delete_before(Offset(9))
     assert log.log_start_offset == 9
-    assert not log.expire(0, -1, -1)
+    assert not expire(log, 0, -1, -1)
     assert log.read(Offset(8), 100) is None
     log.delete_before(Offset(100))
     assert log.log_start_offset == log.high_watermark == 12
-    assert log.expire(0, -1, -1)
+    assert expire(log, 0, -1, -1)
     assert (log.statistics()["segments"], log.first_index, log.last_term) == (0, 13, 1)
     assert log.term_at(RaftIndex(12)) == 1
     assert log.term_at(RaftIndex(11)) is None

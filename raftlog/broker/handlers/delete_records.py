@@ -1,36 +1,66 @@
 """DeleteRecords (21), v0 to v2: move the start of partitions forward.
 
-Behaviour: offset -1 means the high watermark; the new start is the answer's low watermark.
+Behaviour: offset -1 means the high watermark; the new start is the answer's low watermark. Below the start it
+is no error and changes nothing. Answered when a majority of disks has the new start; a partition that has not
+answered when the request's time is over is REQUEST_TIMED_OUT, and its start may still move.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import find_partition
+from raftlog.partition.partition import PartitionError
 from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.schema import milliseconds
 
 
-def handle(call: Call, request: Any) -> Answer:
-    return {
-        "topics": [
-            {
-                "name": topic.name,
-                "partitions": [_delete(call, topic.name, each) for each in topic.partitions],
-            }
-            for topic in request.topics
-        ]
-    }
+async def handle(call: Call, request: Any) -> Answer:
+    pending = _Pending()
+    topics = [
+        {
+            "name": topic.name,
+            "partitions": [_delete(call, topic.name, each, pending) for each in topic.partitions],
+        }
+        for topic in request.topics
+    ]
+    pending.ended()
+    with trio.move_on_after(milliseconds(request.timeout) / 1000):
+        await pending.all_ended.wait()
+    return {"topics": topics}
 
 
-def _delete(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
-    replica = find_partition(call.node, topic, wanted.partition_index)
+class _Pending:
+    """How many partitions have not answered; 1 more until all were asked."""
+
+    def __init__(self) -> None:
+        self.all_ended = trio.Event()
+        self.count = 1
+
+    def ended(self) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self.all_ended.set()
+
+
+def _delete(call: Call, topic: str, wanted: Any, pending: _Pending) -> dict[str, Any]:
+    """The partition's answer, which is filled in when it comes."""
+    index = wanted.partition_index
+    answer = {"partition_index": index, "low_watermark": -1, "error_code": ErrorCode.REQUEST_TIMED_OUT}
+
+    def deleted(error: PartitionError | None, start: int) -> None:
+        answer.update(error_code=partition_error_code(error), low_watermark=start)
+        pending.ended()
+
+    replica = find_partition(call.node, topic, index)
     if isinstance(replica, ErrorCode):
-        code, start = replica, -1
+        answer["error_code"] = replica
     else:
-        error, start = replica.delete_before(wanted.offset)
-        code = partition_error_code(error)
-    return {"partition_index": wanted.partition_index, "low_watermark": start, "error_code": code}
+        pending.count += 1
+        replica.delete_before(wanted.offset, now=call.now, on_done=deleted)
+    return answer

@@ -1,8 +1,8 @@
 """ListOffsets (2), v1 to v11: which offset a timestamp maps to.
 
 Behaviour: earliest (-2, -4), latest (-1), the record with the largest timestamp (-3, KIP-734), or the first
-record at or after a timestamp, exactly. A special timestamp that the version has not, or that nobody knows, is
-UNSUPPORTED_VERSION. A leader that does not know its high watermark yet answers
+record at or after a timestamp, exactly. A special timestamp that the version has not, or that nobody knows,
+is UNSUPPORTED_VERSION. A leader that does not know its high watermark yet answers
 OFFSET_NOT_AVAILABLE. Everything committed is stable, so the isolation level changes nothing.
 Missing on purpose: tiered storage; what is asked about it (-5, -6) has no offset.
 """
@@ -30,7 +30,7 @@ async def handle(call: Call, request: Any) -> Answer:
         find_partition(call.node, topic.name, wanted.partition_index)
         for topic in request.topics
         for wanted in topic.partitions
-        if wanted.timestamp == LATEST
+        if wanted.timestamp < 0
     )
     await confirm_leaders([each for each in asked if not isinstance(each, ErrorCode)], call.now)
     return {
