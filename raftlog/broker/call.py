@@ -10,7 +10,9 @@ import trio
 
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
+from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Chunk, Outbox, Slot
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, encode_response
 from raftlog.protocol.encode import Fields
@@ -23,14 +25,14 @@ _refusals = Complaints(log, "requests were refused something")
 class Call:
     """A request that is being handled. It is answered once; later answers are ignored."""
 
-    __slots__ = ("_disconnect", "_outbox", "_slot", "api", "header", "node", "peer_host", "version")
+    __slots__ = ("_disconnect", "_outbox", "_slot", "api", "header", "node", "origin", "version")
 
     def __init__(
         self,
         node: Node,
         api: ApiKey,
         header: RequestHeader,
-        peer_host: str,
+        origin: Origin,
         outbox: Outbox,
         slot: Slot,
         disconnect: Callable[[str], None],
@@ -39,18 +41,22 @@ class Call:
         self.api = api
         self.header = header
         self.version = header.version
-        self.peer_host = peer_host
+        self.origin = origin
         self._outbox = outbox
         self._slot = slot
         self._disconnect = disconnect
 
     def __repr__(self) -> str:
-        return f"<Call {self.api.name} v{self.version} #{self.header.correlation_id} of {self.peer_host}>"
+        return f"<Call {self.api.name} v{self.version} #{self.header.correlation_id} of {self.origin.host}>"
 
     @property
     def client_id(self) -> str:
         """What the client calls itself; empty when it does not say."""
         return self.header.client_id or ""
+
+    def address_of(self, broker: BrokerInfo) -> tuple[str, int]:
+        """Where this client reaches a broker: by the listener that it came by."""
+        return broker.address(self.origin.listener)
 
     @property
     def now(self) -> float:
@@ -87,7 +93,7 @@ class Call:
 
     def refuse(self, what: str, why: str | None) -> None:
         """Log that something the client asked for was refused; the answer is the handler's to give."""
-        who = f"{self.client_id[:100]!r} of {self.peer_host}"
+        who = f"{self.client_id[:100]!r} of {self.origin.host}"
         _refusals.add(self.now, f"refused {self.api.name} {what[:260]!r} from {who}: {why}")
 
     def disconnect(self, reason: str) -> None:

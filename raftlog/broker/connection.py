@@ -19,6 +19,7 @@ import trio
 from raftlog.broker.backend import Node
 from raftlog.broker.call import Call
 from raftlog.broker.framing import FrameReader, ReceiveBudget, ReceiveBudgetSpent
+from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.registry import Api, find_api, unsupported_version_answer
 from raftlog.broker.strangers import Stranger
@@ -46,7 +47,7 @@ class Connection:
     def __init__(
         self,
         sock: socket.socket,
-        peer_host: str,
+        origin: Origin,
         node: Node,
         scratch: memoryview,
         request_size_max: int,
@@ -57,7 +58,7 @@ class Connection:
     ) -> None:
         """What is shared with the other connections: `scratch` and `budget` of `FrameReader`, and the two
         callbacks of `Outbox`."""
-        self.peer_host = peer_host
+        self.origin = origin
         self.end_reason: str | None = None
         self._sock = sock
         self._node = node
@@ -71,7 +72,7 @@ class Connection:
         self._idle_since = 0.0
 
     def __repr__(self) -> str:
-        return f"<Connection {self.peer_host} {self.requests} requests {self.outbox.unanswered} unanswered>"
+        return f"<Connection {self.origin.host} {self.requests} requests {self.outbox.unanswered} unanswered>"
 
     async def run(self) -> None:
         """Serve until the client leaves, is given up on, or the task is cancelled. Raises only what is
@@ -166,7 +167,7 @@ class Connection:
             await outbox.room(PIPELINED_MAX, PIPELINED_BYTES_MAX)
         if self.end_reason is not None:
             return
-        call = Call(self._node, api.key, header, self.peer_host, outbox, outbox.open(len(frame)), self.close)
+        call = Call(self._node, api.key, header, self.origin, outbox, outbox.open(len(frame)), self.close)
         if not api.first <= header.version <= api.last:
             call.reply_chunks([unsupported_version_answer(api, header)])
             return

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import errno
 import logging
-import resource
 import socket
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
+from raftlog.broker.admission import Admission
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
 from raftlog.broker.framing import SCRATCH_SIZE, ReceiveBudget
+from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 
 log = logging.getLogger("raftlog.broker")
 
-BACKLOG: Final = 1024
 ACCEPTED_AT_ONCE_MAX: Final = 64
 """Connections accepted before others get a turn."""
 SWEEP_INTERVAL: Final = 1.0
@@ -34,11 +33,13 @@ _SHORTAGES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
-    """A listening socket and its connections. Limits are read from the node's configuration once."""
+    """The listening sockets of all named listeners, and their connections. Limits are read from the node's
+    configuration once."""
 
-    def __init__(self, node: Node, sock: socket.socket) -> None:
+    def __init__(self, node: Node, sockets: Sequence[tuple[str, socket.socket]]) -> None:
+        """`sockets` are those that listen, each with the name of its listener."""
         self._node = node
-        self._sock = sock
+        self._sockets = sockets
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
         self._budget = ReceiveBudget()
@@ -47,7 +48,7 @@ class Listener:
         self._complaints = Complaints(log, "connections were closed or refused")
         config = node.config
         self._request_size_max = config.int("socket.request.max.bytes")
-        self._connections_max = min(config.int("max.connections"), _connections_affordable())
+        self._admission = Admission(config)
         self._idle_max = config.int("connections.max.idle.ms") / 1000
         self._requests_ended = 0
         self.accepted = 0
@@ -58,9 +59,14 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens: the port that was given when 0 was asked for."""
-        host, port = self._sock.getsockname()[:2]
+        """Where the first of them listens: the port that was given when 0 was asked for."""
+        host, port = self._sockets[0][1].getsockname()[:2]
         return host, port
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Where each listener is, by its name."""
+        return {name: sock.getsockname()[:2] for name, sock in reversed(self._sockets)}
 
     def statistics(self) -> dict[str, int]:
         """Counts since the start, and connections now."""
@@ -78,16 +84,18 @@ class Listener:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self._flush)
-                await self._accept(nursery)
+                for name, listening in self._sockets:
+                    nursery.start_soon(self._accept, name, listening, nursery)
         finally:
-            self._sock.close()
+            for _, listening in self._sockets:
+                listening.close()
 
-    async def _accept(self, nursery: trio.Nursery) -> None:
+    async def _accept(self, name: str, listening: socket.socket, nursery: trio.Nursery) -> None:
         while True:
-            await trio.lowlevel.wait_readable(self._sock)
+            await trio.lowlevel.wait_readable(listening)
             for _ in range(ACCEPTED_AT_ONCE_MAX):
                 try:
-                    sock, address = self._sock.accept()
+                    sock, address = listening.accept()
                 except BlockingIOError:
                     break
                 except OSError as error:
@@ -95,12 +103,13 @@ class Listener:
                         log.warning("not accepting for a moment: %s", error)
                         await trio.sleep(SHORTAGE_PAUSE)
                     break  # otherwise the client went away before it was accepted
-                self._admit(sock, address[0], nursery)
+                self._admit(sock, Origin(address[0], name), nursery)
 
-    def _admit(self, sock: socket.socket, host: str, nursery: trio.Nursery) -> None:
-        if len(self._connections) >= self._connections_max:
+    def _admit(self, sock: socket.socket, origin: Origin, nursery: trio.Nursery) -> None:
+        problem = self._admission.enter(origin.host)
+        if problem is not None:
             self.refused += 1
-            self._complain(f"refused {host}: {self._connections_max} connections are open (max.connections)")
+            self._complain(f"refused {origin.host}: {problem}")
             sock.close()
             return
         self.accepted += 1
@@ -110,7 +119,7 @@ class Listener:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection = Connection(
             sock,
-            host,
+            origin,
             self._node,
             self._scratch,
             self._request_size_max,
@@ -126,6 +135,7 @@ class Listener:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._admission.leave(connection.origin.host)
             self._requests_ended += connection.requests
             if connection.end_reason not in (THE_CLIENT_LEFT, THE_BROKER_STOPS):
                 self._complain(f"closed {connection!r}: {connection.end_reason}")
@@ -153,39 +163,3 @@ class Listener:
             for connection in list(self._connections):
                 connection.sweep(now, self._idle_max)
             self._complaints.flush()
-
-
-def _connections_affordable() -> int:
-    """Connections that leave half of the process's file descriptors to the log: without one to open a
-    segment with, the broker would have to stop."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft // 2 if soft != resource.RLIM_INFINITY else 2**31
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one. Raises OSError."""
-    family, kind, proto, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-@asynccontextmanager
-async def open_listener(node: Node, host: str, port: int) -> AsyncGenerator[Listener, None]:
-    """A listener that serves while the block runs; leaving it closes every connection."""
-    listener = Listener(node, listen(host, port))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener.run)
-        try:
-            yield listener
-        finally:
-            nursery.cancel_scope.cancel()

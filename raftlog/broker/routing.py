@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from raftlog.broker.backend import Node, Partition
+from raftlog.broker.call import Call
 from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import NodeEndpoint
@@ -50,14 +51,14 @@ def leader_hint(node: Node, topic: str | bytes, partition: int) -> LeaderHint | 
     return None if leader is None else (leader, epoch)
 
 
-def endpoints(node: Node, leaders: Iterable[LeaderHint | None]) -> list[NodeEndpoint]:
-    """Where the leaders that an answer names listen."""
+def endpoints(call: Call, leaders: Iterable[LeaderHint | None]) -> list[NodeEndpoint]:
+    """Where the client reaches the leaders that an answer names."""
     wanted = {BrokerId(leader[0]) for leader in leaders if leader is not None}
     if not wanted:
         return []
-    known = node.catalog.brokers
+    known = call.node.catalog.brokers
     return [
-        NodeEndpoint(broker.id, broker.host, broker.port, broker.rack)
+        NodeEndpoint(broker.id, *call.address_of(broker), broker.rack)
         for broker in (known[one] for one in sorted(wanted) if one in known)
     ]
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import trio
 
-from raftlog.broker.listener import Listener, listen
+from raftlog.broker.binding import listen
+from raftlog.broker.listener import Listener
 from raftlog.broker.registry import find_api, spoken
 from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig
@@ -28,16 +29,19 @@ HAND_OVER_TIMEOUT_S: Final = 2.0
 class Broker:
     """Opened by `open`, alive inside `run`, released by `close`."""
 
-    def __init__(self, node: Node, sock: socket.socket, peer_sock: socket.socket | None) -> None:
+    def __init__(
+        self, node: Node, sockets: list[tuple[str, socket.socket]], peer_sockets: list[socket.socket]
+    ) -> None:
+        """`sockets` are those for clients, each with the name of its listener."""
         self.node = node
-        self._listener_socket = sock
-        self._peer_socket = peer_sock
+        self._sockets = sockets
+        self._peer_sockets = peer_sockets
         self._listener: Listener | None = None
         self._spoken: list[tuple[int, int]] = []
         self._heard_spoken = trio.Event()
         node.spoken, node.on_spoken = spoken, self._will_be_spoken
-        self.address: tuple[str, int] = sock.getsockname()[:2]
-        """Where it listens: the port that was given when 0 was asked for."""
+        self.address: tuple[str, int] = sockets[0][1].getsockname()[:2]
+        """Where its first listener is: the port that was given when 0 was asked for."""
 
     def __repr__(self) -> str:
         return f"<Broker {self.node.broker_id} on {self.address[0]}:{self.address[1]}>"
@@ -46,34 +50,36 @@ class Broker:
     def open(
         cls, config: BrokerConfig, *, disk: Disk | None = None, rng: random.Random | None = None
     ) -> Broker:
-        """Bind the listener and open the data folder. Blocking; nothing is served before `run`. Tests pass
+        """Bind the listeners and open the data folder. Blocking; nothing is served before `run`. Tests pass
         a disk and a source of chance of their own.
 
         Raises ConfigError (a bad setting, or a port that is taken), DataDirBusy, DamagedLog, DiskFailed.
         """
-        listener = config.listeners[0]
         with contextlib.ExitStack() as opened:
-            sock = _bound(opened, listener.host, listener.port, "--listen")
-            peer_sock = None
+            sockets: list[tuple[str, socket.socket]] = []
+            advertised: list[tuple[str, str, int]] = []
+            for listener, told in zip(config.listeners, config.advertised_listeners, strict=True):
+                bound = _bound(opened, listener.host, listener.port, "--listen")
+                sockets += [(listener.name, one) for one in bound]
+                port = told.port or bound[0].getsockname()[1]
+                advertised.append((listener.name, _reachable(told.host), port))
+            peer_sockets: list[socket.socket] = []
             if config.peers or config.join:
-                peer_sock = _bound(opened, *config.peer_listen, "--peer-listen")
+                peer_sockets = _bound(opened, *config.peer_listen, "--peer-listen")
             node = Node.open(config, disk=disk, rng=rng)
             opened.pop_all()
-        broker = cls(node, sock, peer_sock)
-        told = config.advertised_listeners
-        host, port = (told[0].host, told[0].port) if told else (listener.host, 0)
-        node.advertised = (_reachable(host), port or broker.address[1])
-        if peer_sock is not None:
+        node.advertised = tuple(advertised)
+        if peer_sockets:
             host, port = config.peer_advertised
-            node.peer_advertised = (_reachable(host), port or peer_sock.getsockname()[1])
-        return broker
+            node.peer_advertised = (_reachable(host), port or peer_sockets[0].getsockname()[1])
+        return cls(node, sockets, peer_sockets)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` when clients can be served. Raises DiskFailed or SafetyError:
         then the broker must not go on."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.node.run, self._peer_listeners())
-            self._listener = Listener(self.node, self._listener_socket)
+            self._listener = Listener(self.node, self._sockets)
             nursery.start_soon(self._listener.run)
             nursery.start_soon(self._get_ready_for_clients)
             task_status.started()
@@ -98,9 +104,7 @@ class Broker:
                 log.info("ready for %s v%d, which clients use elsewhere", api.key.name, version)
 
     def _peer_listeners(self) -> list[trio.SocketListener]:
-        if self._peer_socket is None:
-            return []
-        return [trio.SocketListener(trio.socket.from_stdlib_socket(self._peer_socket))]
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in self._peer_sockets]
 
     async def hand_over(self) -> None:
         """Before a planned stop: give the leaderships away, so that no client waits for an election."""
@@ -108,16 +112,15 @@ class Broker:
 
     def close(self) -> None:
         """After `run`: make everything durable and release the data folder. Blocking."""
-        self._listener_socket.close()
-        if self._peer_socket is not None:
-            self._peer_socket.close()
+        for sock in (*(sock for _, sock in self._sockets), *self._peer_sockets):
+            sock.close()
         self.node.close()
 
 
-def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> socket.socket:
-    """A listening socket, closed with `opened`. Raises ConfigError that says what to do."""
+def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> list[socket.socket]:
+    """Listening sockets, closed with `opened`. Raises ConfigError that says what to do."""
     try:
-        return opened.enter_context(contextlib.closing(listen(host, port)))
+        return [opened.enter_context(contextlib.closing(sock)) for sock in listen(host, port)]
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option} HOST:PORT"

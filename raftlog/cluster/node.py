@@ -105,9 +105,10 @@ class Node:
             retention_ms=config.int("offsets.retention.minutes") * 60_000,
             interval_s=config.int("offsets.retention.check.interval.ms") / 1000,
         )
-        self.advertised = ("localhost", 9092)
+        self.advertised: tuple[tuple[str, str, int], ...] = (("PLAINTEXT", "localhost", 9092),)
         self.peer_advertised = ("", 0)
-        """Where clients and other brokers reach this one; set before `run`, when listeners are bound."""
+        """Where clients (by the listener's name) and other brokers reach this one; set before `run`, when
+        listeners are bound."""
         self.spoken: Callable[[], list[tuple[int, int]]] = list
         self.on_spoken: Callable[[list[tuple[int, int]]], None] = lambda spoken: None
         """What clients use here, as (API, version), and what to do about what those of a peer use: they will
@@ -453,15 +454,17 @@ class Node:
         if self.store.cluster_id is None:
             self.store.set_cluster_id(self.catalog.cluster_id)
         peer_host, peer_port = self.peer_advertised
+        _, host, port = self.advertised[0]
         await self._insist(
             RegisterBroker(
                 broker_id=self.broker_id,
                 incarnation=self.incarnation,
-                host=self.advertised[0],
-                port=self.advertised[1],
+                host=host,
+                port=port,
                 peer_host=peer_host,
                 peer_port=peer_port,
                 rack=self.config.str("broker.rack") or None,
+                listeners=self.advertised if len(self.advertised) > 1 else (),
             )
         )
 

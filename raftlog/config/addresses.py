@@ -1,8 +1,10 @@
-"""Addresses in settings: `host:port`, `PROTOCOL://host:port`, `id@host:port`."""
+"""Addresses in settings: `host:port`, `NAME://host:port`, `id@host:port`."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,20 +12,25 @@ from raftlog.config.keys import BadValue, Value
 
 PROTOCOLS: Final = ("PLAINTEXT",)
 """The security protocols that are served."""
+KAFKAS_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+LISTENERS_MAX: Final = 16
+"""Listeners of a broker: each is in every broker's registration, which all brokers keep."""
+HOST_CHARACTERS_MAX: Final = 255
 
 _LISTENER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)://(.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address that clients connect to. An empty host is every interface; port 0 is any free one."""
+    """An address that clients connect to. The name is in capitals, an empty host is every interface, port 0
+    is any free one."""
 
-    protocol: str
+    name: str
     host: str
     port: int
 
     def __str__(self) -> str:
-        return f"{self.protocol}://{join_host_port(self.host, self.port)}"
+        return f"{self.name}://{join_host_port(self.host, self.port)}"
 
 
 def join_host_port(host: str, port: int) -> str:
@@ -46,12 +53,36 @@ def parse_host_port(text: str) -> tuple[str, int]:
 
 
 def parse_listener(text: str) -> Listener:
-    """`PLAINTEXT://localhost:9092`, or `localhost:9092`; raises BadValue with the reason."""
+    """`EXTERNAL://localhost:9092`, or `localhost:9092`, whose name is PLAINTEXT; raises BadValue with the
+    reason."""
     match = _LISTENER.fullmatch(text.strip())
-    protocol, address = match.groups() if match else ("PLAINTEXT", text)
-    if protocol.upper() not in PROTOCOLS:
-        raise BadValue(f"{protocol} is not served, only {', '.join(PROTOCOLS)}")
-    return Listener(protocol.upper(), *parse_host_port(address))
+    name, address = match.groups() if match else ("PLAINTEXT", text)
+    host, port = parse_host_port(address)
+    if len(name) > HOST_CHARACTERS_MAX or len(host) > HOST_CHARACTERS_MAX:
+        raise BadValue(f"a name or a host of more than {HOST_CHARACTERS_MAX} characters")
+    return Listener(name.upper(), host, port)
+
+
+def parse_protocol(text: str) -> tuple[str, str]:
+    """`EXTERNAL:PLAINTEXT` as (listener, security protocol); raises BadValue with the reason."""
+    name, colon, protocol = (part.strip().upper() for part in text.partition(":"))
+    if not colon or not name:
+        raise BadValue(f"{text!r} is not LISTENER:PROTOCOL")
+    if protocol not in KAFKAS_PROTOCOLS:
+        raise BadValue(f"{protocol!r} is no security protocol: those are {', '.join(KAFKAS_PROTOCOLS)}")
+    return name, protocol
+
+
+def parse_connections(text: str) -> tuple[str, int]:
+    """`10.0.0.1:50` as (address, connections); raises BadValue with the reason."""
+    host, _, count = text.strip().rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise BadValue(f"{text!r} is not IP-ADDRESS:CONNECTIONS") from None
+    if not (count.isascii() and count.isdigit() and len(count) <= 9):
+        raise BadValue(f"{count!r} is not a number of connections")
+    return str(address), int(count)
 
 
 def parse_peer(text: str) -> tuple[int, str, int]:
@@ -71,7 +102,7 @@ def parse_peer(text: str) -> tuple[int, str, int]:
 
 
 def check_listeners(value: Value) -> str | None:
-    """At least one listener, no address twice."""
+    """At least one listener, no name and no address twice."""
     assert isinstance(value, tuple)
     try:
         listeners = [parse_listener(item) for item in value]
@@ -79,6 +110,10 @@ def check_listeners(value: Value) -> str | None:
         return str(error)
     if not listeners:
         return "there must be at least one"
+    if len(listeners) > LISTENERS_MAX:
+        return f"more than {LISTENERS_MAX} listeners"
+    if len({listener.name for listener in listeners}) < len(listeners):
+        return "two listeners have one name: call them differently, as in INTERNAL://…,EXTERNAL://…"
     fixed = [(listener.host, listener.port) for listener in listeners if listener.port]
     return "an address is named twice" if len(set(fixed)) < len(fixed) else None
 
@@ -112,3 +147,51 @@ def check_peers(value: Value) -> str | None:
     if len({number for number, _, _ in peers}) < len(peers):
         return "a broker id is named twice"
     return "an address is named twice" if len({place[1:] for place in peers}) < len(peers) else None
+
+
+def check_protocols(value: Value) -> str | None:
+    """Listeners with a security protocol each, none named twice."""
+    assert isinstance(value, tuple)
+    try:
+        pairs = [parse_protocol(item) for item in value]
+    except BadValue as error:
+        return str(error)
+    return "a listener is named twice" if len(dict(pairs)) < len(pairs) else None
+
+
+def check_connections(value: Value) -> str | None:
+    """Addresses with a number of connections each."""
+    assert isinstance(value, tuple)
+    try:
+        dict(map(parse_connections, value))
+    except BadValue as error:
+        return str(error)
+    return None
+
+
+# How listeners go together: why they do not, or None.
+
+
+def protocol_problem(listeners: tuple[Listener, ...], protocols: Mapping[str, str]) -> str | None:
+    """What stands against serving the listeners by these security protocols."""
+    for listener in listeners:
+        protocol = protocols.get(listener.name)
+        if protocol is None:
+            return (
+                f"listener.security.protocol.map names no security protocol for {listener.name}:"
+                f" add {listener.name}:PLAINTEXT"
+            )
+        if protocol not in PROTOCOLS:
+            return f"listener {listener.name}: {protocol} is not served yet, only {', '.join(PROTOCOLS)}"
+    return None
+
+
+def advertised_problem(listeners: tuple[Listener, ...], advertised: tuple[Listener, ...]) -> str | None:
+    """What stands against telling clients these addresses; empty is the listeners' own."""
+    served, told = ({each.name for each in some} for some in (listeners, advertised))
+    if told and told != served:
+        wrong = min(told - served, default=None)
+        if wrong is not None:
+            return f"advertised.listeners names {wrong}, and listeners does not"
+        return f"advertised.listeners has no address for {min(served - told)}"
+    return None

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from raftlog.config.addresses import check_advertised, check_host_port, check_listeners, check_peers
+from raftlog.config.addresses import (
+    check_advertised,
+    check_connections,
+    check_host_port,
+    check_listeners,
+    check_peers,
+    check_protocols,
+)
 from raftlog.config.keys import INT_MAX, LONG_MAX, ConfigKey, ConfigType, Value
 
 DAY_MS: Final = 86_400_000
@@ -53,15 +60,26 @@ _BROKER: Final = [
         "listeners",
         "LIST",
         ("PLAINTEXT://127.0.0.1:9092",),
-        "Where Kafka clients are served: PROTOCOL://HOST:PORT, comma-separated. An empty host is every"
-        " interface.",
+        "Where Kafka clients are served: NAME://HOST:PORT, comma-separated, as in"
+        " INTERNAL://10.0.0.5:9092,EXTERNAL://:9094. An empty host is every interface. Clients are told the"
+        " addresses of the listener that they came by; of a broker that has none of that name, the first."
+        " Several take a cluster whose every broker knows them.",
         check=check_listeners,
+    ),
+    _key(
+        "listener.security.protocol.map",
+        "LIST",
+        ("PLAINTEXT:PLAINTEXT", "SSL:SSL", "SASL_PLAINTEXT:SASL_PLAINTEXT", "SASL_SSL:SASL_SSL"),
+        "The security protocol of each listener by its name, NAME:PROTOCOL, comma-separated. Only PLAINTEXT"
+        " is served yet.",
+        check=check_protocols,
     ),
     _key(
         "advertised.listeners",
         "LIST",
         None,
-        "The addresses that clients are told, when they differ from `listeners`.",
+        "The addresses that clients are told, when they differ from `listeners`: one for each of them, by its"
+        " name.",
         check=check_advertised,
     ),
     _key(
@@ -138,9 +156,17 @@ _BROKER: Final = [
         "max.connections.per.ip",
         "INT",
         INT_MAX,
-        "Client connections at once from one address.",
-        minimum=1,
+        "Client connections at once from one address; more are closed as they come.",
+        minimum=0,
         dynamic=True,
+    ),
+    _key(
+        "max.connections.per.ip.overrides",
+        "LIST",
+        (),
+        "For single addresses another number than max.connections.per.ip: IP-ADDRESS:CONNECTIONS,"
+        " comma-separated.",
+        check=check_connections,
     ),
     _key("fetch.max.bytes", "INT", 57_671_680, "The most that one Fetch is answered with.", minimum=1024),
     # Topics
@@ -407,6 +433,22 @@ _BROKER: Final = [
 ]
 
 BROKER_CONFIGS: Final[dict[str, ConfigKey]] = {key.name: key for key in _BROKER}
+
+_PEERS: Final = "brokers talk to each other at raftlog.peer.listen, never by a Kafka listener: leave it out"
+_NO_CONTROLLERS: Final = "every broker is a controller as well, and has no listener for it: leave it out"
+KAFKAS_ALONE: Final = {
+    "inter.broker.listener.name": _PEERS,
+    "security.inter.broker.protocol": _PEERS,
+    "control.plane.listener.name": _PEERS,
+    "controller.listener.names": _NO_CONTROLLERS,
+    "process.roles": _NO_CONTROLLERS,
+    "controller.quorum.voters": "raftlog.peers names the brokers that found a cluster",
+    "controller.quorum.bootstrap.servers": "raftlog.join names the brokers of the cluster to join",
+    "zookeeper.connect": "no ZooKeeper is needed: leave it out",
+    "advertised.host.name": "set advertised.listeners",
+    "advertised.port": "set advertised.listeners",
+}
+"""Settings of Kafka that would promise something that is not kept, and what to do instead."""
 
 
 def _topic(name: str, default: Value, *synonyms: str | tuple[str, int]) -> ConfigKey:

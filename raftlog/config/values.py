@@ -8,10 +8,19 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from raftlog.config.addresses import Listener, parse_host_port, parse_listener, parse_peer
+from raftlog.config.addresses import (
+    Listener,
+    advertised_problem,
+    parse_connections,
+    parse_host_port,
+    parse_listener,
+    parse_peer,
+    parse_protocol,
+    protocol_problem,
+)
 from raftlog.config.keys import BadValue, ConfigKey, Scope, Value
 from raftlog.config.load import load_settings
-from raftlog.config.table import BROKER_CONFIGS, TOPIC_CONFIGS
+from raftlog.config.table import BROKER_CONFIGS, KAFKAS_ALONE, TOPIC_CONFIGS
 from raftlog.errors import ConfigError
 
 _TABLES: dict[Scope, dict[str, ConfigKey]] = {"broker": BROKER_CONFIGS, "topic": TOPIC_CONFIGS}
@@ -23,6 +32,8 @@ def parse_setting(name: str, text: str, scope: Scope = "broker") -> tuple[Config
     for a name that nobody knows, the nearest good one."""
     table = _TABLES[scope]
     key = table.get(_OTHER_NAMES.get(name, name) if scope == "broker" else name)
+    if key is None and scope == "broker" and name in KAFKAS_ALONE:
+        raise ConfigError(f"{name} = {text!r}: {KAFKAS_ALONE[name]}")
     if key is None:
         raise ConfigError(f"{name} = {text!r}: there is no such {scope} setting{_nearest(name, table)}")
     try:
@@ -153,19 +164,14 @@ class BrokerConfig(_Typed):
 
     @property
     def advertised_listeners(self) -> tuple[Listener, ...]:
-        """As set; empty when the listeners are told as they are."""
-        return tuple(map(parse_listener, self.list("advertised.listeners")))
+        """What clients of each of `listeners` are told, in their order: without a setting what they are."""
+        told = {each.name: each for each in map(parse_listener, self.list("advertised.listeners"))}
+        return tuple(told.get(each.name, each) for each in self.listeners)
 
     @property
-    def advertised(self) -> Listener:
-        """The address that clients are told."""
-        return (self.advertised_listeners or self.listeners)[0]
-
-    def with_advertised(self, host: builtins.str, port: builtins.int) -> BrokerConfig:
-        """This, telling clients another address: the port was the system's choice."""
-        listener = str(Listener(self.advertised.protocol, host, port))
-        static = {**self.static, "advertised.listeners": (listener,)}
-        return BrokerConfig(static, cluster_dynamic=self.cluster_dynamic, own_dynamic=self.own_dynamic)
+    def connections_per_ip(self) -> dict[builtins.str, builtins.int]:
+        """Address to connections, where `max.connections.per.ip` does not count."""
+        return dict(map(parse_connections, self.list("max.connections.per.ip.overrides")))
 
     def replication_factor(self, usable_brokers: builtins.int) -> builtins.int:
         """`default.replication.factor`, its -1 resolved."""
@@ -206,11 +212,7 @@ class BrokerConfig(_Typed):
                 f"raftlog.election.timeout.ms = {election}: it must be at least four times"
                 f" raftlog.heartbeat.interval.ms = {heartbeat}, or a late heartbeat ends a leadership"
             )
-        if self.advertised.host in ("", "0.0.0.0", "::"):
-            raise ConfigError(
-                f"listeners = {','.join(self.list('listeners'))!r}: clients cannot be told to connect to"
-                " every interface; set advertised.listeners"
-            )
+        self._check_listeners()
         node_id, peers = self.int("node.id"), self.peers
         if peers and self.join:
             raise ConfigError("raftlog.join and raftlog.peers: a broker founds a cluster or joins one")
@@ -220,6 +222,18 @@ class BrokerConfig(_Typed):
             raise ConfigError(
                 f"raftlog.peers = {','.join(self.list('raftlog.peers'))!r}: it does not name this broker,"
                 f" node.id = {node_id}"
+            )
+
+    def _check_listeners(self) -> None:
+        said = f"listeners = {','.join(self.list('listeners'))!r}"
+        protocols = dict(map(parse_protocol, self.list("listener.security.protocol.map")))
+        told = tuple(map(parse_listener, self.list("advertised.listeners")))
+        problem = protocol_problem(self.listeners, protocols) or advertised_problem(self.listeners, told)
+        if problem is not None:
+            raise ConfigError(f"{said}: {problem}")
+        if any(each.host in ("", "0.0.0.0", "::") for each in self.advertised_listeners):
+            raise ConfigError(
+                f"{said}: clients cannot be told to connect to every interface; set advertised.listeners"
             )
 
 

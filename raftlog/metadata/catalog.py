@@ -38,6 +38,16 @@ class BrokerInfo:
     """Not to be given work: it has not been heard of."""
     draining: bool = False
     """Not to be given new replicas: it is being emptied."""
+    listeners: tuple[tuple[str, str, int], ...] = ()
+    """(name, host, port) of the Kafka listeners if there are several; `host` and `port` are the first's."""
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Where clients of the listener of that name reach the broker: a broker that has none of that name
+        is reached by its first."""
+        for name, host, port in self.listeners:
+            if name == listener:
+                return host, port
+        return self.host, self.port
 
     @property
     def is_usable(self) -> bool:

@@ -50,8 +50,11 @@ def to_plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: to_plain(value[key]) for key in sorted(value)}
     cls: Any = type(value)
-    items = [(name, to_plain(getattr(value, name))) for name in _field_names(cls)]
-    return dict(items) if _is_map(cls) else [item for _, item in items]
+    values = [(name, getattr(value, name)) for name in _field_names(cls)]
+    if not _is_map(cls):
+        return [to_plain(item) for _, item in values]
+    defaults = _defaults(cls)
+    return {name: to_plain(item) for name, item in values if name not in defaults or item != defaults[name]}
 
 
 def from_plain(cls: type[T], plain: object) -> T:
@@ -72,6 +75,13 @@ def unknown_fields(cls: type[Any], plain: Mapping[object, object]) -> str:
 @cache
 def _field_names(cls: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(cls))
+
+
+@cache
+def _defaults(cls: type[Any]) -> dict[str, object]:
+    """What a field says by not being there. A build that does not have a new field yet reads what others
+    write as long as nobody uses it."""
+    return {field.name: field.default for field in fields(cls) if field.default is not MISSING}
 
 
 @cache

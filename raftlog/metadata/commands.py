@@ -62,6 +62,8 @@ class RegisterBroker:
     peer_host: str
     peer_port: int
     rack: str | None = None
+    listeners: tuple[tuple[str, str, int], ...] = ()
+    """(name, host, port) of the Kafka listeners if there are several; `host` and `port` are the first's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

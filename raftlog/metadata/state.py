@@ -197,6 +197,7 @@ class MetadataState:
             peer_host=command.peer_host,
             peer_port=command.peer_port,
             rack=command.rack,
+            listeners=command.listeners,
             incarnation=command.incarnation,
             registered_index=index,
             draining=known is not None and known.draining,

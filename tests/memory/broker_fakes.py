@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import trio
 
 from raftlog.broker.backend import Node
-from raftlog.broker.listener import Listener, listen
+from raftlog.broker.binding import listen
+from raftlog.broker.listener import Listener
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
@@ -37,6 +39,7 @@ from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
 
 OTHER: BrokerId = BrokerId(2)
 """Who leads what the fake's own broker does not."""
+LISTENERS = ("INTERNAL", "EXTERNAL")
 
 
 class MemoryFile:
@@ -211,6 +214,12 @@ class FakeNode:
             stored_groups=lambda: self.catalog.group_offsets,
         )
         self.groups.load(0.0)
+
+    def name_listeners(self, number: int, **ports: int) -> None:
+        """Have a broker listen by these names."""
+        listeners = tuple((name, f"{name}.{number}", port) for name, port in ports.items())
+        known = self.catalog.brokers[BrokerId(number)]
+        self.catalog.brokers[known.id] = replace(known, listeners=listeners)
 
     def is_alive(self, broker: BrokerInfo) -> bool:
         led = [replica.is_leader for replica in self.partitions.values()]
@@ -419,12 +428,16 @@ class Served:
 
     def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
         self.node = node
-        self.listener = Listener(cast(Any, node), listen("127.0.0.1", 0))
+        self.listener = Listener(
+            cast(Any, node),
+            [(name, sock) for name in LISTENERS for sock in listen("127.0.0.1", 0)],
+        )
         self._streams: list[trio.SocketStream] = []
         nursery.start_soon(self.listener.run)
 
-    async def connect(self) -> Peer:
-        stream = await trio.open_tcp_stream(*self.listener.address)
+    async def connect(self, listener: str = LISTENERS[0]) -> Peer:
+        """A client that comes by the listener of that name."""
+        stream = await trio.open_tcp_stream(*self.listener.addresses[listener])
         self._streams.append(stream)
         return Peer(stream)
 

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.broker.call import Call
+from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Slot
 from raftlog.broker.registry import Api, served
 from raftlog.metadata.catalog import Topic
@@ -303,7 +304,7 @@ async def test_answers_name_only_fields_that_some_version_has(broker: Served, ap
     )
     header: RequestHeader = decode_request_header(frame)
     nothing: Any = None
-    call = _RecordingCall(node, api.key, header, "here", nothing, Slot(0), nothing)
+    call = _RecordingCall(node, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), nothing)
     answer = api.handle(call, api.decode(frame, header))
     if answer is not None and not isinstance(answer, dict):
         answer = await answer
@@ -933,6 +934,34 @@ async def test_replicas_of_a_topic_are_described_as_how_many_they_are(broker: Se
             include_documentation=False,
         )
         assert [each.value for each in answer.results[0].configs] == [shown]
+
+
+# Listeners
+
+
+@pytest.mark.parametrize(("listener", "port"), [("INTERNAL", 1), ("EXTERNAL", 2)])
+async def test_brokers_are_where_the_listener_of_the_question_is(
+    broker: Served, listener: str, port: int
+) -> None:
+    node = broker.node
+    for number in (1, 2):
+        node.add_broker(number)
+        node.name_listeners(number, INTERNAL=1, EXTERNAL=2)
+    node.add_broker(3)  # it has one listener: that is where everybody finds it
+    node.partitions["t", 1].is_leader = False  # 2 leads
+    peer = await broker.connect(listener)
+    operations = {f"include_{which}_authorized_operations": False for which in ("cluster", "topic")}
+    metadata = await peer.ask(ApiKey.METADATA, 9, topics=[], allow_auto_topic_creation=False, **operations)
+    described = await peer.ask(ApiKey.DESCRIBE_CLUSTER, 1, include_cluster_authorized_operations=False)
+    expected = [(f"{listener}.1", port), (f"{listener}.2", port), ("b3", 9092)]
+    assert [(each.host, each.port) for each in metadata.brokers] == expected
+    assert [(each.host, each.port) for each in described.brokers] == expected
+    found = await peer.ask(ApiKey.FIND_COORDINATOR, 4, key_type=0, coordinator_keys=["g"])
+    assert [(each.host, each.port) for each in found.coordinators] == expected[:1]
+    fetched = await peer.ask(ApiKey.FETCH, 16, **fetch((1, 0), id_=topic_id(node)))
+    assert [(each.host, each.port) for each in fetched.node_endpoints] == expected[1:2]
+    produced = await peer.ask(ApiKey.PRODUCE, 10, **produce(batch(b"a"), partition=1))
+    assert [(each.host, each.port) for each in produced.node_endpoints] == expected[1:2]
 
 
 # Security, which is not built yet

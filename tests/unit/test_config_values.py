@@ -40,12 +40,18 @@ def test_defaults_start_a_broker() -> None:
     assert config.str("broker.rack") == ""
     assert config.list("advertised.listeners") == ()
     assert config.listeners == (Listener("PLAINTEXT", "127.0.0.1", 9092),)
-    assert config.advertised == config.listeners[0]
+    assert config.advertised_listeners == config.listeners
     assert config.peer_listen == ("127.0.0.1", 9192)
     assert config.peers == {}
     assert repr(config) == "<BrokerConfig >"
     with pytest.raises(KeyError):
         config["no.such"]
+
+
+TWO = {
+    "listeners": "IN://h:1,OUT://h:2",
+    "listener.security.protocol.map": "IN:PLAINTEXT,OUT:PLAINTEXT,SSL:SSL",
+}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,27 @@ def test_defaults_start_a_broker() -> None:
         ({"raftlog.http.listen": "127.0.0.1:9644"}, ["no such broker setting"]),
         ({"listeners": "SSL://h:1"}, ["SSL is not served"]),
         ({"listeners": ""}, ["at least one"]),
-        ({"listeners": "h:1,h:1"}, ["named twice"]),
+        ({"listeners": "A://h:1,B://h:1"}, ["named twice"]),
+        ({"listeners": "h:1,g:1"}, ["two listeners have one name"]),
+        ({"listeners": "a://h:1,A://g:1"}, ["two listeners have one name"]),
+        ({"listeners": ",".join(f"L{i}://h:{i}" for i in range(1, 18))}, ["more than 16"]),
+        ({"listeners": f"{'h' * 256}:1"}, ["255 characters"]),
+        ({"listeners": "INSIDE://h:1"}, ["security.protocol.map names", "add INSIDE:PLAINTEXT"]),
+        (
+            {"listeners": "INSIDE://h:1", "listener.security.protocol.map": "INSIDE:SASL_SSL"},
+            ["listener INSIDE: SASL_SSL is not served"],
+        ),
+        ({"listener.security.protocol.map": "A:B"}, ["'B' is no security protocol", "SASL_SSL"]),
+        ({"listener.security.protocol.map": "A"}, ["'A' is not LISTENER:PROTOCOL"]),
+        ({"listener.security.protocol.map": "A:SSL,a:PLAINTEXT"}, ["named twice"]),
+        ({"listener.security.protocol.map": "A:SSL"}, ["no security protocol for PLAINTEXT"]),
+        (TWO | {"advertised.listeners": "IN://h:1"}, ["no address for OUT"]),
+        (TWO | {"advertised.listeners": "IN://h:1,OUT://h:2,X://h:3"}, ["names X, and"]),
+        (TWO | {"listeners": "IN://h:1,OUT://:2"}, ["set advertised.listeners"]),
+        ({"inter.broker.listener.name": "IN"}, ["raftlog.peer.listen"]),
+        ({"controller.listener.names": "CONTROLLER"}, ["every broker is a controller"]),
+        ({"max.connections.per.ip.overrides": "host:1"}, ["'host:1' is not IP-ADDRESS:CONNECTIONS"]),
+        ({"max.connections.per.ip.overrides": "1.2.3.4:x"}, ["'x' is not a number"]),
         ({"listeners": "PLAINTEXT://h:99999"}, ["99999"]),
         ({"listeners": "PLAINTEXT://:9092"}, ["set advertised.listeners"]),
         ({"listeners": "0.0.0.0:9092"}, ["set advertised.listeners"]),
@@ -161,10 +187,15 @@ def test_topic_settings_are_checked_for_administrators() -> None:
         TopicConfig.check({"retention.ms": "1", "cleanup.policy": "compact"})
 
 
-def test_another_address_is_told() -> None:
-    config = BrokerConfig.of({"listeners": "127.0.0.1:0", "num.partitions": "3"}).with_advertised("::1", 4711)
-    assert str(config.advertised) == "PLAINTEXT://[::1]:4711"
-    assert config.int("num.partitions") == 3
+def test_clients_are_told_an_address_for_each_listener() -> None:
+    assert BrokerConfig.of(TWO).advertised_listeners == (Listener("IN", "h", 1), Listener("OUT", "h", 2))
+    told = BrokerConfig.of(TWO | {"advertised.listeners": "out://[::1]:4711,IN://g:3"}).advertised_listeners
+    assert list(map(str, told)) == ["IN://g:3", "OUT://[::1]:4711"]
+
+
+def test_single_addresses_have_numbers_of_connections_of_their_own() -> None:
+    config = BrokerConfig.of({"max.connections.per.ip.overrides": "1.2.3.4:5, ::1:6, [fe80::0]:0"})
+    assert config.connections_per_ip == {"1.2.3.4": 5, "::1": 6, "fe80::": 0}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cbor2
 import pytest
 
 from raftlog.errors import InvalidInput
@@ -22,6 +25,8 @@ from raftlog.metadata.commands import (
     RegisterBroker,
     SetFeature,
     UnregisterBroker,
+    decode_command,
+    encode_command,
 )
 from raftlog.metadata.offsets import (
     CommitOffsets,
@@ -149,6 +154,29 @@ def test_fenced_and_draining_brokers_get_nothing_new(log: Log) -> None:
     assert [broker.id for broker in log.catalog.usable_brokers()] == [B1, B3]
     assert log.refusal(DrainBroker(broker_id=B4, draining=True)) is Refusal.UNKNOWN_BROKER
     assert log.refusal(FenceBroker(broker_id=B4, incarnation=OLD, fenced=True)) is Refusal.UNKNOWN_BROKER
+
+
+def test_a_broker_is_found_by_the_listener_that_is_asked_for(log: Log) -> None:
+    several = (("IN", "10.0.0.1", 1), ("OUT", "example.org", 2))
+    log.apply(replace(register(B1, NEW, "10.0.0.1"), listeners=several))
+    restored = MetadataState()
+    restored.restore(log.state.to_bytes())
+    broker = restored.catalog.brokers[B1]
+    assert broker.listeners == several
+    assert (broker.address("OUT"), broker.address("IN")) == (("example.org", 2), ("10.0.0.1", 1))
+    assert broker.address("NEW") == (broker.host, broker.port)
+    log.apply(register(B1, OLD))
+    assert log.catalog.brokers[B1].address("OUT") == ("h", 9092)
+
+
+def test_what_nobody_uses_is_not_written() -> None:
+    """So that a build without a field reads the commands of one that has it, until it is used."""
+    command = register(B1)
+    version, kind, body = cbor2.loads(encode_command(command))
+    assert not {"listeners", "rack"} & set(body)
+    assert decode_command(cbor2.dumps([version, kind, body | {"rack": None}])) == command
+    several = replace(command, listeners=(("IN", "h", 1), ("OUT", "h", 2)), rack="a")
+    assert decode_command(encode_command(several)) == several
 
 
 def test_a_broker_with_replicas_is_not_forgotten(log: Log) -> None:

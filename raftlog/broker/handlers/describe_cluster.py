@@ -32,8 +32,8 @@ def handle(call: Call, request: Any) -> Answer:
         "brokers": [
             {
                 "broker_id": broker.id,
-                "host": broker.host,
-                "port": broker.port,
+                "host": call.address_of(broker)[0],
+                "port": call.address_of(broker)[1],
                 "rack": broker.rack,
                 "is_fenced": not node.is_alive(broker),
             }

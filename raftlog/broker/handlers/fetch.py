@@ -192,7 +192,7 @@ def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = Error
             answers.append(answer)
         rows.append((topic, answers))
     chunks: list[Any] = encode_fetch_response(
-        call.version, call.header.correlation_id, rows, endpoints(call.node, hints), error=error
+        call.version, call.header.correlation_id, rows, endpoints(call, hints), error=error
     )
     call.reply_chunks(chunks)
 

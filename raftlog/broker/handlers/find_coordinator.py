@@ -39,12 +39,13 @@ async def _find(call: Call, key_type: int) -> dict[str, Any]:
             coordinator = node.coordinator_id
             broker = node.catalog.brokers.get(coordinator) if coordinator is not None else None
             if broker is not None:
+                host, port = call.address_of(broker)
                 return {
                     "error_code": ErrorCode.NONE,
                     "error_message": None,
                     "node_id": broker.id,
-                    "host": broker.host,
-                    "port": broker.port,
+                    "host": host,
+                    "port": port,
                 }
             await trio.sleep(RETRY_S)
     return _nobody(ErrorCode.COORDINATOR_NOT_AVAILABLE, "nobody leads the metadata group just now")

@@ -30,7 +30,7 @@ def handle(call: Call, request: Any) -> None:
             member_id=request.member_id,
             instance_id=getattr(request, "group_instance_id", None),
             client_id=call.client_id,
-            client_host=f"/{call.peer_host}",
+            client_host=f"/{call.origin.host}",
             session_timeout_ms=session_timeout_ms,
             rebalance_timeout_ms=rebalance_timeout_ms,
             protocol_type=request.protocol_type,

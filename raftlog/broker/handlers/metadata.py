@@ -77,8 +77,9 @@ async def handle(call: Call, request: Any) -> Answer:
         ]
     return {
         "brokers": [
-            {"node_id": broker.id, "host": broker.host, "port": broker.port, "rack": broker.rack}
+            {"node_id": broker.id, "host": host, "port": port, "rack": broker.rack}
             for broker in brokers
+            for host, port in [call.address_of(broker)]
         ],
         "cluster_id": node.cluster_id,
         "controller_id": node.controller_id,

@@ -158,7 +158,7 @@ class _Pending:
             else:
                 call.disconnect(f"acks=0 met {ErrorCode(failed.error).name}: there is no other way to say so")
             return
-        hints = endpoints(call.node, (answer.leader for _, answers in rows for answer in answers))
+        hints = endpoints(call, (answer.leader for _, answers in rows for answer in answers))
         call.reply_chunks([encode_produce_response(call.version, call.header.correlation_id, rows, hints)])
 
     def _led(self, topic: str | bytes, answer: ProduceAnswer) -> ProduceAnswer:
