@@ -40,11 +40,11 @@ class DamagedLog(StorageError):
 
 class DamagedBatch(DamagedLog):
     """The bytes of one entry are not what was written; those before and behind it may be. `index` is its
-    Raft index."""
+    Raft index, `offset` its first record's, `position` where it lies in its segment."""
 
-    def __init__(self, problem: str, index: int) -> None:
+    def __init__(self, problem: str, index: int, offset: int, position: int) -> None:
         super().__init__(problem)
-        self.index = index
+        self.index, self.offset, self.position = index, offset, position
 
 
 class DiskFailed(StorageError):

@@ -4,6 +4,11 @@ It does not know what a leader does. Invariants: nobody gets a vote while a lead
 leader asked for the election; a voter counts once, and only a voter of the group; a replica that may lack
 what it acknowledged neither votes nor wins, unless every voter takes part and has nothing: then there never
 was anything that could have been acknowledged by a majority.
+
+A replica that knows which entries it has, and cannot read the bytes of some (`GroupLog.rot`), votes as ever,
+and does not ask. A vote says: what I acknowledged is in the candidate's log (Raft §5.4.1). That is compared
+by term and index alone, which are intact; so whoever wins with that vote has every committed entry, and, not
+knowing of damage itself, can give it to the others.
 """
 
 from __future__ import annotations
@@ -77,12 +82,19 @@ class Elections:
     @property
     def deadline(self) -> float:
         # A replica that lost its log asks as well, and wins only when all did; a damaged one does not.
-        may_ask = self._self_id in self._owner.voters and not self._trust.must_drop_log
+        is_damaged = self._trust.must_drop_log or self._is_rotten
+        may_ask = self._self_id in self._owner.voters and not is_damaged
         return self._engine.election_deadline if may_ask else float("inf")
 
     @property
     def _is_alone(self) -> bool:
         return self._owner.voters == {self._self_id}
+
+    @property
+    def _is_rotten(self) -> bool:
+        """Bytes are damaged that others may have: this replica leads again when it has them. One that is
+        alone can only go on without them."""
+        return self._log.rot is not None and not self._is_alone
 
     @property
     def is_asking(self) -> bool:
@@ -199,7 +211,8 @@ class Elections:
             self._owner.become_leader(now)
 
     def on_timeout_now(self, sender: BrokerId, message: TimeoutNow, now: float) -> None:
-        if sender == self._engine.leader and not self._trust.is_lost and self._self_id in self._owner.voters:
+        may_lead = not self._trust.is_lost and not self._is_rotten
+        if sender == self._engine.leader and may_lead and self._self_id in self._owner.voters:
             self.campaign(now, transfer=True)
 
     # Being asked

@@ -151,6 +151,7 @@ class Following:
             or engine.leader != sender
             or heartbeat.commit_index > log.commit_index
             or log.damage is not None
+            or log.rot is not None
             or self._trust.nonce
             or self._elections.is_asking
         ):

@@ -10,6 +10,7 @@ exactly once; one leader a term.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from typing import Final
@@ -31,6 +32,8 @@ from raftlog.raft.messages import (
     PreVote,
     PreVoteReply,
     Rejoin,
+    Repair,
+    RepairRequest,
     Snapshot,
     TimeoutNow,
     Vote,
@@ -38,11 +41,14 @@ from raftlog.raft.messages import (
     Welcome,
 )
 from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
+from raftlog.raft.repair import Repairs
 from raftlog.raft.trust import Trust
 from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+
+log = logging.getLogger("raftlog.raft")
 
 FOREVER: Final = float("inf")
 
@@ -100,6 +106,8 @@ class RaftGroup:
         self._truncated_from: RaftIndex | None = None
         self._was_restored = False
         self._cuts = 0
+        self._is_stuck = False
+        """What comes next to be applied cannot be read until it is repaired."""
         self._trust = Trust(rng)
         if log.may_lack:
             self._trust.lose()
@@ -107,6 +115,9 @@ class RaftGroup:
         self._engine = engine = Engine(self, self_id, log, timing, rng, now)
         self._elections = elections = Elections(self, key, self_id, log, engine, self._trust, timing)
         self._following = following = Following(self, key, log, engine, elections, self._trust, members)
+        self._repairs = Repairs(self, key, self_id, log, timing)
+        self._said_of: object = None
+        """The damage that the broker's log speaks of already."""
         self._is_preferred = preferred
         self._handlers: dict[type, Callable[..., None]] = {
             Append: following.on_append,
@@ -122,6 +133,8 @@ class RaftGroup:
             TimeoutNow: elections.on_timeout_now,
             Rejoin: self._on_rejoin,
             Welcome: following.on_welcome,
+            RepairRequest: self._repairs.on_request,
+            Repair: lambda sender, repair, now: self._repairs.on_repair(sender, repair, engine, now),
         }
         self.use_membership()
         self.look_for_damage()
@@ -221,7 +234,7 @@ class RaftGroup:
         """When `tick` has something to do next; FOREVER for who only listens."""
         if self._leadership is not None:
             return self._beat_due
-        return self._elections.deadline
+        return min(self._elections.deadline, self._repairs.deadline)
 
     def statistics(self) -> dict[str, int | str | None]:
         return {
@@ -403,8 +416,10 @@ class RaftGroup:
         self.look_for_damage()
         leadership = self._leadership
         if leadership is None:
-            if now >= self.next_deadline:
+            if now >= self._elections.deadline:
                 self._elections.ask(now)
+            if now >= self._repairs.deadline:
+                self._repairs.ask(self._engine, now)
             return False
         if now < self._beat_due:
             return False
@@ -472,15 +487,38 @@ class RaftGroup:
     # raftlog.raft.following.FollowingOwner
 
     def look_for_damage(self) -> None:
-        """Bytes that had been acknowledged are not what was written: found at the start, or by a read since.
-        The replica leads no more and has itself filled anew. A group of one has nobody to ask: it stays as
-        it is, and whoever reads the damage is told."""
-        trust = self._trust
-        if self.log.damage is None or trust.must_drop_log or self.voters == {self._self_id}:
+        """Bytes that had been acknowledged are not what was written: found at the start, by the scrub or by
+        a read since. The replica leads no more, and asks the others for them; where it no longer knows what
+        it had, it has itself filled anew. A group of one has nobody to ask: it stays as it is, and whoever
+        reads the damage is told."""
+        trust, found = self._trust, self.log.damage or self.log.rot
+        if found is None:
             return
-        trust.must_drop_log = True
-        trust.lose()
-        self._engine.become_follower()
+        is_alone = self.voters == {self._self_id}
+        if found is not self._said_of:
+            self._said_of = found
+            self._say_damage(is_alone)
+        if is_alone:
+            return
+        if self.log.damage is None:
+            self._engine.become_follower()
+        elif not trust.must_drop_log:
+            trust.must_drop_log = True
+            trust.lose()
+            self._engine.become_follower()
+
+    def _say_damage(self, is_alone: bool) -> None:
+        if is_alone:
+            then = "what is damaged is not served, and there is no replica to repair it from"
+        elif self.log.damage is not None:
+            then = "the replica is filled anew by its leader, and votes for nobody until then"
+        else:
+            then = "it is not served, and repaired from another replica; this one does not lead until then"
+        log.error("%s is damaged: %s: %s", self.log.dirname, self.log.problem, then)
+
+    def log_was_repaired(self) -> None:
+        self._is_stuck = False
+        self.on_work(self)
 
     def use_membership(self) -> None:
         """Make the latest configuration in the log the one that counts."""
@@ -505,6 +543,7 @@ class RaftGroup:
         self._applying.restart(index)
         self._following.restart()
         self._was_restored = True
+        self._is_stuck = False
         self._cuts += 1
 
     def commit_to(self, index: RaftIndex) -> None:
@@ -605,17 +644,18 @@ class RaftGroup:
     @property
     def has_committed(self) -> bool:
         """There is something to apply."""
-        return self._applying.is_behind and self.log.damage is None
+        return self._applying.is_behind and self.log.damage is None and not self._is_stuck
 
     def take_committed(self) -> list[Entry]:
         """The next entries to apply, in order, a bounded number at a time (h); they count as applied."""
-        if self.log.damage is not None:
+        if not self.has_committed:
             return []
         try:
             entries = self._applying.take()
         except FileRefused:
             return []
         except DamagedLog:
+            self._is_stuck = True
             self.look_for_damage()
             return []
         if entries:
@@ -656,4 +696,4 @@ class RaftGroup:
         return restored
 
 
-_ELECTION_KINDS: Final = frozenset({PreVote, PreVoteReply, Vote})
+_ELECTION_KINDS: Final = frozenset({PreVote, PreVoteReply, Vote, RepairRequest, Repair})

@@ -142,6 +142,23 @@ class Welcome(NamedTuple):
     commit_index: RaftIndex
 
 
+class RepairRequest(NamedTuple):
+    """To any replica: my bytes of this entry, which is committed, are damaged. Counts in every term."""
+
+    group: GroupKey
+    term: Term
+    entry_index: RaftIndex
+
+
+class Repair(NamedTuple):
+    """The answer: committed entries from `entry_index` on. `term` is that of the request."""
+
+    group: GroupKey
+    term: Term
+    entry_index: RaftIndex
+    entries: Sequence[Entry]
+
+
 Message: TypeAlias = (
     Append
     | AppendReply
@@ -156,6 +173,8 @@ Message: TypeAlias = (
     | TimeoutNow
     | Rejoin
     | Welcome
+    | RepairRequest
+    | Repair
 )
 
 Addressed: TypeAlias = tuple[BrokerId, Message]

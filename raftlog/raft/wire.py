@@ -31,6 +31,8 @@ from raftlog.raft.messages import (
     PreVote,
     PreVoteReply,
     Rejoin,
+    Repair,
+    RepairRequest,
     Snapshot,
     TimeoutNow,
     Vote,
@@ -38,7 +40,7 @@ from raftlog.raft.messages import (
     Welcome,
 )
 from raftlog.storage.entry import Entry, EntryKind
-from raftlog.types import GROUP_KEY_SIZE
+from raftlog.types import GROUP_KEY_SIZE, RaftIndex
 
 FORMAT_VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -58,19 +60,21 @@ _ENTRY = struct.Struct(">qBIi")
 _INT_MAX: Final = 2**63 - 1
 _KINDS: Final = {int(kind): kind for kind in EntryKind}
 
-_PLAIN: Final[tuple[type[Any], ...]] = (
-    AppendReject,
-    PreVote,
-    PreVoteReply,
-    Vote,
-    VoteReply,
-    TimeoutNow,
-    Rejoin,
-    Welcome,
-)
-"""Messages of nothing but numbers; their place here, and their fields' order, are the format."""
-_NUMBER_OF: Final = {kind: number for number, kind in enumerate(_PLAIN)}
-_SNAPSHOT: Final = len(_PLAIN)
+_PLAIN: Final[dict[int, type[Any]]] = {
+    0: AppendReject,
+    1: PreVote,
+    2: PreVoteReply,
+    3: Vote,
+    4: VoteReply,
+    5: TimeoutNow,
+    6: Rejoin,
+    7: Welcome,
+    9: RepairRequest,
+}
+"""Messages of nothing but numbers; their own number, and their fields' order, are the format."""
+_NUMBER_OF: Final = {kind: number for number, kind in _PLAIN.items()}
+_SNAPSHOT: Final = 8
+_REPAIR: Final = 10
 
 
 def encode(messages: Sequence[Message]) -> Buffers:
@@ -96,6 +100,11 @@ def encode(messages: Sequence[Message]) -> Buffers:
             heartbeats.append(_HEARTBEAT.pack(*message))
         elif kind is HeartbeatReply:
             heartbeat_replies.append(_HEARTBEAT.pack(*message))
+        elif isinstance(message, Repair):
+            packed, entries = _pack_append((*message[:2], message.entry_index - 1, 0, 0, message.entries))
+            others.append([_REPAIR, message.group, packed])
+            buffers += [entry.payload for entry in entries if entry.payload]
+            size += sum([len(entry.payload) for entry in entries])
         elif isinstance(message, Snapshot):
             others.append([_SNAPSHOT, *message[:6], len(message.state)])
             buffers.append(message.state)
@@ -208,12 +217,14 @@ def decode(frame: memoryview) -> list[Message] | Note:
 
 def _decode_message(fields: list[Any], payloads: memoryview) -> tuple[Message, memoryview]:
     number, group = fields[0], fields[1]
-    if type(number) is not int or not 0 <= number <= _SNAPSHOT:
+    if type(number) is not int or not 0 <= number <= _REPAIR:
         raise InvalidInput(f"a message of type {number!r}")
     if type(group) is not bytes or len(group) != GROUP_KEY_SIZE:
         raise InvalidInput("a message without a group")
     if number == _SNAPSHOT:
         return _decode_snapshot(fields, payloads)
+    if number == _REPAIR:
+        return _decode_repair(fields, payloads)
     kind = _PLAIN[number]
     if len(fields) != len(kind._fields) + 1:
         raise InvalidInput(f"a {kind.__name__} of {len(fields)} fields")
@@ -254,6 +265,13 @@ def _decode_append(packed: bytes, payloads: memoryview) -> tuple[Append, memoryv
         offset = next_offset
     append = Append(group, term, prev_index, prev_term, commit_index, entries)
     return append, payloads[position:] if position else payloads
+
+
+def _decode_repair(fields: list[Any], payloads: memoryview) -> tuple[Repair, memoryview]:
+    if len(fields) != 3 or type(fields[2]) is not bytes:
+        raise InvalidInput("a repair without its fields")
+    append, payloads = _decode_append(fields[2], payloads)
+    return Repair(append.group, append.term, RaftIndex(append.prev_index + 1), append.entries), payloads
 
 
 def _decode_snapshot(fields: list[Any], payloads: memoryview) -> tuple[Snapshot, memoryview]:

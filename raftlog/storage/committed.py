@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from raftlog.errors import DamagedLog, FileRefused
+from raftlog.errors import DamagedLog, FileRefused, InvalidInput
 from raftlog.storage.disk import SHORTAGES, Disk, Health
 from raftlog.storage.entry import Entry, EntryKind, LogPoint
 from raftlog.storage.index import Place
@@ -58,6 +58,8 @@ class CommittedLog:
         self.is_changed = False
         """Whether something happened that the snapshot file must tell (more than a longer last segment)."""
         self.doomed: list[str] = []
+        self._repaired: dict[Segment, None] = {}
+        """Segments behind which bytes have been written again."""
         self._is_closed = False
 
     def _segment(self, extent: SegmentExtent, *, is_new: bool) -> Segment:
@@ -212,6 +214,31 @@ class CommittedLog:
         end = segment.end_within(place, min(max_bytes, _READ_CHUNK), interval)
         return segment.checked_entries(place, end, self._term_at, max_count)
 
+    def repair(self, place: Place, entries: Sequence[Entry]) -> None:
+        """Write committed batches again, as another replica has them, from the damaged one at `place` on: as
+        many as follow on each other in its segment. Then look at them and at what comes behind.
+        Raises DamagedBatch where that is damaged as well, InvalidInput where they do not belong there.
+        """
+        number = bisect_right(self.segments, place.index, key=lambda segment: segment.base_index) - 1
+        segment = self.segments[number]
+        taken: list[Entry] = []
+        index, offset = place.index, place.offset
+        for entry in entries:
+            if entry.kind is not EntryKind.BATCH or entry.index > segment.last_index:
+                break
+            if (entry.index, entry.base_offset, entry.term) != (index, offset, self._term_at(index)):
+                raise InvalidInput(f"{entry[:2]} in the place of entry {index}, term {self._term_at(index)}")
+            taken.append(entry)
+            index, offset = RaftIndex(index + 1), entry.next_offset
+        if not taken:
+            raise InvalidInput(f"no batch for entry {place.index}")
+        with self._health:
+            end = segment.repair(place, taken)
+        self._repaired[segment] = None
+        if end.position < segment.size:
+            end = segment.end_within(end, _READ_CHUNK, self.limits.index_interval_bytes)
+        segment.check(place, end, self._term_at)
+
     def batches_from_timestamp(self, timestamp_ms: int) -> Iterator[bytes]:
         """The bytes of the batches, ascending, whose greatest timestamp is at or after `timestamp_ms`."""
         interval = self.limits.index_interval_bytes
@@ -294,7 +321,10 @@ class CommittedLog:
 
     def take_dirty(self) -> list[Segment]:
         """The segments with bytes that are not synced; from now on they count as synced."""
-        dirty: list[Segment] = []
+        dirty = [segment for segment in self._repaired if segment.dirty]
+        self._repaired.clear()
+        for segment in dirty:
+            segment.mark_clean()
         for segment in reversed(self.segments):
             if not segment.dirty:
                 break

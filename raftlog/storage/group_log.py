@@ -22,19 +22,20 @@ from typing import Final
 
 import cbor2
 
-from raftlog.errors import CorruptBatch, DamagedLog, FileRefused, InvalidInput, SafetyError
+from raftlog.errors import CorruptBatch, DamagedBatch, DamagedLog, FileRefused, InvalidInput, SafetyError
 from raftlog.records.batch import check_batch, read_header
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import CommittedLog, LogLimits
 from raftlog.storage.disk import NOT_THE_DISKS, Disk, Health
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoint, Payload
 from raftlog.storage.epochs import Epochs
+from raftlog.storage.index import Place
 from raftlog.storage.recent import RecentEntries
 from raftlog.storage.segment import SegmentPool, Slice
 from raftlog.storage.snapshot import LogImage, entry_to_cbor
 from raftlog.storage.wal import Wal
 from raftlog.storage.wal_format import RecordKind
-from raftlog.types import Offset, RaftIndex, Term
+from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
 __all__ = ["GroupLog", "LogContext", "Slice"]
 
@@ -65,6 +66,18 @@ class LogContext:
     """Whether files wait for the next checkpoint to be removed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rot:
+    """A committed entry whose bytes are not what was written, where it lies, and how that was found."""
+
+    place: Place
+    problem: str
+
+    @property
+    def index(self) -> RaftIndex:
+        return self.place.index
+
+
 class GroupLog:
     """One group's log. Made by `Store.create_log` and by recovery, never directly.
 
@@ -76,7 +89,9 @@ class GroupLog:
       synced_index     the last entry that is durable: what an ack may rest on
       high_watermark   the end of what is committed; log_end_offset: of everything
       snapshot_state, snapshot_index   the state machine's last saved state and the entry it stands at
-      damage           None, or what is wrong with bytes that had been acknowledged
+      damage           None, or why it is not known any more what the log holds; it outlives a restart
+      rot              None, or an entry whose bytes are damaged in a log that is whole otherwise; it is
+                       found again after a restart
       refused          None, or why what is committed could not be moved to the segments for now
     """
 
@@ -105,6 +120,7 @@ class GroupLog:
         """Stand where `image` says, with nothing uncommitted."""
         context = self._context
         self.damage = image.damage
+        self.rot: Rot | None = None
         self.refused: str | None = None
         folder = f"{context.root}/{self.dirname}"
         self._epochs = Epochs(image.epochs)
@@ -125,7 +141,7 @@ class GroupLog:
         return (
             f"<GroupLog {self.dirname} entries={self.first_index}..{self.last_index} term={self.last_term} "
             f"committed={self.commit_index} synced={self.synced_index} end={self.log_end_offset}"
-            f"{' DAMAGED' if self.damage else ''}>"
+            f"{' DAMAGED' if self.problem else ''}>"
         )
 
     @property
@@ -146,6 +162,11 @@ class GroupLog:
     def internal_count(self) -> int:
         """Committed entries that take no offset; they stay until the segments around them go."""
         return len(self._committed.internal)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the log, if anything is known to be."""
+        return self.damage or (self.rot.problem if self.rot is not None else None)
 
     @property
     def max_timestamp(self) -> int:
@@ -368,6 +389,10 @@ class GroupLog:
         self._context.health.check()
         try:
             yield
+        except DamagedBatch as error:
+            place = Place(Offset(error.offset), RaftIndex(error.index), FilePosition(error.position))
+            self.rot = self.rot or Rot(place, str(error))
+            raise
         except DamagedLog as error:
             self.damage = self.damage or str(error)
             raise
@@ -406,6 +431,23 @@ class GroupLog:
         [log_start_offset, high_watermark). Raises DamagedLog."""
         with self._reading():
             return self._committed.read(offset, max_bytes)
+
+    def repair(self, entries: Sequence[Entry]) -> None:
+        """Write the entry that `rot` names, and what follows on it in `entries`, as another replica has them.
+        Raises InvalidInput when they are not sound or not what belongs there, DamagedBatch when what lies
+        behind them is damaged as well: that is the `rot` then."""
+        rot = self.rot
+        assert rot is not None
+        self.check_received(entries)
+        with self._reading():
+            try:
+                self._committed.repair(rot.place, entries)
+            except InvalidInput:
+                raise
+            except DamagedLog:
+                self.rot = None
+                raise
+        self.rot = None
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[Offset, int] | None:
         """(offset, timestamp) of the first committed record at or after `timestamp_ms`, or None.

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from raftlog.errors import DamagedBatch, DamagedLog, FileRefused
+from raftlog.errors import DamagedBatch, DamagedLog, FileRefused, InvalidInput
 from raftlog.records.batch import CRC_START, HEADER_SIZE, LOG_OVERHEAD, MAGIC, BatchHeader, read_header
 from raftlog.storage.disk import Disk, File, Health
 from raftlog.storage.entry import Entry, EntryKind
@@ -45,6 +45,10 @@ _CHECKED_HEADER = struct.Struct(">qiibIhi")
 """Base offset, length, leader epoch, magic, crc, attributes, last offset delta."""
 _MAX_TIMESTAMP = struct.Struct(">q")
 _MAX_TIMESTAMP_AT: Final = 35
+
+
+def _numbers(place: Place) -> tuple[int, int, int]:
+    return place.index, place.offset, place.position
 
 
 class SegmentExtent(NamedTuple):
@@ -398,7 +402,22 @@ class Segment:
         return Place(offset, index, position), count
 
     def _damage(self, place: Place, problem: str) -> DamagedBatch:
-        return DamagedBatch(f"{self.path}: byte {place.position}: {problem}", place.index)
+        return DamagedBatch(f"{self.path}: byte {place.position}: {problem}", *_numbers(place))
+
+    def repair(self, place: Place, entries: Sequence[Entry]) -> Place:
+        """Write batches again at the place where they were written first; where they end. It is not synced:
+        what a power loss undoes is found again, and repaired again. The next checkpoint syncs it. Raises
+        InvalidInput when they do not fit, OSError."""
+        end = place.position + sum(len(entry.payload) for entry in entries)
+        if entries[0].base_offset != place.offset or end > self.size or entries[-1].index > self.last_index:
+            raise InvalidInput(f"{self.path}: {len(entries)} batches do not fit at byte {place.position}")
+        self.file().pwritev([entry.payload for entry in entries], place.position)
+        if not self.dirty:
+            self._index = None  # it may have been made when what lies behind the damage could not be found
+            self.dirty = True
+            self._pool.dirty_count += 1
+        last = entries[-1]
+        return Place(last.next_offset, self._next_batch_index(last.index + 1), FilePosition(end))
 
     def _load_index(self, interval: int) -> SparseIndex:
         """Read the `.index` file and find what it lacks in the log."""

@@ -432,7 +432,7 @@ class Store:
         """Counts and bytes, for metrics."""
         return {
             "logs": len(self.logs),
-            "damaged_logs": sum(log.damage is not None for log in self.logs.values()),
+            "damaged_logs": sum(log.problem is not None for log in self.logs.values()),
             "wal_files": self._wal.file_count,
             "wal_bytes_since_checkpoint": self._wal.bytes_written - self._checkpoint_at,
             "wal_bytes_written": self._wal.bytes_written,

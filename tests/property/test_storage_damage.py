@@ -117,9 +117,9 @@ def reads(store: Store, key: GroupKey, expected: bytes) -> bool:
         assert all_bytes(log) == expected
         all_entries(log)
     except DamagedLog:
-        assert log.damage is not None
+        assert log.problem is not None
         return False
-    return log.damage is None
+    return log.problem is None
 
 
 @given(data=st.data())
@@ -168,7 +168,7 @@ def test_damage_in_one_batch_leaves_the_others_readable() -> None:
         log.read(Offset(2), 1)
     piece = log.read(Offset(4), 1)
     assert piece is not None and piece.read() == entries[2].payload
-    assert log.damage is not None
+    assert log.rot is not None and log.damage is None
 
 
 @given(data=st.data())

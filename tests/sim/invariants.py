@@ -215,7 +215,7 @@ class Invariants:
             self.recovered += 1
             candidates = [view for view in (replica.durable, replica.written, replica.torn) if view]
             found = next((view for view in candidates if view.agrees_with(log)), None)
-            if found is None and not replica.is_lost and log.damage is None:
+            if found is None and not replica.is_lost and log.problem is None:
                 raise Violation(
                     "recovery finds what was durable",
                     f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from raftlog.errors import DiskFailed, SafetyError
 from raftlog.storage.entry import Entry, EntryKind, HardState
+from raftlog.storage.group_log import Rot
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 
@@ -18,7 +19,9 @@ class MemoryLog:
 
     def __init__(self, key: GroupKey, store: MemoryStore) -> None:
         self.key = key
+        self.dirname = "memory"
         self.damage: str | None = None
+        self.rot: Rot | None = None
         self.refused: str | None = None
         self._may_lack = False
         self.snapshot_state = b""
@@ -36,6 +39,10 @@ class MemoryLog:
         twin._entries = list(self._entries)
         twin.truncations = []
         return twin
+
+    @property
+    def problem(self) -> str | None:
+        return self.damage or (self.rot.problem if self.rot is not None else None)
 
     @property
     def may_lack(self) -> bool:
@@ -99,6 +106,9 @@ class MemoryLog:
 
     def check_received(self, entries: Sequence[Entry]) -> None:
         """Payloads are any bytes here."""
+
+    def repair(self, entries: Sequence[Entry]) -> None:
+        self.rot = None
 
     def append_entries(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

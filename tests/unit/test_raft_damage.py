@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 
+import pytest
+
+from raftlog.errors import DamagedLog
 from raftlog.raft.messages import Append, Message
-from raftlog.types import BrokerId
+from raftlog.storage.entry import Entry
+from raftlog.types import BrokerId, RaftIndex
 from tests.sim.raft_disk_store import DiskStore, batch_of
 from tests.unit.raft_cluster import Cluster
 
@@ -38,3 +43,126 @@ def test_a_follower_takes_nothing_whose_bytes_are_not_those_of_its_checksum() ->
     assert len(spoilt) == 4
     cluster.check_all()
     assert all(cluster[BrokerId(number)].log.damage is None for number in (1, 2, 3))
+
+
+def flip(cluster: Cluster, broker: int, entry: Entry, byte: int = -1) -> None:
+    """Turn over a bit of the batch `entry` in the broker's segments."""
+    disk = cluster[broker].store.disk
+    for path in disk.files("/data"):
+        at = disk.content(path).find(bytes(entry.payload))
+        if path.endswith(".log") and at >= 0:
+            disk.flip_bit(path, 8 * (at + (len(entry.payload) + byte if byte < 0 else byte)))
+            return
+    raise AssertionError(f"entry {entry.index} is in no segment of broker {broker}")
+
+
+def with_history(count: int = 40) -> tuple[Cluster, list[Entry]]:
+    """Entries that are on all disks, and in nobody's memory."""
+    cluster = new_cluster()
+    entries = [cluster.commit(b"v%d" % number).entry for number in range(count)]
+    cluster.converge()
+    for broker in cluster.brokers.values():
+        broker.log.forget_to(broker.log.commit_index)
+    return cluster, entries
+
+
+def read_all(cluster: Cluster, broker: int) -> None:
+    log = cluster[broker].log
+    index = log.first_index
+    while index <= log.commit_index:
+        try:
+            index = RaftIndex(log.entries(index, 1, 1)[-1].index + 1)
+        except DamagedLog:
+            return
+
+
+def test_one_flipped_bit_and_one_emptied_disk_leave_a_group_that_elects_and_heals(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The bit turns over on the disk of broker 3, which leads when broker 1's has been emptied, and finds it
+    when it has to fill that. Broker 2 is whole, and needs a vote."""
+    cluster, entries = with_history()
+    cluster.elect(3)
+    flip(cluster, 3, entries[3])
+    cluster.wipe(1)
+    cluster.run_until(lambda: "is damaged" in caplog.text)
+    cluster.run_until(lambda: all(b.group.is_trusted for b in cluster.brokers.values()))
+    cluster.converge()
+    cluster.run_until(lambda: cluster[3].log.rot is None)
+    cluster.check_all()
+    cluster.commit(b"after")
+
+
+def test_a_replica_with_damaged_bytes_votes_for_the_one_that_is_whole() -> None:
+    """The one that is emptied stays away: the other two are a majority, and nobody else can repair."""
+    cluster, entries = with_history()
+    flip(cluster, 3, entries[3])
+    read_all(cluster, 3)
+    assert cluster[3].log.rot is not None
+    cluster.crash(1)
+    cluster.run_until(lambda: cluster.leader == 2 and cluster[2].group.is_ready)
+    cluster.run_until(lambda: cluster[3].log.rot is None)
+    cluster.check_all()
+
+
+def test_it_is_repaired_without_a_leader_by_one_that_may_not_lead_itself() -> None:
+    """Each has damage where the other is whole; the third is down."""
+    cluster, entries = with_history()
+    flip(cluster, 2, entries[5])
+    flip(cluster, 3, entries[20])
+    for broker in (2, 3):
+        read_all(cluster, broker)
+    cluster.crash(1)
+    cluster.run_until(lambda: all(cluster[broker].log.rot is None for broker in (2, 3)))
+    cluster.commit(b"after")
+    cluster.check_all()
+
+
+@pytest.mark.parametrize("byte", [0, 8, 12, 16, 17, 21, -1])
+def test_damage_anywhere_in_a_batch_is_repaired_where_it_lies(byte: int) -> None:
+    """Its offset, its length, its epoch, its magic, its checksum, its records."""
+    cluster, entries = with_history()
+    follower = next(number for number in (1, 2, 3) if number != cluster.leader)
+    for entry in entries[7:11]:
+        flip(cluster, follower, entry, byte)
+    flip(cluster, follower, entries[30], byte)
+    read_all(cluster, follower)
+    assert cluster[follower].log.rot is not None
+    while cluster[follower].log.rot is not None:
+        cluster.run_until(lambda: cluster[follower].log.rot is None)
+        read_all(cluster, follower)
+    assert cluster[follower].log.damage is None and cluster[follower].group.is_trusted
+    cluster.check_all()
+    cluster.crash(follower)
+    cluster.restart(follower)
+    cluster.converge()
+    cluster.check_all()
+
+
+def test_a_leader_that_finds_damage_leads_no_more_until_it_is_repaired() -> None:
+    cluster, entries = with_history()
+    leader = cluster.elect()
+    flip(cluster, leader, entries[3])
+    read_all(cluster, leader)
+    for other in {1, 2, 3} - {leader}:
+        cluster.cut([leader], [other])
+    cluster.run(10.0)
+    assert cluster.leader not in (None, leader)
+    assert cluster[leader].log.rot is not None and not cluster[leader].group.is_leader
+    cluster.heal()
+    cluster.converge()
+    cluster.run_until(lambda: cluster[leader].log.rot is None)
+    cluster.elect(leader)
+    cluster.check_all()
+
+
+def test_who_is_alone_goes_on_without_what_is_damaged(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = new_cluster(1)
+    entries = [cluster.commit(b"v%d" % number).entry for number in range(40)]
+    cluster[1].log.forget_to(cluster[1].log.commit_index)
+    flip(cluster, 1, entries[3])
+    read_all(cluster, 1)
+    with caplog.at_level(logging.ERROR):
+        cluster.commit(b"after")
+        cluster[1].group.tick(cluster.now)
+    assert cluster[1].group.is_leader and "no replica to repair it from" in caplog.text

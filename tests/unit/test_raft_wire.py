@@ -19,6 +19,8 @@ from raftlog.raft.messages import (
     PreVote,
     PreVoteReply,
     Rejoin,
+    Repair,
+    RepairRequest,
     Snapshot,
     TimeoutNow,
     Vote,
@@ -64,6 +66,8 @@ MESSAGES: list[Message] = [
     TimeoutNow(A, 5),  # type: ignore[arg-type]
     Rejoin(A, 5, 2**48),  # type: ignore[arg-type]
     Welcome(A, 5, 2**48, 10),  # type: ignore[arg-type]
+    RepairRequest(A, 5, 8),  # type: ignore[arg-type]
+    Repair(A, 5, 8, ENTRIES),  # type: ignore[arg-type]
 ]
 
 

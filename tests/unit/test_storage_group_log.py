@@ -425,7 +425,7 @@ def test_a_sector_that_cannot_be_read_is_damage_of_its_log() -> None:
     with pytest.raises(DamagedLog):
         log.read(Offset(0), 100)
     disk.forget_faults()
-    assert log.damage is not None
+    assert log.problem is not None
     store.create_log(group_key(b"u" * 16, 0), "u-0.x")
     flush(store)
 

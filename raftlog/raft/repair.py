@@ -1,0 +1,98 @@
+"""Bytes of an entry that the disk no longer gives as they were written, and who has them still.
+
+What is in a segment is committed, and a committed entry is the same in every log that holds it. So whoever
+has it may give it, leader or not, in whatever term; and the replica that asks goes on voting and
+acknowledging meanwhile: its promise is about which entries it has, by term and index, and those it knows.
+Only lead it may not: it could not give its followers and clients what they lack.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from raftlog.errors import DamagedLog, InvalidInput
+from raftlog.raft.engine import Engine
+from raftlog.raft.messages import Message, Repair, RepairRequest
+from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX
+from raftlog.raft.values import RaftTiming
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import BrokerId, GroupKey, RaftIndex
+
+ASK_BEATS: Final = 3
+"""Heartbeats until the next replica is asked."""
+
+log = logging.getLogger("raftlog.raft")
+
+
+class RepairOwner(Protocol):
+    """The replica that asks and is asked."""
+
+    @property
+    def voters(self) -> frozenset[BrokerId]: ...
+    def say(self, to: BrokerId, message: Message) -> None: ...
+    def log_was_repaired(self) -> None: ...
+
+
+class Repairs:
+    """Of one replica in one group. One request is under way at a time, which bounds the answers."""
+
+    def __init__(
+        self, owner: RepairOwner, key: GroupKey, self_id: BrokerId, group_log: GroupLog, timing: RaftTiming
+    ) -> None:
+        self._owner = owner
+        self._key = key
+        self._self_id = self_id
+        self._log = group_log
+        self._pause = ASK_BEATS * timing.heartbeat
+        self._due = float("-inf")
+        self._asked: list[BrokerId] = []
+
+    @property
+    def deadline(self) -> float:
+        """When somebody is to be asked."""
+        return self._due if self._log.rot is not None and self._log.damage is None else float("inf")
+
+    def ask(self, engine: Engine, now: float) -> None:
+        """Ask the next one: the leader first, who has everything, and then one after the other."""
+        rot = self._log.rot
+        others = self._owner.voters - {self._self_id}
+        if rot is None or not others:
+            return
+        left = sorted(others - set(self._asked))
+        if not left:
+            self._asked, left = [], sorted(others)
+        to = engine.leader if engine.leader in left else left[0]
+        assert to is not None
+        self._asked.append(to)
+        self._due = now + self._pause
+        self._owner.say(to, RepairRequest(self._key, engine.term, RaftIndex(rot.index)))
+
+    def on_request(self, sender: BrokerId, request: RepairRequest, now: float) -> None:
+        """Give what is asked for, and what follows on it, as far as it is committed here and sound."""
+        group_log, index = self._log, request.entry_index
+        if not group_log.first_index <= index <= group_log.commit_index:
+            return
+        count = min(APPEND_ENTRIES_MAX, group_log.commit_index - index + 1)
+        try:
+            entries = group_log.entries(index, APPEND_BYTES_MAX, count)
+        except DamagedLog:
+            return  # it says so itself, and has itself repaired
+        self._owner.say(sender, Repair(self._key, request.term, index, entries))
+
+    def on_repair(self, sender: BrokerId, repair: Repair, engine: Engine, now: float) -> None:
+        rot = self._log.rot
+        if rot is None or repair.entry_index != rot.index or not repair.entries:
+            return
+        try:
+            self._log.repair(repair.entries)
+        except InvalidInput as error:  # the next one is asked in time
+            log.error("broker %d sent a damaged entry of %r: %s", sender, self._log, error)
+            return
+        except DamagedLog:
+            pass  # there is more behind it, and that is asked for next
+        if self._log.rot is None or self._log.rot.index != rot.index:
+            log.warning("%s: repaired with what broker %d has", rot.problem, sender)
+            self._asked = []
+        self._due = now
+        self._owner.log_was_repaired()
