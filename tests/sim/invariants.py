@@ -22,6 +22,7 @@ from zlib import crc32
 from raftlog.errors import DamagedLog
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import Command
+from raftlog.metadata.offsets import Offsets
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
@@ -123,7 +124,9 @@ class CheckedState(MetadataState):
 
 
 def _copy(value: object) -> object:
-    """Of a catalog only the dicts change in place."""
+    """Of a catalog only the dicts and the offsets change in place."""
+    if isinstance(value, Offsets):
+        return {group: value.of(group) for group in value}
     return {key: _copy(item) for key, item in value.items()} if type(value) is dict else value
 
 
@@ -193,7 +196,7 @@ class Invariants:
             return
         first, contents = known
         for name, content in contents.items():
-            if getattr(catalog, name) != content:
+            if _copy(getattr(catalog, name)) != content:
                 raise Violation(
                     "metadata equal", f"brokers {first} and {broker.id} differ at entry {index} in {name}"
                 )
