@@ -31,7 +31,8 @@ environment and from `-o key=value`; what comes later in this list wins. In the 
 `RAFTLOG_` and the key in capitals: a dot is written as `_`, an underscore as `__`, a dash as `___`.
 
 The names are Kafka's; settings of raftlog's own begin with `raftlog.`. An unknown key or a bad value stops
-the start with the key, the value and the reason. A dynamic setting can be changed while the broker runs.
+the start with the key, the value and the reason. A broker's
+settings are given at its start, a topic's can be changed at any time.
 
 ## Brokers
 

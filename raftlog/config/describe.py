@@ -52,7 +52,8 @@ class ConfigEntry:
 def describe_broker(
     config: BrokerConfig, names: Iterable[str] | None = None, *, usable_brokers: int = 1
 ) -> list[ConfigEntry]:
-    """The broker's settings, or those of them that are named; unknown names are passed over, as by Kafka.
+    """The broker's settings, or those of them that are named; unknown names are passed over, as by Kafka. All
+    are given to a broker at its start, and none changes while it runs.
     `default.replication.factor` is shown as what it comes to with so many brokers."""
     in_force = {"default.replication.factor": config.replication_factor(usable_brokers)}
     return [
@@ -60,7 +61,7 @@ def describe_broker(
             key,
             in_force.get(key.name, config[key.name]),
             _broker_synonyms(key.name, config),
-            read_only=not key.dynamic,
+            read_only=True,
         )
         for key in _chosen(BROKER_CONFIGS, names)
     ]
@@ -76,14 +77,13 @@ def describe_topic(config: TopicConfig, names: Iterable[str] | None = None) -> l
 
 def markdown(table: dict[str, ConfigKey]) -> str:
     """The reference of a table of settings, for docs/."""
-    lines = ["| Setting | Type | Default | Values | Dynamic | Meaning |", "|---|---|---|---|---|---|"]
+    lines = ["| Setting | Type | Default | Values | Meaning |", "|---|---|---|---|---|"]
     for key in table.values():
         cells = [
             f"`{key.name}`",
             key.type.name.lower(),
             f"`{key.format(key.default)}`" if key.default not in (None, ()) else "",
             key.valid_values,
-            "yes" if key.dynamic else "",
             f"No effect. {key.doc}" if key.ignored else key.doc,
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -125,16 +125,10 @@ def _topic_synonyms(key: ConfigKey, config: TopicConfig) -> list[Synonym]:
 
 def _broker_synonyms(name: str, config: BrokerConfig) -> list[Synonym]:
     key = BROKER_CONFIGS[name]
-    said = [
-        (config.own_dynamic, ConfigSource.DYNAMIC_BROKER),
-        (config.cluster_dynamic, ConfigSource.DYNAMIC_DEFAULT_BROKER),
-        (config.static, ConfigSource.STATIC_BROKER),
-    ]
-    found = [
-        Synonym(name, None if key.sensitive else key.format(values[name]), source)
-        for values, source in said
-        if name in values
-    ]
+    found = []
+    if name in config.static:
+        value = None if key.sensitive else key.format(config.static[name])
+        found.append(Synonym(name, value, ConfigSource.STATIC_BROKER))
     if key.default is not None:
         found.append(Synonym(name, key.format(key.default), ConfigSource.DEFAULT))
     return found

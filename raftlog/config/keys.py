@@ -52,7 +52,6 @@ class ConfigKey:
     default: Value
     doc: str
     scope: Scope = "broker"
-    dynamic: bool = False
     minimum: int | float | None = None
     maximum: int | float | None = None
     choices: tuple[str, ...] = ()

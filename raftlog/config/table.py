@@ -142,7 +142,6 @@ _BROKER: Final = [
         600_000,
         "A client connection that is idle for longer is closed. -1: never.",
         minimum=-1,
-        dynamic=True,
     ),
     _key(
         "max.connections",
@@ -150,7 +149,6 @@ _BROKER: Final = [
         10_000,
         "Client connections at once; more are closed as they come. Kafka's default is no bound.",
         minimum=1,
-        dynamic=True,
     ),
     _key(
         "max.connections.per.ip",
@@ -158,7 +156,6 @@ _BROKER: Final = [
         INT_MAX,
         "Client connections at once from one address; more are closed as they come.",
         minimum=0,
-        dynamic=True,
     ),
     _key(
         "max.connections.per.ip.overrides",
@@ -175,7 +172,6 @@ _BROKER: Final = [
         "BOOLEAN",
         True,
         "Whether a topic that a client asks for and may create is created.",
-        dynamic=True,
     ),
     _key("delete.topic.enable", "BOOLEAN", True, "Whether topics may be deleted."),
     _key(
@@ -185,7 +181,6 @@ _BROKER: Final = [
         "Partitions of a topic that is created without saying how many.",
         minimum=1,
         maximum=10_000,
-        dynamic=True,
     ),
     _key(
         "default.replication.factor",
@@ -195,7 +190,6 @@ _BROKER: Final = [
         " where there are fewer. Kafka's default is 1, which loses acknowledged records with one disk.",
         minimum=-1,
         maximum=15,
-        dynamic=True,
         check=lambda value: "it is -1 or at least 1" if value == 0 else None,
     ),
     # Logs: the defaults of topics
@@ -205,7 +199,6 @@ _BROKER: Final = [
         1_073_741_824,
         "A segment file is closed when it would grow beyond this.",
         minimum=1024,
-        dynamic=True,
     ),
     _key(
         "log.roll.ms",
@@ -213,7 +206,6 @@ _BROKER: Final = [
         None,
         "A segment is closed when its oldest record is this old; wins over log.roll.hours.",
         minimum=1,
-        dynamic=True,
     ),
     _key("log.roll.hours", "INT", 168, "As log.roll.ms, in hours.", minimum=1),
     _key(
@@ -223,7 +215,6 @@ _BROKER: Final = [
         "Closed segments whose newest record is older are deleted; -1: never. Wins over"
         " log.retention.minutes, which wins over log.retention.hours.",
         minimum=-1,
-        dynamic=True,
     ),
     _key("log.retention.minutes", "INT", None, "As log.retention.ms, in minutes.", minimum=-1),
     _key("log.retention.hours", "INT", 168, "As log.retention.ms, in hours.", minimum=-1),
@@ -233,7 +224,6 @@ _BROKER: Final = [
         -1,
         "A partition's oldest closed segments are deleted while it is larger; -1: never.",
         minimum=-1,
-        dynamic=True,
     ),
     _key(
         "log.retention.check.interval.ms",
@@ -255,7 +245,6 @@ _BROKER: Final = [
         "CreateTime",
         "Whether a record's time is its producer's or that of its arrival.",
         choices=("CreateTime", "LogAppendTime"),
-        dynamic=True,
     ),
     _key(
         "log.message.timestamp.before.max.ms",
@@ -263,7 +252,6 @@ _BROKER: Final = [
         LONG_MAX,
         "How far in the past a producer's timestamp may lie.",
         minimum=0,
-        dynamic=True,
     ),
     _key(
         "log.message.timestamp.after.max.ms",
@@ -271,7 +259,6 @@ _BROKER: Final = [
         HOUR_MS,
         "How far in the future a producer's timestamp may lie.",
         minimum=0,
-        dynamic=True,
     ),
     _key(
         "message.max.bytes",
@@ -279,7 +266,6 @@ _BROKER: Final = [
         1_048_588,
         "The largest record batch that is taken, as compressed by its producer.",
         minimum=0,
-        dynamic=True,
     ),
     _key(
         "compression.type",
@@ -292,10 +278,10 @@ _BROKER: Final = [
         "min.insync.replicas",
         "INT",
         1,
-        "Taken, and never less than asked for: every acknowledged record is on a majority of the replicas"
-        " whatever this says. A value above the majority does not make it more.",
+        "Every acknowledged record is on a majority of the replicas whatever this says; a value above the"
+        " majority does not make it more.",
         minimum=1,
-        dynamic=True,
+        ignored=True,
     ),
     _key(
         "unclean.leader.election.enable",
@@ -323,7 +309,6 @@ _BROKER: Final = [
         " saves rebalances when many members start together and costs every test and tutorial three"
         " seconds; 0 starts at once.",
         minimum=0,
-        dynamic=True,
     ),
     _key("group.max.size", "INT", INT_MAX, "Members that a group may have.", minimum=1),
     _key(
@@ -332,7 +317,6 @@ _BROKER: Final = [
         10_080,
         "A group's offsets are forgotten when it has had no members for this long.",
         minimum=1,
-        dynamic=True,
     ),
     _key(
         "offsets.retention.check.interval.ms",
@@ -355,7 +339,6 @@ _BROKER: Final = [
         "A partition forgets an idempotent producer that has been silent for longer, and those silent "
         "longest beyond 20,000.",
         minimum=1,
-        dynamic=True,
     ),
     # raftlog's own
     _key(
@@ -456,11 +439,11 @@ def _topic(name: str, default: Value, *synonyms: str | tuple[str, int]) -> Confi
     default comes from."""
     pairs = tuple((item, 1) if isinstance(item, str) else item for item in synonyms)
     base = BROKER_CONFIGS[pairs[0][0]]
-    return replace(base, name=name, scope="topic", default=default, synonyms=pairs, dynamic=True)
+    return replace(base, name=name, scope="topic", default=default, synonyms=pairs)
 
 
 def _ignored_topic(name: str, kind: str, default: Value, doc: str) -> ConfigKey:
-    return _key(name, kind, default, doc, scope="topic", dynamic=True, ignored=True)
+    return _key(name, kind, default, doc, scope="topic", ignored=True)
 
 
 _TOPIC: Final = [

@@ -92,31 +92,20 @@ class _Typed:
 
 
 class BrokerConfig(_Typed):
-    """A broker's settings: what its files and options say, and over them what was set while it ran.
+    """A broker's settings: what its files and options say. Immutable."""
 
-    Immutable: `with_dynamic` makes another.
-    """
+    __slots__ = ("static",)
 
-    __slots__ = ("cluster_dynamic", "own_dynamic", "static")
-
-    def __init__(
-        self,
-        static: Mapping[str, Value] | None = None,
-        *,
-        cluster_dynamic: Mapping[str, Value] | None = None,
-        own_dynamic: Mapping[str, Value] | None = None,
-    ) -> None:
+    def __init__(self, static: Mapping[str, Value] | None = None) -> None:
         """Typed values of keys that are in the table; `load` and `of` take text."""
         self.static: Mapping[str, Value] = MappingProxyType(dict(static or {}))
-        self.cluster_dynamic: Mapping[str, Value] = MappingProxyType(dict(cluster_dynamic or {}))
-        self.own_dynamic: Mapping[str, Value] = MappingProxyType(dict(own_dynamic or {}))
         defaults = {name: key.default for name, key in BROKER_CONFIGS.items()}
-        self._values = defaults | self.static | self.cluster_dynamic | self.own_dynamic
+        self._values = defaults | self.static
 
     def __repr__(self) -> str:
         shown = (
             f"{name}={BROKER_CONFIGS[name].format(self[name])}"
-            for name in sorted({*self.static, *self.cluster_dynamic, *self.own_dynamic})
+            for name in sorted(self.static)
             if not BROKER_CONFIGS[name].sensitive
         )
         return f"<BrokerConfig {' '.join(shown)}>"
@@ -149,14 +138,9 @@ class BrokerConfig(_Typed):
         config._check_together()
         return config
 
-    def with_dynamic(self, cluster: Mapping[str, str], own: Mapping[str, str]) -> BrokerConfig:
-        """This with what the catalog says, for all brokers and for this one. What this build does not
-        know or take is left out: it was checked by the broker that it was asked of."""
-        return BrokerConfig(self.static, cluster_dynamic=_dynamic(cluster), own_dynamic=_dynamic(own))
-
     def is_set(self, name: str) -> bool:
         """Whether the value is somebody's choice and not the default."""
-        return name in self.static or name in self.cluster_dynamic or name in self.own_dynamic
+        return name in self.static
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
@@ -235,18 +219,6 @@ class BrokerConfig(_Typed):
             raise ConfigError(
                 f"{said}: clients cannot be told to connect to every interface; set advertised.listeners"
             )
-
-
-def _dynamic(settings: Mapping[str, str]) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    for name, text in sorted(settings.items()):
-        try:
-            key, value = parse_setting(name, text)
-        except ConfigError:
-            continue
-        if key.dynamic:
-            values[key.name] = value
-    return values
 
 
 class TopicConfig(_Typed):

@@ -19,13 +19,13 @@ from raftlog.config import (
 
 
 def test_a_topics_own_value_comes_first() -> None:
-    broker = BrokerConfig.of({"log.retention.hours": "1"}).with_dynamic({"log.retention.ms": "5"}, {})
+    broker = BrokerConfig.of({"log.retention.hours": "1", "log.retention.ms": "5"})
     (entry,) = describe_topic(TopicConfig({"retention.ms": "9"}, broker), ["retention.ms"])
     assert (entry.value, entry.source, entry.type) == ("9", ConfigSource.DYNAMIC_TOPIC, ConfigType.LONG)
     assert not entry.read_only and not entry.sensitive and not entry.is_default
     assert entry.synonyms == (
         Synonym("retention.ms", "9", ConfigSource.DYNAMIC_TOPIC),
-        Synonym("log.retention.ms", "5", ConfigSource.DYNAMIC_DEFAULT_BROKER),
+        Synonym("log.retention.ms", "5", ConfigSource.STATIC_BROKER),
         Synonym("log.retention.hours", "1", ConfigSource.STATIC_BROKER),
         Synonym("log.retention.hours", "168", ConfigSource.DEFAULT),
     )
@@ -45,16 +45,13 @@ def test_a_default_is_said_to_be_one() -> None:
 
 
 def test_a_brokers_settings() -> None:
-    config = BrokerConfig.of({"num.partitions": "2", "node.id": "3"}).with_dynamic(
-        {}, {"num.partitions": "4"}
-    )
+    config = BrokerConfig.of({"num.partitions": "2", "node.id": "3"})
     entries = {entry.name: entry for entry in describe_broker(config)}
     assert list(entries) == list(BROKER_CONFIGS)
     partitions = entries["num.partitions"]
-    assert (partitions.value, partitions.source) == ("4", ConfigSource.DYNAMIC_BROKER)
-    assert [synonym.value for synonym in partitions.synonyms] == ["4", "2", "1"]
-    assert not partitions.read_only
-    assert entries["node.id"].read_only
+    assert (partitions.value, partitions.source) == ("2", ConfigSource.STATIC_BROKER)
+    assert [synonym.value for synonym in partitions.synonyms] == ["2", "1"]
+    assert all(entry.read_only for entry in entries.values()), "none can be changed while the broker runs"
     assert entries["node.id"].source is ConfigSource.STATIC_BROKER
     rack = entries["broker.rack"]
     assert (rack.value, rack.source, rack.synonyms) == (None, ConfigSource.DEFAULT, ())
@@ -82,5 +79,5 @@ def test_the_reference_has_a_row_for_every_setting() -> None:
     for table in (BROKER_CONFIGS, TOPIC_CONFIGS):
         lines = markdown(table).splitlines()
         assert len(lines) == len(table) + 2
-        assert all(line.count(" | ") == 5 for line in lines[2:])
-    assert "| `raftlog.durability` | string | `fsync` | fsync, os |  | What an" in markdown(BROKER_CONFIGS)
+        assert all(line.count(" | ") == 4 for line in lines[2:])
+    assert "| `raftlog.durability` | string | `fsync` | fsync, os | What an" in markdown(BROKER_CONFIGS)

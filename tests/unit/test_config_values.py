@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import raftlog
 from raftlog.config import BROKER_CONFIGS, TOPIC_CONFIGS, BrokerConfig, ConfigKey, TopicConfig, config_error
 from raftlog.config.addresses import Listener, join_host_port, parse_host_port, parse_listener, parse_peer
 from raftlog.config.keys import BadValue
@@ -30,6 +33,30 @@ def test_a_topics_default_is_what_the_brokers_defaults_say(key: ConfigKey) -> No
         if BROKER_CONFIGS[name].default is not None
     ]
     assert broker == [key.default] or not key.synonyms
+
+
+FIXED = {"log.cleanup.policy", "cleanup.policy", "compression.type", "unclean.leader.election.enable"}
+"""Settings that take one value, what there is, and are refused any other."""
+
+
+def test_every_setting_does_something_or_says_that_it_does_not() -> None:
+    package = Path(raftlog.__file__).parent
+    sources = [file.read_text() for file in package.rglob("*.py") if file != package / "config" / "table.py"]
+    read = {
+        name for name in (*BROKER_CONFIGS, *TOPIC_CONFIGS) if any(f'"{name}"' in text for text in sources)
+    }
+    inherited = {
+        broker_key
+        for topic_key in TOPIC_CONFIGS.values()
+        for broker_key, _ in topic_key.synonyms
+        if topic_key.name in read | FIXED
+    }
+    for key in (*BROKER_CONFIGS.values(), *TOPIC_CONFIGS.values()):
+        does_something = key.name in read | inherited | FIXED
+        assert does_something != key.ignored, key.name
+    for name in FIXED & set(BROKER_CONFIGS):
+        for other in ("compact", "zstd", "true"):
+            assert config_error(name, other, "broker") is not None
 
 
 def test_defaults_start_a_broker() -> None:
@@ -152,20 +179,6 @@ def test_retention_comes_from_the_finest_unit_that_is_set(
     broker = BrokerConfig.of(settings)
     assert TopicConfig({}, broker).int("retention.ms") == retention_ms
     assert TopicConfig({"retention.ms": "9"}, broker).int("retention.ms") == 9
-
-
-def test_what_was_set_while_running_wins() -> None:
-    config = BrokerConfig.of({"num.partitions": "2", "log.retention.hours": "1", "group.max.size": "5"})
-    changed = config.with_dynamic(
-        {"num.partitions": "3", "log.retention.ms": "4", "group.max.size": "6", "unknown": "x"},
-        {"num.partitions": "5", "message.max.bytes": "not a number"},
-    )
-    assert changed.int("num.partitions") == 5
-    assert changed.int("group.max.size") == 5, "it is not dynamic"
-    assert changed.int("message.max.bytes") == 1_048_588, "a value that is not taken is left out"
-    assert TopicConfig({}, changed).int("retention.ms") == 4
-    assert config.int("num.partitions") == 2
-    assert changed.with_dynamic({}, {}).int("num.partitions") == 2
 
 
 def test_a_topic_leaves_out_what_it_does_not_know() -> None:
