@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import resource
 from collections import Counter
 
 from raftlog.config import BrokerConfig
+from raftlog.storage.descriptors import allowed, share_out
 
 
 class Admission:
     """Counts the connections of all listeners against max.connections and max.connections.per.ip."""
 
     def __init__(self, config: BrokerConfig) -> None:
-        self._all_max = min(config.int("max.connections"), _affordable())
+        affordable = share_out(allowed()).connections
+        self._all_max = min(config.int("max.connections"), affordable)
+        self._bound_by = "ulimit -n" if self._all_max == affordable else "max.connections"
         self._per_host_max = config.int("max.connections.per.ip")
         self._overrides = config.connections_per_ip
         self._by_host: Counter[str] = Counter()
@@ -25,7 +27,7 @@ class Admission:
     def enter(self, host: str) -> str | None:
         """Count a new connection, or say why it is refused."""
         if self.count >= self._all_max:
-            return f"{self._all_max} connections are open (max.connections)"
+            return f"{self._all_max} connections are open ({self._bound_by})"
         host_max = self._overrides.get(host, self._per_host_max)
         if self._by_host[host] >= host_max:
             return f"{self._by_host[host]} connections of it are open (max.connections.per.ip)"
@@ -39,10 +41,3 @@ class Admission:
         self._by_host[host] -= 1
         if not self._by_host[host]:
             del self._by_host[host]
-
-
-def _affordable() -> int:
-    """Connections that leave half of the process's file descriptors to the log: without one to open a
-    segment with, the broker would have to stop."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft // 2 if soft != resource.RLIM_INFINITY else 2**31

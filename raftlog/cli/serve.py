@@ -97,7 +97,9 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     import trio
 
     from raftlog.broker.server import Broker
+    from raftlog.storage.descriptors import raise_limit
 
+    raise_limit()
     try:
         broker = Broker.open(config)
     except (ConfigError, DataDirBusy) as error:

@@ -50,6 +50,7 @@ from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.runner import Runner
+from raftlog.storage.descriptors import allowed, share_out
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
@@ -137,6 +138,7 @@ class Node:
             checkpoint_bytes=CHECKPOINT_FILES * wal_file_bytes,
             fsync=config.str("raftlog.durability") == "fsync",
             founders=named_founders(config),
+            open_files_max=share_out(allowed()).segments,
         )
         store = Store.open(
             disk if disk is not None else RealDisk(), config.str("log.dirs"), settings, rng=rng

@@ -34,11 +34,13 @@ class CheckpointJob:
     is_done: bool = False
 
     def add_segment(self, segment: Segment) -> None:
-        """See that what the segment holds now becomes durable."""
-        self.files.append(segment.file())
+        """See that what the segment holds now becomes durable; from now on it counts so."""
+        if segment.is_unsynced:
+            self.files.append(segment.file())
         chunk, position = segment.take_index_chunk()
         if chunk:
             self.index_chunks.append((segment.index_path, chunk, position))
+        segment.mark_clean()
 
     def run(self) -> None:
         """Sync segments, write snapshot files, remove what is of no use any more. Blocking; may run in a
@@ -46,8 +48,9 @@ class CheckpointJob:
         again. When it is abandoned half-way nothing is lost: the checkpoint before still stands."""
         disk = self.disk
         with self.health:
-            for file in self.files:
-                file.fdatasync()
+            while self.files:
+                self.files[-1].fdatasync()
+                self.files.pop()  # its descriptor may be the last reference
             for path, chunk, position in self.index_chunks:
                 disk.open(path, create=True).pwritev([chunk], position)
             for folder, image in self.snapshots:

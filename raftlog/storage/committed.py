@@ -320,17 +320,14 @@ class CommittedLog:
         self.is_changed = True
 
     def take_dirty(self) -> list[Segment]:
-        """The segments with bytes that are not synced; from now on they count as synced."""
-        dirty = [segment for segment in self._repaired if segment.dirty]
+        """The segments with bytes that no checkpoint knows; each once."""
+        dirty = {segment: None for segment in self._repaired if segment.dirty}
         self._repaired.clear()
-        for segment in dirty:
-            segment.mark_clean()
         for segment in reversed(self.segments):
             if not segment.dirty:
                 break
-            segment.mark_clean()
-            dirty.append(segment)
-        return dirty
+            dirty[segment] = None
+        return list(dirty)
 
     def image(self, image: LogImage) -> LogImage:
         """`image` with this part of the log filled in."""

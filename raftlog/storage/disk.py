@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Protocol, TypeAlias
@@ -97,13 +98,28 @@ class Disk(Protocol):
         ...
 
 
+class _Counter:
+    """Counts from any thread: a checkpoint's closes files, too."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._lock = threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.value += number
+
+
 class RealFile:
     """A `File` on a file descriptor that is closed with its last reference."""
 
     __slots__ = ("_fd",)
 
+    _open: Final = _Counter()
+
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._open.add(1)
 
     def pread(self, size: int, position: int) -> bytes:
         data = os.pread(self._fd, size, position)
@@ -165,6 +181,12 @@ class RealFile:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+            self._open.add(-1)
+
+    @classmethod
+    def open_count(cls) -> int:
+        """How many are open in this process."""
+        return cls._open.value
 
     def __del__(self) -> None:
         self.close()

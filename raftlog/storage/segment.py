@@ -20,7 +20,8 @@ from crc32c import crc32c
 
 from raftlog.errors import DamagedBatch, DamagedLog, FileRefused, InvalidInput
 from raftlog.records.batch import CRC_START, HEADER_SIZE, LOG_OVERHEAD, MAGIC, BatchHeader, read_header
-from raftlog.storage.disk import Disk, File, Health
+from raftlog.storage.descriptors import files_max
+from raftlog.storage.disk import SHORTAGES, Disk, File, Health, RealFile
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.index import Place, SparseIndex
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
@@ -28,8 +29,8 @@ from raftlog.types import FilePosition, Offset, RaftIndex, Term
 NO_TIMESTAMP: Final = -1
 CURSORS_MAX: Final = 32
 """Ends of recent reads that are remembered, where sequential readers go on without a search."""
-EVICTION_STEPS_MAX: Final = 8
-"""Open files looked at to close one, each time that one too many is opened."""
+RELIEF_FILES: Final = 16
+"""Files that are closed when the process has no descriptor left."""
 CHECKED_BATCHES_MAX: Final = 2048
 """Batches that one read checks and gives: with tiny ones, what holds the loop for some milliseconds."""
 
@@ -72,6 +73,8 @@ class Slice:
     position: FilePosition
     length: int
     next_offset: Offset
+    may_lend: bool = True
+    """Whether the file may be kept open for as long as a client takes."""
 
     @property
     def fileno(self) -> int:
@@ -83,44 +86,90 @@ class Slice:
 
 
 class SegmentPool:
-    """Opens segment files and keeps at most `open_max` of them, the recently used. Files with bytes that
-    are not synced stay open beyond that (an error of their write-back is only told to who has them open):
-    their number asks for a checkpoint instead."""
+    """Opens segment files and keeps at most `open_max` of them, the recently used.
+
+    The kernel tells a failed write-back to the descriptors that were open when it happened, once to each. To
+    one that is opened later it tells it only while nobody has heard of it and the file's inode is still in
+    memory (errseq_t). So a file with bytes that are not synced is closed only after a sync that returned. The
+    next checkpoint does that in its thread, and it is asked for when half of what may be open waits for it
+    (`is_crowded`). Where writes are faster than checkpoints, the file that was unused for longest is synced
+    here and now: that is slow, and it is what a limit on descriptors below the number of written logs costs.
+    """
 
     def __init__(self, disk: Disk, health: Health, open_max: int) -> None:
         self.disk = disk
         self.health = health
         self._open_max = open_max
-        self._open: OrderedDict[Segment, None] = OrderedDict()
-        self.dirty_count = 0
+        self._files_max = files_max(open_max)
+        self._clean: OrderedDict[Segment, None] = OrderedDict()
+        self._unsynced: OrderedDict[Segment, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._clean) + len(self._unsynced)
+
+    @property
+    def unsynced_count(self) -> int:
+        return len(self._unsynced)
 
     @property
     def is_crowded(self) -> bool:
-        return self.dirty_count > self._open_max
+        return len(self._unsynced) > self._open_max // 2
+
+    @property
+    def may_lend(self) -> bool:
+        """Whether a file may be kept open by an answer that is being sent."""
+        return RealFile.open_count() < self._files_max
+
+    def open(self, segment: Segment, *, create: bool) -> File:
+        """Open the file of a segment that is going to be used. Raises OSError."""
+        try:
+            return self.disk.open(segment.path, create=create)
+        except OSError as error:
+            if error.errno not in SHORTAGES or not len(self):
+                raise
+        self.relieve()
+        return self.disk.open(segment.path, create=create)
 
     def use(self, segment: Segment) -> None:
-        self._open[segment] = None
-        self._open.move_to_end(segment)
-        if len(self._open) > self._open_max and self.dirty_count < len(self._open):
-            self._evict(segment)
+        """The segment's file is open, and used now."""
+        files = self._unsynced if segment.is_unsynced else self._clean
+        files[segment] = None
+        files.move_to_end(segment)
+        while len(self) > self._open_max and self._close_one(segment):
+            pass
 
-    def _evict(self, used: Segment) -> None:
-        for _ in range(EVICTION_STEPS_MAX):
-            oldest = next(iter(self._open))
-            if oldest.dirty or oldest is used:
-                self._open.move_to_end(oldest)
-            else:
-                oldest.release()
-                del self._open[oldest]
-                if len(self._open) <= self._open_max:
-                    return
+    def note_unsynced(self, segment: Segment) -> None:
+        self._clean.pop(segment, None)
+        self._unsynced[segment] = None
+
+    def note_synced(self, segment: Segment) -> None:
+        if segment in self._unsynced:
+            del self._unsynced[segment]
+            self._clean[segment] = None
+
+    def relieve(self) -> None:
+        """Others have taken descriptors that belong to the segments: give some of them up."""
+        for _ in range(RELIEF_FILES):
+            if not self._close_one(None):
+                return
+
+    def _close_one(self, used: Segment | None) -> bool:
+        """Close the file that was unused for longest, but not that of `used`. Raises DiskFailed."""
+        segment = next((each for each in self._clean if each is not used), None)
+        if segment is None:
+            segment = next((each for each in self._unsynced if each is not used), None)
+            if segment is None:
+                return False
+            with self.health:
+                segment.sync()
+        del self._clean[segment]
+        segment.release()
+        return True
 
     def forget(self, segment: Segment) -> None:
         """The segment is gone: its unsynced bytes do not matter any more."""
-        self._open.pop(segment, None)
+        self._clean.pop(segment, None)
+        self._unsynced.pop(segment, None)
         segment.mark_clean()
         segment.release()
 
@@ -145,6 +194,9 @@ class Segment:
         self.size = extent.size
         self.max_timestamp, self.first_timestamp = extent.max_timestamp, extent.first_timestamp
         self.dirty = False
+        """It has bytes that no checkpoint knows."""
+        self.is_unsynced = False
+        """Only whoever has the file open is told when bytes of it cannot be written back."""
         self._next_batch_index = next_batch_index
         self._exists = not is_new
         self._file: File | None = None
@@ -172,7 +224,7 @@ class Segment:
     def file(self) -> File:
         file = self._file
         if file is None:
-            file = self._file = self._pool.disk.open(self.path, create=not self._exists)
+            file = self._file = self._pool.open(self, create=not self._exists)
             self._exists = True
         self._pool.use(self)
         return file
@@ -193,9 +245,7 @@ class Segment:
         index = self.index(interval)
         file = self.file()
         file.pwritev([entry.payload for entry in entries], self.size)
-        if not self.dirty:
-            self.dirty = True
-            self._pool.dirty_count += 1
+        self._note_written()
         position, since, newest = self.size, self._since_entry, self.max_timestamp
         for entry in entries:
             if since >= interval:
@@ -219,10 +269,22 @@ class Segment:
         if file.size() > self.size:
             file.truncate(self.size)
 
+    def _note_written(self) -> None:
+        self.dirty = True
+        if not self.is_unsynced:
+            self.is_unsynced = True
+            self._pool.note_unsynced(self)
+
+    def sync(self) -> None:
+        """Sync the file, which is open, before the next checkpoint does. Raises OSError."""
+        self.file().fdatasync()
+        self.is_unsynced = False
+        self._pool.note_synced(self)
+
     def mark_clean(self) -> None:
-        if self.dirty:
-            self.dirty = False
-            self._pool.dirty_count -= 1
+        """A checkpoint looks after what is dirty and unsynced now."""
+        self.dirty = self.is_unsynced = False
+        self._pool.note_synced(self)
 
     def take_index_chunk(self) -> tuple[bytes, int]:
         """Index entries that the `.index` file does not hold yet, and where in it they go."""
@@ -288,7 +350,8 @@ class Segment:
         while len(self._cursors) >= CURSORS_MAX:
             del self._cursors[next(iter(self._cursors))]
         self._cursors[end.offset] = end
-        return Slice(self.file(), place.position, end.position - place.position, end.offset)
+        length = end.position - place.position
+        return Slice(self.file(), place.position, length, end.offset, self._pool.may_lend)
 
     def _end(self) -> Place:
         return Place(self.next_offset, self._next_batch_index(self.last_index + 1), FilePosition(self.size))
@@ -414,8 +477,7 @@ class Segment:
         self.file().pwritev([entry.payload for entry in entries], place.position)
         if not self.dirty:
             self._index = None  # it may have been made when what lies behind the damage could not be found
-            self.dirty = True
-            self._pool.dirty_count += 1
+        self._note_written()
         last = entries[-1]
         return Place(last.next_offset, self._next_batch_index(last.index + 1), FilePosition(end))
 

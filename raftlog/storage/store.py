@@ -28,7 +28,7 @@ from typing import Final
 
 import cbor2
 
-from raftlog.errors import ConfigError, DamagedLog
+from raftlog.errors import ConfigError, DamagedLog, FileRefused
 from raftlog.storage import wal_recovery
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import LogLimits
@@ -67,6 +67,7 @@ class StoreSettings:
     """Committed entries in memory, over all logs: how far a follower may be behind before it is
     served from the disk."""
     open_files_max: int = 512
+    """Segments open for use; as many again may wait for a checkpoint that is under way."""
     segment_bytes: int = 1024 * MIB
     roll_ms: int = 7 * 24 * 3600 * 1000
     index_interval_bytes: int = 4096
@@ -314,7 +315,11 @@ class Store:
         assert self._ticket is None, "one ticket at a time"
         assert self._wal.pending_count, "nothing is pending"
         context = self._context
-        block = self._wal.write()
+        try:
+            block = self._wal.write()
+        except FileRefused:
+            self._pool.relieve()
+            block = self._wal.write()
         logs, context.touched = context.touched, {}
         for log in logs:
             log.note_written()
@@ -347,7 +352,7 @@ class Store:
             written >= self._settings.checkpoint_bytes
             or bool(self._trash)
             or self._context.has_garbage
-            or (self._pool.is_crowded and written >= self._settings.checkpoint_bytes // 8)
+            or self._pool.is_crowded
         )
 
     def _prepare_checkpoint(self) -> None:
@@ -439,7 +444,7 @@ class Store:
             "pending_bytes": self._wal.pending_bytes,
             "recent_bytes": self._context.recent.size,
             "open_segments": len(self._pool),
-            "unsynced_segments": self._pool.dirty_count,
+            "unsynced_segments": self._pool.unsynced_count,
         }
 
 

@@ -212,7 +212,7 @@ def _answer(call: Call, index: int, result: FetchResult | ErrorCode) -> FetchAns
 
 
 def _records(found: Slice) -> Chunk:
-    if found.length < SENDFILE_MIN:
+    if found.length < SENDFILE_MIN or not found.may_lend:
         return found.read()
     fileno = found.fileno
     if fileno < 0:  # a disk that is not the system's, as in simulations
