@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from raftlog.client.arguments import checked
 from raftlog.client.assignment import EARLIEST, LATEST
 from raftlog.client.cluster import Cluster
 from raftlog.client.errors import BrokerError, broker_error, error_in, raise_error_in
@@ -110,6 +111,7 @@ class ClusterDescription:
     brokers: tuple[Broker, ...]
 
 
+@checked("ask_controller", "ask_broker")
 class Admin:
     """Administers a cluster: `client.admin`."""
 

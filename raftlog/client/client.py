@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from raftlog.client.admin import Admin
+from raftlog.client.arguments import checked, demand
 from raftlog.client.cluster import Cluster
 from raftlog.client.connection import ConnectionStatistics, OpenSocket, open_socket
 from raftlog.client.consumer import Consumer, RebalanceListener
@@ -29,6 +30,7 @@ from raftlog.client.settings import (
 )
 
 
+@checked()
 class Client:
     """Connections to a cluster, shared by what is made from it. Made by `open_client`."""
 
@@ -117,6 +119,7 @@ def open_client(
     TCP connection is made. Raises ConfigError for a bad or unknown option. No task of the client's outlives
     the `async with`; what goes wrong in one is raised there.
     """
+    demand("open_client: open_socket", open_socket, OpenSocket)
     settings = make_settings(ClientSettings, {"bootstrap_servers": bootstrap_servers, **options})
     return _running(settings, Properties(client={}, producer={}, consumer={}), open_socket)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -107,13 +108,17 @@ class Connection:
     ) -> None:
         """Send a request now. `on_answer` is None for one that the broker does not answer (acks=0).
 
-        Raises Disconnected when the connection is closed; a connection that breaks during the call is told
+        Raises Disconnected when the connection is closed, and ValueError for a number that is out of its
+        field's range; a connection that breaks during the call is told
         through `on_answer`, as later.
         """
         if self.closed is not None:
             raise Disconnected(f"{self.name} is closed") from self.closed
         self._correlation_id = correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
-        chunks = encode_request(api, version, correlation_id, self._client_id, fields)
+        try:
+            chunks = encode_request(api, version, correlation_id, self._client_id, fields)
+        except struct.error as error:  # of a number's range: types are checked where they are given
+            raise ValueError(f"{api.name} has no room for such a number: {error}") from None
         if on_answer is not None:
             self._under_way.append(_UnderWay(correlation_id, api, version, deadline, on_answer))
             if deadline < self._scope.deadline:

@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from raftlog.client.arguments import checked
 from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition, Record
 from raftlog.client.cluster import Cluster
 from raftlog.client.commits import Commits
@@ -63,6 +64,7 @@ class ConsumerStatistics:
     rebalances: int
 
 
+@checked("running")
 class Consumer:
     """Reads records. Made by `Client.consumer`; lives inside its `async with`; `async for` gives the records.
 

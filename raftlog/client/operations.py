@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raftlog.client.arguments import checked
 from raftlog.client.errors import BrokerError, error_in, raise_error_in
 from raftlog.client.metadata import TopicPartition
 from raftlog.protocol.api import ApiKey
@@ -44,6 +45,7 @@ class Move:
     removing: tuple[int, ...]
 
 
+@checked()
 class Operations:
     """Made by `Admin.operations`. Errors and cancellation are those of `Admin`: a call that is cancelled may
     have taken effect."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import trio
 
 from raftlog.client.accumulator import FOREVER, Accumulator, Batch, ProducerStatistics, Queue, too_large
+from raftlog.client.arguments import INT64_MAX, checked, demand
 from raftlog.client.backoff import pause_after
 from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
 from raftlog.client.errors import ClientError, Closed, RequestTimedOut, broker_error
@@ -106,6 +107,7 @@ class _Topic:
         self.sticky = sticky
 
 
+@checked("send", "send_soon")
 class Producer:
     """Writes records. Made by `Client.producer`; lives inside its `async with`.
 
@@ -157,12 +159,13 @@ class Producer:
     ) -> RecordMetadata:
         """Write a record and wait until it is acknowledged.
 
-        `key` and `value` are bytes or None, or whatever the serializers take. `partition` is chosen by the
-        key unless it is given. `timestamp_ms`, since the epoch, is now unless it is given.
+        `key` and `value` are bytes, or whatever the serializers take; None is no key, and a tombstone, and
+        reaches no serializer. `partition` is chosen by the key unless it is given. `timestamp_ms`, since the
+        epoch, is now unless it is given.
 
         Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`,
-        RecordTooLarge, and RequestTimedOut when there was no room or no such topic within `max_block_ms`.
-        Cancelled, the record may or may not be written.
+        RecordTooLarge, and RequestTimedOut when there was no room or no such topic within `max_block_ms`;
+        TypeError or ValueError for an argument that is none. Cancelled, the record may or may not be written.
         """
         delivery = await self.send_soon(
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
@@ -191,10 +194,22 @@ class Producer:
         Cancelled, the record is not written. Of results that nobody awaits, `flush` and the end of the
         `async with` raise the failures.
         """
-        if self._key_serializer is not None:
+        if type(topic) is not str or (partition is not None and type(partition) is not int):
+            demand("send: topic", topic, str)  # what it says is looked at when it is not known
+            demand("send: partition", partition, int | None)
+        if self._key_serializer is not None and key is not None:
             key = self._key_serializer(key)
-        if self._value_serializer is not None:
+        if self._value_serializer is not None and value is not None:
             value = self._value_serializer(value)
+        if type(key) is not bytes and key is not None:
+            key = _as_bytes("key", key, self._key_serializer is not None)
+        if type(value) is not bytes and value is not None:
+            value = _as_bytes("value", value, self._value_serializer is not None)
+        wire_headers = _headers(headers) if headers is not None else ()
+        if timestamp_ms is None:
+            timestamp_ms = int(time.time() * 1000)
+        elif type(timestamp_ms) is not int or not 0 <= timestamp_ms <= INT64_MAX:
+            _check_timestamp(timestamp_ms)
         size = RECORD_OVERHEAD
         if key is not None:
             size += len(key)
@@ -210,24 +225,24 @@ class Producer:
             known = await self._topic(topic)
         if partition is None:
             if self._partitioner is not None:
-                partition = self._partitioner(topic, key, value, known.count)
+                partition = demand(
+                    "send: what the partitioner gives", self._partitioner(topic, key, value, known.count), int
+                )
             elif key is not None:
                 partition = murmur2_partition(key, known.count)
             else:
                 partition = known.sticky.choose(known.available, size)
         if not 0 <= partition < known.count:
             known = await self._topic_with(topic, partition)
-        now_ms = timestamp_ms if timestamp_ms is not None else int(time.time() * 1000)
-        wire_headers = _headers(headers) if headers else ()
         queue = known.queues[partition]
-        batch = accumulator.append(queue, now_ms, key, value, wire_headers)
+        batch = accumulator.append(queue, timestamp_ms, key, value, wire_headers)
         if batch is None:
             accumulator.open(queue, trio.current_time())
             self._yield_due = True
             self._wake.set()
-            batch = accumulator.append(queue, now_ms, key, value, wire_headers)
+            batch = accumulator.append(queue, timestamp_ms, key, value, wire_headers)
             assert batch is not None, "a new batch takes a record of any size"
-        return Delivery(batch, batch.builder.record_count - 1, now_ms)
+        return Delivery(batch, batch.builder.record_count - 1, timestamp_ms)
 
     async def flush(self) -> None:
         """Wait until everything that was handed over before is delivered, without lingering.
@@ -303,6 +318,7 @@ class Producer:
         metadata = self._cluster.metadata
         known = self._topics.get(name)
         if known is None:
+            demand("send: topic", name, str)
             known = _Topic(Sticky(self.settings.batch_size, self._cluster.rng))
         if name not in self._topics:  # also when another producer has made it known: it may leave
             self._cluster.watch(self, {*self._topics, name})
@@ -539,5 +555,26 @@ class Producer:
         self._pump()
 
 
+def _as_bytes(what: str, value: Any, is_serialized: bool) -> bytes:
+    """A key or a value that is not of the type bytes. Raises TypeError."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    kind = type(value).__name__
+    if is_serialized:
+        raise TypeError(f"send: {what}_serializer must give bytes or None, and gave {kind}")
+    raise TypeError(
+        f"send: {what} must be bytes or None, not {kind}: encode it, or give the producer a {what}_serializer"
+    )
+
+
+def _check_timestamp(timestamp_ms: Any) -> None:
+    demand("send: timestamp_ms", timestamp_ms, int)
+    if timestamp_ms < 0:
+        raise ValueError(f"send: timestamp_ms must be milliseconds since the epoch, not {timestamp_ms}")
+
+
 def _headers(headers: HeaderInput) -> Headers:
-    return tuple(headers.items()) if isinstance(headers, Mapping) else tuple((k, v) for k, v in headers)
+    if not isinstance(headers, Iterable) or isinstance(headers, str | bytes):
+        demand("send: headers", headers, Mapping[str, bytes | None] | list[tuple[str, bytes | None]])
+    pairs = [tuple(pair) for pair in (headers.items() if isinstance(headers, Mapping) else headers)]
+    return tuple(demand("send: headers", pairs, list[tuple[str, bytes | None]]))

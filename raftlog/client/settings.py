@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
+from raftlog.client.arguments import objection
 from raftlog.client.partitioner import Partitioner
 from raftlog.errors import ConfigError
 from raftlog.records.batch import Codec
@@ -44,6 +45,8 @@ class Range:
 
 Milliseconds = Annotated[float, Range(0)]
 MillisecondsPositive = Annotated[float, Range(1)]
+MillisecondsOnWire = Annotated[float, Range(0, INT32_MAX)]
+MillisecondsPositiveOnWire = Annotated[float, Range(1, INT32_MAX)]
 Positive = Annotated[int, Range(1)]
 NotNegative = Annotated[int, Range(0)]
 BatchBytes = Annotated[int, Range(1, 64 << 20)]
@@ -83,7 +86,7 @@ class ClientSettings:
 
     bootstrap_servers: str = "localhost:9092"
     client_id: str = "raftlog"
-    request_timeout_ms: MillisecondsPositive = 30_000
+    request_timeout_ms: MillisecondsPositiveOnWire = 30_000
     default_api_timeout_ms: MillisecondsPositive = 60_000
     retry_backoff_ms: Milliseconds = 100
     retry_backoff_max_ms: Milliseconds = 1_000
@@ -135,9 +138,9 @@ class ProducerSettings:
         A function of (topic, key, value, number of partitions) that gives a partition, in place of the rule
         that a key decides. Key and value are bytes.
     key_serializer:
-        A function that makes bytes of a key.
+        A function that makes bytes of a key; None, no key, stays None.
     value_serializer:
-        A function that makes bytes, or None, of a value.
+        A function that makes bytes, or None, of a value; None, a tombstone, stays None.
     transactional_id:
         A place for transactions, which are not built yet.
     """
@@ -237,13 +240,13 @@ class ConsumerSettings:
     auto_offset_reset: OffsetReset = "latest"
     enable_auto_commit: bool = True
     auto_commit_interval_ms: MillisecondsPositive = 5_000
-    session_timeout_ms: MillisecondsPositive = 45_000
+    session_timeout_ms: MillisecondsPositiveOnWire = 45_000
     heartbeat_interval_ms: MillisecondsPositive = 3_000
-    max_poll_interval_ms: MillisecondsPositive = 300_000
+    max_poll_interval_ms: MillisecondsPositiveOnWire = 300_000
     group_protocol: Literal["classic"] = "classic"
     partition_assignment_strategy: tuple[AssignorName, ...] = ("range", "cooperative-sticky")
     fetch_min_bytes: Int32From0 = 1
-    fetch_max_wait_ms: Milliseconds = 500
+    fetch_max_wait_ms: MillisecondsOnWire = 500
     fetch_max_bytes: Int32From1 = 50 << 20
     max_partition_fetch_bytes: Int32From1 = 1 << 20
     prefetch_max_bytes: Positive = 32 << 20
@@ -417,16 +420,16 @@ def _reason_against(value: Any, kind: Any) -> str | None:
         )
     if kind is bool:
         return None if isinstance(value, bool) else "must be True or False"
-    if kind is str:
-        return None if isinstance(value, str) else "must be a string"
     if kind is int or kind is float:
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
             return "must be a number" if kind is float else "must be a whole number"
-        if value < bounds.least:
+        if not value >= bounds.least:  # nan is not
             return f"must be at least {bounds.least:g}"
         if value > bounds.most:
             return f"must be at most {bounds.most:g}"
-    return None
+        return None
+    found = objection(value, kind)
+    return f"must be {found.wanted}" if found is not None else None
 
 
 def _spoken(choices: tuple[Any, ...]) -> str:

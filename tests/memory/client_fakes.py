@@ -436,18 +436,22 @@ class FakeCluster(FakeAdmin):
     async def _offset_fetch(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
         code = self._coordinates(broker, error)
         (group,) = message.groups
+        wanted = (
+            list(self.committed)
+            if group.topics is None
+            else [(str(topic.name), int(p)) for topic in group.topics for p in topic.partition_indexes]
+        )
         topics = [
             {
-                "name": str(topic.name),
+                "name": topic,
                 "partitions": [
                     {
-                        "partition_index": int(p),
-                        "committed_offset": self.committed.get((str(topic.name), int(p)), -1),
+                        "partition_index": number,
+                        "committed_offset": self.committed.get((topic, number), -1),
                         "committed_leader_epoch": -1, "metadata": "", "error_code": 0,
                     }
-                    for p in topic.partition_indexes
                 ],
             }
-            for topic in group.topics
+            for topic, number in wanted
         ]  # fmt: skip
         return {"groups": [{"group_id": str(group.group_id), "topics": topics, "error_code": code}]}
