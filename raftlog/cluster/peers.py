@@ -55,6 +55,7 @@ class Peers:
             on_note=lambda sender, body: self.calls.receive(sender, body),
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,
+            on_bytes=lambda peer: node.driver.hear_bytes(peer, trio.current_time()),
         )
         self.calls = Calls(
             self.links.send_note,

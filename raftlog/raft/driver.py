@@ -110,6 +110,7 @@ class Driver:
         self.turns = 0
         self._now = float("-inf")
         self._send = send
+        self._bytes_heard: dict[BrokerId, float] = {}
         self._members: dict[GroupKey, _Member] = {}
         self._inbox: list[tuple[BrokerId, Sequence[Message]]] = []
         self._inbox_messages = 0
@@ -131,6 +132,7 @@ class Driver:
         self.groups[group.key] = group
         self._members[group.key] = member
         group.on_work = lambda group: self._activate(member)
+        group.bytes_heard = self._bytes_heard
         self._new.append(member)
         self._activate(member)
 
@@ -155,6 +157,10 @@ class Driver:
         self._inbox_messages += len(messages)
         self._inbox.append((sender, messages))
         self.on_work()
+
+    def hear_bytes(self, peer: BrokerId, now: float) -> None:
+        """Part of a frame came from a peer: it lives, although it has had no time to say so."""
+        self._bytes_heard[peer] = now
 
     def yield_leadership(self, now: float) -> int:
         """Hand over all groups led here that somebody can take. How many; they go within an election

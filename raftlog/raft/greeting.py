@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -27,6 +27,15 @@ class Refused(InvalidInput):
 
 class Probe(InvalidInput):
     """Somebody connected and left without a word: to find out whether we live (see Peers.probe_lost)."""
+
+
+class Greeted(NamedTuple):
+    """Who is at the other end."""
+
+    broker: BrokerId
+    process: bytes
+    takes_pieces: bool
+    """It understands frames that are cut (`lanes`); a broker of an older version does not say so."""
 
 
 class Greeter:
@@ -48,14 +57,15 @@ class Greeter:
         self._is_peer = is_peer
         self._connected_process = connected_process
 
-    async def greet(self, connection: socket.socket, expected: BrokerId | None) -> tuple[BrokerId, bytes]:
-        """Say who we are, hear who the other is; the broker and its process. Whoever dialled knows whom it
+    async def greet(self, connection: socket.socket, expected: BrokerId | None) -> Greeted:
+        """Say who we are, hear who the other is. Whoever dialled knows whom it
         `expected`, and speaks first. Raises Refused, InvalidInput, OSError or TooSlowError."""
         hello = {
             "raftlog": FORMAT_VERSION,
             "cluster": self._cluster_id(),
             "broker": self._broker_id,
             "process": self._process,
+            "pieces": 1,
         }
         with trio.fail_after(HELLO_TIMEOUT):
             if expected is not None:
@@ -68,7 +78,7 @@ class Greeter:
                 raise Refused(reason)
             if expected is None:
                 await send_all(connection, encode_hello(hello))
-        return BrokerId(theirs["broker"]), theirs["process"]
+        return Greeted(BrokerId(theirs["broker"]), theirs["process"], theirs.get("pieces") == 1)
 
     def _refuse(self, theirs: dict[str, Any], expected: BrokerId | None) -> str | None:
         version, broker, cluster = theirs.get("raftlog"), theirs.get("broker"), theirs.get("cluster")

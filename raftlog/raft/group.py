@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from raftlog.errors import DamagedLog, FileRefused
@@ -91,6 +91,8 @@ class RaftGroup:
         self.key = key
         self.log = log
         self.on_work: Callable[[RaftGroup], None] = lambda group: None
+        self.bytes_heard: Mapping[BrokerId, float] = {}
+        """When part of a message came from a broker last, be it of another group."""
         self._self_id = self_id
         self._timing = timing
         self._eager_commit = eager_commit
@@ -417,13 +419,16 @@ class RaftGroup:
         leadership = self._leadership
         if leadership is None:
             if now >= self._elections.deadline:
-                self._elections.ask(now)
+                if self._leader_sends(now):
+                    self._elections.postpone(now)
+                else:
+                    self._elections.ask(now)
             if now >= self._repairs.deadline:
                 self._repairs.ask(self._engine, now)
             return False
         if now < self._beat_due:
             return False
-        if not leadership.has_quorum(now):  # (g)
+        if not leadership.has_quorum(now, self.bytes_heard):  # (g)
             self._engine.become_follower()
             return False
         leadership.beat(now)
@@ -432,6 +437,11 @@ class RaftGroup:
             self._commit_as_leader()
             return False
         return not self._hard_state_unsynced
+
+    def _leader_sends(self, now: float) -> bool:
+        """Whether the leader's process is sending something large just now."""
+        leader = self.leader
+        return leader is not None and now - self.bytes_heard.get(leader, -FOREVER) < self._timing.election_min
 
     def take_beats(self) -> list[Addressed]:
         """The heartbeats that `tick` made, when it made nothing else."""

@@ -26,7 +26,7 @@ from raftlog.raft.messages import (
     TimeoutNow,
     Welcome,
 )
-from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Progress
+from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, PROBE_BYTES_MAX, Progress
 from raftlog.raft.values import Membership, RaftTiming
 from raftlog.storage.entry import Entry
 from raftlog.storage.group_log import GroupLog
@@ -122,6 +122,8 @@ class Leadership:
             if append is None:
                 self._send_snapshot(peer, now)
                 return
+            if peer.probing and self._last_append_size > PROBE_BYTES_MAX:
+                append = append._replace(entries=[])
             self._send(peer.broker, append)
             if peer.probing:  # until it is answered, what comes next is not known
                 peer.paused = True
@@ -279,10 +281,13 @@ class Leadership:
             return log.commit_index
         return RaftIndex(max(index, log.commit_index))
 
-    def has_quorum(self, now: float) -> bool:
-        """A majority has been heard within the lower election bound (check-quorum, Raft thesis §6.2)."""
+    def has_quorum(self, now: float, bytes_heard: Mapping[BrokerId, float]) -> bool:
+        """A majority has been heard within the lower election bound (check-quorum, Raft thesis §6.2). Part of
+        a message counts: what it says is not known yet, but who sends it lives."""
         since = now - self._timing.election_min
-        heard = 1 + sum(self.last_heard[peer] > since for peer in self._voters)
+        heard = 1
+        for peer in self._voters:
+            heard += self.last_heard[peer] > since or bytes_heard.get(peer.broker, since) > since
         return 2 * heard > len(self._voters) + 1
 
     # Heartbeats, reads, lease

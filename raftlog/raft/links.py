@@ -2,7 +2,8 @@
 
 The broker with the higher id dials the lower; `greeting` has how they get acquainted. Messages are sent
 where they arise, with one non-blocking `sendmsg` of the buffers as they lie; what the socket does not take
-waits in a queue bounded in bytes. A full queue, or no connection, drops messages: Raft repairs that.
+waits in queues bounded in bytes (`lanes` has which goes first). A full one, or no connection, drops messages:
+Raft repairs that.
 
 It must not know what a message says. A payload that waits to be sent is held by reference and must not
 change.
@@ -13,7 +14,6 @@ from __future__ import annotations
 import logging
 import random
 import socket
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
@@ -23,18 +23,15 @@ import trio
 
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
-from raftlog.raft.greeting import Greeter, Probe
-from raftlog.raft.messages import Message
-from raftlog.raft.sockets import in_words, receive_into, take_socket
-from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, frame_size
-from raftlog.types import BrokerId
+from raftlog.raft.greeting import Greeted, Greeter, Probe
+from raftlog.raft.lanes import PIECE_BYTES, Inflow, Lane, Outflow
+from raftlog.raft.messages import Append, Message, Snapshot
+from raftlog.raft.sockets import in_words, take_socket
+from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, payload_size
+from raftlog.types import METADATA_GROUP, BrokerId
 
-QUEUE_BYTES_MAX: Final = 64 << 20
-"""Bytes that wait for one peer's socket; some windows of appends."""
-READ_BUFFER_BYTES: Final = 256 << 10
-"""One read of a connection; a frame that is longer gets a buffer of its own."""
-BUFFERS_MAX: Final = 1024
-"""Buffers that one sendmsg takes (IOV_MAX)."""
+FRAME_PAYLOAD_BYTES: Final = 1 << 20
+"""Payloads that share a frame; a longer one has its own."""
 CONNECT_TIMEOUT: Final = 5.0
 BACKOFF_MIN: Final = 0.05
 BACKOFF_MAX: Final = 2.0
@@ -68,8 +65,7 @@ class Link:
         self.dropped_frames = 0
         self.sent_bytes = 0
         self._socket: socket.socket | None = None
-        self._queue: deque[bytes | bytearray | memoryview] = deque()
-        self._queued_bytes = 0
+        self._outflow = Outflow(in_pieces=True)
         self._has_queued = trio.Event()
 
     @property
@@ -78,79 +74,84 @@ class Link:
 
     @property
     def queued_bytes(self) -> int:
-        return self._queued_bytes
+        return self._outflow.queued_bytes
 
-    def send(self, buffers: list[bytes | bytearray | memoryview]) -> bool:
+    def send(self, lane: Lane, frame: Buffers) -> bool:
         """Send or queue a frame; False when it was dropped. Never blocks."""
-        if self._socket is None:
+        outflow = self._outflow
+        is_first = not outflow.queued_bytes
+        if self._socket is None or not outflow.add(lane, frame, sum(map(len, frame))):
             self.dropped_frames += 1
             return False
-        size = sum(map(len, buffers))
-        if self._queue:
-            if self._queued_bytes + size > QUEUE_BYTES_MAX:
-                self.dropped_frames += 1
-                return False
-            self._queue += buffers
-            self._queued_bytes += size
-            return True
-        sent = self._send_now(buffers)
-        self.sent_bytes += sent
-        if sent < size:
-            self._queue += _rest(buffers, sent)
-            self._queued_bytes = size - sent
-            self._has_queued.set()
+        if is_first:
+            self._send_now(self._socket)
         return True
 
-    def _send_now(self, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
-        assert self._socket is not None
+    def _send_now(self, connection: socket.socket) -> None:
+        """Before the writer's task would: most frames fit the socket."""
         try:
-            return self._socket.sendmsg(buffers if len(buffers) <= BUFFERS_MAX else buffers[:BUFFERS_MAX])
+            while buffers := self._outflow.next_buffers():
+                self._sent(connection.sendmsg(buffers))
         except BlockingIOError:
-            return 0
+            pass
         except OSError:
-            return 0  # the reader finds out, and says so
+            pass  # the reader finds out, and says so
+        if self._outflow.queued_bytes:
+            self._has_queued.set()
+
+    def _sent(self, count: int) -> None:
+        self.sent_bytes += count
+        self._outflow.sent(count)
 
     async def write_queued(self, connection: socket.socket) -> None:
         """Send what `send` had to queue, for as long as the connection is this link's."""
-        queue = self._queue
         while True:
             await self._has_queued.wait()
-            while queue:
+            while buffers := self._outflow.next_buffers():
                 await trio.lowlevel.wait_writable(connection)
-                head = [queue[i] for i in range(min(len(queue), BUFFERS_MAX))]
                 try:
-                    sent = connection.sendmsg(head)
+                    self._sent(connection.sendmsg(buffers))
                 except BlockingIOError:
                     continue
-                self.sent_bytes += sent
-                self._queued_bytes -= sent
-                while queue and sent >= len(queue[0]):
-                    sent -= len(queue.popleft())
-                if sent:
-                    queue[0] = memoryview(queue[0])[sent:]
             self._has_queued = trio.Event()
 
-    def attach(self, connection: socket.socket) -> None:
+    def attach(self, connection: socket.socket, *, in_pieces: bool) -> None:
         self._socket = connection
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._outflow = Outflow(in_pieces=in_pieces)
         self._has_queued = trio.Event()
 
     def detach(self, connection: socket.socket) -> None:
         if self._socket is connection:
             self._socket = None
-            self._queue.clear()
-            self._queued_bytes = 0
+            self._outflow = Outflow(in_pieces=True)
 
 
-def _rest(
-    buffers: Sequence[bytes | bytearray | memoryview], sent: int
-) -> list[bytes | bytearray | memoryview]:
-    for position, buffer in enumerate(buffers):
-        if sent < len(buffer):
-            return [memoryview(buffer)[sent:], *buffers[position + 1 :]]
-        sent -= len(buffer)
-    return []
+def frames_of(messages: Sequence[Message]) -> list[tuple[Lane, Buffers]]:
+    """One turn's messages to a peer as frames, each for its lane. All in one when they are few bytes."""
+    sizes = [payload_size(message) for message in messages]
+    if sum(sizes) <= PIECE_BYTES:
+        return [(Lane.LOG, encode(messages))]
+    return split(messages, sizes)
+
+
+def split(messages: Sequence[Message], sizes: Sequence[int]) -> list[tuple[Lane, Buffers]]:
+    """A frame of what is urgent, and frames of what belongs to logs: each group's messages in their order."""
+    lanes: dict[Lane, list[list[Message]]] = {lane: [[]] for lane in Lane}
+    filled = dict.fromkeys(Lane, 0)
+    for message, size in zip(messages, sizes, strict=True):
+        lane = _lane_of(message)
+        if filled[lane] and filled[lane] + size > FRAME_PAYLOAD_BYTES:
+            lanes[lane].append([])
+            filled[lane] = 0
+        lanes[lane][-1].append(message)
+        filled[lane] += size
+    return [(lane, encode(frame)) for lane, frames in lanes.items() for frame in frames if frame]
+
+
+def _lane_of(message: Message) -> Lane:
+    if not isinstance(message, Append | Snapshot):
+        return Lane.URGENT
+    return Lane.METADATA if message.group == METADATA_GROUP else Lane.LOG
 
 
 class Links:
@@ -167,9 +168,11 @@ class Links:
         on_note: Callable[[BrokerId, bytes], None] = lambda sender, body: None,
         on_connected: Callable[[BrokerId], None] = lambda peer: None,
         on_disconnected: Callable[[BrokerId], None] = lambda peer: None,
+        on_bytes: Callable[[BrokerId], None] = lambda peer: None,
     ) -> None:
         """`receive` and `on_note` get what comes in; they must not block, and raise only InvalidInput, which
-        costs the peer its connection. `process` and `cluster_id`: see `Greeter`."""
+        costs the peer its connection. `on_bytes`: something came that completes no frame yet. `process` and
+        `cluster_id`: see `Greeter`."""
         self.broker_id = broker_id
         self._processes: dict[BrokerId, bytes] = {}
         self._greeter = Greeter(
@@ -180,6 +183,7 @@ class Links:
         self._on_note = on_note
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self._on_bytes = on_bytes
         self._peers: dict[BrokerId, Sequence[Address]] = {}
         self._links: dict[BrokerId, Link] = {}
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
@@ -188,7 +192,7 @@ class Links:
         self._nursery: trio.Nursery | None = None
         self._cut: frozenset[BrokerId] = frozenset()
         self._last_sent: Sequence[Message] = ()
-        self._last_frame: Buffers = []
+        self._last_frames: list[tuple[Lane, Buffers]] = []
 
     def cut(self, peers: frozenset[BrokerId]) -> None:
         """For tests: lose all that goes to these peers or comes from them, as a network does that drops it.
@@ -228,14 +232,20 @@ class Links:
         last = self._last_sent
         if len(last) != len(messages) or not all(map(is_, last, messages)):
             self._last_sent = messages
-            self._last_frame = encode(messages)  # followers that keep up all get the same
-        link.send(self._last_frame)
+            self._last_frames = frames_of(messages)  # followers that keep up all get the same
+        frames = self._last_frames
+        if link.queued_bytes and len(frames) == 1 and len(messages) > 1:
+            frames = split(messages, [payload_size(message) for message in messages])
+        elif link.queued_bytes and len(frames) == 1:
+            frames = [(_lane_of(messages[0]), frames[0][1])]
+        for lane, frame in frames:
+            link.send(lane, frame)
 
     def send_note(self, to: BrokerId, body: bytes) -> bool:
         """Send something of the layer above; False when it was dropped. True is no promise that it arrives.
         What both sides send arrives in order, unless the connection breaks in between."""
         link = self._links.get(to)
-        return link is not None and (to in self._cut or link.send(encode_note(body)))
+        return link is not None and (to in self._cut or link.send(Lane.URGENT, encode_note(body)))
 
     def is_connected(self, peer: BrokerId) -> bool:
         link = self._links.get(peer)
@@ -268,13 +278,13 @@ class Links:
             with take_socket(stream) as connection:
                 host = _host_of(connection)
                 try:
-                    peer, process = await self._greeter.greet(connection, None)
+                    peer = await self._greeter.greet(connection, None)
                 except Probe:
                     return
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     self._complaints.add(f"refused a connection to the peer port from {host}", str(error))
                     return
-                await self._serve(connection, peer, process)
+                await self._serve(connection, peer)
 
         async with listener:
             await trio.serve_listeners(welcome, [listener])
@@ -291,18 +301,19 @@ class Links:
                     with trio.fail_after(CONNECT_TIMEOUT):
                         stream = await trio.open_tcp_stream(address.host, address.port)
                     with take_socket(stream) as connection:
-                        _, process = await self._greeter.greet(connection, peer)
+                        greeted = await self._greeter.greet(connection, peer)
                         backoff, failures = BACKOFF_MIN, 0
-                        await self._serve(connection, peer, process)
+                        await self._serve(connection, greeted)
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     failures += 1
                     self._complaints.add(f"no connection to broker {peer} at {address}", in_words(error))
                 await trio.sleep(backoff * self._rng.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, BACKOFF_MAX)
 
-    async def _serve(self, connection: socket.socket, peer: BrokerId, process: bytes) -> None:
+    async def _serve(self, connection: socket.socket, greeted: Greeted) -> None:
         """Carry messages both ways until the connection breaks. A newer one of the same peer replaces it:
         the peer has given the older one up."""
+        peer = greeted.broker
         link = self._links.get(peer)
         if link is None or peer in self._cut:
             return
@@ -312,8 +323,8 @@ class Links:
         log.info("connected to broker %d", peer)
         reason: Exception | None = None
         with trio.CancelScope() as scope:
-            self._scopes[peer], self._processes[peer] = scope, process
-            link.attach(connection)
+            self._scopes[peer], self._processes[peer] = scope, greeted.process
+            link.attach(connection, in_pieces=greeted.takes_pieces)
             try:
                 self._on_connected(peer)
                 async with trio.open_nursery() as nursery:
@@ -331,33 +342,18 @@ class Links:
         log.warning("lost broker %d: %s", peer, reason or "the connection was closed")
 
     async def _read(self, connection: socket.socket, peer: BrokerId) -> None:
-        """Frames until the end of the stream. Small ones are copied out of one buffer, so that an entry that
-        stays uncommitted does not hold all of it; a large one is read into its own."""
-        buffer = memoryview(bytearray(READ_BUFFER_BYTES))
-        start = end = 0
+        """Frames until the end of the stream."""
+        inflow = Inflow()
         while True:
             await trio.lowlevel.wait_readable(connection)
-            count = connection.recv_into(buffer[end:])
+            count = connection.recv_into(inflow.space())
             if count == 0:
                 return
-            end += count
-            while end - start >= 4:
-                size = frame_size(buffer[start : start + 4])
-                if size > end - start:
-                    break
-                self._take(peer, memoryview(bytes(buffer[start : start + size])))
-                start += size
-            left = end - start
-            if left >= 4 and frame_size(buffer[start : start + 4]) > READ_BUFFER_BYTES:
-                frame = memoryview(bytearray(frame_size(buffer[start : start + 4])))
-                frame[:left] = buffer[start:end]
-                if not await receive_into(connection, frame[left:]):
-                    return
+            frames = inflow.received(count)
+            if not frames and peer not in self._cut:
+                self._on_bytes(peer)
+            for frame in frames:
                 self._take(peer, frame)
-                left = 0
-            elif left:
-                buffer[:left] = bytes(buffer[start:end])
-            start, end = 0, left
 
     def _take(self, peer: BrokerId, frame: memoryview) -> None:
         if peer in self._cut:

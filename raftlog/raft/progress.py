@@ -17,6 +17,9 @@ WINDOW_BYTES_MAX: Final = 16 << 20
 """Bytes under way to one follower: 80 ms at 200 MB/s. One append may exceed it."""
 APPEND_BYTES_MAX: Final = 1 << 20
 """Bytes of one append; a larger entry goes alone, whole (no chunks: l)."""
+PROBE_BYTES_MAX: Final = 64 << 10
+"""Bytes of an append that asks whether a log matches. It is sent again with each heartbeat until it is
+answered, and would fill a slow link with copies; more is sent when the answer has come."""
 APPEND_ENTRIES_MAX: Final = 512
 """Entries of one append."""
 

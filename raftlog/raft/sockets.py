@@ -11,6 +11,8 @@ import trio
 
 SILENCE_MS: Final = 10_000
 """What is sent and not acknowledged by the peer's kernel for that long breaks the connection."""
+UNSENT_BYTES: Final = 512 << 10
+"""What the kernel takes beyond what it can send: a heartbeat cannot pass what lies there."""
 
 
 def take_socket(stream: trio.SocketStream) -> socket.socket:
@@ -20,6 +22,7 @@ def take_socket(stream: trio.SocketStream) -> socket.socket:
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)

@@ -116,6 +116,13 @@ def encode(messages: Sequence[Message]) -> Buffers:
     return buffers
 
 
+def payload_size(message: Message) -> int:
+    """Bytes that a message has behind its frame's header."""
+    if type(message) is Append:
+        return sum([len(entry.payload) for entry in message.entries])
+    return len(message.state) if type(message) is Snapshot else 0
+
+
 def _pack_append(append: Any) -> tuple[bytes, Sequence[Entry]]:
     group, term, prev_index, prev_term, commit_index, entries = append
     if not entries:

@@ -12,10 +12,12 @@ import pytest
 import trio
 import trio.testing
 
-from raftlog.raft.links import COMPLAINTS_EACH, QUEUE_BYTES_MAX, Address, Link, Links
-from raftlog.raft.messages import Append, AppendReply, Message
+from raftlog.raft.lanes import LANE_BYTES_MAX, PIECE_BYTES, Lane
+from raftlog.raft.links import COMPLAINTS_EACH, Address, Link, Links
+from raftlog.raft.messages import Append, AppendReply, Heartbeat, Message
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, GroupKey
+from tests.memory.slow_link import throttle
 from tests.unit.raft_cluster import KEY
 
 
@@ -43,7 +45,12 @@ class End:
             receive=self._receive,
             rng=random.Random(broker),
             on_note=lambda sender, body: self.notes.append((sender, body)),
+            on_bytes=self._hear_part,
         )
+        self.parts_heard = 0
+
+    def _hear_part(self, peer: BrokerId) -> None:
+        self.parts_heard += 1
 
     def _receive(self, sender: BrokerId, messages: Sequence[Message]) -> None:
         self.messages += [(sender, message) for message in messages]
@@ -56,12 +63,17 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(*ends: End, known: dict[int, Sequence[int]] | None = None) -> AsyncIterator[None]:
+async def running(
+    *ends: End, known: dict[int, Sequence[int]] | None = None, bytes_a_second: float | None = None
+) -> AsyncIterator[None]:
     addresses: dict[BrokerId, list[Address]] = {}
     async with trio.open_nursery() as nursery:
         for end in ends:
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            addresses[end.broker] = [Address("127.0.0.1", listeners[0].socket.getsockname()[1])]
+            port = listeners[0].socket.getsockname()[1]
+            if bytes_a_second is not None:
+                port = await nursery.start(throttle, port, bytes_a_second)
+            addresses[end.broker] = [Address("127.0.0.1", port)]
             nursery.start_soon(end.links.run, listeners)
         await trio.testing.wait_all_tasks_blocked()
         for end in ends:
@@ -105,6 +117,22 @@ async def test_large_and_small_frames_arrive_whole_and_in_order() -> None:
         assert [m.match_index for _, m in two.messages if isinstance(m, AppendReply)] == list(range(60))
         received = [bytes(m.entries[0].payload) for _, m in two.messages if isinstance(m, Append)]
         assert received == sent
+
+
+async def test_heartbeats_pass_a_large_append_on_a_slow_link() -> None:
+    """At 100 Mbit/s 8 MB take 0.7 s. Here they are fewer, and slower."""
+    one, two = End(1), End(2)
+    async with running(one, two, bytes_a_second=1 << 20):
+        await until(lambda: connected(one, two))
+        one.links.send(two.broker, [append(bytes(2 << 20)), append(b"behind it")])
+        for number in range(20):
+            one.links.send(two.broker, [Heartbeat(KEY, 1, 0, number)])  # type: ignore[arg-type]
+            await trio.sleep(0.02)
+        await until(lambda: sum(isinstance(m, Append) for _, m in two.messages) == 2)
+        kinds = [type(message) for _, message in two.messages]
+        assert kinds[:10] == [Heartbeat] * 10, "they waited for it"
+        assert [len(m.entries[0].payload) for _, m in two.messages if isinstance(m, Append)] == [2 << 20, 9]
+        assert two.parts_heard > 10, "what is under way is a sign of life"
 
 
 async def test_three_brokers_are_connected_pairwise_and_find_back() -> None:
@@ -259,16 +287,16 @@ def test_a_full_queue_drops_and_stays_bounded() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     link = Link(BrokerId(2))
-    assert not link.send([b"nobody there"])
-    link.attach(ours)
+    assert not link.send(Lane.LOG, [b"nobody there"])
+    link.attach(ours, in_pieces=True)
     payload = bytes(1 << 20)
     accepted = 0
-    while link.send([payload]):
+    while link.send(Lane.LOG, [payload]):
         accepted += 1
         assert accepted < 200
     assert link.dropped_frames == 2
-    assert link.queued_bytes <= QUEUE_BYTES_MAX
-    assert accepted >= QUEUE_BYTES_MAX // len(payload) - 1
+    assert link.queued_bytes <= LANE_BYTES_MAX + 2 * PIECE_BYTES
+    assert accepted >= LANE_BYTES_MAX // len(payload) - 1
     link.detach(ours)
     assert link.queued_bytes == 0
     ours.close()
@@ -280,7 +308,7 @@ async def test_a_peer_that_sends_garbage_is_cut_off(caplog: pytest.LogCaptureFix
     async with running(one, two):
         await until(lambda: connected(one, two))
         with caplog.at_level(logging.WARNING, "raftlog.peers"):
-            two.links._links[BrokerId(1)].send([b"\0\0\0\x08\0\0\0\x04\xff\xff\xff\xff"])
+            two.links._links[BrokerId(1)].send(Lane.LOG, [b"\0\0\0\x08\0\0\0\x04\xff\xff\xff\xff"])
             await until(lambda: any("lost broker 2" in m for m in caplog.messages))
         await until(lambda: connected(one, two))
         assert one.messages == []

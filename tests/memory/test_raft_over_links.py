@@ -15,6 +15,7 @@ from raftlog.raft.group import RaftGroup
 from raftlog.raft.links import Address, Links
 from raftlog.raft.values import NotLeader, Outcome, RaftTiming
 from raftlog.types import BrokerId
+from tests.memory.slow_link import throttle
 from tests.unit.raft_cluster import KEY, Machine
 from tests.unit.raft_store import MemoryStore
 
@@ -34,6 +35,7 @@ class Member:
             cluster_id=lambda: "c",
             receive=self.driver.receive,
             rng=random.Random(number),
+            on_bytes=lambda peer: self.driver.hear_bytes(peer, trio.current_time()),
         )
         log = self.store.create_log(KEY)
         self.machine = Machine(log)
@@ -64,13 +66,18 @@ class Member:
 
 
 @asynccontextmanager
-async def cluster(timing: RaftTiming) -> AsyncIterator[dict[int, Member]]:
+async def cluster(
+    timing: RaftTiming, bytes_a_second: float | None = None
+) -> AsyncIterator[dict[int, Member]]:
     members = {number: Member(number, timing) for number in (1, 2, 3)}
     addresses: dict[BrokerId, list[Address]] = {}
     async with trio.open_nursery() as nursery:
         for member in members.values():
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            addresses[member.id] = [Address("127.0.0.1", listeners[0].socket.getsockname()[1])]
+            port = listeners[0].socket.getsockname()[1]
+            if bytes_a_second is not None:
+                port = await nursery.start(throttle, port, bytes_a_second)
+            addresses[member.id] = [Address("127.0.0.1", port)]
             nursery.start_soon(member.links.run, listeners)
         await trio.testing.wait_all_tasks_blocked()
         for member in members.values():
@@ -138,3 +145,15 @@ async def test_connections_that_break_all_the_time_lose_nothing() -> None:
         await until(lambda: all(m.machine.applied_index >= last for m in members.values()))
         for member in members.values():
             assert set(committed) <= set(member.machine.applied.values())
+
+
+async def test_an_entry_that_takes_longer_to_send_than_an_election_is_committed() -> None:
+    """By the leader that took it."""
+    async with cluster(RaftTiming(heartbeat=0.1, election_min=1.0, election_max=2.0), 1 << 20) as members:
+        await until(lambda: leader_of(members) is not None)
+        leader = leader_of(members)
+        assert leader is not None
+        term = leader.group.term
+        with trio.fail_after(60):
+            assert await leader.commit(bytes(4 << 20)) is Outcome.COMMITTED
+        assert all(member.group.term == term for member in members.values())

@@ -302,3 +302,39 @@ def test_appends_carry_entries_and_no_copies_of_them() -> None:
     carried = [e.payload for _, _, _, m in cluster.sent if isinstance(m, Append) for e in m.entries]
     assert [p for p in carried if p == payload]
     assert all(p is payload for p in carried if p == payload)
+
+
+def test_part_of_a_frame_is_a_sign_of_life_for_a_follower_and_for_a_leader() -> None:
+    """A leader that sends something large is not silent, and a follower that does is not gone."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    term = cluster[leader].group.term
+    others = [number for number in (1, 2, 3) if number != leader]
+    cluster.cut([leader], others)
+    end = cluster.now + 5.0
+    while cluster.now < end:
+        for number in others:
+            cluster[number].driver.hear_bytes(broker(leader), cluster.now)
+            cluster[leader].driver.hear_bytes(broker(number), cluster.now)
+        cluster.run(0.3)
+    assert cluster.leader == leader
+    assert all(node.group.term == term for node in cluster.brokers.values())
+    cluster.run(3.0)  # it has fallen silent
+    assert not cluster[leader].group.is_leader
+
+
+def test_a_large_entry_is_not_sent_again_with_every_heartbeat_while_it_is_under_way() -> None:
+    """To a follower of which nothing is known yet, what goes out again and again is a small probe."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    other = next(number for number in (1, 2, 3) if number != leader)
+    cluster.run(0.5)
+    cluster.crash(other)
+    cluster.commit(bytes(1 << 20), broker=leader)
+    cluster.restart(other)
+    cluster.rules.append(lambda sender, receiver, message: 0.3)  # an answer takes six heartbeats
+    cluster.sent.clear()
+    cluster.run(6.0)
+    sent = [m for _, _, to, m in cluster.sent if to == other and isinstance(m, Append)]
+    assert sum(len(entry.payload) for m in sent for entry in m.entries) <= 2 << 20
+    assert cluster[other].log.commit_index == cluster[leader].log.commit_index
