@@ -63,9 +63,7 @@ class Connection:
         self._sock = sock
         self._node = node
         self._reader = FrameReader(scratch, request_size_max, budget)
-        self.outbox = Outbox(
-            sock, flush_soon=flush_soon, spawn_drain=lambda: spawn_drain(self.outbox), on_broken=self._lost
-        )
+        self.outbox = Outbox(sock, flush_soon=flush_soon, spawn_drain=spawn_drain, on_broken=self._lost)
         self.requests = 0
         self._progress = 0
         self._last_progress = (-1, -1)

@@ -60,7 +60,7 @@ class Outbox:
         sock: socket.socket,
         *,
         flush_soon: Callable[[Outbox], None],
-        spawn_drain: Callable[[], None],
+        spawn_drain: Callable[[Outbox], None],
         on_broken: Callable[[Exception], None],
     ) -> None:
         """`flush_soon` has `flush` called in the next round of the event loop, `spawn_drain` starts a task
@@ -163,8 +163,10 @@ class Outbox:
                 slot.on_deadline()
 
     def close(self) -> None:
-        """Forget everything that is unsent."""
+        """Forget everything that is unsent, and whom to tell: who owns this would be a cycle with it, and the
+        collector that finds those comes seldom."""
         self.is_broken = True
+        self._on_broken = _tell_nobody
         for slot in self._slots:
             slot.on_deadline = None
         self._unsent.clear()
@@ -179,7 +181,7 @@ class Outbox:
             return
         if self._unsent:
             self._draining = True
-            self._spawn_drain()
+            self._spawn_drain(self)
 
     def _try_send(self) -> None:
         """Send until everything is sent or the socket is full; raises OSError when it is broken."""
@@ -225,8 +227,9 @@ class Outbox:
             unsent.popleft()
 
     def _break(self, error: Exception) -> None:
+        on_broken = self._on_broken
         self.close()
-        self._on_broken(error)
+        on_broken(error)
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -237,3 +240,7 @@ class Outbox:
         if self._changed is None:
             self._changed = trio.Event()
         await self._changed.wait()
+
+
+def _tell_nobody(error: Exception) -> None:
+    """What breaks after the end has no owner any more."""

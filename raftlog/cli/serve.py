@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 EXIT_DISK_FAILED = 74
 """The exit code when the disk failed or is damaged (EX_IOERR), so that a supervisor can tell."""
+
+COLLECTOR_THRESHOLDS: Final = (100_000, 50, 1000)
+"""Objects that are made before the collector looks at the young ones; how often that is before it looks at
+older ones, and at all. At Python's own (700, 10, 10) full looks made up most of a small producer's p99."""
 
 
 @click.command(
@@ -111,9 +115,11 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, broker, nursery.cancel_scope)
             await nursery.start(broker.run)
-            # What start-up made lives as long as the process: the collector need not look at it again.
+            # What start-up made lives as long as the process: the collector need not look at it again. What
+            # requests make holds no cycles, so that it seldom need look for any: each look stops the loop.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*COLLECTOR_THRESHOLDS)
             bootstrap = join_host_port(*broker.address)
             took = time.monotonic() - started
             print(

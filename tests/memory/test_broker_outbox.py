@@ -32,7 +32,7 @@ class Ends:
             on_broken=self.broken.append,
         )
 
-    def _drain(self) -> None:
+    def _drain(self, outbox: Outbox) -> None:
         self.drains += 1
         self._nursery.start_soon(self.outbox.drain)
 

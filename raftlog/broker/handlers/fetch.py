@@ -144,7 +144,7 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
         if not isinstance(wanted.replica, ErrorCode)
     ]
     for replica in replicas:
-        replica.add_waiter(alarm.ring)
+        replica.add_waiter(alarm)
     try:
         found = _read(topics, max_bytes)
         with trio.move_on_after(wait_s):
@@ -153,7 +153,7 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
                 found = _read(topics, max_bytes)
     finally:
         for replica in replicas:
-            replica.remove_waiter(alarm.ring)
+            replica.remove_waiter(alarm)
     if found.out_of_range:
         await _read_again(call, topics, max_bytes, found)
         return
@@ -161,15 +161,14 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
 
 
 class _Alarm:
-    """Wakes one task; rings that come before it waits again are one."""
+    """Wakes one task when it is called; calls that come before it waits again are one."""
 
-    __slots__ = ("_event", "ring")
+    __slots__ = ("_event",)
 
     def __init__(self) -> None:
         self._event = trio.Event()
-        self.ring = self._ring  # one object: it is a waiter's identity
 
-    def _ring(self) -> None:
+    def __call__(self) -> None:
         self._event.set()
 
     async def wait(self) -> None:
