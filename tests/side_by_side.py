@@ -1,7 +1,8 @@
 """`python -m tests.side_by_side`: systems under the same loads, in turn, and the ratios of what they did.
 
 A system is `raftlog` (this tree), `raftlog-os` (acknowledged from a majority of page caches), `kafka` (Apache
-Kafka from Maven Central as it comes), `kafka-fsync` (with `log.flush.interval.messages=1`), or the folder of
+Kafka from Maven Central as it comes: acks=all waits until all in-sync replicas have a record in memory, where
+raftlog waits for a majority's disks), `kafka-fsync` (with `log.flush.interval.messages=1`), or the folder of
 another raftlog tree. A round starts each of them, loads it and stops it, one after the other; rounds differ
 in who begins. What the rules are for is in docs/numbers.md.
 
@@ -37,6 +38,14 @@ LOADS: Final = {
     "consume-1000": ("consume",),
     "latency-100": ("latency", "--size", "100"),
 }
+SMALL: Final = ("-X", "linger.ms=0", "-X", "batch.num.messages=20")
+WARM_UPS: Final = (
+    ("produce", "--size", "100", *SMALL),
+    ("produce", "--size", "1000", *SMALL),
+    ("latency", "--size", "100"),
+    ("latency", "--size", "1000", "--rate", "1000"),
+)
+"""A quarter of the warm-up each."""
 FIGURES: Final = {
     "mb_per_s": "MB/s",
     "broker_cpu_ms_per_mb": "brokers' CPU, ms/MB",
@@ -138,8 +147,7 @@ def measure(system: str, options: argparse.Namespace) -> Iterator[tuple[str, dic
     """All loads on a fresh system, behind a warm-up that is not counted."""
     with running(system, options.nodes) as bootstrap:
         shape = ["-p", str(options.partitions), "-r", str(min(3, options.nodes))]
-        if options.warm_records:
-            _bench(bootstrap, ["produce", "--topic", "warm-up", "--count", str(options.warm_records), *shape])
+        warm_up(bootstrap, options.warm_seconds, shape)
         for load in options.loads:
             kind, *rest = LOADS[load]
             topic = "produce-1000" if kind == "consume" else load
@@ -147,6 +155,19 @@ def measure(system: str, options: argparse.Namespace) -> Iterator[tuple[str, dic
             if kind != "consume":
                 arguments += ["--seconds", str(options.seconds), "--warmup", "2", *shape]
             yield load, bench(bootstrap, arguments)
+
+
+def warm_up(bootstrap: str, seconds: float, shape: list[str]) -> None:
+    """Many small requests, of each kind, until a JVM's second compiler has been through what is measured.
+
+    A load of full batches is a thousand requests, and leaves Kafka at three times the CPU that it takes warm.
+    """
+    if not seconds:
+        return
+    each = ["--topic", "warm-up", "--seconds", str(seconds / len(WARM_UPS)), *shape]
+    for kind, *rest in WARM_UPS:
+        _bench(bootstrap, [kind, *rest, *each])
+    _bench(bootstrap, ["consume", "--topic", "warm-up"])
 
 
 def fill_page_cache(path: Path) -> None:
@@ -203,7 +224,9 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--partitions", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
-    parser.add_argument("--warm-records", type=int, default=1_000_000, help="of 1 kB, before the loads")
+    parser.add_argument(
+        "--warm-seconds", type=float, default=40.0, help="of small requests, before the loads"
+    )
     parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS), metavar="LOAD")
     parser.add_argument("--results", type=Path, help="JSON lines to add to; else only this call's count")
     parser.add_argument(
