@@ -209,7 +209,7 @@ class Connection:
             self._outgoing.extend(memoryview(chunk) for chunk in chunks)
             return
         try:
-            sent = self._socket.sendmsg(chunks)
+            sent = self._socket.sendmsg(chunks[:IOV_MAX])
         except BlockingIOError:
             sent = 0
         except OSError as error:

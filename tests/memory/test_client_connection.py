@@ -38,3 +38,32 @@ async def test_a_connection_that_breaks_with_its_first_request_ends_quietly(
             )
     assert isinstance(connection.closed, Disconnected)
     assert answers == [connection.closed]
+
+
+async def test_a_request_of_more_pieces_than_the_kernel_takes_at_once_is_sent(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """The first write of 1,024 batches failed with EMSGSIZE, and ended the connection."""
+    ours, theirs = pair
+    records = bytes(10_000)
+    partitions = [{"index": number, "records": records} for number in range(1_100)]
+    fields = {
+        "transactional_id": None,
+        "acks": 1,
+        "timeout": 1,
+        "topic_data": [{"name": "t", "partition_data": partitions}],
+    }
+    connection = Connection(ours, name="broker", client_id="test")
+    received = 0
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            connection.submit(
+                ApiKey.PRODUCE, 9, fields, deadline=trio.current_time() + 60, on_answer=lambda answer: None
+            )
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+            while received < len(records) * len(partitions):
+                assert connection.closed is None
+                received += len(await stream.receive_some(1 << 20))
+            nursery.cancel_scope.cancel()
+    theirs.close()
