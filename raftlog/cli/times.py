@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 PLACES: Final = "beginning, end, stored, an offset, -N for the last N, s@TIME, or e@TIME to end there"
 TIMES: Final = "milliseconds since 1970, or a date such as 2026-11-21 or 2026-11-21T10:30:00Z"
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DATES_MS: Final = (-62_135_596_800_000, 253_402_300_799_999)
+"""The years 1 to 9999: what a date of Python's can say. A record may carry any time."""
 
 
 def parse_time(text: str) -> int:
@@ -23,8 +27,11 @@ def parse_time(text: str) -> int:
 
 
 def format_time(timestamp_ms: int) -> str:
-    """The same the other way round, in UTC."""
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    """The same the other way round, in UTC; the number where no calendar has a date for it (after 9999)."""
+    if not DATES_MS[0] <= timestamp_ms <= DATES_MS[1]:
+        return f"{timestamp_ms}ms"
+    moment = EPOCH + timedelta(milliseconds=timestamp_ms)  # whole numbers: a float loses the last digits
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

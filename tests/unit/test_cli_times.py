@@ -41,3 +41,13 @@ def test_a_date_without_a_zone_is_local() -> None:
 def test_times_are_shown_in_utc() -> None:
     assert format_time(1_700_000_000_123) == "2023-11-14T22:13:20.123Z"
     assert parse_time(format_time(1_700_000_000_123)) == 1_700_000_000_123
+
+
+@pytest.mark.parametrize("timestamp", [253_402_300_800_000, 2**63 - 1, -62_135_596_800_001, -(2**63)])
+def test_a_time_that_no_calendar_has_is_shown_as_its_number(timestamp: int) -> None:
+    assert format_time(timestamp) == f"{timestamp}ms"
+
+
+def test_the_last_moment_that_has_a_date() -> None:
+    assert format_time(253_402_300_799_999) == "9999-12-31T23:59:59.999Z"
+    assert format_time(-62_135_596_800_000) == "0001-01-01T00:00:00.000Z"
