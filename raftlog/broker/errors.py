@@ -17,6 +17,10 @@ from raftlog.protocol.errors import ErrorCode
 
 NO_AUTHORIZER: Final = "No Authorizer is configured."
 """In Kafka's words: tools look for them."""
+NO_TRANSACTIONS: Final = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+"""What a producer with a transactional id is told while there are no transactions: the one code that every
+client takes as final where it looks for its coordinator. librdkafka asks again for ever after any other, so
+that `init_transactions` times out and nobody learns why."""
 
 
 def partition_error_code(error: PartitionError | None) -> ErrorCode:

@@ -674,7 +674,7 @@ async def test_producer_ids_are_given_once(clock: MockClock, broker: Served, pee
     ids = {(await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request)).producer_id for _ in range(5)}
     assert len(ids) == 5
     refused = await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request | {"transactional_id": "tx"})
-    assert refused.error_code.name == "unsupported_version"
+    assert refused.error_code.name == "transactional_id_authorization_failed"
     broker.node.proposals_fail = 1000
     late = await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request)
     assert late.error_code.name == "coordinator_load_in_progress"
@@ -690,7 +690,7 @@ async def test_the_coordinator_is_waited_for_a_little(clock: MockClock, broker: 
     answer = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="g", key_type=0)
     assert (answer.error_code, answer.node_id, answer.port) == (0, 1, 9092)
     transaction = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="tx", key_type=1)
-    assert transaction.error_code.name == "unsupported_version"
+    assert transaction.error_code.name == "transactional_id_authorization_failed"
     assert transaction.error_message == "transactions are not built yet", "what a producer shows to its user"
 
 

@@ -3,7 +3,8 @@
 Behaviour: all groups are coordinated by the broker that leads the metadata group. While there is none the
 answer is held back a little, then COORDINATOR_NOT_AVAILABLE: some clients give up after a few of those.
 From v4 on many keys at once (KIP-699).
-Missing on purpose: coordinators of transactions and of share groups.
+Missing on purpose: coordinators of transactions and of share groups: `errors.NO_TRANSACTIONS` says why the
+first are refused as they are.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any, Final
 import trio
 
 from raftlog.broker.call import Call
+from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
 GROUP: Final = 0
-NOT_YET: Final = {1: "transactions are not built yet", 2: "share groups are not built yet"}
 PATIENCE_S: Final = 1.0
 RETRY_S: Final = 0.02
 
@@ -30,9 +31,18 @@ async def handle(call: Call, request: Any) -> Answer:
 
 
 async def _find(call: Call, key_type: int) -> dict[str, Any]:
-    if key_type != GROUP:
-        message = NOT_YET.get(key_type, f"there is no coordinator of type {key_type}")
-        return _nobody(ErrorCode.UNSUPPORTED_VERSION, message)
+    match key_type:
+        case 0:  # a group
+            return await _find_for_groups(call)
+        case 1:  # a transactional id
+            return _nobody(NO_TRANSACTIONS, "transactions are not built yet")
+        case 2:  # a share group
+            return _nobody(ErrorCode.UNSUPPORTED_VERSION, "share groups are not built yet")
+        case other:
+            return _nobody(ErrorCode.INVALID_REQUEST, f"there is no coordinator of type {other}")
+
+
+async def _find_for_groups(call: Call) -> dict[str, Any]:
     node = call.node
     with trio.move_on_after(PATIENCE_S):
         while True:

@@ -3,7 +3,7 @@
 Behaviour: every call gives an id that nobody has had, at epoch 0; a producer that asks to go on from an
 epoch of its own (KIP-360) gets a new id too, which serves the same end. While nobody leads the metadata the
 answer waits a little, then says COORDINATOR_LOAD_IN_PROGRESS, after which every client asks again.
-Missing on purpose: transactions; a transactional id is refused with UNSUPPORTED_VERSION.
+Missing on purpose: transactions; a transactional id is refused as `errors.NO_TRANSACTIONS` says.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from raftlog.broker.call import Call
+from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.protocol.errors import ErrorCode
@@ -23,7 +24,7 @@ RETRY_S: Final = 0.1
 
 async def handle(call: Call, request: Any) -> Answer:
     if request.transactional_id is not None:
-        return _refused(ErrorCode.UNSUPPORTED_VERSION)
+        return _refused(NO_TRANSACTIONS)
     with trio.move_on_after(PATIENCE_S):
         while True:
             producer_id = await call.node.allocate_producer_id()
