@@ -74,6 +74,11 @@ DELETED_TOPICS_MAX: Final = 4096
 REMOVED_BROKERS_MAX: Final = 1024
 """Removed brokers that are remembered: more than a metadata group has ever had as voters."""
 
+HOST_MAX: Final = 255
+"""Characters of a host's name (RFC 1035), and of a rack's."""
+
+FEATURE_NAME_MAX: Final = 249
+
 _RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
 
 _OFFSETS_AND_IDS: Final = (
@@ -185,9 +190,9 @@ class MetadataState:
         return ClusterInitialized(command.cluster_id)
 
     def _register(self, command: RegisterBroker, index: RaftIndex) -> Result:
-        if command.broker_id < 0 or len(command.incarnation) != 16:
+        if not _can_be_told(command):
             return Refused(
-                Refusal.INVALID_VALUE, f"broker {command.broker_id} or its incarnation is malformed"
+                Refusal.INVALID_VALUE, f"broker {command.broker_id}, its incarnation or address is malformed"
             )
         known = self.catalog.brokers.get(command.broker_id)
         broker = BrokerInfo(
@@ -241,9 +246,9 @@ class MetadataState:
         return BrokerUnregistered(known)
 
     def _set_feature(self, command: SetFeature) -> Result:
-        if not command.name or command.level < 0:
+        if not 0 < len(command.name) <= FEATURE_NAME_MAX or not 0 <= command.level < 2**15:
             return Refused(
-                Refusal.INVALID_VALUE, f"feature {command.name!r} cannot have level {command.level}"
+                Refusal.INVALID_VALUE, f"feature {command.name[:60]!r} cannot have level {command.level}"
             )
         if command.level:
             self.catalog.features[command.name] = command.level
@@ -359,6 +364,17 @@ class MetadataState:
             )
         self.catalog.next_producer_id = first + command.count
         return ProducerIdsAllocated(first, command.count)
+
+
+def _can_be_told(command: RegisterBroker) -> bool:
+    """Whether a broker's line fits the answers to clients."""
+    names = (command.host, command.peer_host, command.rack or "")
+    return (
+        0 <= command.broker_id < 2**31
+        and len(command.incarnation) == 16
+        and all(len(name) <= HOST_MAX for name in names)
+        and all(0 <= port < 2**16 for port in (command.port, command.peer_port))
+    )
 
 
 def _unknown_broker(broker: BrokerId) -> Refused:

@@ -144,6 +144,8 @@ def test_a_registration_that_is_repeated_keeps_its_index(log: Log) -> None:
 def test_malformed_registrations_are_refused(log: Log) -> None:
     assert log.refusal(register(BrokerId(-1))) is Refusal.INVALID_VALUE
     assert log.refusal(register(B4, b"short")) is Refusal.INVALID_VALUE
+    assert log.refusal(register(BrokerId(2**31))) is Refusal.INVALID_VALUE
+    assert log.refusal(register(B4, host="h" * 256)) is Refusal.INVALID_VALUE
 
 
 def test_fenced_and_draining_brokers_get_nothing_new(log: Log) -> None:
@@ -403,6 +405,8 @@ def test_features_have_levels(log: Log) -> None:
     log.apply(SetFeature(name="f", level=0))
     assert log.catalog.features == {}
     assert log.refusal(SetFeature(name="f", level=-1)) is Refusal.INVALID_VALUE
+    assert log.refusal(SetFeature(name="f", level=2**15)) is Refusal.INVALID_VALUE
+    assert log.refusal(SetFeature(name="f" * 250, level=1)) is Refusal.INVALID_VALUE
 
 
 def test_a_restored_state_is_the_same_and_keeps_its_catalog(log: Log) -> None:
