@@ -474,6 +474,8 @@ class Admin(Caller):
         super().__init__(cluster, rng)
         self.created = self.deleted = self.moved = 0
         self._count = 0
+        self._gone: list[str] = []
+        """Names of topics that were deleted."""
         self._pace, self._moves = pace, moves
         for _ in range(2):
             self._create()
@@ -524,8 +526,11 @@ class Admin(Caller):
         return configs
 
     def _create(self) -> None:
-        self._count += 1
-        name = f"topic{self._count}"
+        if self._gone and self.rng.random() < 0.6:
+            name = self._gone.pop()  # made again: another topic of the same name
+        else:
+            self._count += 1
+            name = f"topic{self._count}"
         partitions = tuple(self._replicas() for _ in range(self.rng.choice((1, 1, 2))))
         command = CreateTopic(
             name=name, topic_id=self.rng.randbytes(16), partitions=partitions, configs=self._configs()
@@ -541,6 +546,7 @@ class Admin(Caller):
         self._ask(command, created)
 
     def _delete(self, topic_id: bytes) -> None:
+        name = self.cluster.topics[topic_id]
         self.cluster.topic_deleted(topic_id)
 
         def again(result: Result | None) -> None:
@@ -548,6 +554,7 @@ class Admin(Caller):
                 self.world.after(0.5, lambda: self._ask(DeleteTopic(topic_id=topic_id), again))
             else:
                 self.deleted += 1
+                self._gone.append(name)
 
         self._ask(DeleteTopic(topic_id=topic_id), again)
 

@@ -24,6 +24,7 @@ from raftlog.storage.store import StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
 from tests.sim.broker import SimBroker
 from tests.sim.clients import Admin, Consumer, Producer
+from tests.sim.crowd import Crowd
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
 from tests.sim.links import Links
@@ -144,6 +145,7 @@ class Cluster:
         self.producers: list[Producer] = []
         self.consumers: list[Consumer] = []
         self.admin: Admin | None = None
+        self.crowd: Crowd | None = None
         self.gap = 0.0
         self.is_stranded = False
         self._acks = 0
@@ -300,6 +302,7 @@ class Cluster:
         self.form()
         self.client_loss = self.profile.client_loss
         self.admin = Admin(self, world.fork(), pace=self.profile.admin_pace, moves=self.profile.moves)
+        self.crowd = Crowd(self, world.fork())
         for number in range(rng.randint(2, 4)):
             idempotent = rng.random() < 0.65
             self.producers.append(Producer(self, world.fork(), f"p{number}", idempotent=idempotent))
@@ -353,6 +356,9 @@ class Cluster:
         self._wait("replicas are equal at the end", EQUAL_S, self._differs)
         for _ in range(REPAIRS_MAX):
             if self.invariants.check_equal(list(self.brokers.values())):
+                for broker in self.brokers.values():
+                    if self.crowd is not None and broker.node is not None:
+                        self.crowd.check(broker.node)
                 return
             # Bytes that had rotted were read for the first time: they are replaced from a peer.
             self._wait("damage is repaired", REPAIR_S, self._damaged)

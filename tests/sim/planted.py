@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from raftlog.cluster import upkeep
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
+from raftlog.metadata.offsets import Offsets
 from raftlog.partition.partition import FetchResult, Partition
 from raftlog.partition.producers import NewBatch, Producers
 from raftlog.raft import following, group, leadership, membership
@@ -275,6 +276,15 @@ def _woken_by_entries_only() -> list[Patch]:
     return [(Driver, "_write", write)]
 
 
+def _snapshot_misses_changes() -> list[Patch]:
+    """A group that changes while a snapshot is made is left out of it."""
+
+    def about_to_change(self: Offsets, group: str) -> None:
+        self._wanted.pop(group, None)
+
+    return [(Offsets, "_about_to_change", about_to_change)]
+
+
 PLANTS: Final = (
     Plant("ack before fsync", _ack_before_fsync, ("part-kill", "crashes")),
     Plant("leader counts its unsynced entry", _leader_counts_unsynced, ("crashes", "disks")),
@@ -289,4 +299,5 @@ PLANTS: Final = (
     Plant("apply twice", _apply_twice, ("calm",)),
     Plant("two membership changes at once", _two_changes_at_once, ("members",)),
     Plant("a synced vote wakes nobody", _woken_by_entries_only, ("calm", "crashes")),
+    Plant("a snapshot misses what changes meanwhile", _snapshot_misses_changes, ("crashes", "members")),
 )
