@@ -92,7 +92,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     started = time.monotonic()
     from raftlog.config import BrokerConfig
     from raftlog.config.addresses import join_host_port
-    from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, StorageError
+    from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, NewerFormat, StorageError
 
     try:
         config = BrokerConfig.load(config_file, os.environ, overrides)
@@ -106,7 +106,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     raise_limit()
     try:
         broker = Broker.open(config)
-    except (ConfigError, DataDirBusy) as error:
+    except (ConfigError, DataDirBusy, NewerFormat) as error:
         _fail(str(error), 2)
     except (DamagedLog, StorageError) as error:
         _fail(str(error), EXIT_DISK_FAILED)
@@ -132,6 +132,9 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     try:
         trio.run(main)
     except BaseExceptionGroup as group:
+        newer = group.subgroup(NewerFormat)
+        if newer is not None:
+            _fail(f"the broker stops: {_first(newer)}", 2)
         failures = group.subgroup(StorageError)
         if failures is None:
             raise

@@ -7,7 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cbor2
+import pytest
+import trio
+
 from raftlog.testing import running_cluster
+from raftlog.testing.broker import BrokerFailed
+from raftlog.testing.cluster import EmbeddedCluster
 from raftlog.testing.processes import broker_process
 from tests.cli.conftest import Run
 
@@ -37,6 +43,29 @@ def _is_noticed(status: dict[str, Any]) -> bool:
     """Broker 3 counts as down, and others have taken over what it led."""
     states = {broker["broker"]: broker["state"] for broker in status["brokers"]}
     return states[3] == "down" and bool(status["without_leader"] == 0)
+
+
+def test_a_broker_that_is_too_old_for_its_cluster_says_so(raftlog: Run, tmp_path: Path) -> None:
+    """A newer one has proposed what is in the log: to go on without it is to have another catalog."""
+    cluster = EmbeddedCluster(1, data_dir=tmp_path)
+    with pytest.raises(BrokerFailed), cluster:
+        (broker,) = cluster.brokers
+        command = cbor2.dumps([1, "make_coffee", {}])
+
+        async def propose() -> None:
+            broker.node.metadata.propose(
+                command, now=trio.current_time(), now_ms=1, on_done=lambda outcome: None
+            )
+
+        broker.call(propose)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            broker.check()
+            time.sleep(0.01)
+    said = raftlog(
+        "serve", "--data-dir", str(tmp_path / "broker-1"), "--listen", "127.0.0.1:0", code=2
+    ).stderr
+    assert b"is of a newer raftlog" in said and b"make_coffee" in said
 
 
 def test_an_ipv6_address_is_shown_as_it_is_written(raftlog: Run, tmp_path: Path) -> None:
