@@ -30,6 +30,7 @@ from raftlog.metadata.commands import Command
 from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
 from raftlog.metadata.results import Refused, Result
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.storage.warming import Warming
 from raftlog.types import BrokerId
 
 
@@ -51,6 +52,7 @@ class Partition(Protocol):
         self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
     ) -> None: ...
     def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult: ...
+    def cold(self, offset: int, max_bytes: int) -> Warming | None: ...
     def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset: ...
     def end_of_epoch(
         self, epoch: int, *, leader_epoch: int = -1

@@ -40,6 +40,7 @@ from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, 
 from raftlog.records.produced import check_produced_batch
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog, Slice
+from raftlog.storage.warming import Warming
 from raftlog.types import BrokerId, Offset, PartitionId, RaftIndex, Term, TopicName
 
 EARLIEST: Final = -2
@@ -403,6 +404,16 @@ class Partition:
         except (DamagedLog, FileRefused):
             return FetchResult(PartitionError.STORAGE_FAILED, None, end, start)
         return FetchResult(None, found, end, start)
+
+    def cold(self, offset: int, max_bytes: int) -> Warming | None:
+        """What to run in a thread so that `fetch` of the same will not wait for the disk; None when it would
+        not anyway."""
+        if self.log.damage is not None:
+            return None
+        try:
+            return self.log.cold(Offset(offset), max_bytes)
+        except (DamagedLog, FileRefused):
+            return None  # `fetch` says so
 
     def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
         """The first offset whose timestamp is at least `timestamp`, or one of the special ones above."""

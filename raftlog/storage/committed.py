@@ -18,6 +18,7 @@ from raftlog.storage.entry import Entry, EntryKind, LogPoint
 from raftlog.storage.index import Place
 from raftlog.storage.segment import NO_TIMESTAMP, Segment, SegmentExtent, SegmentPool, Slice, TermAt
 from raftlog.storage.snapshot import LogImage
+from raftlog.storage.warming import Warming
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
 _READ_CHUNK: Final = 1 << 20
@@ -173,6 +174,12 @@ class CommittedLog:
         place = segment.place_of_offset(offset, interval)
         end = segment.end_within(place, max_bytes, interval)
         return segment.slice(place, segment.check(place, end, self._term_at))
+
+    def cold(self, offset: int, max_bytes: int) -> Warming | None:
+        """See `GroupLog.cold`."""
+        if not self.log_start_offset <= offset < self.end.offset:
+            return None
+        return self._segment_of_offset(offset).cold(lambda index: index.floor_offset(offset), max_bytes)
 
     def _segment_of_offset(self, offset: int) -> Segment:
         number = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1

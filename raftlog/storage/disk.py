@@ -27,6 +27,10 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 IOV_MAX: Final = 1024
 """Buffers that one pwritev takes (Linux)."""
 
+NO_WAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+PROBE_STEP: Final = 128 << 10
+"""Bytes between two looks at whether they are in the page cache: what Linux reads ahead at once."""
+
 SHORTAGES: Final = frozenset((errno.EMFILE, errno.ENFILE))
 """No descriptor is left, of the process's or of the system's."""
 NOT_THE_DISKS: Final = SHORTAGES | {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
@@ -39,6 +43,10 @@ class File(Protocol):
 
     def pread(self, size: int, position: int) -> bytes:
         """Up to `size` bytes from `position`; fewer only at the file's end."""
+        ...
+
+    def is_cached(self, size: int, position: int) -> bool:
+        """Whether `pread` would not wait for the disk, as far as can be told."""
         ...
 
     def pwritev(self, buffers: Sequence[Bytes], position: int) -> None:
@@ -131,6 +139,19 @@ class RealFile:
             parts.append(data)
             got += len(data)
         return b"".join(parts)
+
+    def is_cached(self, size: int, position: int) -> bool:
+        if not NO_WAIT:
+            return True
+        end = position + size
+        try:
+            for at in (*range(position, end, PROBE_STEP), end - 1):
+                os.preadv(self._fd, (bytearray(1),), at, NO_WAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # a file system that cannot tell; what is wrong with the file, `pread` says
+        return True
 
     def pwritev(self, buffers: Sequence[Bytes], position: int) -> None:
         views = [memoryview(buffer) for buffer in buffers[IOV_MAX:]] if len(buffers) > IOV_MAX else []

@@ -35,6 +35,7 @@ from raftlog.storage.segment import SegmentPool, Slice
 from raftlog.storage.snapshot import LogImage, entry_to_cbor
 from raftlog.storage.wal import Wal
 from raftlog.storage.wal_format import RecordKind
+from raftlog.storage.warming import Warming
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
 __all__ = ["GroupLog", "LogContext", "Slice"]
@@ -424,6 +425,12 @@ class GroupLog:
                 break
             stop += 1
         return self._memory[start:stop]
+
+    def cold(self, offset: Offset, max_bytes: int) -> Warming | None:
+        """What to run in a thread so that `read` of the same will not wait for the disk; None for what is in
+        memory. Raises DamagedLog."""
+        with self._reading():
+            return self._committed.cold(offset, max_bytes)
 
     def read(self, offset: Offset, max_bytes: int) -> Slice | None:
         """Committed batches from the one that contains `offset` on: at least one, whole ones, at most

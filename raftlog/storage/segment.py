@@ -24,6 +24,7 @@ from raftlog.storage.descriptors import files_max
 from raftlog.storage.disk import SHORTAGES, Disk, File, Health, RealFile
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.index import Place, SparseIndex
+from raftlog.storage.warming import WARMED_MAX, Warming
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
 NO_TIMESTAMP: Final = -1
@@ -285,6 +286,8 @@ class Segment:
         """A checkpoint looks after what is dirty and unsynced now."""
         self.dirty = self.is_unsynced = False
         self._pool.note_synced(self)
+        if self._file is None:
+            self._index = None
 
     def take_index_chunk(self) -> tuple[bytes, int]:
         """Index entries that the `.index` file does not hold yet, and where in it they go."""
@@ -295,6 +298,26 @@ class Segment:
         self._index_saved = len(self._index)
         self._index_file_size += len(chunk)
         return chunk, position
+
+    def cold(self, find: Callable[[SparseIndex], Place], max_bytes: int) -> Warming | None:
+        """What must be read from the disk before `max_bytes` from the place that `find` finds can be read
+        without waiting for it; None when all of that is in memory."""
+        file, index, position = self._file, self._index, None
+        if index is not None:
+            position = find(index).position
+            size = min(max_bytes, WARMED_MAX, self.size - position)
+            if file is not None and file.is_cached(size, position):
+                return None
+        return Warming(
+            self._pool.disk,
+            self.path,
+            self.index_path,
+            self.base_offset,
+            self.size,
+            find,
+            position,
+            max_bytes,
+        )
 
     def place_of_offset(self, offset: int, interval: int) -> Place:
         """The batch that holds `offset`, which must lie in the segment."""

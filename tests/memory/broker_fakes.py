@@ -138,6 +138,9 @@ class FakePartition:
         found = Slice(cast(Any, self._file), FilePosition(wanted[0][2]), size, Offset(last[1]))
         return FetchResult(None, found, end, start)
 
+    def cold(self, offset: int, max_bytes: int) -> None:
+        return None
+
     def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
         error = self._error(leader_epoch)
         if error is not None:

@@ -25,9 +25,12 @@ def test_the_shares_together_are_no_more_than_there_are(limit: int) -> None:
     assert shares.segments >= 8
 
 
-def real_store(folder: Path, open_files_max: int) -> Store:
+def real_store(folder: Path, open_files_max: int, segment_bytes: int = 1024) -> Store:
     settings = StoreSettings(
-        node_id=BrokerId(1), wal_file_bytes=1 << 20, open_files_max=open_files_max, segment_bytes=1024
+        node_id=BrokerId(1),
+        wal_file_bytes=1 << 20,
+        open_files_max=open_files_max,
+        segment_bytes=segment_bytes,
     )
     return Store.open(RealDisk(), str(folder), settings, rng=random.Random(1))
 

@@ -1,7 +1,8 @@
 """Fetch (1), v4 to v17: read committed batches.
 
 Behaviour: whole batches from the one that holds the offset, the first of an answer even when it is larger
-than every limit (KIP-74); large ranges go from the file to the socket without passing through here. With
+than every limit (KIP-74); large ranges go from the file to the socket without passing through here, once
+they have been checked. What is not in the page cache is brought there by a thread first. With
 less than `min_bytes` the answer waits for the high watermark to move; an error, an empty request or a
 closing session never waits. Topics by id from v13, leaders and where they listen from v16 (KIP-951).
 Missing on purpose: sessions (the session id is always 0, which clients accept: KIP-227), transactions
@@ -25,6 +26,7 @@ from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
 from raftlog.protocol.schema import milliseconds, uuid_bytes
 from raftlog.storage.group_log import Slice
+from raftlog.storage.warming import Warming
 
 TOPIC_IDS_FROM: Final = 13
 STORAGE_ERROR_FROM: Final = 6
@@ -35,6 +37,11 @@ ends (KIP-227). Any other goes on from what the session knows."""
 LEADER_HINTS_FROM: Final = 12
 SENDFILE_MIN: Final = 32 * 1024
 """Bytes of a range from which sendfile is cheaper than reading it and sending it with the rest."""
+READ_AT_ONCE_MAX: Final = 8 << 20
+"""Bytes of an answer, whatever the client takes: all of them are read and checked before the loop goes on, a
+few milliseconds' work."""
+DISK_READERS: Final = 4
+"""Threads that read from the disk ahead of answers; a disk is not faster for more."""
 WAIT_MAX_S: Final = 60.0
 """The longest that an answer is held back, whatever the client asks for: it may be gone meanwhile."""
 
@@ -58,23 +65,49 @@ class Found(NamedTuple):
     out_of_range: list[Partition]
 
 
+Topics = list[tuple[str | bytes, list[Wanted]]]
+
+_disk_readers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("disk_readers")
+
+
 def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
     if getattr(request, "session_epoch", FINAL_EPOCH) not in (INITIAL_EPOCH, FINAL_EPOCH):
         _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
     topics = _resolve(call, request)
-    max_bytes = min(request.max_bytes, call.node.config.int("fetch.max.bytes"))
+    max_bytes = min(request.max_bytes, call.node.config.int("fetch.max.bytes"), READ_AT_ONCE_MAX)
+    cold = _cold(topics, max_bytes)
+    if cold:
+        return _warm(call, request, topics, max_bytes, cold)
+    return _answer_or_wait(call, request, topics, max_bytes)
+
+
+async def _warm(call: Call, request: Any, topics: Topics, max_bytes: int, cold: list[Warming]) -> None:
+    """Have what the answer takes read from the disk, where the event loop does not wait for it."""
+    try:
+        limiter = _disk_readers.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(DISK_READERS)
+        _disk_readers.set(limiter)
+    for warming in cold:
+        await trio.to_thread.run_sync(warming.run, abandon_on_cancel=True, limiter=limiter)
+    later = _answer_or_wait(call, request, topics, max_bytes)
+    if later is not None:
+        await later
+
+
+def _answer_or_wait(
+    call: Call, request: Any, topics: Topics, max_bytes: int
+) -> Coroutine[Any, Any, None] | None:
     found = _read(topics, max_bytes)
     if found.out_of_range:
         return _read_again(call, topics, max_bytes, found)
     wait_s = min(milliseconds(request.max_wait) / 1000, WAIT_MAX_S)
-    if found.size >= request.min_bytes or found.has_error or wait_s <= 0 or not topics:
+    min_bytes = min(request.min_bytes, max_bytes)
+    if found.size >= min_bytes or found.has_error or wait_s <= 0 or not topics:
         _reply(call, topics, found)
         return None
-    return _wait(call, topics, max_bytes, request.min_bytes, wait_s)
-
-
-Topics = list[tuple[str | bytes, list[Wanted]]]
+    return _wait(call, topics, max_bytes, min_bytes, wait_s)
 
 
 def _resolve(call: Call, request: Any) -> Topics:
@@ -98,6 +131,24 @@ def _resolve(call: Call, request: Any) -> Topics:
             )
         )
     return topics
+
+
+def _cold(topics: Topics, max_bytes: int) -> list[Warming]:
+    """What the answer would take and is not in the page cache."""
+    cold: list[Warming] = []
+    left = max_bytes
+    for _, partitions in topics:
+        for _, replica, offset, partition_max, _ in partitions:
+            if isinstance(replica, ErrorCode) or offset >= replica.high_watermark:
+                continue
+            limit = max(min(partition_max, left), 1)
+            warming = replica.cold(offset, limit)
+            if warming is not None:
+                cold.append(warming)
+                left -= limit
+                if left <= 0:
+                    return cold
+    return cold
 
 
 def _read(topics: Topics, max_bytes: int) -> Found:
