@@ -57,6 +57,11 @@ def expire(log: GroupLog, now_ms: int, retention_ms: int, retention_bytes: int) 
     return log.drop_deleted(log.commit_index)
 
 
+def roll(log: GroupLog) -> None:
+    """See that the next batch begins a segment."""
+    log._committed._is_closed = bool(log._committed.segments)
+
+
 def all_entries(log: GroupLog) -> list[Entry]:
     """Everything in the log, asked for in small pieces."""
     found: list[Entry] = []
@@ -242,7 +247,7 @@ class World:
     def do_roll(self, number: int) -> None:
         picked = self.pick(number)
         if picked is not None:
-            picked[0].roll_if_due(1 << 60)
+            roll(picked[0])
 
     def do_write(self, number: int) -> None:
         if self.ticket is None and self.store.has_pending:

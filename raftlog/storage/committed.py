@@ -16,12 +16,24 @@ from raftlog.errors import DamagedLog, FileRefused, InvalidInput
 from raftlog.storage.disk import SHORTAGES, Disk, Health
 from raftlog.storage.entry import Entry, EntryKind, LogPoint
 from raftlog.storage.index import Place
-from raftlog.storage.segment import NO_TIMESTAMP, Segment, SegmentExtent, SegmentPool, Slice, TermAt
+from raftlog.storage.segment import (
+    NO_TIMESTAMP,
+    Segment,
+    SegmentExtent,
+    SegmentPool,
+    Slice,
+    TermAt,
+    batch_time,
+)
 from raftlog.storage.snapshot import LogImage
 from raftlog.storage.warming import Warming
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
 _READ_CHUNK: Final = 1 << 20
+_NEVER: Final = 1 << 63
+_INTERNAL_MAX: Final = 1_000
+"""Entries of Raft itself in a log before a segment that could go but for its end is closed, so that it
+goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,8 @@ class CommittedLog:
         self._repaired: dict[Segment, None] = {}
         """Segments behind which bytes have been written again."""
         self._is_closed = False
+        self._now_ms = NO_TIMESTAMP
+        """The broker's clock when it was last asked what is due."""
 
     def _segment(self, extent: SegmentExtent, *, is_new: bool) -> Segment:
         return Segment(self._pool, self.folder, extent, self._next_batch_index, is_new=is_new)
@@ -98,17 +112,19 @@ class CommittedLog:
         batches: list[Entry] = []
         size = 0
         room = self.limits.segment_bytes - active.size if active is not None else 0
+        ends_at = self._ends_at(active.first_timestamp) if active is not None else 0
         for entry in entries:
             if entry.kind is not EntryKind.BATCH:
                 # A copy: the payload may be a view of the whole frame that it came in.
                 self.internal[entry.index] = entry._replace(payload=bytes(entry.payload))
                 self.is_changed = True
                 continue
-            if active is None or (size + len(entry.payload) > room and (batches or active.size)):
+            is_full = size + len(entry.payload) > room or batch_time(entry.payload) > ends_at
+            if active is None or (is_full and (batches or active.size)):
                 if active is not None and batches:
                     self._write(active, batches)
                 active, batches, size = self._roll(entry), [], 0
-                room = self.limits.segment_bytes
+                room, ends_at = self.limits.segment_bytes, self._ends_at(batch_time(entry.payload))
             batches.append(entry)
             size += len(entry.payload)
         if active is not None and batches:
@@ -117,7 +133,13 @@ class CommittedLog:
 
     def _write(self, active: Segment, batches: list[Entry]) -> None:
         active.append(batches, self.limits.index_interval_bytes)
+        active.note_written(self._now_ms)
         self._end_at(batches[-1])
+
+    def _ends_at(self, first_timestamp: int) -> int:
+        """Which time of a record is too late for a segment that begins at `first_timestamp`. The records' own
+        times decide, as in Kafka: an old history that is written now is not cut into a segment a second."""
+        return first_timestamp + self.limits.roll_ms if first_timestamp >= 0 else _NEVER
 
     def _end_at(self, last: Entry) -> None:
         if last.term != self.end.term:
@@ -158,13 +180,19 @@ class CommittedLog:
         return segment
 
     def roll_if_due(self, now_ms: int) -> bool:
+        """Close the active segment when its records do not say how old they are and it is as old itself, or
+        when it keeps too many entries of Raft itself from being dropped."""
+        self._now_ms = now_ms
+        for segment in self.segments:
+            if segment.last_written_ms < 0:
+                segment.note_written(now_ms)
         if not self.segments or self._is_closed:
             return False
-        first = self.segments[-1].first_timestamp
-        if first < 0 or now_ms - first < self.limits.roll_ms:
-            return False
-        self._is_closed = True
-        return True
+        active = self.segments[-1]
+        is_old = active.first_timestamp < 0 and now_ms - active.first_written_ms > self.limits.roll_ms
+        is_crowded = len(self.internal) > _INTERNAL_MAX and self.log_start_offset > active.base_offset
+        self._is_closed = is_old or is_crowded
+        return self._is_closed
 
     def read(self, offset: int, max_bytes: int) -> Slice | None:
         if not self.log_start_offset <= offset < self.end.offset:
@@ -276,7 +304,7 @@ class CommittedLog:
         offset, size = self.log_start_offset, self.size
         for number, segment in enumerate(self.segments):
             is_last = number == len(self.segments) - 1 and not self._is_closed
-            is_old = retention_ms >= 0 and 0 <= segment.max_timestamp < now_ms - retention_ms
+            is_old = retention_ms >= 0 and 0 <= segment.newest_ms < now_ms - retention_ms
             is_surplus = retention_bytes >= 0 and size - segment.size >= retention_bytes and not is_last
             if not (is_old or is_surplus or segment.next_offset <= offset):
                 break

@@ -499,7 +499,8 @@ class GroupLog:
         self._committed.limits = self._limits
 
     def roll_if_due(self, now_ms: int) -> bool:
-        """Close the active segment when its first record is older than roll_ms; True when it was."""
+        """To be called now and then: closes an active segment without timestamps that is older than roll_ms;
+        True when it was. What has timestamps is rolled by them, when it is written."""
         return self._committed.roll_if_due(now_ms)
 
     def expired_to(self, now_ms: int, retention_ms: int, retention_bytes: int) -> Offset:

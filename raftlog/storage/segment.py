@@ -21,7 +21,7 @@ from crc32c import crc32c
 from raftlog.errors import DamagedBatch, DamagedLog, FileRefused, InvalidInput
 from raftlog.records.batch import CRC_START, HEADER_SIZE, LOG_OVERHEAD, MAGIC, BatchHeader, read_header
 from raftlog.storage.descriptors import files_max
-from raftlog.storage.disk import SHORTAGES, Disk, File, Health, RealFile
+from raftlog.storage.disk import SHORTAGES, Bytes, Disk, File, Health, RealFile
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.index import Place, SparseIndex
 from raftlog.storage.warming import WARMED_MAX, Warming
@@ -45,8 +45,8 @@ _WALK_CHUNK: Final = 8192
 _CHECK_CHUNK: Final = 1 << 20
 _CHECKED_HEADER = struct.Struct(">qiibIhi")
 """Base offset, length, leader epoch, magic, crc, attributes, last offset delta."""
-_MAX_TIMESTAMP = struct.Struct(">q")
-_MAX_TIMESTAMP_AT: Final = 35
+_BATCH_TIME = struct.Struct(">q")
+_BATCH_TIME_AT: Final = 35
 
 
 def _numbers(place: Place) -> tuple[int, int, int]:
@@ -63,6 +63,16 @@ class SegmentExtent(NamedTuple):
     size: int
     max_timestamp: int
     first_timestamp: int
+    first_written_ms: int = NO_TIMESTAMP
+    last_written_ms: int = NO_TIMESTAMP
+    """When its first and its last batch were written, by the broker's clock: how old it is where its records
+    do not say. Not known of what was written before these two were kept."""
+
+
+def batch_time(payload: Bytes) -> int:
+    """The greatest timestamp of a batch's records, in ms; -1 when they have none."""
+    timestamp: int = _BATCH_TIME.unpack_from(payload, _BATCH_TIME_AT)[0]
+    return timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +204,7 @@ class Segment:
         self.last_index, self.next_offset = extent.last_index, extent.next_offset
         self.size = extent.size
         self.max_timestamp, self.first_timestamp = extent.max_timestamp, extent.first_timestamp
+        self.first_written_ms, self.last_written_ms = extent.first_written_ms, extent.last_written_ms
         self.dirty = False
         """It has bytes that no checkpoint knows."""
         self.is_unsynced = False
@@ -211,6 +222,17 @@ class Segment:
         return f"<Segment {self.path} end={self.next_offset} size={self.size}>"
 
     @property
+    def newest_ms(self) -> int:
+        """The time of the newest record, or of the last write where no record has a time."""
+        return self.max_timestamp if self.max_timestamp >= 0 else self.last_written_ms
+
+    def note_written(self, now_ms: int) -> None:
+        """Something was written now, or it is not known when it was."""
+        if self.first_written_ms < 0:
+            self.first_written_ms = now_ms
+        self.last_written_ms = now_ms
+
+    @property
     def extent(self) -> SegmentExtent:
         return SegmentExtent(
             self.base_offset,
@@ -220,6 +242,8 @@ class Segment:
             self.size,
             self.max_timestamp,
             self.first_timestamp,
+            self.first_written_ms,
+            self.last_written_ms,
         )
 
     def file(self) -> File:
@@ -253,14 +277,14 @@ class Segment:
                 index.add(entry.base_offset, entry.index, position, newest)
                 since = 0
             payload = entry.payload
-            (timestamp,) = _MAX_TIMESTAMP.unpack_from(payload, _MAX_TIMESTAMP_AT)
+            (timestamp,) = _BATCH_TIME.unpack_from(payload, _BATCH_TIME_AT)
             if timestamp > newest:
                 newest = timestamp
             size = len(payload)
             position += size
             since += size
         if not self.size:
-            (self.first_timestamp,) = _MAX_TIMESTAMP.unpack_from(entries[0].payload, _MAX_TIMESTAMP_AT)
+            self.first_timestamp = batch_time(entries[0].payload)
         self.size, self._since_entry, self.max_timestamp = position, since, newest
         self.last_index, self.next_offset = entries[-1].index, entries[-1].next_offset
 

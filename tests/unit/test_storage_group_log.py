@@ -255,21 +255,55 @@ def test_a_log_start_that_was_moved_stays_moved() -> None:
     assert (log.log_start_offset, log.high_watermark) == (3, 6)
 
 
-def test_a_segment_is_rolled_by_age() -> None:
+def test_a_segment_is_rolled_by_the_span_of_its_records_own_times() -> None:
+    """Not by the clock: an old history would be cut into a segment a second."""
     _, store, log = new_log(roll_ms=500)
-    assert not log.roll_if_due(1 << 60)
-    add(log, timestamp=1000)
+    for timestamp, segments in ((1000, 1), (1500, 1), (1501, 2), (900, 2), (2001, 2), (2002, 3)):
+        assert not log.roll_if_due(1 << 60)
+        add(log, timestamp=timestamp)
+        commit_all(store, log)
+        assert log.statistics()["segments"] == segments
+    for timestamp in (3000, 3501, 4002):
+        add(log, timestamp=timestamp)
     commit_all(store, log)
-    assert not log.roll_if_due(1400)
-    assert log.roll_if_due(1500)
-    assert not log.roll_if_due(1500)
-    add(log, timestamp=1600)
-    commit_all(store, log)
-    assert log.statistics()["segments"] == 2
+    assert log.statistics()["segments"] == 6
     log.configure(segment_bytes=1)
     add(log)
     commit_all(store, log)
-    assert log.statistics()["segments"] == 3
+    assert log.statistics()["segments"] == 7
+
+
+def test_the_age_of_a_file_counts_where_its_records_have_no_time() -> None:
+    disk, store, log = new_log(roll_ms=500)
+    assert not log.roll_if_due(10_000)
+    add(log, timestamp=-1)
+    commit_all(store, log)
+    assert not log.roll_if_due(10_300)
+    add(log, timestamp=-1)
+    commit_all(store, log)
+    assert log.expired_to(10_400, 200, -1) == 0
+    assert log.expired_to(10_501, 200, -1) == 2
+    checkpoint(store)
+    disk.power_loss()
+    store = open_store(disk, roll_ms=500)
+    log = store.logs[KEY]
+    assert not log.roll_if_due(10_500)
+    assert log.roll_if_due(10_501), "a restart makes it no younger"
+    add(log, timestamp=-1)
+    commit_all(store, log)
+    assert log.statistics()["segments"] == 2
+    assert log.expired_to(10_501, 200, -1) == 2
+
+
+def test_a_segment_of_unknown_age_is_as_old_as_when_it_was_first_looked_at() -> None:
+    """It was written before ages were kept."""
+    _, store, log = new_log(roll_ms=500)
+    add(log, timestamp=-1)
+    commit_all(store, log)
+    assert not log.roll_if_due(10_000)
+    assert log.expired_to(10_200, 200, -1) == 0
+    assert log.expired_to(10_201, 200, -1) == 1
+    assert log.roll_if_due(10_501)
 
 
 def test_timestamps_are_found_to_the_record() -> None:

@@ -16,7 +16,7 @@ from raftlog.storage.inspect import dump_segment, dump_wal, log_folders, read_sn
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, Offset, RaftIndex, Term, group_key
 from tests.sim.virtual_disk import VirtualDisk
-from tests.storage_world import all_entries, batch, expire
+from tests.storage_world import all_entries, batch, expire, roll
 from tests.unit.test_storage_group_log import KEY, add, checkpoint, commit_all, flush, new_log, open_store
 
 
@@ -457,7 +457,7 @@ def test_the_same_on_the_real_disk(tmp_path: Path) -> None:
     assert piece is not None
     assert os.pread(piece.fileno, piece.length, piece.position) == entries[1].payload
     log.delete_before(Offset(7))
-    log.roll_if_due(1 << 60)
+    roll(log)
     assert expire(log, 0, -1, -1)
     store.close()
     assert not list((tmp_path / "data" / "t-0.x").glob("*.log"))
