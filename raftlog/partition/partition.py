@@ -117,6 +117,8 @@ later one for the first: what was under way to the leader before may come again 
 MAX_UNCOMMITTED_BYTES: Final = 64 << 20
 """What a leader without a majority takes before it says "later": it bounds the tail in memory."""
 
+FIRST_TERM: Final = 1
+
 COMES_AGAIN: Final = frozenset(
     (PartitionError.NOT_LEADER, PartitionError.STORAGE_FAILED, PartitionError.OVERLOADED)
 )
@@ -351,11 +353,11 @@ class Partition:
         """Whether a producer that is not known here goes on with this batch. Any sequence may be the next:
         the topic was deleted and made again, or the producer was silent for so long that it was forgotten
         (KIP-360, as in Kafka). But what lies in the middle of a sequence may also have overtaken the first
-        batch, which was under way to the leader before or was refused a moment ago: it would never fit in
-        behind."""
+        batch, which was under way to the leader before (if there was one) or was refused a moment ago: it
+        would never fit in behind."""
         if self._refused.is_behind(producer_id, sequence, now):
             return False
-        return sequence == 0 or now - self._ready_at >= SETTLE_S
+        return sequence == 0 or self.group.term == FIRST_TERM or now - self._ready_at >= SETTLE_S
 
     def _answer_repeat(self, base_offset: Offset, index: RaftIndex, on_done: OnProduced) -> None:
         """A repeat succeeds when what it repeats is committed (DUPLICATE_SEQUENCE_NUMBER is success)."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tests.badinput.wire import (
     CREATE_TOPICS,
+    DELETE_TOPICS,
     FETCH,
     FIND_COORDINATOR,
     INIT_PRODUCER_ID,
@@ -171,6 +172,15 @@ def create_topic(
     entries = [string(key) + string(value) for key, value in (configs or {}).items()]
     topic = string(name) + i32(partitions) + i16(replicas) + array([]) + array(entries)
     reader = Reader(raw.ask(CREATE_TOPICS, 2, array([topic]) + i32(timeout_ms) + i8(0)))
+    reader.i32()
+    assert reader.i32() == 1
+    reader.string()
+    return reader.i16()
+
+
+def delete_topic(raw: Raw, name: str) -> int:
+    """The error code."""
+    reader = Reader(raw.ask(DELETE_TOPICS, 1, array([string(name)]) + i32(20_000)))
     reader.i32()
     assert reader.i32() == 1
     reader.string()

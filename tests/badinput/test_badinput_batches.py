@@ -223,11 +223,23 @@ def test_sequences_wrap(victim: Victim) -> None:
     topic = victim.topic()
     with victim.connect() as raw:
         _, producer, epoch = requests.init_producer_id(raw)
-        first = _idempotent(raw, topic, producer, epoch, 2**31 - 1)
-        if first.error == 0:
-            assert _idempotent(raw, topic, producer, epoch, 0) == (0, 1)
-        else:
-            assert first.error == OUT_OF_ORDER_SEQUENCE
+        assert _idempotent(raw, topic, producer, epoch, 2**31 - 1) == (0, 0)
+        assert _idempotent(raw, topic, producer, epoch, 0) == (0, 1)
+
+
+def test_a_topic_that_was_made_again_takes_a_producer_where_it_is(victim: Victim) -> None:
+    """As Apache Kafka 4.1 does; out of sequence ends a producer for good."""
+    topic = victim.topic()
+    with victim.connect() as raw:
+        _, producer, epoch = requests.init_producer_id(raw)
+        for sequence in range(3):
+            assert _idempotent(raw, topic, producer, epoch, sequence).error == 0
+        assert requests.delete_topic(raw, topic) == 0
+        assert requests.create_topic(raw, topic) == 0
+        assert _idempotent(raw, topic, producer, epoch, 3) == (0, 0)
+        assert _idempotent(raw, topic, producer, epoch, 3) == (0, 0), "a repeat"
+        assert _idempotent(raw, topic, producer, epoch, 5).error == OUT_OF_ORDER_SEQUENCE
+        assert _idempotent(raw, topic, producer, epoch, 4) == (0, 1)
 
 
 def test_a_thousand_producers(victim: Victim) -> None:
