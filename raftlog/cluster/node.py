@@ -28,6 +28,7 @@ from raftlog.cluster.operations import Operations
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.startup import founders_of, named_founders
+from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.cluster.waiting import say_what_start_waits_for, say_when_nobody_leads
 from raftlog.config import BrokerConfig, TopicConfig
@@ -560,20 +561,22 @@ class Node:
     async def _tick(self) -> None:
         retention_s = self.config.int("log.retention.check.interval.ms") / 1000
         retention_at = trio.current_time() + retention_s
+        clock = SteadyClock(trio.current_time(), self.now_ms())
         while True:
             await trio.sleep(TICK_S)
             now = trio.current_time()
+            now_ms, even_ms = clock.read(now, self.now_ms()), clock.even_ms(now)
             retention_due = now >= retention_at
             if retention_due:
                 retention_at = now + retention_s
             for partition in self.replicas.partitions:
-                partition.tick(self.now_ms(), retention_due=retention_due)
+                partition.tick(now_ms, even_ms=even_ms, retention_due=retention_due)
             for command in self.upkeep.tick(now):
                 await self.propose(command)
             if self._coordinating:
                 for command in self._liveness.tick(self.catalog.brokers, now):
                     await self.propose(command)
-                for expire in self._expiry.tick(now, self.now_ms()):
+                for expire in self._expiry.tick(now, now_ms):
                     await self.propose(expire)
             self.replicas.note_rejoined()
 

@@ -204,7 +204,8 @@ _BROKER: Final = [
         "log.roll.ms",
         "LONG",
         None,
-        "A segment is closed when its oldest record is this old; wins over log.roll.hours.",
+        "A segment is closed before a record that is this much later than its first, or when it is this old "
+        "where its records have no time; wins over log.roll.hours.",
         minimum=1,
     ),
     _key("log.roll.hours", "INT", 168, "As log.roll.ms, in hours.", minimum=1),

@@ -118,6 +118,7 @@ MAX_UNCOMMITTED_BYTES: Final = 64 << 20
 """What a leader without a majority takes before it says "later": it bounds the tail in memory."""
 
 FIRST_TERM: Final = 1
+FOREVER_MS: Final = 1 << 62
 
 COMES_AGAIN: Final = frozenset(
     (PartitionError.NOT_LEADER, PartitionError.STORAGE_FAILED, PartitionError.OVERLOADED)
@@ -499,13 +500,15 @@ class Partition:
     def remove_waiter(self, waiter: Waiter) -> None:
         self._waiters.pop(waiter, None)
 
-    def tick(self, now_ms: int, *, retention_due: bool = True) -> None:
+    def tick(self, now_ms: int, *, even_ms: int = FOREVER_MS, retention_due: bool = True) -> None:
         """Once a second or so: rolling by age, forgetting silent producers, and, when it is due
-        (log.retention.check.interval.ms), retention."""
+        (log.retention.check.interval.ms), retention. `now_ms` has not jumped for `even_ms`: a producer that
+        wrote before may look as if it had been silent for long."""
         self._now_ms = now_ms
         log, settings = self.log, self.settings
         log.roll_if_due(now_ms)
-        self._producers.expire(now_ms - settings.producer_expiration_ms)
+        if even_ms >= settings.producer_expiration_ms:
+            self._producers.expire(now_ms - settings.producer_expiration_ms)
         self.save()
         log.drop_deleted(self._applied)
         if self.group.is_ready:

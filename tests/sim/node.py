@@ -17,6 +17,7 @@ from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.node import HAND_OVER_POLL_S, SETTLED_S, TICK_S
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.metadata.catalog import Catalog, Topic
@@ -99,6 +100,7 @@ class SimNode:
         """Peers that said that they are stopping."""
         self.is_registered = False
         self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
+        self._clock = SteadyClock(world.now, world.now_ms())
         self._coordinating = False
         self._calls: dict[int, Callable[[RaftIndex | ProposalFailed], None]] = {}
         self._call_count = 0
@@ -317,8 +319,9 @@ class SimNode:
         """As Node._tick."""
         self._after(TICK_S, self._tick)
         now = self.world.now
+        now_ms = self._clock.read(now, self.now_ms())
         for partition in self.replicas.partitions:
-            partition.tick(self.now_ms())
+            partition.tick(now_ms, even_ms=self._clock.even_ms(now))
         for command in self.upkeep.tick(now):
             self.propose(command, lambda result: None, timeout=TICK_S)
         if self._coordinating:

@@ -319,3 +319,13 @@ def test_a_leader_that_has_settled_takes_any_sequence() -> None:
     world.restart()
     world.now += SETTLE_S
     assert world.produce(idempotent(3))[0].base_offset == 0
+
+
+def test_no_producer_is_forgotten_by_a_clock_that_has_jumped() -> None:
+    world = World(producer_expiration_ms=1000)
+    world.produce(idempotent(0))
+    world.partition.tick(NOW_MS + 10_000, even_ms=999)
+    assert world.produce(idempotent(0))[0].base_offset == 0
+    assert world.partition.log_end_offset == 1, "a repeat is no new batch"
+    world.partition.tick(NOW_MS + 10_000, even_ms=1000)
+    assert world.produce(idempotent(7))[0].base_offset == 1
