@@ -5,6 +5,7 @@ a value means is decided in `values`.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -37,7 +38,8 @@ def parse_override(text: str) -> tuple[str, str]:
     """`key=value` as a pair; raises ConfigError without a key or an equals sign."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"{text!r} is not key=value")
+        key = re.split(r"[\s:=]", text.strip())[0]
+        raise ConfigError(f"{key!r} is not key=value")
     return name.strip(), value.strip()
 
 
@@ -87,7 +89,7 @@ def parse_toml(text: str) -> dict[str, str]:
     settings: dict[str, str] = {}
     for name, value in _flat("", tables):
         if name in settings:
-            raise ConfigError(f"{name} = {value!r}: it is set twice")
+            raise ConfigError(f"{name}: it is set twice")
         settings[name] = value
     return settings
 
@@ -118,12 +120,12 @@ def parse_properties(text: str) -> dict[str, str]:
     for number, line in _logical_lines(text):
         end = next((i for i, char in enumerate(line) if char in "=: \t"), None)
         if end is None:
-            raise ConfigError(f"line {number}: {line!r} is not key=value")
+            raise ConfigError(f"line {number} is not key=value")
         name, rest = line[:end], line[end:].lstrip()
         if rest[:1] in ("=", ":"):
             rest = rest[1:].lstrip()
         if not name:
-            raise ConfigError(f"line {number}: {line!r} has no key")
+            raise ConfigError(f"line {number} has no key")
         settings[name] = rest.rstrip()
     return settings
 

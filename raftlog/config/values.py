@@ -28,14 +28,15 @@ _OTHER_NAMES = {other: key.name for key in BROKER_CONFIGS.values() for other, _ 
 
 
 def parse_setting(name: str, text: str, scope: Scope = "broker") -> tuple[ConfigKey, Value]:
-    """The key that `name` names and the typed value; raises ConfigError naming key, value, reason and,
-    for a name that nobody knows, the nearest good one."""
+    """The key that `name` names and the typed value; raises ConfigError naming key, value and reason, or for
+    a name that nobody knows the nearest good one."""
     table = _TABLES[scope]
     key = table.get(_OTHER_NAMES.get(name, name) if scope == "broker" else name)
     if key is None and scope == "broker" and name in KAFKAS_ALONE:
-        raise ConfigError(f"{name} = {text!r}: {KAFKAS_ALONE[name]}")
+        raise ConfigError(f"{name}: {KAFKAS_ALONE[name]}")
     if key is None:
-        raise ConfigError(f"{name} = {text!r}: there is no such {scope} setting{_nearest(name, table)}")
+        # Without the value: it may be a password, behind a name that is misspelt.
+        raise ConfigError(f"{name}: there is no such {scope} setting{_nearest(name, table)}")
     try:
         return key, key.parse(text)
     except BadValue as error:
@@ -131,7 +132,7 @@ class BrokerConfig(_Typed):
         for name, text in settings.items():
             key, value = parse_setting(name, text)
             if key.name in named:
-                raise ConfigError(f"{name} = {text!r}: the same is set as {named[key.name]}")
+                raise ConfigError(f"{name}: the same is set as {named[key.name]}")
             named[key.name] = name
             static[key.name] = value
         config = cls(static)

@@ -374,3 +374,20 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(
     await trio.sleep(1)
     slow.commit()
     assert served.listener.statistics()["connections"] == 0
+
+
+async def test_an_address_has_a_number_of_connections_by_all_listeners_together(
+    serve: Callable[[FakeNode], Served],
+) -> None:
+    served = serve(FakeNode(max_connections_per_ip="2"))
+    first, second = await served.connect("INTERNAL"), await served.connect("EXTERNAL")
+    assert (await first.ask(ApiKey.API_VERSIONS, 0)).error_code == 0
+    assert (await second.ask(ApiKey.API_VERSIONS, 0)).error_code == 0
+    refused = await served.connect("INTERNAL")
+    assert await refused.is_closed()
+    await first.stream.aclose()
+    with trio.fail_after(30):
+        while served.listener.statistics()["connections"] == 2:  # noqa: ASYNC110  the other side closes
+            await trio.sleep(0.01)
+        again = await served.connect("EXTERNAL")
+        assert (await again.ask(ApiKey.API_VERSIONS, 0)).error_code == 0
