@@ -15,13 +15,16 @@ It must not know what an entry means, nor how a message travels.
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.errors import RaftlogError
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message
+from raftlog.raft.progress import PeerWindow
 from raftlog.raft.values import Role
+from raftlog.raft.wire import payload_size
 from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 INBOX_MESSAGES_MAX: Final = 20_000
 """Messages that wait for the next turn; more are dropped, which Raft repairs. A turn takes them all."""
+INBOX_BYTES_MAX: Final = 128 << 20
+"""Bytes of appends among them; one frame is taken however long it is."""
 
 WAITING_BYTES_MAX: Final = 64 << 20
 """Bytes of appends that are taken while a sync is under way; more are dropped, which Raft repairs. So a
@@ -111,9 +116,10 @@ class Driver:
         self._now = float("-inf")
         self._send = send
         self._bytes_heard: dict[BrokerId, float] = {}
+        self._windows: defaultdict[BrokerId, PeerWindow] = defaultdict(PeerWindow)
         self._members: dict[GroupKey, _Member] = {}
         self._inbox: list[tuple[BrokerId, Sequence[Message]]] = []
-        self._inbox_messages = 0
+        self._inbox_messages = self._inbox_bytes = 0
         self._new: list[_Member] = []
         self._active: list[_Member] = []
         self._written: list[_Member] = []
@@ -133,6 +139,7 @@ class Driver:
         self._members[group.key] = member
         group.on_work = lambda group: self._activate(member)
         group.bytes_heard = self._bytes_heard
+        group.window_of = lambda broker: self._windows[broker]
         self._new.append(member)
         self._activate(member)
 
@@ -151,10 +158,13 @@ class Driver:
 
     def receive(self, sender: BrokerId, messages: Sequence[Message]) -> None:
         """Messages from a peer; they are delivered in the next turn."""
-        if self._inbox_messages + len(messages) > INBOX_MESSAGES_MAX:
+        size = sum([payload_size(message) for message in messages if type(message) is Append])
+        is_full = self._inbox_bytes + size > INBOX_BYTES_MAX and self._inbox_bytes
+        if self._inbox_messages + len(messages) > INBOX_MESSAGES_MAX or is_full:
             self.dropped_messages += len(messages)
             return
         self._inbox_messages += len(messages)
+        self._inbox_bytes += size
         self._inbox.append((sender, messages))
         self.on_work()
 
@@ -222,7 +232,8 @@ class Driver:
         return self._write()
 
     def _deliver(self, now: float) -> None:
-        inbox, self._inbox, self._inbox_messages = self._inbox, [], 0
+        inbox, self._inbox = self._inbox, []
+        self._inbox_messages = self._inbox_bytes = 0
         members = self._members
         replies: list[Addressed] = []
         for sender, messages in inbox:
@@ -249,7 +260,7 @@ class Driver:
             self._send_all(replies)
 
     def _has_room(self, append: Append) -> bool:
-        self._waiting_bytes += sum([len(entry.payload) for entry in append.entries])
+        self._waiting_bytes += payload_size(append)
         return self._waiting_bytes <= WAITING_BYTES_MAX
 
     def _tick(self, now: float) -> None:

@@ -40,6 +40,7 @@ from raftlog.raft.messages import (
     VoteReply,
     Welcome,
 )
+from raftlog.raft.progress import PeerWindow
 from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
 from raftlog.raft.repair import Repairs
 from raftlog.raft.trust import Trust
@@ -91,6 +92,8 @@ class RaftGroup:
         self.key = key
         self.log = log
         self.on_work: Callable[[RaftGroup], None] = lambda group: None
+        self.window_of: Callable[[BrokerId], PeerWindow] = lambda broker: PeerWindow()
+        """What is under way to a broker, over all groups."""
         self.bytes_heard: Mapping[BrokerId, float] = {}
         """When part of a message came from a broker last, be it of another group."""
         self._self_id = self_id
@@ -486,6 +489,8 @@ class RaftGroup:
             self._memberships,
             self._timing,
             self._send_before_sync,
+            window_of=self.window_of,
+            on_room=lambda: self.on_work(self),
             state_is_all=self._eager_commit,
         )
         self.use_membership()
@@ -578,6 +583,8 @@ class RaftGroup:
         if leadership is None:
             return
         self._leadership = None
+        for peer in self._engine.peers.values():
+            peer.reset()
         self._beat_due = FOREVER
         self._elections.postpone(self._now)
         offered = leadership.sent_index

@@ -26,7 +26,7 @@ from raftlog.raft.messages import (
     TimeoutNow,
     Welcome,
 )
-from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, PROBE_BYTES_MAX, Progress
+from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, PROBE_BYTES_MAX, PeerWindow, Progress
 from raftlog.raft.values import Membership, RaftTiming
 from raftlog.storage.entry import Entry
 from raftlog.storage.group_log import GroupLog
@@ -59,6 +59,8 @@ class Leadership:
         timing: RaftTiming,
         send: Send,
         *,
+        window_of: Callable[[BrokerId], PeerWindow],
+        on_room: Callable[[], None],
         state_is_all: bool = False,
     ) -> None:
         self.term = term
@@ -75,6 +77,8 @@ class Leadership:
         self._memberships = memberships
         self._timing = timing
         self._send = send
+        self._window_of = window_of
+        self._on_room = on_room
         self._state_is_all = state_is_all
         self._peers: tuple[Progress, ...] = ()
         self._voters: tuple[Progress, ...] = ()
@@ -97,7 +101,9 @@ class Leadership:
         for peer in self._peers:
             if peer not in self.last_heard:
                 self.last_heard[peer] = now
+                peer.share(self._window_of(peer.broker), self._on_room)
         for peer in [p for p in self.last_heard if p not in self._peers]:
+            peer.reset()
             del self.last_heard[peer]
 
     # Replication
@@ -107,7 +113,9 @@ class Leadership:
         last_index = self._log.last_index
         self.sent_index = last_index
         for peer in self._peers:
-            if self._next[peer] <= last_index and peer.may_send:
+            if self._next[peer] > last_index:
+                peer.window.forget(peer)
+            elif peer.may_send:
                 self._replicate_to(peer, now)
 
     def _replicate_to(self, peer: Progress, now: float) -> None:
@@ -116,8 +124,12 @@ class Leadership:
         self.sent_index = last_index
         next_index = self._next[peer]
         while peer.may_send:
-            if next_index > last_index and not peer.probing:
-                break
+            if not peer.probing:
+                if next_index > last_index:
+                    break
+                is_committed = next_index <= self._log.commit_index
+                if not peer.window.may_send(peer, is_committed=is_committed):
+                    break
             append = self._append_from(next_index)
             if append is None:
                 self._send_snapshot(peer, now)

@@ -25,7 +25,7 @@ from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
 from raftlog.raft.greeting import Greeted, Greeter, Probe
 from raftlog.raft.lanes import PIECE_BYTES, Inflow, Lane, Outflow
-from raftlog.raft.messages import Append, Message, Snapshot
+from raftlog.raft.messages import Append, Message, Repair, Snapshot
 from raftlog.raft.sockets import in_words, take_socket
 from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, payload_size
 from raftlog.types import METADATA_GROUP, BrokerId
@@ -149,7 +149,7 @@ def split(messages: Sequence[Message], sizes: Sequence[int]) -> list[tuple[Lane,
 
 
 def _lane_of(message: Message) -> Lane:
-    if not isinstance(message, Append | Snapshot):
+    if not isinstance(message, Append | Repair | Snapshot):
         return Lane.URGENT
     return Lane.METADATA if message.group == METADATA_GROUP else Lane.LOG
 

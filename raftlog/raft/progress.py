@@ -1,12 +1,13 @@
 """What a leader knows of one follower, besides the next and match index, which SyncObj holds.
 
-Bounds what is under way to a follower, in messages and bytes, so that a slow one costs no memory
-(n). Knows no log and no clock.
+Bounds what is under way to a follower, in messages and bytes, and to a broker over all groups, so that a slow
+one costs no memory (n). Knows no log and no clock.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from raftlog.types import BrokerId
@@ -24,11 +25,66 @@ APPEND_ENTRIES_MAX: Final = 512
 """Entries of one append."""
 
 
+PEER_BYTES_MAX: Final = 32 << 20
+"""Bytes under way to one broker, over all groups that are led here."""
+CATCH_UP_BYTES_MAX: Final = 8 << 20
+"""Bytes under way to one broker up to which it is also sent entries that are committed already. A broker that
+comes back needs those of all its groups: they must not keep new ones waiting, nor a turn busy with reading."""
+
+
+class PeerWindow:
+    """What all groups have under way to one broker. Who catches up takes turns with the others: one append,
+    and then it is behind all that wait."""
+
+    def __init__(self) -> None:
+        self.bytes_under_way = 0
+        self._waiting: dict[Progress, None] = {}
+        self._granted: set[Progress] = set()
+
+    def may_send(self, follower: Progress, *, is_committed: bool) -> bool:
+        """Whether the follower may be sent an append now; if not, it is woken when it may. `is_committed`:
+        others have what it would be sent, so it only catches up."""
+        if not is_committed:
+            limit = PEER_BYTES_MAX
+        elif self._waiting and follower not in self._granted:
+            limit = 0
+        else:
+            limit = CATCH_UP_BYTES_MAX
+        self._granted.discard(follower)
+        if self.bytes_under_way < limit:
+            return True
+        self._waiting[follower] = None
+        return False
+
+    def has_to_wait(self, follower: Progress) -> bool:
+        return follower in self._waiting or follower in self._granted
+
+    def release(self, size: int) -> None:
+        """So many bytes are acknowledged, or lost."""
+        self.bytes_under_way -= size
+        waiting, granted = self._waiting, self._granted
+        while waiting and self.bytes_under_way + len(granted) * APPEND_BYTES_MAX < CATCH_UP_BYTES_MAX:
+            follower = next(iter(waiting))
+            del waiting[follower]
+            granted.add(follower)
+            follower.on_room()
+
+    def forget(self, follower: Progress) -> None:
+        """It has nothing to be sent."""
+        self._waiting.pop(follower, None)
+        self._granted.discard(follower)
+
+
 class Progress:
     """One follower in one term. `probing`: its log is not known to match; one append goes out at a time."""
 
     def __init__(self, broker: BrokerId) -> None:
         self.broker = broker
+        self.window = PeerWindow()
+        """Shared by all groups of a broker; see `share`."""
+        self.on_room: Callable[[], None] = lambda: None
+        self._under_way: deque[tuple[int, int]] = deque()
+        self._bytes_under_way = 0
         self.rejoin_nonce = 0
         self.rejoined_at = float("-inf")
         """When it last said that it had lost its log."""
@@ -40,8 +96,18 @@ class Progress:
         self.paused = False
         self.acked_round = 0
         self.snapshot_sent_at = float("-inf")
-        self._under_way: deque[tuple[int, int]] = deque()
-        self._bytes_under_way = 0
+        self._nothing_under_way()
+
+    def share(self, window: PeerWindow, on_room: Callable[[], None]) -> None:
+        """Count with the other groups. `on_room` is called when the follower had to wait and need not now."""
+        self._nothing_under_way()
+        self.window, self.on_room = window, on_room
+
+    def _nothing_under_way(self) -> None:
+        self._under_way.clear()
+        size, self._bytes_under_way = self._bytes_under_way, 0
+        self.window.forget(self)
+        self.window.release(size)
 
     @property
     def may_send(self) -> bool:
@@ -52,17 +118,19 @@ class Progress:
     def sent(self, last_index: int, size: int) -> None:
         self._under_way.append((last_index, size))
         self._bytes_under_way += size
+        self.window.bytes_under_way += size
 
     def acked(self, match_index: int) -> None:
         """The follower's log matches up to `match_index`: stream to it from here on."""
         self.probing = self.paused = False
-        under_way = self._under_way
+        under_way, size = self._under_way, 0
         while under_way and under_way[0][0] <= match_index:
-            self._bytes_under_way -= under_way.popleft()[1]
+            size += under_way.popleft()[1]
+        self._bytes_under_way -= size
+        self.window.release(size)
 
     def probe(self) -> None:
         """Its log does not continue where it was thought to: what is under way will be refused."""
         self.probing = True
         self.paused = False
-        self._under_way.clear()
-        self._bytes_under_way = 0
+        self._nothing_under_way()

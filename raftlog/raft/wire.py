@@ -118,7 +118,7 @@ def encode(messages: Sequence[Message]) -> Buffers:
 
 def payload_size(message: Message) -> int:
     """Bytes that a message has behind its frame's header."""
-    if type(message) is Append:
+    if isinstance(message, Append | Repair):
         return sum([len(entry.payload) for entry in message.entries])
     return len(message.state) if type(message) is Snapshot else 0
 

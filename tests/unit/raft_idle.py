@@ -81,7 +81,8 @@ def _work_of_leader(group: RaftGroup, leadership: Leadership, driver: Driver) ->
     for peer in leadership._peers:
         index = leadership._next[peer]
         is_below = log.term_at(RaftIndex(index - 1)) is None  # it has been sent a snapshot, and answers beats
-        if index <= log.last_index and peer.may_send and not is_below:
+        waits = peer.window.has_to_wait(peer)  # for others' acknowledgements, or the next heartbeat's
+        if index <= log.last_index and peer.may_send and not is_below and not waits:
             yield "entries to send"
     for round_, index, _ in list(leadership._reads)[:1]:
         is_applied = max(index, leadership.first_index) <= group.applied_index

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 import pytest
 
 from raftlog.errors import DiskFailed
-from raftlog.raft.driver import INBOX_MESSAGES_MAX, Driver
+from raftlog.raft.driver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message
+from raftlog.raft.progress import APPEND_BYTES_MAX, CATCH_UP_BYTES_MAX, PeerWindow, Progress
 from raftlog.raft.values import Outcome, RaftTiming
-from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+from raftlog.raft.wire import payload_size
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, Cluster, Machine
 from tests.unit.raft_store import MemoryStore, MemoryTicket, broker
 
@@ -30,6 +33,7 @@ class Fleet:
     def __init__(self, groups: int) -> None:
         self.now = 0.0
         self.frames: list[tuple[int, int, Sequence[Message]]] = []
+        self.away: set[int] = set()
         self.stores = {b: MemoryStore() for b in (1, 2, 3)}
         self.drivers: dict[int, Driver] = {}
         for number, store in self.stores.items():
@@ -50,6 +54,8 @@ class Fleet:
 
     def _sender(self, number: int) -> object:
         def send(to: BrokerId, messages: Sequence[Message]) -> None:
+            if number in self.away or to in self.away:
+                return
             self.frames.append((number, to, messages))
             self.drivers[to].receive(BrokerId(number), messages)
 
@@ -338,3 +344,56 @@ def test_a_large_entry_is_not_sent_again_with_every_heartbeat_while_it_is_under_
     sent = [m for _, _, to, m in cluster.sent if to == other and isinstance(m, Append)]
     assert sum(len(entry.payload) for m in sent for entry in m.entries) <= 2 << 20
     assert cluster[other].log.commit_index == cluster[leader].log.commit_index
+
+
+def test_a_broker_that_comes_back_is_sent_a_bounded_part_of_all_its_groups_at_a_time() -> None:
+    """Each group's window is 16 MiB: of sixty that would be a gigabyte at once."""
+    fleet = Fleet(60)
+    fleet.run(1.05)
+    fleet.away = {3}
+    fleet.run(3.0)
+    done: list[Outcome] = []
+    for _ in range(5):
+        for driver in fleet.drivers.values():
+            for group in driver.groups.values():
+                if group.is_leader:
+                    group.propose(bytes(1 << 20), 1, fleet.now, lambda outcome, entry: done.append(outcome))
+        fleet.run(0.2)
+    assert len(done) == 300
+    fleet.frames.clear()
+    fleet.away = set()
+    fleet.run(3.0)
+    logs = [store.logs for store in fleet.stores.values()]
+    for number in range(60):
+        assert len({log[key(number)].last_index for log in logs}) == 1
+    sizes = [sum(map(payload_size, messages)) for _, to, messages in fleet.frames if to == 3]
+    assert sum(sizes) >= 300 << 20
+    assert max(sizes) <= 9 << 20
+    assert all(window.bytes_under_way == 0 for d in fleet.drivers.values() for window in d._windows.values())
+
+
+def test_new_entries_pass_those_that_a_follower_lacks() -> None:
+    window, behind, live = PeerWindow(), Progress(BrokerId(3)), Progress(BrokerId(3))
+    woken: list[Progress] = []
+    for follower in (behind, live):
+        follower.share(window, lambda follower=follower: woken.append(follower))  # type: ignore[misc]
+    size = 0
+    while window.may_send(behind, is_committed=True):
+        size += APPEND_BYTES_MAX
+        behind.sent(size, APPEND_BYTES_MAX)
+    assert size == CATCH_UP_BYTES_MAX
+    assert window.may_send(live, is_committed=False)
+    assert not window.may_send(live, is_committed=True), "it waits behind the other"
+    behind.acked(2 * APPEND_BYTES_MAX)
+    assert woken == [behind, live]
+    assert window.may_send(live, is_committed=True)
+
+
+def test_bytes_that_wait_for_a_turn_are_bounded() -> None:
+    driver = Driver(MemoryStore(), send=lambda to, messages: None)  # type: ignore[arg-type]
+    entry = Entry(RaftIndex(1), Term(1), EntryKind.BATCH, bytes(8 << 20), Offset(0), Offset(1))
+    append = Append(KEY, Term(1), RaftIndex(0), Term(0), RaftIndex(0), [entry])
+    for _ in range(40):
+        driver.receive(BrokerId(2), [append])
+    assert driver._inbox_bytes <= INBOX_BYTES_MAX
+    assert driver.dropped_messages == 40 - INBOX_BYTES_MAX // (8 << 20)
