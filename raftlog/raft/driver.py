@@ -15,7 +15,7 @@ It must not know what an entry means, nor how a message travels.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -26,19 +26,24 @@ from raftlog.raft.progress import PeerWindow
 from raftlog.raft.values import Role
 from raftlog.raft.wire import payload_size
 from raftlog.storage.entry import Entry
-from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term
 
 if TYPE_CHECKING:
     from raftlog.storage.store import Store, WriteTicket
 
 INBOX_MESSAGES_MAX: Final = 20_000
-"""Messages that wait for the next turn; more are dropped, which Raft repairs. A turn takes them all."""
+"""Messages that wait for a turn; more are dropped, which Raft repairs."""
+TURN_STEPS_MAX: Final = 500
+"""Messages after which a turn takes no more from the inbox, whole deliveries; signs of life do not count."""
+
 INBOX_BYTES_MAX: Final = 128 << 20
 """Bytes of appends among them; one frame is taken however long it is."""
 
 WAITING_BYTES_MAX: Final = 64 << 20
 """Bytes of appends that are taken while a sync is under way; more are dropped, which Raft repairs. So a
 stalled disk costs a bounded amount of memory, however many groups go on sending."""
+UNREAD_MAX: Final = 1.0
+"""Seconds that an election waits for messages that are here and were not delivered yet."""
 TIMER_GRID: Final = 0.1
 """Seconds. Wake-ups of an idle broker a second: ten, however many groups it has."""
 
@@ -118,7 +123,10 @@ class Driver:
         self._bytes_heard: dict[BrokerId, float] = {}
         self._windows: defaultdict[BrokerId, PeerWindow] = defaultdict(PeerWindow)
         self._members: dict[GroupKey, _Member] = {}
-        self._inbox: list[tuple[BrokerId, Sequence[Message]]] = []
+        self._inbox: deque[tuple[BrokerId, Sequence[Message], int]] = deque()
+        """By sender, with the bytes of their appends."""
+        self._urgent: list[tuple[BrokerId, Sequence[Message]]] = []
+        """The metadata group's: they go first, since all else hangs on them."""
         self._inbox_messages = self._inbox_bytes = 0
         self._new: list[_Member] = []
         self._active: list[_Member] = []
@@ -165,7 +173,11 @@ class Driver:
             return
         self._inbox_messages += len(messages)
         self._inbox_bytes += size
-        self._inbox.append((sender, messages))
+        urgent = [message for message in messages if message.group == METADATA_GROUP]
+        if urgent:
+            self._urgent.append((sender, urgent))
+            messages = [message for message in messages if message.group != METADATA_GROUP]
+        self._inbox.append((sender, messages, size))
         self.on_work()
 
     def hear_bytes(self, peer: BrokerId, now: float) -> None:
@@ -190,7 +202,9 @@ class Driver:
     @property
     def has_work(self) -> bool:
         """A turn would do something now, whatever the time."""
-        return bool(self._active or self._inbox or (self._ticket is None and self.store.has_pending))
+        return bool(
+            self._active or self._inbox or self._urgent or (self._ticket is None and self.store.has_pending)
+        )
 
     def statistics(self) -> dict[str, int]:
         return {
@@ -232,32 +246,44 @@ class Driver:
         return self._write()
 
     def _deliver(self, now: float) -> None:
-        inbox, self._inbox = self._inbox, []
-        self._inbox_messages = self._inbox_bytes = 0
-        members = self._members
         replies: list[Addressed] = []
-        for sender, messages in inbox:
-            for message in messages:
-                member = members.get(message.group)
-                if member is None:
-                    continue
-                if isinstance(message, Heartbeat):
-                    reply = member.group.hear_idle_heartbeat(sender, message, now)
-                    if reply is not None:
-                        replies.append((sender, reply))
-                        continue
-                elif isinstance(message, HeartbeatReply) and member.group.hear_idle_reply(
-                    sender, message, now
-                ):
-                    continue
-                elif self._ticket is not None and isinstance(message, Append) and not self._has_room(message):
-                    self.dropped_messages += 1
-                    continue
-                member.group.step(sender, message, now)
-                if not member.is_active:
-                    self._activate(member)
+        urgent, self._urgent = self._urgent, []
+        for sender, messages in urgent:
+            self._inbox_messages -= len(messages)
+            self._deliver_from(sender, messages, replies, now)
+        inbox, left = self._inbox, TURN_STEPS_MAX
+        while inbox and left > 0:
+            sender, messages, size = inbox.popleft()
+            self._inbox_messages -= len(messages)
+            self._inbox_bytes -= size
+            left -= self._deliver_from(sender, messages, replies, now)
         if replies:
             self._send_all(replies)
+
+    def _deliver_from(
+        self, sender: BrokerId, messages: Sequence[Message], replies: list[Addressed], now: float
+    ) -> int:
+        """How many needed more than to note who is alive."""
+        members, steps = self._members, 0
+        for message in messages:
+            member = members.get(message.group)
+            if member is None:
+                continue
+            if isinstance(message, Heartbeat):
+                reply = member.group.hear_idle_heartbeat(sender, message, now)
+                if reply is not None:
+                    replies.append((sender, reply))
+                    continue
+            elif isinstance(message, HeartbeatReply) and member.group.hear_idle_reply(sender, message, now):
+                continue
+            elif self._ticket is not None and isinstance(message, Append) and not self._has_room(message):
+                self.dropped_messages += 1
+                continue
+            member.group.step(sender, message, now)
+            steps += 1
+            if not member.is_active:
+                self._activate(member)
+        return steps
 
     def _has_room(self, append: Append) -> bool:
         self._waiting_bytes += payload_size(append)
@@ -270,6 +296,7 @@ class Driver:
                 self._schedule(member)
             self._new.clear()
         beats: list[Addressed] = []
+        unread: list[_Member] = []
         heap = self._heap
         while heap and heap[0][0] <= now:
             at, _, member = heapq.heappop(heap)
@@ -278,6 +305,8 @@ class Driver:
             member.scheduled_at = FOREVER
             if member.group.next_deadline > now:
                 self._schedule(member)
+            elif self._inbox and not member.group.is_leader and now - at < UNREAD_MAX:
+                unread.append(member)
             elif member.group.tick(now) and not member.is_active:
                 beats += member.group.take_beats()
                 self._schedule(member)
@@ -285,6 +314,8 @@ class Driver:
                 self._activate(member)
         if beats:
             self._send_all(beats)
+        for member in unread:  # what its leader said may wait in the inbox
+            self._schedule(member)
 
     def _send_before_sync(self, now: float) -> None:
         outbox: list[Addressed] = []

@@ -24,6 +24,9 @@ from raftlog.types import BrokerId, GroupKey, Term
 
 SILENT_BEATS: Final = 3
 """Heartbeats that do not come before a leader is doubted; elections wait longer."""
+FAILED_MAX: Final = 2
+"""Failed elections in a row that lengthen the next time-out, each by half its upper bound: where brokers are
+too busy to answer in time, asking as often as before keeps them so."""
 
 
 class ElectionOwner(Protocol):
@@ -63,6 +66,7 @@ class Elections:
         self._timing = timing
         self._heard_at = float("-inf")
         self._timeout = timing.election_max
+        self._is_excused = False
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
         self._wanted: list[BrokerId] = []
@@ -108,10 +112,28 @@ class Elections:
     def heard_idle_leader(self, now: float) -> None:
         """The same, where chance need not be asked again."""
         self._heard_at = now
+        self._engine.failed_elections = 0
+        self._is_excused = False
         self._engine.election_deadline = now + self._timeout
 
     def postpone(self, now: float) -> None:
         self._engine.election_deadline = now + self._engine.election_timeout()
+
+    def excuse_leader(self, now: float) -> bool:
+        """This broker's own loop came late to the deadline, so that what the leader said may lie unread in a
+        socket. It is given half a time-out more, once: who was stopped must not call elections in all its
+        groups because he himself was silent."""
+        beats = SILENT_BEATS * self._timing.heartbeat
+        is_late = now - self._engine.election_deadline > beats
+        if not is_late or self._is_excused or self._engine.leader is None or self._heard_at == float("-inf"):
+            return False
+        self._is_excused = True
+        self._engine.election_deadline = now + self._timeout / 2
+        return True
+
+    def leader_sends(self, now: float) -> None:
+        """Part of something large has come from the leader's process."""
+        self._engine.election_deadline = now + self._timeout
 
     def stop_asking(self) -> None:
         self._pre_votes = None
@@ -186,6 +208,7 @@ class Elections:
         assert not self._owner.is_leader
         self._pre_votes = None
         self._votes = {self._self_id}
+        self._engine.failed_elections = min(self._engine.failed_elections + 1, FAILED_MAX)
         self._wanted = []
         engine, log = self._engine, self._log
         engine.campaign(now)
@@ -208,6 +231,7 @@ class Elections:
         self._engine.count_vote(sender, reply.term, now)
         if self._engine.is_leader:
             self._pre_votes = None  # asked for again while the votes were still out
+            self._engine.failed_elections = 0
             self._owner.become_leader(now)
 
     def on_timeout_now(self, sender: BrokerId, message: TimeoutNow, now: float) -> None:

@@ -207,6 +207,8 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._rng = rng
         self._timing = timing
         self._owner = owner
+        self.failed_elections = 0
+        """Elections that this replica began since it heard a leader, or was one."""
         self.changes = 0
         """Counts changes of role, term and leader, so that who watches them need not compare."""
         self.peers: dict[BrokerId, Peer] = {self_id: Peer(self_id)}
@@ -296,8 +298,9 @@ class Engine(SyncObj):  # type: ignore[misc]
         return []  # SyncObj looks through all attributes, twice, for replicated methods; there are none
 
     def election_timeout(self) -> float:
-        """A new one, between the two bounds."""
-        return self._rng.uniform(self._timing.election_min, self._timing.election_max)
+        """A new one, between the two bounds; each failed election moves the upper one by half."""
+        growth = 1 + self.failed_elections / 2
+        return self._rng.uniform(self._timing.election_min, self._timing.election_max * growth)
 
     def peer(self, broker: BrokerId) -> Peer:
         peer = self.peers.get(broker)

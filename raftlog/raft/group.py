@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from raftlog.errors import DamagedLog, FileRefused
-from raftlog.raft.elections import Elections
+from raftlog.raft.elections import SILENT_BEATS, Elections
 from raftlog.raft.engine import Engine, Peer
 from raftlog.raft.following import Following
 from raftlog.raft.leadership import Leadership
@@ -105,6 +105,7 @@ class RaftGroup:
         self._now = now
         self._leadership: Leadership | None = None
         self._beat_due = FOREVER
+        self._is_excused = False
         self._proposals = Proposals()
         self._failed_reads: list[Callable[[bool], None]] = []
         self._applying = Applying(log)
@@ -423,8 +424,8 @@ class RaftGroup:
         if leadership is None:
             if now >= self._elections.deadline:
                 if self._leader_sends(now):
-                    self._elections.postpone(now)
-                else:
+                    self._elections.leader_sends(now)
+                elif not self._elections.excuse_leader(now):
                     self._elections.ask(now)
             if now >= self._repairs.deadline:
                 self._repairs.ask(self._engine, now)
@@ -432,8 +433,13 @@ class RaftGroup:
         if now < self._beat_due:
             return False
         if not leadership.has_quorum(now, self.bytes_heard):  # (g)
-            self._engine.become_follower()
-            return False
+            is_late = now - self._beat_due > SILENT_BEATS * self._timing.heartbeat
+            if self._is_excused or not is_late:
+                self._engine.become_follower()
+                return False
+            self._is_excused = True  # this broker's loop came late: the answers may be in its sockets
+        else:
+            self._is_excused = False
         leadership.beat(now)
         self._beat_due = self._next_beat(now)
         if self.log.refused is not None:

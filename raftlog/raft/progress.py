@@ -29,7 +29,7 @@ PEER_BYTES_MAX: Final = 32 << 20
 """Bytes under way to one broker, over all groups that are led here."""
 CATCH_UP_BYTES_MAX: Final = 8 << 20
 """Bytes under way to one broker up to which it is also sent entries that are committed already. A broker that
-comes back needs those of all its groups: they must not keep new ones waiting, nor a turn busy with reading."""
+comes back needs those of all its groups: they must not keep new ones waiting, nor a turn reading."""
 
 
 class PeerWindow:

@@ -11,7 +11,7 @@ import trio
 
 SILENCE_MS: Final = 10_000
 """What is sent and not acknowledged by the peer's kernel for that long breaks the connection."""
-UNSENT_BYTES: Final = 512 << 10
+UNSENT_BYTES: Final = 128 << 10
 """What the kernel takes beyond what it can send: a heartbeat cannot pass what lies there."""
 
 

@@ -149,11 +149,11 @@ async def test_connections_that_break_all_the_time_lose_nothing() -> None:
 
 async def test_an_entry_that_takes_longer_to_send_than_an_election_is_committed() -> None:
     """By the leader that took it."""
-    async with cluster(RaftTiming(heartbeat=0.1, election_min=1.0, election_max=2.0), 1 << 20) as members:
+    async with cluster(RaftTiming(heartbeat=0.1, election_min=1.0, election_max=2.0), 2 << 20) as members:
         await until(lambda: leader_of(members) is not None)
         leader = leader_of(members)
         assert leader is not None
         term = leader.group.term
         with trio.fail_after(60):
-            assert await leader.commit(bytes(4 << 20)) is Outcome.COMMITTED
+            assert await leader.commit(bytes(8 << 20)) is Outcome.COMMITTED
         assert all(member.group.term == term for member in members.values())

@@ -11,12 +11,20 @@ import pytest
 from raftlog.errors import DiskFailed
 from raftlog.raft.driver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Driver
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, Message
+from raftlog.raft.messages import (
+    Append,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    PreVote,
+    VoteReply,
+)
 from raftlog.raft.progress import APPEND_BYTES_MAX, CATCH_UP_BYTES_MAX, PeerWindow, Progress
 from raftlog.raft.values import Outcome, RaftTiming
 from raftlog.raft.wire import payload_size
 from raftlog.storage.entry import Entry, EntryKind
-from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, Offset, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, Cluster, Machine
 from tests.unit.raft_store import MemoryStore, MemoryTicket, broker
 
@@ -30,7 +38,7 @@ def key(number: int) -> GroupKey:
 class Fleet:
     """Three brokers that share many groups; a message takes no time."""
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, *, metadata: bool = False) -> None:
         self.now = 0.0
         self.frames: list[tuple[int, int, Sequence[Message]]] = []
         self.away: set[int] = set()
@@ -38,10 +46,11 @@ class Fleet:
         self.drivers: dict[int, Driver] = {}
         for number, store in self.stores.items():
             driver = self.drivers[number] = Driver(store, send=self._sender(number))  # type: ignore[arg-type]
-            for group in range(groups):
-                log = store.create_log(key(group))
+            for group in range(groups + metadata):
+                group_key = METADATA_GROUP if group == groups else key(group)
+                log = store.create_log(group_key)
                 raft = RaftGroup(
-                    key(group),
+                    group_key,
                     broker(number),
                     log,  # type: ignore[arg-type]
                     frozenset(map(BrokerId, (1, 2, 3))),
@@ -397,3 +406,69 @@ def test_bytes_that_wait_for_a_turn_are_bounded() -> None:
         driver.receive(BrokerId(2), [append])
     assert driver._inbox_bytes <= INBOX_BYTES_MAX
     assert driver.dropped_messages == 40 - INBOX_BYTES_MAX // (8 << 20)
+
+
+def test_who_was_stopped_reads_what_came_before_it_calls_an_election() -> None:
+    """A follower that was not run for ten seconds was silent itself."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    stopped = next(number for number in (1, 2, 3) if number != leader)
+    node = cluster.brokers.pop(stopped)
+    cluster.run(10.0)
+    cluster.sent.clear()
+    node.driver.turn(cluster.now)
+    assert not [m for _, sender, _, m in cluster.sent if sender == stopped and isinstance(m, PreVote)]
+    cluster.now += 3.0  # and heard nobody in a while of its own
+    node.driver.turn(cluster.now)
+    assert [m for _, sender, _, m in cluster.sent if sender == stopped and isinstance(m, PreVote)]
+
+
+def test_a_leader_that_was_stopped_asks_before_it_steps_down() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    node = cluster[leader]
+    cluster.now += 10.0
+    node.driver.turn(cluster.now)
+    assert node.group.is_leader
+    cluster.now += 0.3
+    node.driver.turn(cluster.now)
+    assert not node.group.is_leader, "nobody answered"
+
+
+def test_the_metadata_group_is_served_before_all_that_wait() -> None:
+    """A turn takes a bounded number of messages, and the metadata group's before them."""
+    fleet = Fleet(60, metadata=True)
+    fleet.run(2.0)
+    driver = next(d for d in fleet.drivers.values() if d.groups[METADATA_GROUP].is_leader)
+    metadata = driver.groups[METADATA_GROUP]
+    fleet.away = set(range(10, 60))
+    for number in range(50):
+        keys = [k for k in driver.groups if k != METADATA_GROUP]
+        messages = [PreVote(k, Term(1), RaftIndex(0), Term(0), False) for k in keys]
+        driver.receive(BrokerId(number + 10), messages)
+    entry = metadata.propose(b"command", 1, fleet.now, lambda outcome, entry: None)
+    assert isinstance(entry, Entry)
+    driver.turn(fleet.now)
+    assert driver._inbox, "more than one turn's"
+    for sender in (1, 2, 3):
+        if driver is not fleet.drivers[sender]:
+            reply = AppendReply(METADATA_GROUP, metadata.term, entry.index)
+            driver.receive(BrokerId(sender), [reply])
+    driver.turn(fleet.now)
+    assert driver._inbox
+    assert metadata.commit_index == entry.index
+
+
+def test_elections_that_fail_are_called_less_often() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.crash(leader)
+    cluster.rules.append(lambda *sent: None if isinstance(sent[2], VoteReply) else 0.001)
+    cluster.run(200.0)
+    terms = max(node.group.term for node in cluster.brokers.values())
+    assert 20 <= terms <= 120, "as often as the time-outs allow: about 150"
+    cluster.heal()
+    cluster.run(5.0)
+    assert cluster.leader is not None
