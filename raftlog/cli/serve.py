@@ -115,11 +115,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, broker, nursery.cancel_scope)
             await nursery.start(broker.run)
-            # What start-up made lives as long as the process: the collector need not look at it again. What
-            # requests make holds no cycles, so that it seldom need look for any: each look stops the loop.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*COLLECTOR_THRESHOLDS)
+            settle_collector()
             bootstrap = join_host_port(*broker.address)
             took = time.monotonic() - started
             print(
@@ -146,6 +142,14 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
             failure = failure or error
     if failure is not None:
         _fail(f"the broker stops: {failure}", EXIT_DISK_FAILED)
+
+
+def settle_collector() -> None:
+    """Once it serves: what start-up made lives as long as the process, and the collector need not look at it
+    again. What requests make holds no cycles, so that it seldom need look for any: a look stops the loop."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 async def _stop_on_signal(broker: Broker, scope: trio.CancelScope) -> None:

@@ -22,6 +22,7 @@ from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import Liveness
+from raftlog.cluster.loop_time import LoopTime
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.operations import Operations
@@ -50,7 +51,7 @@ from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
-from raftlog.raft.runner import Runner
+from raftlog.raft.runner import Runner, TurnTimes
 from raftlog.storage.descriptors import allowed, share_out
 from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
@@ -117,6 +118,8 @@ class Node:
         come here, too. Set by who serves clients."""
         self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
         self._barriers: list[tuple[RaftIndex, bytes | None, Callable[[], None]]] = []
+        self.loop_time = LoopTime()
+        self.turn_times = TurnTimes()
         self._groups_changed = trio.Event()
         self._changed = trio.Event()
         self._coordinating = False
@@ -389,13 +392,14 @@ class Node:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run until cancelled; `started` when the broker can serve. Raises DiskFailed or SafetyError."""
+        trio.lowlevel.add_instrument(self.loop_time)
         async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
             waiting.start_soon(say_what_start_waits_for, self)
             self.peers.catalog_changed()
             nursery.start_soon(self.peers.links.run, peer_listeners)
             nursery.start_soon(self.peers.announce)
             nursery.start_soon(self.peers.probe_lost)
-            nursery.start_soon(Runner(self.driver).run)
+            nursery.start_soon(Runner(self.driver, self.turn_times).run)
             nursery.start_soon(self._reconcile)
             await self._join()
             # The catalog is as new as this broker's registration, so all groups that it may have had are

@@ -15,6 +15,7 @@ import trio
 
 from raftlog.errors import FileRefused
 from raftlog.raft.driver import FOREVER, Driver
+from raftlog.raft.durations import Durations
 from raftlog.raft.sync_thread import SyncThread
 
 if TYPE_CHECKING:
@@ -53,11 +54,20 @@ class DiskPace:
         return now >= self._slow_until and self.mean < FAST_SYNC
 
 
+class TurnTimes:
+    """What turns take of the event loop, without the syncs that are waited for in it, and those."""
+
+    def __init__(self) -> None:
+        self.turns = Durations()
+        self.syncs = Durations()
+
+
 class Runner:
     """Runs a Driver until it is cancelled or the disk fails."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, times: TurnTimes | None = None) -> None:
         self.driver = driver
+        self._times = times if times is not None else TurnTimes()
         self.pace = DiskPace()
         self._sleeper: trio.lowlevel.Task | None = None
         self._is_due = True
@@ -93,7 +103,7 @@ class Runner:
             raise self._failure
 
     def _turn(self, nursery: trio.Nursery) -> None:
-        driver = self.driver
+        driver, began, synced_in = self.driver, time.perf_counter(), 0.0
         now = trio.current_time()
         if self._sync_done:
             self._sync_done = False
@@ -107,7 +117,9 @@ class Runner:
             if self.pace.is_fast(now):
                 started = time.perf_counter()
                 ticket.sync()
-                self.pace.note(time.perf_counter() - started, now)
+                synced_in = time.perf_counter() - started
+                self._times.syncs.add(synced_in)
+                self.pace.note(synced_in, now)
                 driver.synced(now)
             else:
                 self._stalled_at = now + STALLED
@@ -117,6 +129,7 @@ class Runner:
             self._checkpoint_running = True
             nursery.start_soon(self._checkpoint, driver.store.begin_checkpoint())
         self._arm_timer()
+        self._times.turns.add(time.perf_counter() - began - synced_in)
 
     def _sync_ended(self, seconds: float, error: Exception | None) -> None:
         self._stalled_at = FOREVER

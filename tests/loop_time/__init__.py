@@ -1,0 +1,1 @@
+"""How long event loops and turns of Raft take under loads that once stopped them: see `__main__`."""

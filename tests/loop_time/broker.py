@@ -1,0 +1,80 @@
+"""`python -m tests.loop_time.broker KEY=VALUE…`: `raftlog serve`, and a line of JSON for each line of stdin.
+
+`state`: how many groups there are, what they have committed together and how often they have elected.
+`times`: what the loop (by the clock, and of the CPU), its turns of Raft and its syncs took since the last time
+that this was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any, Final
+
+import trio
+
+from raftlog.broker.server import Broker
+from raftlog.cli.serve import settle_collector
+from raftlog.config import BrokerConfig
+from raftlog.raft.durations import Durations
+from raftlog.storage.descriptors import raise_limit
+
+EDGES_MS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1000.0)
+
+
+class LoopCpu(trio.abc.Instrument):
+    """The CPU time of each stretch of the loop: on a busy machine a stretch takes longer than its work."""
+
+    def __init__(self) -> None:
+        self.stretches = Durations()
+        self._since = time.thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:
+        now = time.thread_time()
+        self.stretches.add(now - self._since)
+        self._since = now
+
+
+def answer(broker: Broker, cpu: Durations, question: str) -> dict[str, Any]:
+    node = broker.node
+    if question == "state":
+        groups = node.driver.groups.values()
+        return {
+            "groups": len(groups),
+            "committed": sum(group.commit_index for group in groups),
+            "elections": sum(max(group.term - 1, 0) for group in groups),  # beyond each group's first
+        }
+    times = node.turn_times
+    measured = {"loop": node.loop_time.stretches, "cpu": cpu, "turns": times.turns, "syncs": times.syncs}
+    return {name: _told(durations) for name, durations in measured.items()}
+
+
+def _told(durations: Durations) -> dict[str, Any]:
+    bands = [band.count for band in durations.bands(EDGES_MS)]
+    told = {**durations.statistics(), "bands": bands}
+    durations.clear()
+    return told
+
+
+async def main(broker: Broker) -> None:
+    cpu = LoopCpu()
+    trio.lowlevel.add_instrument(cpu)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(broker.run)
+        settle_collector()
+        print("ready", flush=True)
+        while question := await trio.to_thread.run_sync(sys.stdin.readline):
+            print(json.dumps(answer(broker, cpu.stretches, question.strip())), flush=True)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    raise_limit()
+    broker = Broker.open(BrokerConfig.of(dict(option.split("=", 1) for option in sys.argv[1:])))
+    try:
+        trio.run(main, broker)
+    finally:
+        broker.close()
