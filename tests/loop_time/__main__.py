@@ -3,8 +3,8 @@
 Scenes follow each other on one cluster, so that what one made is there in the next: many partitions, many
 idempotent producers on one of them, many groups with offsets, a broker that comes back far behind. For each
 scene and broker it prints the stretches of the event loop, their CPU time, the turns of Raft (without their
-syncs) and the syncs in the loop. With --strict the exit code says whether all stretches and turns stayed below
-the limit and nothing was elected, which only means something on a machine that does nothing else.
+syncs) and the syncs in the loop. With --strict the exit code says whether all stretches and turns stayed
+below the limit and nothing was elected, which only means something on a machine that does nothing else.
 """
 
 from __future__ import annotations

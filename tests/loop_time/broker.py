@@ -1,8 +1,8 @@
 """`python -m tests.loop_time.broker KEY=VALUE…`: `raftlog serve`, and a line of JSON for each line of stdin.
 
 `state`: how many groups there are, what they have committed together and how often they have elected.
-`times`: what the loop (by the clock, and of the CPU), its turns of Raft and its syncs took since the last time
-that this was asked.
+`times`: what the loop (by the clock, and of the CPU), its turns of Raft and its syncs took since the last
+time that this was asked.
 """
 
 from __future__ import annotations
