@@ -457,9 +457,7 @@ def read_properties(source: str | os.PathLike[str] | Mapping[str, Any]) -> Prope
     for key, value in pairs.items():
         function = callable(value) and key.replace(".", "_") in _FUNCTIONS
         if _JAVA_ONLY.fullmatch(key) and not function:
-            raise ConfigError(
-                f"{key} = {value!r}: names Java code; pass a Python function where one is needed"
-            )
+            raise ConfigError(f"{key}: names Java code; pass a Python function where one is needed")
         if key not in fields:
             raise ConfigError(f"unknown key {key!r}{_not_yet(key) or nearest(key, fields)}")
         cls, field = fields[key]
@@ -501,6 +499,6 @@ def _parse(text: str) -> dict[str, str]:
             continue
         match = re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line)
         if match is None:
-            raise ConfigError(f"line {number} is not key=value: {line!r}")
+            raise ConfigError(f"line {number} is not key=value")
         pairs[match[1]] = match[2]
     return pairs

@@ -110,7 +110,7 @@ def _scalar(name: str, value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str | int | float):
         return str(value)
-    raise ConfigError(f"{name} = {value}: a {type(value).__name__} is not a setting")
+    raise ConfigError(f"{name}: a {type(value).__name__} is not a setting")
 
 
 def parse_properties(text: str) -> dict[str, str]:

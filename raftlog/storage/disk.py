@@ -216,11 +216,16 @@ class RealFile:
         return f"<RealFile fd={self._fd}>"
 
 
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+"""Records are nobody's business but the broker's own user's."""
+
+
 class RealDisk:
     """The operating system's file system."""
 
     def open(self, path: str, *, create: bool = False) -> File:
-        return RealFile(os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644))
+        return RealFile(os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), FILE_MODE))
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
@@ -229,7 +234,7 @@ class RealDisk:
         return sorted(os.listdir(path))
 
     def mkdir(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
+        os.makedirs(path, FOLDER_MODE, exist_ok=True)
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)

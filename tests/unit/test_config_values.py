@@ -10,6 +10,7 @@ import raftlog
 from raftlog.config import BROKER_CONFIGS, TOPIC_CONFIGS, BrokerConfig, ConfigKey, TopicConfig, config_error
 from raftlog.config.addresses import Listener, join_host_port, parse_host_port, parse_listener, parse_peer
 from raftlog.config.keys import BadValue
+from raftlog.config.load import parse_properties, parse_toml
 from raftlog.config.values import in_unit
 from raftlog.errors import ConfigError
 
@@ -144,7 +145,7 @@ TWO = {
         ({"node.id": "1", "broker.id": "1"}, ["the same is set as node.id"]),
     ],
 )
-def test_errors_name_the_key_the_value_and_the_reason(settings: dict[str, str], words: list[str]) -> None:
+def test_errors_name_the_key_and_the_reason(settings: dict[str, str], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         BrokerConfig.of(settings)
     for word in words:
@@ -243,3 +244,27 @@ def test_bad_addresses(text: str) -> None:
         parse_listener(f"PLAINTEXT://{text}")
     with pytest.raises(BadValue):
         parse_peer(f"1@{text}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ssl.keystore.pasword": "s3cret"},
+        {"ssl.keystore.password": "s3cret"},
+    ],
+)
+def test_a_value_that_may_be_a_secret_is_not_printed(settings: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerConfig.of(settings)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["= s3cret", 'pasword = "s3cret\n', "a = s3cret\na = s3cret", "[a]\nb = [{c = 's3cret'}]"]
+)
+def test_a_line_that_is_not_understood_is_not_printed(text: str) -> None:
+    for parse in (parse_properties, parse_toml):
+        try:
+            parse(text)
+        except ConfigError as error:
+            assert "s3cret" not in str(error)

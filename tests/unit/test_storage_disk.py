@@ -215,3 +215,16 @@ def test_a_bit_turns_over() -> None:
     assert disk.content("/d/f") == b"\0\2"
     disk.cut("/d/f", 1)
     assert disk.content("/d/f") == b"\0"
+
+
+def test_nobody_else_reads_what_the_broker_writes(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        disk = RealDisk()
+        disk.mkdir(str(tmp_path / "data"))
+        disk.open(str(tmp_path / "data" / "segment"), create=True).close()
+        disk.lock(str(tmp_path / "data" / "lock")).close()
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"data": 0o700, "segment": 0o600, "lock": 0o600}
