@@ -8,7 +8,7 @@ ARGS   ?=
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check format lint types quick docs bench bench-kafka test-kafka test-foreign clean
+.PHONY: help demo test test-versions check format lint types quick docs bench bench-kafka test-kafka test-foreign clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -18,6 +18,10 @@ demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through 
 
 test: $(READY)  ## every test; ARGS='-k word' chooses
 	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-versions)
+
+test-versions: $(READY)  ## fast tests with the lowest versions allowed, and with each Python that is here
+	$(BIN)/python -m tests.versions --folder $(VENV)/versions
 
 check: $(READY)  ## format, lint, types, layers, fast tests: under a minute
 	@$(MAKE) --no-print-directory --output-sync=target -j 2 quick types lint

@@ -7,6 +7,7 @@ the commands from their help.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ unknown keyword or key is refused, with the nearest one named, and so is a bad v
 
 
 def _settings(cls: type[Any]) -> str:
-    meanings = dict(re.findall(r"^    (\w+):\n((?:        .*\n)+)", cls.__doc__ or "", re.MULTILINE))
+    meanings = dict(re.findall(r"^(\w+):\n((?:    .*(?:\n|$))+)", inspect.getdoc(cls) or "", re.MULTILINE))
     kinds = get_type_hints(cls)
 
     def row(name: str, default: object) -> str:
