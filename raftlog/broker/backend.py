@@ -25,6 +25,7 @@ from raftlog.cluster.groups import (
 )
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import Command
 from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
@@ -142,6 +143,8 @@ class Node(Protocol):
     def catalog(self) -> Catalog: ...
     @property
     def config(self) -> BrokerConfig: ...
+    @property
+    def memory(self) -> MemoryBudget: ...
     @property
     def groups(self) -> Groups: ...
     @property

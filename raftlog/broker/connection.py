@@ -18,12 +18,13 @@ import trio
 
 from raftlog.broker.backend import Node
 from raftlog.broker.call import Call
-from raftlog.broker.framing import FrameReader, ReceiveBudget, ReceiveBudgetSpent
+from raftlog.broker.framing import FrameReader
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.registry import Api, find_api, unsupported_version_answer
 from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
+from raftlog.memory import Frame
 from raftlog.protocol.codec import decode_request_header
 
 THE_CLIENT_LEFT: Final = "the client left"
@@ -37,6 +38,8 @@ PIPELINED_BYTES_MAX: Final = 32 * 1024 * 1024
 RECEIVES_AT_ONCE_MAX: Final = 64
 FRAMES_AT_ONCE_MAX: Final = 32
 """Receives into a large frame, and small frames handled, before others get a turn: some milliseconds."""
+STALLED_S: Final = 10.0
+"""How long an unfinished large request may keep its place in memory without progress while others wait."""
 PROGRESS_MIN: Final = 4096
 """Bytes of a large frame at once that count as progress against the idle time-out; a trickle does not."""
 
@@ -51,19 +54,26 @@ class Connection:
         node: Node,
         scratch: memoryview,
         request_size_max: int,
-        budget: ReceiveBudget,
         *,
         flush_soon: Callable[[Outbox], None],
         spawn_drain: Callable[[Outbox], None],
     ) -> None:
-        """What is shared with the other connections: `scratch` and `budget` of `FrameReader`, and the two
-        callbacks of `Outbox`."""
+        """What is shared with the other connections: `scratch` of `FrameReader`, the node's memory budget,
+        and the two callbacks of `Outbox`."""
         self.origin = origin
         self.end_reason: str | None = None
         self._sock = sock
         self._node = node
-        self._reader = FrameReader(scratch, request_size_max, budget)
-        self.outbox = Outbox(sock, flush_soon=flush_soon, spawn_drain=spawn_drain, on_broken=self._lost)
+        self._memory = node.memory
+        self._reader = FrameReader(scratch, request_size_max, node.memory)
+        self._room: trio.Event | None = None
+        self.outbox = Outbox(
+            sock,
+            node.memory,
+            flush_soon=flush_soon,
+            spawn_drain=spawn_drain,
+            on_broken=self._lost,
+        )
         self.requests = 0
         self._progress = 0
         self._last_progress = (-1, -1)
@@ -80,7 +90,7 @@ class Connection:
         except Stranger as stranger:
             self._tell(stranger.answer)
             self.close(str(stranger))
-        except (InvalidInput, ReceiveBudgetSpent) as error:
+        except InvalidInput as error:
             self.close(str(error))
         except (OSError, trio.ClosedResourceError) as error:
             self._lost(error)
@@ -95,6 +105,8 @@ class Connection:
             return
         self.end_reason = reason
         self.outbox.close()
+        if self._room is not None:
+            self._room.set()
         trio.lowlevel.notify_closing(self._sock)
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -123,6 +135,8 @@ class Connection:
             self._idle_since = now
         elif now - self._idle_since > idle_max:
             self.close(f"nothing came or went for {idle_max:g} s")
+        elif now - self._idle_since > STALLED_S and self._reader.is_unfinished and self._memory.is_waited_for:
+            self.close(f"nothing came of a request for {STALLED_S:g} s, and others wait for its place")
 
     async def _serve(self) -> None:
         sock, reader = self._sock, self._reader
@@ -140,17 +154,27 @@ class Connection:
                 if in_place and count >= PROGRESS_MIN:
                     self._progress += 1
                 await self._handle_all(reader.received(count))
+                if reader.wants_room:
+                    await self._admit()
                 if not in_place or self.end_reason is not None:
                     break
 
-    async def _handle_all(self, frames: list[bytearray]) -> None:
+    async def _admit(self) -> None:
+        """Wait until there is room for the large request that has begun; its client waits for the socket."""
+        while not self._memory.has_room and self.end_reason is None:
+            self._room = trio.Event()
+            self._memory.when_room(self._room.set)
+            await self._room.wait()
+        self._reader.admit()
+
+    async def _handle_all(self, frames: list[Frame]) -> None:
         for number, frame in enumerate(frames, 1):
             self._progress += 1
             await self._handle(frame)
             if number % FRAMES_AT_ONCE_MAX == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _handle(self, frame: bytearray) -> None:
+    async def _handle(self, frame: Frame) -> None:
         """Handle one request; returns when the next may be read."""
         header = decode_request_header(frame)
         api = find_api(header.api)
@@ -165,15 +189,17 @@ class Connection:
             await outbox.room(PIPELINED_MAX, PIPELINED_BYTES_MAX)
         if self.end_reason is not None:
             return
-        call = Call(self._node, api.key, header, self.origin, outbox, outbox.open(len(frame)), self.close)
+        call = Call(self._node, api.key, header, self.origin, outbox, outbox.open(frame), self.close)
         if not api.first <= header.version <= api.last:
             call.reply_chunks([unsupported_version_answer(api, header)])
             return
         api.used.add(header.version)
         await self._run(api, call, frame)
 
-    async def _run(self, api: Api, call: Call, frame: bytearray) -> None:
+    async def _run(self, api: Api, call: Call, frame: Frame) -> None:
         request = api.decode(frame, call.header)
+        if not api.pipelined:
+            frame.discharge()
         try:
             answer = api.handle(call, request)
             if answer is not None and not isinstance(answer, dict):

@@ -19,7 +19,7 @@ from raftlog.broker.admission import Admission
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
-from raftlog.broker.framing import SCRATCH_SIZE, ReceiveBudget
+from raftlog.broker.framing import SCRATCH_SIZE
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 
@@ -42,7 +42,6 @@ class Listener:
         self._sockets = sockets
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
-        self._budget = ReceiveBudget()
         self._to_flush: list[Outbox] = []
         self._flush_wanted = trio.Event()
         self._complaints = Complaints(log, "connections were closed or refused")
@@ -123,7 +122,6 @@ class Listener:
             self._node,
             self._scratch,
             self._request_size_max,
-            self._budget,
             flush_soon=self._flush_soon,
             spawn_drain=lambda outbox: nursery.start_soon(outbox.drain),
         )
@@ -162,4 +160,5 @@ class Listener:
             now = trio.current_time()
             for connection in list(self._connections):
                 connection.sweep(now, self._idle_max)
+            self._node.memory.wake()
             self._complaints.flush()

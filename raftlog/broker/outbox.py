@@ -19,6 +19,8 @@ from typing import Final
 
 import trio
 
+from raftlog.memory import Frame, MemoryBudget
+
 Buffer = bytes | bytearray | memoryview
 
 IOV_MAX: Final = 512
@@ -43,10 +45,10 @@ Chunk = Buffer | FileRange
 class Slot:
     """An answer's place in the order. `deadline` is when to give up on it (trio's clock)."""
 
-    __slots__ = ("chunks", "deadline", "on_deadline", "request_size")
+    __slots__ = ("chunks", "deadline", "on_deadline", "request")
 
-    def __init__(self, request_size: int) -> None:
-        self.request_size = request_size
+    def __init__(self, request: Frame) -> None:
+        self.request: Frame | None = request
         self.chunks: Sequence[Chunk] | None = None
         self.deadline = float("inf")
         self.on_deadline: Callable[[], None] | None = None
@@ -58,6 +60,7 @@ class Outbox:
     def __init__(
         self,
         sock: socket.socket,
+        memory: MemoryBudget,
         *,
         flush_soon: Callable[[Outbox], None],
         spawn_drain: Callable[[Outbox], None],
@@ -66,6 +69,8 @@ class Outbox:
         """`flush_soon` has `flush` called in the next round of the event loop, `spawn_drain` starts a task
         that runs `drain`, `on_broken` is told what ended it."""
         self._sock = sock
+        self._memory = memory
+        self._charged = 0
         self._flush_soon = flush_soon
         self._spawn_drain = spawn_drain
         self._on_broken = on_broken
@@ -97,11 +102,11 @@ class Outbox:
         """Whether every request is answered and every answer is with the kernel."""
         return not self._slots and not self._unsent
 
-    def open(self, request_size: int) -> Slot:
+    def open(self, request: Frame) -> Slot:
         """The next answer's place."""
-        slot = Slot(request_size)
+        slot = Slot(request)
         self._slots.append(slot)
-        self.request_bytes += request_size
+        self.request_bytes += len(request)
         return slot
 
     def complete(self, slot: Slot, chunks: Sequence[Chunk]) -> None:
@@ -116,7 +121,7 @@ class Outbox:
         slot.on_deadline = None  # it refers to the request, and so to the frame: let that go now
         if self._slots and self._slots[0] is slot:
             while self._slots and (ready := self._slots[0].chunks) is not None:
-                self.request_bytes -= self._slots.popleft().request_size
+                self._end(self._slots.popleft())
                 self._unsent.extend(ready)
             if not self._slots:
                 self.flush()
@@ -153,6 +158,7 @@ class Outbox:
             self._break(error)
         finally:
             self._draining = False
+            self._charge(0)
             self._wake()
 
     def expire(self, now: float) -> None:
@@ -169,9 +175,23 @@ class Outbox:
         self._on_broken = _tell_nobody
         for slot in self._slots:
             slot.on_deadline = None
+            self._end(slot)
+        self._charge(0)
         self._unsent.clear()
         self._slots.clear()
         self._wake()
+
+    def _end(self, slot: Slot) -> None:
+        """The request has its answer, or will have none."""
+        request, slot.request = slot.request, None
+        if request is not None:
+            self.request_bytes -= len(request)
+            request.answered()
+
+    def _charge(self, size: int) -> None:
+        """What the client is slow to take, in memory."""
+        self._memory.answers += size - self._charged
+        self._charged = size
 
     def _push(self) -> None:
         try:
@@ -181,6 +201,7 @@ class Outbox:
             return
         if self._unsent:
             self._draining = True
+            self._charge(sum(len(chunk) for chunk in self._unsent if not isinstance(chunk, FileRange)))
             self._spawn_drain(self)
 
     def _try_send(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
@@ -32,6 +33,7 @@ class Host(Protocol):
     store: Store
     rng: random.Random
     timing: RaftTiming
+    memory: MemoryBudget
     driver: Driver
     metadata: MetadataGroup
     replicas: Replicas

@@ -34,6 +34,7 @@ from raftlog.cluster.upkeep import Upkeep
 from raftlog.cluster.waiting import say_what_start_waits_for, say_when_nobody_leads
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.errors import ConfigError
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import BrokerInfo, Catalog, Topic
 from raftlog.metadata.commands import (
     AllocateProducerIds,
@@ -89,6 +90,7 @@ class Node:
         self.broker_id = BrokerId(config.int("node.id"))
         self.incarnation = rng.randbytes(16)
         self.timing = timing_of(config)
+        self.memory = MemoryBudget(config.int("raftlog.memory.max.bytes"))
         self.driver = Driver(store, send=lambda to, messages: self.peers.links.send(to, messages))
         self.metadata = self._open_metadata()
         self.peers = Peers(self)

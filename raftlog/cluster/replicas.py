@@ -121,6 +121,7 @@ class Replicas:
             PartitionSettings(),
             now_ms=node.now_ms(),
             on_leadership=lambda: node.led(group),
+            memory=node.memory,
         )
         self._configure(partition, topic)
         self.by_id[topic.topic_id, number] = partition

@@ -137,6 +137,16 @@ _BROKER: Final = [
         minimum=1024,
     ),
     _key(
+        "raftlog.memory.max.bytes",
+        "LONG",
+        268_435_456,
+        "The most memory for what clients send and have not been answered, what is kept for want of a"
+        " majority, and answers that clients do not read, together. At a quarter for the first, clients with"
+        " large requests wait; at a quarter for the second, Produce is told to come back. A broker takes some"
+        " 100 MB beside it.",
+        minimum=16 << 20,
+    ),
+    _key(
         "connections.max.idle.ms",
         "LONG",
         600_000,

@@ -24,6 +24,7 @@ from raftlog.errors import (
     InvalidInput,
     UnsupportedBatch,
 )
+from raftlog.memory import MemoryBudget
 from raftlog.partition.log_start import LogStart
 from raftlog.partition.producers import (
     NewBatch,
@@ -148,6 +149,7 @@ class Partition:
         *,
         now_ms: int,
         on_leadership: Callable[[], None] = lambda: None,
+        memory: MemoryBudget | None = None,
     ) -> None:
         """`on_leadership` is called when who leads, or whether the leader is ready, may have changed."""
         self.topic = topic
@@ -157,6 +159,7 @@ class Partition:
         self.log = log
         self.settings = settings
         self._on_leadership = on_leadership
+        self._memory = memory
         self._was_ready = False
         self._producers = Producers()
         self._refused = Refused()
@@ -307,6 +310,8 @@ class Partition:
             return ProduceResult(PartitionError.STORAGE_FAILED, message=self.log.damage)
         if self._uncommitted_bytes > MAX_UNCOMMITTED_BYTES:
             return ProduceResult(PartitionError.OVERLOADED, message="no majority has answered for a while")
+        if self._memory is not None and self._memory.keeps_too_much:
+            return ProduceResult(PartitionError.OVERLOADED, message="too much waits for majorities here")
         if len(batch) > self.settings.max_message_bytes:
             limit = self.settings.max_message_bytes
             return ProduceResult(

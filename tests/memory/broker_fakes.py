@@ -23,6 +23,7 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.operations import Operations
 from raftlog.config import BrokerConfig, config_error
 from raftlog.errors import InvalidBatch, InvalidInput
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import Command
 from raftlog.metadata.names import topic_name_problem
@@ -192,6 +193,7 @@ class FakeNode:
     def __init__(self, **settings: str) -> None:
         named = {name.replace("_", "."): value for name, value in settings.items()}
         self.config = BrokerConfig.of(named)
+        self.memory = MemoryBudget(self.config.int("raftlog.memory.max.bytes"))
         self.broker_id = BrokerId(1)
         self.cluster_id = "fake-cluster"
         self.state = MetadataState()

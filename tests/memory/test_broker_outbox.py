@@ -9,7 +9,12 @@ import pytest
 import trio
 
 from raftlog.broker.outbox import FileRange, Outbox
+from raftlog.memory import Frame, MemoryBudget
 from tests.memory.broker_fakes import MemoryFile
+
+
+def request(size: int) -> Frame:
+    return Frame(MemoryBudget(1 << 20), bytes(size))
 
 
 class Ends:
@@ -25,8 +30,10 @@ class Ends:
         self.drains = 0
         self.broken: list[Exception] = []
         self._nursery = nursery
+        self.memory = MemoryBudget(1 << 30)
         self.outbox = Outbox(
             self.ours,
+            self.memory,
             flush_soon=self.to_flush.append,
             spawn_drain=self._drain,
             on_broken=self.broken.append,
@@ -62,14 +69,14 @@ def ends(nursery: trio.Nursery) -> Iterator[Ends]:
 
 
 async def test_an_answer_leaves_at_once(ends: Ends) -> None:
-    ends.outbox.complete(ends.outbox.open(10), [b"one", b"two"])
+    ends.outbox.complete(ends.outbox.open(request(10)), [b"one", b"two"])
     assert ends.received() == b"onetwo"
     assert ends.outbox.is_settled
     assert ends.outbox.request_bytes == 0
 
 
 async def test_answers_wait_for_those_before_them(ends: Ends) -> None:
-    first, second, third = (ends.outbox.open(1) for _ in range(3))
+    first, second, third = (ends.outbox.open(request(1)) for _ in range(3))
     ends.outbox.complete(third, [b"3"])
     ends.outbox.complete(second, [b"2"])
     assert ends.received() == b""
@@ -78,7 +85,7 @@ async def test_answers_wait_for_those_before_them(ends: Ends) -> None:
 
 
 async def test_answers_that_come_together_leave_together(ends: Ends) -> None:
-    first, second, _ = (ends.outbox.open(1) for _ in range(3))
+    first, second, _ = (ends.outbox.open(request(1)) for _ in range(3))
     ends.outbox.complete(first, [b"1"])
     ends.outbox.complete(second, [b"2"])
     assert ends.received() == b""
@@ -88,14 +95,14 @@ async def test_answers_that_come_together_leave_together(ends: Ends) -> None:
 
 
 async def test_the_second_answer_of_a_request_is_ignored(ends: Ends) -> None:
-    slot = ends.outbox.open(1)
+    slot = ends.outbox.open(request(1))
     ends.outbox.complete(slot, [b"first"])
     ends.outbox.complete(slot, [b"second"])
     assert ends.received() == b"first"
 
 
 async def test_no_answer_is_an_answer(ends: Ends) -> None:
-    first, second = ends.outbox.open(1), ends.outbox.open(1)
+    first, second = ends.outbox.open(request(1)), ends.outbox.open(request(1))
     ends.outbox.complete(first, [])
     ends.outbox.complete(second, [b"2"])
     assert ends.received() == b"2"
@@ -114,7 +121,7 @@ async def test_files_and_memory_keep_their_order_when_the_socket_is_full(nursery
             bytearray(b"tail") * index * 400,
             b"",
         ]
-        ends.outbox.complete(ends.outbox.open(1), chunks)
+        ends.outbox.complete(ends.outbox.open(request(1)), chunks)
         wanted += b"head%d" % index + file.pread(size, index) + b"tail" * index * 400
     del file, chunks  # the ranges keep it open
     with trio.fail_after(5):
@@ -127,7 +134,7 @@ async def test_files_and_memory_keep_their_order_when_the_socket_is_full(nursery
 
 async def test_a_socket_that_is_gone_ends_it_once(ends: Ends) -> None:
     ends.theirs.close()
-    first, second = ends.outbox.open(1), ends.outbox.open(1)
+    first, second = ends.outbox.open(request(1)), ends.outbox.open(request(1))
     ends.outbox.complete(second, [b"x"])
     ends.outbox.complete(first, [b"x"])
     assert len(ends.broken) == 1
@@ -142,12 +149,12 @@ async def test_a_file_that_is_shorter_than_promised_ends_it(ends: Ends) -> None:
     """The length has been told already: there is no other way out."""
     file = MemoryFile()
     file.append(b"abc")
-    ends.outbox.complete(ends.outbox.open(1), [FileRange(file, file.fileno(), 0, 10)])
+    ends.outbox.complete(ends.outbox.open(request(1)), [FileRange(file, file.fileno(), 0, 10)])
     assert ends.broken
 
 
 async def test_room_is_waited_for(ends: Ends, nursery: trio.Nursery) -> None:
-    slots = [ends.outbox.open(100) for _ in range(3)]
+    slots = [ends.outbox.open(request(100)) for _ in range(3)]
     done = trio.Event()
 
     async def wait() -> None:
@@ -163,7 +170,7 @@ async def test_room_is_waited_for(ends: Ends, nursery: trio.Nursery) -> None:
 
 
 async def test_overdue_answers_are_given_up_on(ends: Ends) -> None:
-    late, in_time = ends.outbox.open(1), ends.outbox.open(1)
+    late, in_time = ends.outbox.open(request(1)), ends.outbox.open(request(1))
     given_up: list[str] = []
     late.deadline, late.on_deadline = 5.0, lambda: given_up.append("late")
     in_time.deadline, in_time.on_deadline = 15.0, lambda: given_up.append("in time")

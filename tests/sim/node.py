@@ -20,6 +20,7 @@ from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import Command, InitializeCluster, RegisterBroker, encode_command
 from raftlog.metadata.results import Result
@@ -92,6 +93,7 @@ class SimNode:
         self._send_note = send_note
         self._on_dirty = on_dirty
         self.timing = timing_of(config)
+        self.memory = MemoryBudget(config.int("raftlog.memory.max.bytes"))
         self.driver = Driver(store, send=send_raft)
         self.peers = Peers(self)
         self.started_at = world.now

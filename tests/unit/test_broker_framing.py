@@ -12,18 +12,18 @@ from raftlog.broker.framing import (
     IN_PLACE_MIN,
     RESERVE_FACTOR,
     RESERVE_MIN,
+    SMALL_MAX,
     FrameReader,
-    ReceiveBudget,
-    ReceiveBudgetSpent,
 )
 from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
+from raftlog.memory import REQUEST_COST, MemoryBudget
 
 SIZE_MAX = 1 << 20
 
 
-def reader(scratch_size: int = 1000, budget: ReceiveBudget | None = None) -> FrameReader:
-    return FrameReader(memoryview(bytearray(scratch_size)), SIZE_MAX, budget or ReceiveBudget())
+def reader(scratch_size: int = 1000, budget: MemoryBudget | None = None) -> FrameReader:
+    return FrameReader(memoryview(bytearray(scratch_size)), SIZE_MAX, budget or MemoryBudget(1 << 30))
 
 
 def framed(*frames: bytes) -> bytes:
@@ -43,6 +43,8 @@ def feed(into: FrameReader, data: bytes, steps: Iterable[int]) -> list[bytes]:
         del buffer
         position += count
         frames += map(bytes, into.received(count))
+        if into.wants_room:
+            into.admit()
     assert position == len(data)
     return frames
 
@@ -54,12 +56,12 @@ def feed(into: FrameReader, data: bytes, steps: Iterable[int]) -> list[bytes]:
 )
 def test_frames_are_the_same_however_they_arrive(sizes: list[int], steps: list[int]) -> None:
     frames = [bytes([index]) * size for index, size in enumerate(sizes)]
-    budget = ReceiveBudget()
+    budget = MemoryBudget(1 << 30)
     into = reader(budget=budget)
     data = framed(*frames)
     assert feed(into, data, steps * (len(data) // sum(steps) + 1000)) == frames
     assert into.is_idle
-    assert budget.used == 0
+    assert (budget.requests, budget.kept) == (0, 0), "nobody holds the frames any more"
 
 
 def test_a_frame_byte_by_byte() -> None:
@@ -92,40 +94,60 @@ def test_another_protocol_is_called_by_its_name(step: int) -> None:
 
 def test_a_length_that_is_allowed_is_a_length_whatever_it_spells() -> None:
     assert feed(reader(), framed(b"GET "), [100]) == [b"GET "]
-    large = FrameReader(memoryview(bytearray(1024)), 2**31 - 1, ReceiveBudget())
+    large = FrameReader(memoryview(bytearray(1024)), 2**31 - 1, MemoryBudget(1 << 30))
     large.buffer()[:4] = b"GET "
     assert large.received(4) == []
 
 
 def test_a_length_alone_reserves_nothing_and_bytes_reserve_by_what_they_are() -> None:
-    budget = ReceiveBudget()
-    into = reader(100_000, budget)
+    into = reader(100_000)
     into.buffer()[:4] = SIZE_MAX.to_bytes(4, "big")
     assert into.received(4) == []
-    assert budget.used == 0
+    into.admit()
+    assert reserved(into) == 0
     into.buffer()[:1] = b"x"
     assert into.received(1) == []
-    assert budget.used == RESERVE_MIN
+    assert reserved(into) == RESERVE_MIN
     arrived = 1
     while arrived < SIZE_MAX:
         count = min(len(into.buffer()), SIZE_MAX - arrived)
-        assert len(into.received(count)) == (arrived + count == SIZE_MAX)
+        finished = into.received(count)
+        assert len(finished) == (arrived + count == SIZE_MAX)
         arrived += count
-        assert budget.used <= max(RESERVE_MIN, RESERVE_FACTOR * (arrived + 1))
+        assert reserved(into) <= max(RESERVE_MIN, RESERVE_FACTOR * (arrived + 1))
 
 
-def test_what_all_unfinished_frames_take_is_bounded() -> None:
-    budget = ReceiveBudget(2 * RESERVE_MIN)
-    data = SIZE_MAX.to_bytes(4, "big") + b"x"
-    readers = [reader(budget=budget) for _ in range(3)]
-    for into in readers[:2]:
-        into.buffer()[:5] = data
-        into.received(5)
-    readers[2].buffer()[:5] = data
-    with pytest.raises(ReceiveBudgetSpent):
-        readers[2].received(5)
-    readers[2].close()
-    readers[0].close()
-    assert budget.used == RESERVE_MIN
-    readers[1].close()
-    assert budget.used == 0
+def reserved(into: FrameReader) -> int:
+    return 0 if into._frame is None else len(into._frame)
+
+
+def begin(budget: MemoryBudget, size: int) -> FrameReader:
+    into = reader(100_000, budget)
+    into.buffer()[:5] = size.to_bytes(4, "big") + b"x"
+    assert into.received(5) == []
+    return into
+
+
+def test_a_large_frame_asks_for_room_and_a_small_one_does_not() -> None:
+    budget = MemoryBudget(4 * SIZE_MAX)
+    small, large = begin(budget, SMALL_MAX), begin(budget, SMALL_MAX + 1)
+    assert (small.wants_room, large.wants_room) == (False, True)
+    assert budget.requests == 0
+    large.admit()
+    assert not large.wants_room and large.is_unfinished
+    assert budget.requests == SMALL_MAX + 1 + REQUEST_COST
+    large.close()
+    assert budget.requests == 0
+
+
+def test_while_there_is_no_room_little_is_received_at_once() -> None:
+    budget = MemoryBudget(4 * SIZE_MAX)
+    hog = begin(budget, SIZE_MAX)
+    other = reader(100_000, budget)
+    assert len(other.buffer()) == 100_000
+    hog.admit()
+    assert not budget.has_room
+    assert len(other.buffer()) == SMALL_MAX
+    assert feed(other, framed(b"heartbeat"), [100]) == [b"heartbeat"]
+    hog.close()
+    assert len(other.buffer()) == 100_000

@@ -75,7 +75,9 @@ def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
         _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
     topics = _resolve(call, request)
-    max_bytes = min(request.max_bytes, call.node.config.int("fetch.max.bytes"), READ_AT_ONCE_MAX)
+    memory, config = call.node.memory, call.node.config
+    allowed = min(config.int("fetch.max.bytes"), memory.room_for_answers, READ_AT_ONCE_MAX)
+    max_bytes = min(request.max_bytes, allowed)
     cold = _cold(topics, max_bytes)
     if cold:
         return _warm(call, request, topics, max_bytes, cold)
