@@ -12,6 +12,7 @@ from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import (
     AlterTopicConfig,
@@ -47,6 +48,7 @@ class Broker:
         if not wiped:
             self.store.set_rejoined()
         self.timing = timing_of(self.config)
+        self.memory = MemoryBudget(self.config.int("raftlog.memory.max.bytes"))
         self.driver = Driver(self.store, send=lambda to, messages: None)
         group = open_metadata_group(self, frozenset((ONE, TWO, THREE)), 0.0)
         self.metadata = MetadataGroup(group, MetadataState(), lambda: None)
