@@ -76,7 +76,7 @@ def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
         return None
     topics = _resolve(call, request)
     memory, config = call.node.memory, call.node.config
-    allowed = min(config.int("fetch.max.bytes"), memory.room_for_answers, READ_AT_ONCE_MAX)
+    allowed = min(config.int("fetch.max.bytes"), max(1, memory.room_for_answers), READ_AT_ONCE_MAX)
     max_bytes = min(request.max_bytes, allowed)
     cold = _cold(topics, max_bytes)
     if cold:
