@@ -7,11 +7,11 @@ remove: Kafka's tools remove the throttles of replication whether they set any o
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from raftlog.broker.backend import Node
 from raftlog.broker.errors import admin_error_code
-from raftlog.broker.topic_settings import resource_result
+from raftlog.broker.topic_settings import ConfigResource, resource_result
 from raftlog.config import ConfigEntry, ConfigSource, ConfigType, config_error, parse_host_port
 from raftlog.metadata.catalog import BrokerInfo
 from raftlog.protocol.errors import ErrorCode
@@ -36,7 +36,9 @@ def draining_entry(broker: BrokerInfo) -> ConfigEntry:
     )
 
 
-async def alter_broker(node: Node, resource: Any, settings: dict[str, str | None]) -> dict[str, Any]:
+async def alter_broker(
+    node: Node, resource: ConfigResource, settings: dict[str, str | None]
+) -> dict[str, object]:
     """Change a broker's settings, or remove those without a value; gives the answer."""
     name = resource.resource_name
     given = {key: value for key, value in settings.items() if value is not None or key in (DRAINING, ADDRESS)}

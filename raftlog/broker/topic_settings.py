@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from raftlog.broker.backend import Node
 from raftlog.broker.errors import admin_error_code
@@ -15,6 +15,15 @@ TIMEOUT_S: Final = 30.0
 """The requests name no time-out of their own."""
 
 
+class ConfigResource(Protocol):
+    """What has settings: a topic, a broker."""
+
+    @property
+    def resource_type(self) -> int: ...
+    @property
+    def resource_name(self) -> str: ...
+
+
 class Change(NamedTuple):
     """Settings to set, and settings to let go."""
 
@@ -22,7 +31,7 @@ class Change(NamedTuple):
     remove: list[str]
 
 
-def refused_resource(node: Node, resource: Any) -> Topic | dict[str, Any]:
+def refused_resource(node: Node, resource: ConfigResource) -> Topic | dict[str, object]:
     """The topic that a resource names, or the answer that says why there is none."""
     name = resource.resource_name
     if resource.resource_type != TOPIC_RESOURCE:
@@ -35,7 +44,9 @@ def refused_resource(node: Node, resource: Any) -> Topic | dict[str, Any]:
     return topic
 
 
-async def alter_topic(node: Node, resource: Any, change: Change, *, validate_only: bool) -> dict[str, Any]:
+async def alter_topic(
+    node: Node, resource: ConfigResource, change: Change, *, validate_only: bool
+) -> dict[str, object]:
     """Change a topic's settings; gives the answer."""
     outcome = await node.admin.alter_topic_config(
         resource.resource_name, change.set, change.remove, timeout=TIMEOUT_S, validate_only=validate_only
@@ -45,7 +56,7 @@ async def alter_topic(node: Node, resource: Any, change: Change, *, validate_onl
     return resource_result(resource, ErrorCode.NONE, None)
 
 
-def resource_result(resource: Any, code: ErrorCode, message: str | None) -> dict[str, Any]:
+def resource_result(resource: ConfigResource, code: ErrorCode, message: str | None) -> dict[str, object]:
     return {
         "error_code": code,
         "error_message": message,

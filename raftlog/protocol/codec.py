@@ -11,13 +11,15 @@ librdkafka leaves some there.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from raftlog.errors import InvalidInput
 from raftlog.protocol.api import VERSIONS, ApiKey, request_is_flexible, response_header_is_flexible
 from raftlog.protocol.encode import Buffer, Fields, encode, gather, prepare_to_encode
 from raftlog.protocol.guard import TAGS_MAX, prepare_to_scan, read_varint, scan
-from raftlog.protocol.schema import Direction, reader
+from raftlog.protocol.requests import request_reader
+from raftlog.protocol.schema import Direction, Reader, reader
 
 LENGTH_SIZE: Final = 4
 
@@ -94,17 +96,17 @@ def decode_request_header(frame: bytes | bytearray | memoryview) -> RequestHeade
         raise InvalidInput("client id is not UTF-8") from None
 
 
-def decode_request(frame: bytes | bytearray | memoryview, header: RequestHeader) -> Any:
-    """The message of a request. Raises InvalidInput."""
+def decode_request(frame: bytes | bytearray | memoryview, header: RequestHeader) -> object:
+    """The message of a request, as `requests` shows it to handlers. Raises InvalidInput."""
     if header.api not in VERSIONS:
         raise InvalidInput(f"there is no API {header.api}")
-    return _decode(frame, header.body, ApiKey(header.api), header.version, "request")
+    return _decode(frame, header.body, ApiKey(header.api), header.version, "request", request_reader)
 
 
 def prepare_to_serve(api: ApiKey, version: int) -> None:
     """Do now what the first request of this version would have to wait for: tens of milliseconds."""
     prepare_to_scan(api, version, "request")
-    reader(api, version, "request")
+    request_reader(api, version)
     prepare_to_encode(api, version, "response")
 
 
@@ -127,7 +129,7 @@ def decode_response(api: ApiKey, version: int, frame: bytes | bytearray | memory
     caller sees InvalidInput or that error, and asks again with a lower version.
     """
     correlation_id, position = decode_response_header(frame, api, version)
-    return correlation_id, _decode(frame, position, api, version, "response")
+    return correlation_id, _decode(frame, position, api, version, "response", response_reader)
 
 
 def skip_tags(data: bytes | bytearray | memoryview, position: int) -> int:
@@ -144,12 +146,21 @@ def skip_tags(data: bytes | bytearray | memoryview, position: int) -> int:
     return position
 
 
+def response_reader(api: int, version: int) -> Reader:
+    return reader(api, version, "response")
+
+
 def _decode(
-    frame: bytes | bytearray | memoryview, position: int, api: ApiKey, version: int, direction: Direction
+    frame: bytes | bytearray | memoryview,
+    position: int,
+    api: ApiKey,
+    version: int,
+    direction: Direction,
+    find_reader: Callable[[int, int], Reader],
 ) -> Any:
     try:
         data, position = scan(memoryview(frame).toreadonly(), position, api, version, direction)
-        message, _ = reader(api, version, direction)(data, position)
+        message, _ = find_reader(api, version)(data, position)
     except InvalidInput as error:
         raise InvalidInput(f"{api.name} v{version} {direction}: {error}") from None
     except Exception as error:  # kio raises ValueError, KeyError and its own beside DecodeError

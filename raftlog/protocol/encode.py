@@ -19,7 +19,7 @@ from raftlog.protocol.guard import write_varint
 from raftlog.protocol.schema import REQUIRED, ZERO_UUID, Direction, Field, Struct, message_struct
 
 Buffer = bytes | bytearray | memoryview
-Fields = Mapping[str, Any]
+Fields = Mapping[str, object]
 _Pieces = list[Buffer]
 _Write = Callable[[_Pieces, Any], None]
 

@@ -123,6 +123,15 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return 0 if field.name == "throttle_time" else REQUIRED  # nothing here throttles
 
 
+def struct_class(field: dataclasses.Field[Any]) -> type[Any]:
+    """The dataclass of a field that is a struct, or an array of structs, or null."""
+    inner, _ = _without_none(field.type)
+    if typing.get_origin(inner) is tuple:
+        inner, _ = _without_none(typing.get_args(inner)[0])
+    assert isinstance(inner, type) and dataclasses.is_dataclass(inner), field
+    return inner
+
+
 def _without_none(annotation: Any) -> tuple[Any, bool]:
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         (inner,) = (one for one in typing.get_args(annotation) if one is not type(None))

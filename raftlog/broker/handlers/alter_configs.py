@@ -8,7 +8,7 @@ Missing on purpose: settings of brokers, which are given at their start.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -16,24 +16,26 @@ from raftlog.broker.registry import Answer
 from raftlog.broker.topic_settings import Change, alter_topic, refused_resource
 from raftlog.protocol.codec import RequestHeader, decode_request
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import AlterConfigsRequest, AlterConfigsResource
+
 NO_TAGS: Final = 0
 
 
-def decode(frame: bytearray, header: RequestHeader) -> Any:
+def decode(frame: bytearray, header: RequestHeader) -> object:
     """A byte more does no harm to whole messages: what is behind them is ignored."""
     frame.append(NO_TAGS)
     return decode_request(frame, header)
 
 
-async def handle(call: Call, request: Any) -> Answer:
-    async def alter(resource: Any) -> dict[str, Any]:
+async def handle(call: Call, request: AlterConfigsRequest) -> Answer:
+    async def alter(resource: AlterConfigsResource) -> dict[str, object]:
         topic = refused_resource(call.node, resource)
         if isinstance(topic, dict):
             return topic
         null = [each.name for each in resource.configs if each.value is None]
         wanted = {each.name: each.value for each in resource.configs if each.value is not None}
-        gone = [name for name in (*topic.configs, *null) if name not in wanted]
-        change = Change(wanted, list(dict.fromkeys(gone)))
+        change = Change(wanted, sorted({*topic.configs, *null} - wanted.keys()))
         return await alter_topic(call.node, resource, change, validate_only=request.validate_only)
 
     return {"responses": await for_each(request.resources, alter)}

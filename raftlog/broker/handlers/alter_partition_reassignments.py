@@ -7,7 +7,7 @@ factor may change, unless v1 forbids it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -16,11 +16,14 @@ from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 from raftlog.types import BrokerId
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import AlterPartitionReassignmentsRequest, ReassignablePartition
 
-async def handle(call: Call, request: Any) -> Answer:
-    keeps_factor = not getattr(request, "allow_replication_factor_change", True)
 
-    async def move(wanted: tuple[str, Any]) -> dict[str, Any]:
+async def handle(call: Call, request: AlterPartitionReassignmentsRequest) -> Answer:
+    keeps_factor = not request.allow_replication_factor_change
+
+    async def move(wanted: tuple[str, ReassignablePartition]) -> dict[str, object]:
         name, each = wanted
         code, message = ErrorCode.NONE, None
         topic = call.node.catalog.topic(name)

@@ -8,8 +8,7 @@ Missing on purpose: features. Finalized ones decide what new clients dare to use
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer, served
@@ -18,10 +17,13 @@ from raftlog.protocol.codec import frame_response
 from raftlog.protocol.encode import encode
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import ApiVersionsRequest
+
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
-def handle(call: Call, request: Any) -> Answer | None:
+def handle(call: Call, request: ApiVersionsRequest) -> Answer | None:
     if call.version >= 3 and not (
         _SOFTWARE.fullmatch(request.client_software_name)
         and _SOFTWARE.fullmatch(request.client_software_version)
@@ -33,8 +35,16 @@ def handle(call: Call, request: Any) -> Answer | None:
     return None
 
 
-@cache
+_bodies: dict[int, bytes] = {}
+"""The answers' bodies by version: they are the same for everyone."""
+
+
 def _body(version: int) -> bytes:
-    """The answer's body: it is the same for everyone."""
+    if version not in _bodies:
+        _bodies[version] = _encode_body(version)
+    return _bodies[version]
+
+
+def _encode_body(version: int) -> bytes:
     keys = [{"api_key": api.key, "min_version": api.first, "max_version": api.last} for api in served()]
     return b"".join(encode(ApiKey.API_VERSIONS, version, "response", {"error_code": 0, "api_keys": keys}))

@@ -7,7 +7,7 @@ partitions from then on, as they do with Kafka.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -18,12 +18,15 @@ from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import milliseconds
 from raftlog.types import BrokerId
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import CreatePartitionsRequest, CreatePartitionsTopic
 
-async def handle(call: Call, request: Any) -> Answer:
+
+async def handle(call: Call, request: CreatePartitionsRequest) -> Answer:
     counts = Counter(topic.name for topic in request.topics)
     timeout = milliseconds(request.timeout) / 1000
 
-    async def grow(wanted: Any) -> dict[str, Any]:
+    async def grow(wanted: CreatePartitionsTopic) -> dict[str, object]:
         code, message = ErrorCode.NONE, None
         if counts[wanted.name] > 1:
             code, message = ErrorCode.INVALID_REQUEST, f"topic {wanted.name!r} is named more than once"
@@ -42,7 +45,7 @@ async def handle(call: Call, request: Any) -> Answer:
     return {"results": await for_each(request.topics, grow)}
 
 
-def _assignments(wanted: Any) -> list[list[BrokerId]] | None:
+def _assignments(wanted: CreatePartitionsTopic) -> list[list[BrokerId]] | None:
     if wanted.assignments is None:
         return None
     return [[BrokerId(broker) for broker in each.broker_ids] for each in wanted.assignments]

@@ -9,7 +9,7 @@ Missing on purpose: the new topic's settings in the answer (v5); clients ask Des
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -21,12 +21,15 @@ from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import ZERO_UUID, milliseconds
 from raftlog.types import BrokerId
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import CreatableTopic, CreateTopicsRequest
 
-async def handle(call: Call, request: Any) -> Answer:
+
+async def handle(call: Call, request: CreateTopicsRequest) -> Answer:
     counts = Counter(topic.name for topic in request.topics)
     timeout = milliseconds(request.timeout) / 1000
 
-    async def create(wanted: Any) -> dict[str, Any]:
+    async def create(wanted: CreatableTopic) -> dict[str, object]:
         if counts[wanted.name] > 1:
             outcome: Topic | AdminFailure = AdminFailure(
                 AdminError.INVALID_REQUEST, f"topic {wanted.name!r} is named {counts[wanted.name]} times"
@@ -47,11 +50,16 @@ async def handle(call: Call, request: Any) -> Answer:
     return {"topics": await for_each(request.topics, create)}
 
 
-def _new_topic(wanted: Any) -> NewTopic | AdminFailure:
-    null = [config.name for config in wanted.configs if config.value is None]
-    if null:
-        return AdminFailure(AdminError.INVALID_CONFIG, f"{null[0]} = null: leave it out for the default")
-    assignments = {each.partition_index: each.broker_ids for each in wanted.assignments}
+def _new_topic(wanted: CreatableTopic) -> NewTopic | AdminFailure:
+    configs: dict[str, str] = {}
+    for config in wanted.configs:
+        if config.value is None:
+            message = f"{config.name} = null: leave it out for the default"
+            return AdminFailure(AdminError.INVALID_CONFIG, message)
+        configs[config.name] = config.value
+    assignments: dict[int, tuple[BrokerId, ...]] = {
+        each.partition_index: tuple(map(BrokerId, each.broker_ids)) for each in wanted.assignments
+    }
     if sorted(assignments) != list(range(len(wanted.assignments))):
         return AdminFailure(
             AdminError.INVALID_REPLICA_ASSIGNMENT,
@@ -61,16 +69,12 @@ def _new_topic(wanted: Any) -> NewTopic | AdminFailure:
         name=wanted.name,
         partitions=wanted.num_partitions,
         replication_factor=wanted.replication_factor,
-        assignments=tuple(
-            tuple(BrokerId(broker) for broker in assignments[index]) for index in range(len(assignments))
-        )
-        if assignments
-        else None,
-        configs={config.name: config.value for config in wanted.configs},
+        assignments=tuple(assignments[index] for index in range(len(assignments))) or None,
+        configs=configs,
     )
 
 
-def _result(name: str, outcome: Topic | AdminFailure) -> dict[str, Any]:
+def _result(name: str, outcome: Topic | AdminFailure) -> dict[str, object]:
     if isinstance(outcome, AdminFailure):
         return {
             "name": name,

@@ -5,7 +5,7 @@ Behaviour: refused while a group has members. Answered when it is committed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -15,9 +15,12 @@ from raftlog.cluster.groups import GroupError
 from raftlog.metadata.offsets import DeleteGroup
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DeleteGroupsRequest
 
-async def handle(call: Call, request: Any) -> Answer:
-    async def delete(group: str) -> dict[str, Any]:
+
+async def handle(call: Call, request: DeleteGroupsRequest) -> Answer:
+    async def delete(group: str) -> dict[str, object]:
         return {"group_id": group, "error_code": await _delete(call, group)}
 
     return {"results": await for_each(request.groups_names, delete)}

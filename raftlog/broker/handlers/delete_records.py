@@ -7,7 +7,7 @@ answered when the request's time is over is REQUEST_TIMED_OUT, and its start may
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,8 +19,11 @@ from raftlog.partition.partition import PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import milliseconds
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DeleteRecordsPartition, DeleteRecordsRequest
 
-async def handle(call: Call, request: Any) -> Answer:
+
+async def handle(call: Call, request: DeleteRecordsRequest) -> Answer:
     pending = _Pending()
     topics = [
         {
@@ -48,10 +51,14 @@ class _Pending:
             self.all_ended.set()
 
 
-def _delete(call: Call, topic: str, wanted: Any, pending: _Pending) -> dict[str, Any]:
+def _delete(call: Call, topic: str, wanted: DeleteRecordsPartition, pending: _Pending) -> dict[str, object]:
     """The partition's answer, which is filled in when it comes."""
     index = wanted.partition_index
-    answer = {"partition_index": index, "low_watermark": -1, "error_code": ErrorCode.REQUEST_TIMED_OUT}
+    answer: dict[str, object] = {
+        "partition_index": index,
+        "low_watermark": -1,
+        "error_code": ErrorCode.REQUEST_TIMED_OUT,
+    }
 
     def deleted(error: PartitionError | None, start: int) -> None:
         answer.update(error_code=partition_error_code(error), low_watermark=start)

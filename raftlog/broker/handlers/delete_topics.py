@@ -6,7 +6,7 @@ Behaviour: by name, or by id from v6 on. Refused altogether by `delete.topic.ena
 from __future__ import annotations
 
 import uuid
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -16,24 +16,25 @@ from raftlog.cluster.admin import AdminFailure
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import ZERO_UUID, milliseconds
 
-IDS_FROM: Final = 6
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DeleteTopicsRequest
+
 DISABLED_ERROR_FROM: Final = 3
 
 
-async def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: DeleteTopicsRequest) -> Answer:
     timeout = milliseconds(request.timeout) / 1000
-    if call.version >= IDS_FROM:
-        wanted = [(each.name, each.topic_id) for each in request.topics]
-    else:
-        wanted = [(name, None) for name in request.topic_names]
+    wanted = [(each.name, each.topic_id) for each in request.topics]
 
-    async def delete(which: tuple[str | None, uuid.UUID | None]) -> dict[str, Any]:
+    async def delete(which: tuple[str | None, uuid.UUID | None]) -> dict[str, object]:
         return await _delete(call, *which, timeout)
 
     return {"responses": await for_each(wanted, delete)}
 
 
-async def _delete(call: Call, name: str | None, topic_id: uuid.UUID | None, timeout: float) -> dict[str, Any]:
+async def _delete(
+    call: Call, name: str | None, topic_id: uuid.UUID | None, timeout: float
+) -> dict[str, object]:
     asked_id = ZERO_UUID if topic_id is None else topic_id.bytes
     if (name is None) == (topic_id is None):
         return _result(name, asked_id, ErrorCode.INVALID_REQUEST, "give a name or an id, and not both")
@@ -47,5 +48,5 @@ async def _delete(call: Call, name: str | None, topic_id: uuid.UUID | None, time
     return _result(outcome.name, outcome.topic_id, ErrorCode.NONE, None)
 
 
-def _result(name: str | None, topic_id: bytes, code: ErrorCode, message: str | None) -> dict[str, Any]:
+def _result(name: str | None, topic_id: bytes, code: ErrorCode, message: str | None) -> dict[str, object]:
     return {"name": name, "topic_id": topic_id, "error_code": code, "error_message": message}

@@ -5,24 +5,27 @@ Missing on purpose: authorized operations; the controllers' endpoints (v1), ther
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DescribeClusterRequest
 
 BROKERS: Final = 1
 NOBODY: Final = -1
 """The controller while nobody leads the metadata; administrative requests wait for one."""
 
 
-def handle(call: Call, request: Any) -> Answer:
+def handle(call: Call, request: DescribeClusterRequest) -> Answer:
     node = call.node
-    endpoint_type = getattr(request, "endpoint_type", BROKERS)
+    endpoint_type = request.endpoint_type
     code, message = ErrorCode.NONE, None
     if endpoint_type != BROKERS:
         code, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "every broker is its own controller"
-    fenced_too = getattr(request, "include_fenced_brokers", False)
+    fenced_too = request.include_fenced_brokers
     return {
         "error_code": code,
         "error_message": message,

@@ -9,7 +9,7 @@ Missing on purpose: loggers, client metrics, groups: they are refused.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.broker_settings import DRAINING, draining_entry
 from raftlog.broker.call import Call
@@ -17,9 +17,12 @@ from raftlog.broker.registry import Answer
 from raftlog.config import ConfigEntry, TopicConfig, describe_broker, describe_topic
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DescribeConfigsRequest, DescribeConfigsResource
 
-def handle(call: Call, request: Any) -> Answer:
-    documented = getattr(request, "include_documentation", False)
+
+def handle(call: Call, request: DescribeConfigsRequest) -> Answer:
+    documented = request.include_documentation
     results = []
     for resource in request.resources:
         found = _entries(call, resource)
@@ -39,7 +42,7 @@ def handle(call: Call, request: Any) -> Answer:
 _Failure = tuple[ErrorCode, str, list[ConfigEntry]]
 
 
-def _entries(call: Call, resource: Any) -> list[ConfigEntry] | _Failure:
+def _entries(call: Call, resource: DescribeConfigsResource) -> list[ConfigEntry] | _Failure:
     node, name = call.node, resource.resource_name
     keys = resource.configuration_keys or None  # empty means all, too: librdkafka before KIP-226 sends it
     match resource.resource_type:
@@ -62,7 +65,7 @@ def _entries(call: Call, resource: Any) -> list[ConfigEntry] | _Failure:
             return ErrorCode.INVALID_REQUEST, f"resources of type {other} have no settings here", []
 
 
-def _described(entry: ConfigEntry, synonyms: bool, documented: bool) -> dict[str, Any]:
+def _described(entry: ConfigEntry, synonyms: bool, documented: bool) -> dict[str, object]:
     return {
         "name": entry.name,
         "value": entry.value,

@@ -7,7 +7,7 @@ Missing on purpose: authorized operations.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
@@ -15,14 +15,17 @@ from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupDescription, GroupError, GroupState
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DescribeGroupsRequest
+
 NOT_FOUND_FROM: Final = 6
 
 
-def handle(call: Call, request: Any) -> Answer:
+def handle(call: Call, request: DescribeGroupsRequest) -> Answer:
     return {"groups": [_describe(call, group) for group in request.groups]}
 
 
-def _describe(call: Call, group_id: str) -> dict[str, Any]:
+def _describe(call: Call, group_id: str) -> dict[str, object]:
     found = call.node.groups.describe(group_id)
     code, message = ErrorCode.NONE, None
     if isinstance(found, GroupError):

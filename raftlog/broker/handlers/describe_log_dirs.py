@@ -7,19 +7,22 @@ Missing on purpose: moving replicas between folders, of which there is one.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DescribeLogDirsRequest
 
-def handle(call: Call, request: Any) -> Answer:
+
+def handle(call: Call, request: DescribeLogDirsRequest) -> Answer:
     node = call.node
     wanted = None
     if request.topics is not None:
         wanted = {(topic.topic, index) for topic in request.topics for index in topic.partitions}
-    topics: dict[str, list[dict[str, Any]]] = {}
+    topics: dict[str, list[dict[str, object]]] = {}
     for topic in node.catalog.topics.values():
         for index in range(len(topic.partitions)):
             replica = node.partition(topic.name, index)

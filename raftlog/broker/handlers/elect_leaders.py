@@ -7,7 +7,7 @@ Missing on purpose: unclean elections: a replica that lacks an acknowledged reco
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
@@ -15,19 +15,23 @@ from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import ElectLeadersRequest
+
 PREFERRED: Final = 0
 
 
-async def handle(call: Call, request: Any) -> Answer:
-    is_for_all = request.topic_partitions is None
-    if is_for_all:
+async def handle(call: Call, request: ElectLeadersRequest) -> Answer:
+    named = request.topic_partitions
+    is_for_all = named is None
+    if named is None:
         catalog = call.node.catalog
         wanted = [(topic.name, n) for topic in catalog.topics.values() for n in range(len(topic.partitions))]
     else:
-        wanted = [(topic.topic, number) for topic in request.topic_partitions for number in topic.partitions]
-    unclean = getattr(request, "election_type", PREFERRED) != PREFERRED
+        wanted = [(topic.topic, number) for topic in named for number in topic.partitions]
+    unclean = request.election_type != PREFERRED
 
-    async def elect(partition: tuple[str, int]) -> dict[str, Any]:
+    async def elect(partition: tuple[str, int]) -> dict[str, object]:
         code, message = ErrorCode.NONE, None
         if unclean:
             code, message = ErrorCode.INVALID_REQUEST, "there are no unclean elections here"
@@ -37,7 +41,7 @@ async def handle(call: Call, request: Any) -> Answer:
                 code, message = admin_error_code(failure.error), failure.message
         return {"partition_id": partition[1], "error_code": code, "error_message": message}
 
-    topics: dict[str, list[dict[str, Any]]] = {}
+    topics: dict[str, list[dict[str, object]]] = {}
     for (name, _), result in zip(wanted, await for_each(wanted, elect), strict=True):
         if not is_for_all or result["error_code"] is not ErrorCode.ELECTION_NOT_NEEDED:
             topics.setdefault(name, []).append(result)

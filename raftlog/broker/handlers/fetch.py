@@ -12,7 +12,7 @@ Missing on purpose: sessions (the session id is always 0, which clients accept: 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import trio
 
@@ -24,9 +24,13 @@ from raftlog.broker.routing import confirm_leaders, endpoints, find_partition, l
 from raftlog.partition.partition import FetchResult, PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
+from raftlog.protocol.requests import fetch_topic_name
 from raftlog.protocol.schema import milliseconds, uuid_bytes
 from raftlog.storage.group_log import Slice
 from raftlog.storage.warming import Warming
+
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import FetchRequest
 
 TOPIC_IDS_FROM: Final = 13
 STORAGE_ERROR_FROM: Final = 6
@@ -70,8 +74,8 @@ Topics = list[tuple[str | bytes, list[Wanted]]]
 _disk_readers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("disk_readers")
 
 
-def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
-    if getattr(request, "session_epoch", FINAL_EPOCH) not in (INITIAL_EPOCH, FINAL_EPOCH):
+def handle(call: Call, request: FetchRequest) -> Coroutine[None, None, None] | None:
+    if request.session_epoch not in (INITIAL_EPOCH, FINAL_EPOCH):
         _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
     topics = _resolve(call, request)
@@ -84,7 +88,9 @@ def handle(call: Call, request: Any) -> Coroutine[Any, Any, None] | None:
     return _answer_or_wait(call, request, topics, max_bytes)
 
 
-async def _warm(call: Call, request: Any, topics: Topics, max_bytes: int, cold: list[Warming]) -> None:
+async def _warm(
+    call: Call, request: FetchRequest, topics: Topics, max_bytes: int, cold: list[Warming]
+) -> None:
     """Have what the answer takes read from the disk, where the event loop does not wait for it."""
     try:
         limiter = _disk_readers.get()
@@ -99,8 +105,8 @@ async def _warm(call: Call, request: Any, topics: Topics, max_bytes: int, cold: 
 
 
 def _answer_or_wait(
-    call: Call, request: Any, topics: Topics, max_bytes: int
-) -> Coroutine[Any, Any, None] | None:
+    call: Call, request: FetchRequest, topics: Topics, max_bytes: int
+) -> Coroutine[None, None, None] | None:
     found = _read(topics, max_bytes)
     if found.out_of_range:
         return _read_again(call, topics, max_bytes, found)
@@ -112,11 +118,11 @@ def _answer_or_wait(
     return _wait(call, topics, max_bytes, min_bytes, wait_s)
 
 
-def _resolve(call: Call, request: Any) -> Topics:
+def _resolve(call: Call, request: FetchRequest) -> Topics:
     node, by_id, epochs = call.node, call.version >= TOPIC_IDS_FROM, call.version >= 9
     topics: Topics = []
     for each in request.topics:
-        topic = uuid_bytes(each.topic_id) if by_id else each.topic
+        topic = uuid_bytes(each.topic_id) if by_id else fetch_topic_name(each)
         topics.append(
             (
                 topic,
@@ -243,10 +249,10 @@ def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = Error
                 hints.append(hint)
             answers.append(answer)
         rows.append((topic, answers))
-    chunks: list[Any] = encode_fetch_response(
+    chunks: list[object] = encode_fetch_response(
         call.version, call.header.correlation_id, rows, endpoints(call, hints), error=error
     )
-    call.reply_chunks(chunks)
+    call.reply_chunks(cast("list[Chunk]", chunks))
 
 
 def _answer(call: Call, index: int, result: FetchResult | ErrorCode) -> FetchAnswer:

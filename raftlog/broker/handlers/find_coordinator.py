@@ -9,7 +9,7 @@ first are refused as they are.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,19 +18,22 @@ from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import FindCoordinatorRequest
+
 GROUP: Final = 0
 PATIENCE_S: Final = 1.0
 RETRY_S: Final = 0.02
 
 
-async def handle(call: Call, request: Any) -> Answer:
-    found = await _find(call, getattr(request, "key_type", GROUP))
+async def handle(call: Call, request: FindCoordinatorRequest) -> Answer:
+    found = await _find(call, request.key_type)
     if call.version < 4:
         return found
     return {"coordinators": [{"key": key, **found} for key in request.coordinator_keys]}
 
 
-async def _find(call: Call, key_type: int) -> dict[str, Any]:
+async def _find(call: Call, key_type: int) -> dict[str, object]:
     match key_type:
         case 0:  # a group
             return await _find_for_groups(call)
@@ -42,7 +45,7 @@ async def _find(call: Call, key_type: int) -> dict[str, Any]:
             return _nobody(ErrorCode.INVALID_REQUEST, f"there is no coordinator of type {other}")
 
 
-async def _find_for_groups(call: Call) -> dict[str, Any]:
+async def _find_for_groups(call: Call) -> dict[str, object]:
     node = call.node
     with trio.move_on_after(PATIENCE_S):
         while True:
@@ -61,5 +64,5 @@ async def _find_for_groups(call: Call) -> dict[str, Any]:
     return _nobody(ErrorCode.COORDINATOR_NOT_AVAILABLE, "nobody leads the metadata group just now")
 
 
-def _nobody(code: ErrorCode, message: str) -> dict[str, Any]:
+def _nobody(code: ErrorCode, message: str) -> dict[str, object]:
     return {"error_code": code, "error_message": message, "node_id": -1, "host": "", "port": -1}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
-from raftlog.cluster.groups import HeartbeatRequest
+from raftlog.cluster.groups import HeartbeatRequest as Heartbeat
 from raftlog.protocol.heartbeat import encode_heartbeat_response
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import HeartbeatRequest
 
-def handle(call: Call, request: Any) -> None:
+
+def handle(call: Call, request: HeartbeatRequest) -> None:
     error = call.node.groups.heartbeat(
-        HeartbeatRequest(
+        Heartbeat(
             group_id=request.group_id,
             member_id=request.member_id,
-            instance_id=getattr(request, "group_instance_id", None),
+            instance_id=request.group_instance_id,
             generation_id=request.generation_id,
         ),
         call.now,

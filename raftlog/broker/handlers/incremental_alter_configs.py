@@ -9,7 +9,8 @@ and groups.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.broker_settings import BROKER_RESOURCE, alter_broker
 from raftlog.broker.call import Call
@@ -19,14 +20,21 @@ from raftlog.broker.topic_settings import Change, alter_topic, refused_resource,
 from raftlog.config import TOPIC_CONFIGS, ConfigType, TopicConfig
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import (
+        IncrementalAlterConfigsRequest,
+        IncrementalConfig,
+        IncrementalConfigsResource,
+    )
+
 SET: Final = 0
 DELETE: Final = 1
 APPEND: Final = 2
 SUBTRACT: Final = 3
 
 
-async def handle(call: Call, request: Any) -> Answer:
-    async def alter(resource: Any) -> dict[str, Any]:
+async def handle(call: Call, request: IncrementalAlterConfigsRequest) -> Answer:
+    async def alter(resource: IncrementalConfigsResource) -> dict[str, object]:
         if resource.resource_type == BROKER_RESOURCE:
             settings: dict[str, str | None] = {}
             for each in resource.configs:
@@ -46,7 +54,7 @@ async def handle(call: Call, request: Any) -> Answer:
     return {"responses": await for_each(request.resources, alter)}
 
 
-def _change(current: TopicConfig, operations: Any) -> Change | str:
+def _change(current: TopicConfig, operations: Sequence[IncrementalConfig]) -> Change | str:
     """What the operations come to, or why they make no sense."""
     names = [each.name for each in operations]
     if len(set(names)) != len(names):

@@ -8,7 +8,7 @@ Missing on purpose: transactions; a transactional id is refused as `errors.NO_TR
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,11 +18,14 @@ from raftlog.broker.registry import Answer
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import InitProducerIdRequest
+
 PATIENCE_S: Final = 2.0
 RETRY_S: Final = 0.1
 
 
-async def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: InitProducerIdRequest) -> Answer:
     if request.transactional_id is not None:
         return _refused(NO_TRANSACTIONS)
     with trio.move_on_after(PATIENCE_S):

@@ -8,18 +8,21 @@ Missing on purpose: the new consumer protocol (KIP-848), which has APIs of its o
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
 from raftlog.cluster.groups import GroupProtocol, JoinRequest, JoinResult
 from raftlog.protocol.schema import milliseconds
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import JoinGroupRequest
+
 MEMBER_ID_FIRST_FROM: Final = 4
 SKIPS_ASSIGNMENT_FROM: Final = 9
 
 
-def handle(call: Call, request: Any) -> None:
+def handle(call: Call, request: JoinGroupRequest) -> None:
     session_timeout_ms = milliseconds(request.session_timeout)
     rebalance_timeout_ms = session_timeout_ms
     if call.version >= 1:
@@ -28,7 +31,7 @@ def handle(call: Call, request: Any) -> None:
         JoinRequest(
             group_id=request.group_id,
             member_id=request.member_id,
-            instance_id=getattr(request, "group_instance_id", None),
+            instance_id=request.group_instance_id,
             client_id=call.client_id,
             client_host=f"/{call.origin.host}",
             session_timeout_ms=session_timeout_ms,

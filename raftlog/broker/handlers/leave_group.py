@@ -6,21 +6,21 @@ too (KIP-345), each with its own error.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError, LeaveRequest, LeavingMember
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import LeaveGroupRequest
+
 MANY_FROM: Final = 3
 
 
-def handle(call: Call, request: Any) -> Answer:
-    if call.version >= MANY_FROM:
-        leaving = tuple(LeavingMember(each.member_id, each.group_instance_id) for each in request.members)
-    else:
-        leaving = (LeavingMember(request.member_id),)
+def handle(call: Call, request: LeaveGroupRequest) -> Answer:
+    leaving = tuple(LeavingMember(each.member_id, each.group_instance_id) for each in request.members)
     result = call.node.groups.leave(LeaveRequest(group_id=request.group_id, members=leaving), call.now)
     call.node.groups_changed()
     error = result.error

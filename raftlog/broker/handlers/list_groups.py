@@ -7,16 +7,19 @@ answers together.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import ListGroupsRequest
 
-def handle(call: Call, request: Any) -> Answer:
-    states, types = getattr(request, "states_filter", ()), getattr(request, "types_filter", ())
+
+def handle(call: Call, request: ListGroupsRequest) -> Answer:
+    states, types = request.states_filter, request.types_filter
     groups = call.node.groups.list_groups(states, types)
     return {
         "error_code": ErrorCode.NONE,

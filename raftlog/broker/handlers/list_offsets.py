@@ -9,7 +9,7 @@ Missing on purpose: tiered storage; what is asked about it (-5, -6) has no offse
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
@@ -18,6 +18,9 @@ from raftlog.broker.routing import confirm_leaders, find_partition
 from raftlog.partition.partition import EARLIEST, EARLIEST_LOCAL, LATEST, MAX_TIMESTAMP
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import ListOffsetsPartition, ListOffsetsRequest
+
 TIERED: Final = (-5, -6)
 SPECIAL_FROM: Final = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, -5: 9, -6: 11}
 """The version that brought each timestamp with a meaning of its own."""
@@ -25,7 +28,7 @@ NOT_AVAILABLE_FROM: Final = 5
 NEVER: Final = 1 << 15
 
 
-async def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: ListOffsetsRequest) -> Answer:
     asked = (
         find_partition(call.node, topic.name, wanted.partition_index)
         for topic in request.topics
@@ -44,7 +47,7 @@ async def handle(call: Call, request: Any) -> Answer:
     }
 
 
-def _find(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
+def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[str, object]:
     index = wanted.partition_index
     replica = find_partition(call.node, topic, index)
     if isinstance(replica, ErrorCode):
@@ -53,7 +56,7 @@ def _find(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
         return {"partition_index": index, "error_code": ErrorCode.UNSUPPORTED_VERSION}
     if wanted.timestamp in TIERED:
         return {"partition_index": index, "error_code": ErrorCode.NONE}
-    found = replica.find_offset(wanted.timestamp, leader_epoch=getattr(wanted, "current_leader_epoch", -1))
+    found = replica.find_offset(wanted.timestamp, leader_epoch=wanted.current_leader_epoch)
     code = partition_error_code(found.error)
     if code is ErrorCode.OFFSET_NOT_AVAILABLE and call.version < NOT_AVAILABLE_FROM:
         code = ErrorCode.LEADER_NOT_AVAILABLE

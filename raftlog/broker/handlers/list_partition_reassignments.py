@@ -5,18 +5,21 @@ Behaviour: `replicas` are the old ones and those being added, as Kafka shows the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import ListPartitionReassignmentsRequest
 
-def handle(call: Call, request: Any) -> Answer:
+
+def handle(call: Call, request: ListPartitionReassignmentsRequest) -> Answer:
     wanted = None
     if request.topics is not None:
         wanted = {(topic.name, index) for topic in request.topics for index in topic.partition_indexes}
-    topics: dict[str, list[dict[str, Any]]] = {}
+    topics: dict[str, list[dict[str, object]]] = {}
     for topic, number, assignment in call.node.operations.moves():
         if wanted is None or (topic.name, number) in wanted:
             topics.setdefault(topic.name, []).append(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -30,6 +30,9 @@ from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import ZERO_UUID, uuid_bytes
 from raftlog.types import BrokerId
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import MetadataRequest
+
 CREATION_TIMEOUT_S: Final = 5.0
 """How long an answer waits for a topic it creates; clients ask again after LEADER_NOT_AVAILABLE."""
 ELECTION_WAIT_S: Final = 1.0
@@ -42,22 +45,22 @@ CACHED_MAX: Final = 512
 """Topics, times versions asked, that are kept."""
 
 _Leader = tuple[BrokerId | None, int]
-_Described = dict[str, Any] | bytes
+_Described = dict[str, object] | bytes
 """A topic in the answer: its fields, or its bytes."""
 
 _encoded: dict[tuple[int, bytes], tuple[Topic, list[_Leader], frozenset[BrokerId], bytes]] = {}
 """What a topic's bytes are made of, and they: nothing that is not in the key or compared goes into them."""
 
 
-async def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: MetadataRequest) -> Answer:
     node = call.node
-    wanted = request.topics
-    everything = wanted is None or (call.version == 0 and not wanted)
-    names = [] if everything else [each.name for each in wanted if each.name is not None]
+    wanted = request.topics or ()
+    everything = request.topics is None or (call.version == 0 and not wanted)
+    names = [each.name for each in wanted if each.name is not None]
     failures: dict[str, ErrorCode] = {}
-    missing = [name for name in dict.fromkeys(names) if name not in node.catalog.topics]
+    missing = sorted({name for name in names if name not in node.catalog.topics})
     if missing:
-        allowed = getattr(request, "allow_auto_topic_creation", True)
+        allowed = request.allow_auto_topic_creation
         if allowed and node.config.bool("auto.create.topics.enable"):
             failures = await _create(call, missing)
         else:
@@ -70,9 +73,7 @@ async def handle(call: Call, request: Any) -> Answer:
         topics = [view.describe(topic) for topic in node.catalog.topics.values()]
     else:
         topics = [
-            _with_id(view, getattr(each, "topic_id", None))
-            if each.name is None
-            else _named(view, each.name, failures)
+            _with_id(view, each.topic_id) if each.name is None else _named(view, each.name, failures)
             for each in wanted
         ]
     return {
@@ -146,7 +147,7 @@ class _View:
             return self._fields(topic, leaders)
         key = (self.version, topic.topic_id)
         known = _encoded.get(key)
-        if known is not None and known[0] is topic and known[1:3] == (leaders, self.alive):
+        if known is not None and known[0] is topic and known[1] == leaders and known[2] == self.alive:
             return known[3]
         fields = self._fields(topic, leaders)
         encoded = encode_element(ApiKey.METADATA, self.version, "response", "topics", fields)
@@ -159,7 +160,7 @@ class _View:
         leader, _ = led
         return led if leader is None or leader in self.alive else (None, led[1])
 
-    def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, Any]:
+    def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, object]:
         return {
             "error_code": ErrorCode.NONE,
             "name": topic.name,
@@ -171,7 +172,7 @@ class _View:
             ],
         }
 
-    def _partition(self, index: int, hosts: Sequence[BrokerId], led: _Leader) -> dict[str, Any]:
+    def _partition(self, index: int, hosts: Sequence[BrokerId], led: _Leader) -> dict[str, object]:
         leader, epoch = led
         alive = self.alive
         return {

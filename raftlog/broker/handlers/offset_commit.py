@@ -12,7 +12,7 @@ Missing on purpose: topics by id (v10).
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
@@ -22,16 +22,19 @@ from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
 from raftlog.metadata.results import Refusal, Refused
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import OffsetCommitRequest
+
 _Key = tuple[str, int]
 
 
-def handle(call: Call, request: Any) -> None:
+def handle(call: Call, request: OffsetCommitRequest) -> None:
     node = call.node
     error = node.groups.check_commit(
         CommitCheck(
             group_id=request.group_id,
             member_id=request.member_id,
-            instance_id=getattr(request, "group_instance_id", None),
+            instance_id=request.group_instance_id,
             generation_id=request.generation_id_or_member_epoch,
         ),
         call.now,
@@ -63,7 +66,7 @@ def handle(call: Call, request: Any) -> None:
     node.offsets.commit(GroupCommit(request.group_id, call.now_ms, tuple(offsets)), on_done)
 
 
-def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], Collection[OffsetCommit]]:
+def _sort(call: Call, request: OffsetCommitRequest) -> tuple[dict[_Key, ErrorCode], Collection[OffsetCommit]]:
     """What cannot be stored, with the reason, and what can, each partition once."""
     catalog = call.node.catalog
     metadata_max = call.node.config.int("offset.metadata.max.bytes")
@@ -78,14 +81,16 @@ def _sort(call: Call, request: Any) -> tuple[dict[_Key, ErrorCode], Collection[O
             elif len(metadata.encode()) > metadata_max:
                 refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
             else:
-                epoch = getattr(each, "committed_leader_epoch", -1)
+                epoch = each.committed_leader_epoch
                 offsets[topic.name, index] = OffsetCommit(
                     topic.name, index, each.committed_offset, epoch, metadata
                 )
     return refused, offsets.values()
 
 
-def _reply(call: Call, request: Any, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> None:
+def _reply(
+    call: Call, request: OffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode
+) -> None:
     call.reply(
         {
             "topics": [

@@ -6,8 +6,8 @@ Answered when it is committed; so many partitions that they take several entries
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code, refusal_code
@@ -16,11 +16,14 @@ from raftlog.cluster.groups import GroupError
 from raftlog.metadata.offsets import DeleteOffsets
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import OffsetDeleteRequest, OffsetDeleteRequestTopic
+
 ENTRY_PARTITIONS: Final = 1000
 """Partitions in one entry: a quarter of a MiB where the topic's name is as long as can be."""
 
 
-async def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: OffsetDeleteRequest) -> Answer:
     group, topics = request.group_id, request.topics
     verdict = call.node.groups.check_delete_offsets(group, [topic.name for topic in topics])
     if isinstance(verdict, GroupError):
@@ -50,7 +53,9 @@ async def handle(call: Call, request: Any) -> Answer:
     }
 
 
-def _judge(call: Call, topics: Any, verdict: dict[str, GroupError]) -> Iterator[tuple[Any, int, ErrorCode]]:
+def _judge(
+    call: Call, topics: Sequence[OffsetDeleteRequestTopic], verdict: dict[str, GroupError]
+) -> Iterator[tuple[OffsetDeleteRequestTopic, int, ErrorCode]]:
     """Every partition that is named, with what stands against it."""
     for topic in topics:
         count = call.node.catalog.partition_count(topic.name)

@@ -7,13 +7,16 @@ Missing on purpose: topics by id (v10); member epochs of the new consumer protoc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.metadata.offsets import CommittedOffset
 from raftlog.protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import OffsetFetchRequest, OffsetFetchRequestTopics
 
 GROUPS_FROM: Final = 8
 REQUEST_ERROR_FROM: Final = 2
@@ -21,7 +24,7 @@ REQUEST_ERROR_FROM: Final = 2
 _NONE: Final = CommittedOffset(-1)
 
 
-async def handle(call: Call, request: Any) -> Answer:
+async def handle(call: Call, request: OffsetFetchRequest) -> Answer:
     # A coordinator that was paused and replaced must not hand out positions that have moved since.
     error = ErrorCode.NONE if await call.node.confirm_coordinator() else ErrorCode.NOT_COORDINATOR
     if call.version >= GROUPS_FROM:
@@ -35,10 +38,13 @@ async def handle(call: Call, request: Any) -> Answer:
                 for group in request.groups
             ]
         }
-    return {"topics": _topics(call, request.group_id, request.topics, error), "error_code": error}
+    (group,) = request.groups
+    return {"topics": _topics(call, group.group_id, group.topics, error), "error_code": error}
 
 
-def _topics(call: Call, group: str, wanted: Any, error: ErrorCode) -> list[dict[str, Any]]:
+def _topics(
+    call: Call, group: str, wanted: Sequence[OffsetFetchRequestTopics] | None, error: ErrorCode
+) -> list[dict[str, object]]:
     if error is not ErrorCode.NONE and call.version >= REQUEST_ERROR_FROM:
         return []
     offsets = call.node.catalog.group_offsets
@@ -52,7 +58,7 @@ def _topics(call: Call, group: str, wanted: Any, error: ErrorCode) -> list[dict[
 
 def _topic(
     name: str, partitions: Iterable[int], committed: Mapping[int, CommittedOffset], error: ErrorCode
-) -> dict[str, Any]:
+) -> dict[str, object]:
     rows = []
     for partition in partitions:
         offset = committed.get(partition, _NONE)

@@ -6,7 +6,7 @@ not: only committed records are ever served. The replica id is ignored: every ca
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
@@ -14,8 +14,11 @@ from raftlog.broker.registry import Answer
 from raftlog.broker.routing import find_partition
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import OffsetForLeaderEpochRequest, OffsetForLeaderPartition
 
-def handle(call: Call, request: Any) -> Answer:
+
+def handle(call: Call, request: OffsetForLeaderEpochRequest) -> Answer:
     return {
         "topics": [
             {"topic": topic.topic, "partitions": [_end(call, topic.topic, each) for each in topic.partitions]}
@@ -24,7 +27,7 @@ def handle(call: Call, request: Any) -> Answer:
     }
 
 
-def _end(call: Call, topic: str, wanted: Any) -> dict[str, Any]:
+def _end(call: Call, topic: str, wanted: OffsetForLeaderPartition) -> dict[str, object]:
     replica = find_partition(call.node, topic, wanted.partition)
     if isinstance(replica, ErrorCode):
         return {"error_code": replica, "partition": wanted.partition}

@@ -6,14 +6,17 @@ Missing on purpose: SASL, which is not built yet.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import SaslAuthenticateRequest
+
 MESSAGE: Final = "SaslAuthenticate on a listener in plain text, which asks for no credentials"
 
 
-def handle(call: Call, request: Any) -> Answer:
+def handle(call: Call, request: SaslAuthenticateRequest) -> Answer:
     return {"error_code": ErrorCode.ILLEGAL_SASL_STATE, "error_message": MESSAGE, "auth_bytes": b""}

@@ -5,22 +5,25 @@ Behaviour: the answer comes when the leader's assignment has; it echoes the prot
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
 from raftlog.cluster.groups import SyncRequest, SyncResult
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import SyncGroupRequest
 
-def handle(call: Call, request: Any) -> None:
+
+def handle(call: Call, request: SyncGroupRequest) -> None:
     call.node.groups.sync(
         SyncRequest(
             group_id=request.group_id,
             member_id=request.member_id,
-            instance_id=getattr(request, "group_instance_id", None),
+            instance_id=request.group_instance_id,
             generation_id=request.generation_id,
-            protocol_type=getattr(request, "protocol_type", None),
-            protocol_name=getattr(request, "protocol_name", None),
+            protocol_type=request.protocol_type,
+            protocol_name=request.protocol_name,
             assignments={each.member_id: each.assignment for each in request.assignments},
         ),
         call.now,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
@@ -10,8 +10,11 @@ from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
 from raftlog.types import BrokerId
 
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import UnregisterBrokerRequest
 
-async def handle(call: Call, request: Any) -> Answer:
+
+async def handle(call: Call, request: UnregisterBrokerRequest) -> Answer:
     failure = await call.node.operations.remove_broker(BrokerId(request.broker_id))
     if failure is None:
         return {"error_code": ErrorCode.NONE, "error_message": None}
