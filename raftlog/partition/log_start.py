@@ -17,7 +17,7 @@ from typing import Final
 
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome
-from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.entry import Entry, EntryKind, Payload
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import Offset
 
@@ -41,12 +41,12 @@ def encode_log_start(offset: Offset) -> bytes:
     return _COMMAND.pack(_VERSION, _LOG_START, offset)
 
 
-def log_start_of(entry: Entry) -> Offset | None:
-    """Where a committed entry moves the start to; None for all that do not, and for commands of a newer
-    build."""
-    if entry.kind is not EntryKind.NOOP or len(entry.payload) != _COMMAND.size:
+def log_start_of(payload: Payload) -> Offset | None:
+    """Where the payload of a NOOP entry moves the start to; None for all that do not, and for commands of a
+    newer build."""
+    if len(payload) != _COMMAND.size:
         return None
-    version, command, offset = _COMMAND.unpack_from(entry.payload)
+    version, command, offset = _COMMAND.unpack_from(payload)
     return Offset(offset) if (version, command) == (_VERSION, _LOG_START) else None
 
 
@@ -109,8 +109,8 @@ class LogStart:
                 )
 
     def apply(self, entry: Entry) -> None:
-        """The entry is committed."""
-        offset = log_start_of(entry)
+        """The NOOP entry is committed."""
+        offset = log_start_of(entry.payload)
         if offset is not None:
             self._log.delete_before(offset)
 
@@ -118,7 +118,8 @@ class LogStart:
         """`tail`: what a new leader has not committed yet; empty for who follows. Commands of a leadership
         that is over are answered by the group."""
         self._has_told = False
-        self.uncommitted = max((log_start_of(entry) or Offset(0) for entry in tail), default=Offset(0))
+        starts = [log_start_of(entry.payload) for entry in tail if entry.kind is EntryKind.NOOP]
+        self.uncommitted = max((start for start in starts if start is not None), default=Offset(0))
         if self._under_way is None:
             self.fail()
 

@@ -555,7 +555,7 @@ class Partition:
                 header = read_header(entry.payload)
                 if header.producer_id != NO_PRODUCER:
                     self._producers.committed(header, entry.index, self._now_ms)
-            elif entry.payload:
+            elif entry.kind is EntryKind.NOOP and entry.payload:
                 self._start.apply(entry)
         self._applied = entries[-1].index
         if self._repeats:

@@ -136,6 +136,18 @@ def idempotence(stage: Stage, idempotent: bool) -> None:
     assert [record.value for record in stage.read(topic, 500)] == values
 
 
+@scenario(SCENARIOS, Can.IDEMPOTENCE)
+def a_topic_that_is_made_again(stage: Stage) -> None:
+    """Under a producer that lives on: what it has sent before is of a topic that is no more."""
+    topic = stage.topic()
+    producer = stage.client.producer(idempotent=True)
+    assert sorted(producer.send(topic, [Message(b"first life")] * 3)) == [0, 1, 2]
+    stage.make_again(topic)
+    assert sorted(producer.send(topic, [Message(b"second life")] * 3)) == [0, 1, 2]
+    producer.close()
+    assert [record.value for record in stage.read(topic, 3)] == [b"second life"] * 3
+
+
 @scenario(SCENARIOS)
 def three_partitions(stage: Stage) -> None:
     topic = stage.topic(partitions=3)

@@ -58,6 +58,13 @@ class Stage:
         self.admin.create_topics([new], request_timeout=PATIENCE_S)[name].result(PATIENCE_S)
         return name
 
+    def make_again(self, topic: str) -> None:
+        """Delete a topic and create it again, by a client that is not under test."""
+        self.admin.delete_topics([topic], request_timeout=PATIENCE_S)[topic].result(PATIENCE_S)
+        until("it is gone", lambda: topic not in self.admin.list_topics(timeout=PATIENCE_S).topics)
+        new = NewTopic(topic, 1, 1)
+        self.admin.create_topics([new], request_timeout=PATIENCE_S)[topic].result(PATIENCE_S)
+
     def produce(self, topic: str, *messages: Message, **settings: object) -> list[int]:
         return sent_and_closed(self.client.producer(**settings), topic, messages)  # type: ignore[arg-type]
 

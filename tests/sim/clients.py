@@ -32,7 +32,7 @@ from raftlog.metadata.results import (
     Result,
     TopicCreated,
 )
-from raftlog.partition.partition import PartitionError, ProduceResult
+from raftlog.partition.partition import EARLIEST, PartitionError, ProduceResult
 from raftlog.records.batch import read_header
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from raftlog.types import BrokerId, GroupKey, group_key
@@ -184,11 +184,20 @@ class Producer(Caller):
         key = group_key(topic_id, number)
         stream = self.streams.get(key)
         if stream is None:
-            stream = self.streams[key] = Stream(topic_id, number, key)
+            stream = self.streams[key] = Stream(topic_id, number, key, sequence=self._first_sequence(key))
         if len(stream.under_way) < self._window(stream) and not stream.is_over:
             batch = self._new_batch(stream)
             stream.under_way.append(batch)
             self._send(stream, batch)
+
+    def _first_sequence(self, key: GroupKey) -> int:
+        """Not 0 where the topic was there before under the same name, was deleted, and made again: the
+        producer goes on."""
+        if not self.idempotent or self.rng.random() < 0.7:
+            return 0
+        sequence = self.rng.choice((1, 7, 2**31 - 9))
+        self.cluster.invariants.begins_at(key, self.producer_id, sequence)
+        return sequence
 
     def _window(self, stream: Stream) -> int:
         """A broker that does not know a producer takes any sequence from it (KIP-360), so the first batch
@@ -211,7 +220,7 @@ class Producer(Caller):
         data = encode_batch(
             records, producer_id=self.producer_id, producer_epoch=0, base_sequence=stream.sequence
         )
-        stream.sequence += count
+        stream.sequence = (stream.sequence + count) & 0x7FFFFFFF
         return Batch(values, data)
 
     def _send(self, stream: Stream, batch: Batch) -> None:
@@ -334,6 +343,8 @@ class Consumer(Caller):
                 self._find_committed()
             case 4 if self.cluster.clients_work:
                 self._ask_end()
+            case 5 if self.cluster.clients_work:
+                self._ask_start()
             case _:
                 self._fetch()
 
@@ -466,13 +477,48 @@ class Consumer(Caller):
 
         self.call(broker, handle, found)
 
+    def _ask_start(self) -> None:
+        """The start of the log: it lies before none that anybody was told when the question came."""
+        ledger = self.cluster.invariants.ledgers.get(self.key)
+        broker = self._leader if self._leader is not None else self.anyone()
+        asked: list[int] = []
+
+        def handle(node: SimNode, reply: Reply) -> None:
+            partition = node.partition(self.topic_id, self.partition)
+            if partition is None or ledger is None:
+                reply(None)
+                return
+            asked.append(ledger.told_start)
+
+            def answer(led: bool) -> None:
+                found = partition.find_offset(EARLIEST)
+                is_found = led and found.error is None
+                if is_found:
+                    self.cluster.invariants.told_start(self.key, found.offset)
+                reply(found.offset if is_found else None)
+
+            partition.confirm_leadership(self.world.now, answer)
+
+        def found(value: Any) -> None:
+            self._is_busy = False
+            if value is Timeout or value is None:
+                return
+            if value < asked[0]:
+                raise Violation(
+                    "the start moves back for nobody", f"{self.key.hex()}: {value}, {asked[0]} was told"
+                )
+
+        self.call(broker, handle, found)
+
 
 class Admin(Caller):
-    """Creates and deletes topics, adds partitions, moves replicas, drains brokers."""
+    """Creates and deletes topics, deletes records, adds partitions, moves replicas, drains brokers."""
 
     def __init__(self, cluster: Cluster, rng: random.Random, *, pace: float, moves: bool) -> None:
         super().__init__(cluster, rng)
-        self.created = self.deleted = self.moved = 0
+        self.created = self.deleted = self.moved = self.truncated = 0
+        self._gone: list[str] = []
+        """Names of topics that were deleted; some are made again."""
         self._count = 0
         self._gone: list[str] = []
         """Names of topics that were deleted."""
@@ -489,6 +535,8 @@ class Admin(Caller):
         if not self.cluster.clients_work:
             return
         topics = sorted(self.cluster.topics)
+        if topics and self.rng.random() < 0.4:
+            self._delete_records(self.rng.choice(topics))
         draw = self.rng.random()
         if not topics or (draw < 0.25 and len(topics) < 4):
             self._create()
@@ -522,6 +570,8 @@ class Admin(Caller):
         if self.rng.random() < 0.4:
             configs["retention.bytes"] = str(self.rng.choice((4096, 20_000)))
         if self.rng.random() < 0.2:
+            configs["retention.ms"] = str(self.rng.choice((1000, 4000)))
+        if self.rng.random() < 0.2:
             configs["message.timestamp.type"] = "LogAppendTime"
         return configs
 
@@ -531,6 +581,8 @@ class Admin(Caller):
         else:
             self._count += 1
             name = f"topic{self._count}"
+        if self._gone and self.rng.random() < 0.5:
+            name = self._gone.pop()
         partitions = tuple(self._replicas() for _ in range(self.rng.choice((1, 1, 2))))
         command = CreateTopic(
             name=name, topic_id=self.rng.randbytes(16), partitions=partitions, configs=self._configs()
@@ -547,6 +599,7 @@ class Admin(Caller):
 
     def _delete(self, topic_id: bytes) -> None:
         name = self.cluster.topics[topic_id]
+        name = self.cluster.topics[topic_id]
         self.cluster.topic_deleted(topic_id)
 
         def again(result: Result | None) -> None:
@@ -555,8 +608,43 @@ class Admin(Caller):
             else:
                 self.deleted += 1
                 self._gone.append(name)
+                self._gone.append(name)
 
         self._ask(DeleteTopic(topic_id=topic_id), again)
+
+    def _delete_records(self, topic_id: bytes) -> None:
+        """Up to anywhere: inside a batch, before the start, beyond the end. Whoever leads is asked."""
+        invariants = self.cluster.invariants
+        partition = self.rng.randrange(self.cluster.partition_count[topic_id])
+        key = group_key(topic_id, partition)
+        ledger = invariants.ledgers.get(key)
+        if ledger is None:
+            return
+        offset = self.rng.choice((-1, self.rng.randint(0, ledger.end_offset + 1)))
+
+        def handle(node: SimNode, reply: Reply) -> None:
+            replica = node.partition(topic_id, partition)
+            if replica is None:
+                reply(None)
+                return
+
+            def deleted(error: PartitionError | None, start: int) -> None:
+                if error is None:
+                    invariants.told_start(key, start)
+                reply((error, start))
+
+            replica.delete_before(offset, now=self.world.now, on_done=deleted)
+
+        def done(value: Any) -> None:
+            if value is not Timeout and value is not None and value[0] is None:
+                self.truncated += 1
+                if value[1] < offset:
+                    raise Violation(
+                        "deleted records are gone", f"{key.hex()}: {value[1]}, asked was {offset}"
+                    )
+
+        for broker in self.cluster.everyone:
+            self.call(broker, handle, done)
 
     def _alter(self, topic_id: bytes) -> None:
         self._ask(AlterTopicConfig(topic_id=topic_id, set=self._configs()), lambda result: None)

@@ -6,7 +6,8 @@ is judged by what the virtual disks have synced; an acknowledgement or a vote re
 acknowledged in a term is cut in it; one membership change at a time. The log's: offsets are dense, and equal
 on all replicas; a restart finds what was durable, no more and no less. The broker's: an acknowledged record
 is in the committed log where the producer was told; one that will not happen never is; no duplicate of an
-idempotent producer's record; nothing above the committed end is served; the metadata state is equal at equal
+idempotent producer's record; the start of a log is where the committed log says, on every replica, and moves
+back for nobody; nothing above the committed end is served; the metadata state is equal at equal
 index; the state machines apply each entry once, in order. The driver's: no group that has work is left out of
 the next turn.
 
@@ -25,6 +26,7 @@ from raftlog.metadata.commands import Command
 from raftlog.metadata.offsets import Offsets
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
+from raftlog.partition.log_start import log_start_of
 from raftlog.partition.partition import Partition
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.messages import AppendReply, HeartbeatReply, PreVote, Vote, VoteReply
@@ -75,6 +77,10 @@ class Ledger:
     records: list[bytes] = field(default_factory=list)
     """All committed values by offset."""
     sequences: dict[tuple[int, int], int] = field(default_factory=dict)
+    start: int = 0
+    """Where the committed commands have moved the log's start to."""
+    told_start: int = 0
+    """The latest start that anybody outside was told."""
     is_deleted: bool = False
     uncommitted_voters: frozenset[BrokerId] = frozenset()
 
@@ -148,6 +154,8 @@ class Invariants:
         self._catalogs: dict[int, tuple[BrokerId, dict[str, object]]] = {}
         """By metadata entry: who applied it first, and what the catalog was then."""
         self._acks: list[tuple[GroupKey, int, bytes]] = []
+        self._starts: list[tuple[GroupKey, int]] = []
+        self._begins: dict[tuple[GroupKey, int], int] = {}
         self._hosted: dict[BrokerId, set[GroupKey]] = {}
 
     # What the simulation tells
@@ -168,6 +176,14 @@ class Invariants:
                 raise Violation(
                     "what will not happen", f"{ledger.name}: {value!r} is at {ledger.values[value]}"
                 )
+
+    def begins_at(self, key: GroupKey, producer_id: int, sequence: int) -> None:
+        """A producer goes on in this partition with a sequence that it had elsewhere."""
+        self._begins[key, producer_id] = sequence
+
+    def told_start(self, key: GroupKey, start: int) -> None:
+        """Somebody is told where the log begins; looked at after this event."""
+        self._starts.append((key, start))
 
     def fetched(self, key: GroupKey, offset: int, values: list[bytes], high_watermark: int) -> None:
         """A consumer was given these records from `offset` on, and this high watermark."""
@@ -331,6 +347,7 @@ class Invariants:
                 log.hard_state,
                 group.is_leader,
                 group.is_trusted,
+                log.log_start_offset,
             )
             if seen != replica.seen:
                 self._look(broker, ledger, replica, group)
@@ -339,6 +356,10 @@ class Invariants:
             acks, self._acks = self._acks, []
             for ack in acks:
                 self._check_ack_of_producer(*ack)
+        if self._starts:
+            starts, self._starts = self._starts, []
+            for told in starts:
+                self._check_told_start(*told)
 
     def _note_hosted(self, broker: SimBroker, node: SimNode) -> None:
         """Groups were started or removed here."""
@@ -428,6 +449,13 @@ class Invariants:
             if not replica.rots:
                 raise Violation("commit index", f"{group!r} was at {replica.commit}")
             replica.is_lost, replica.commit = True, log.commit_index  # found damaged, and dropped
+        is_moved = ledger.key != METADATA_GROUP and log.log_start_offset > ledger.start
+        if is_moved and log.damage is None:  # a damaged log begins where it was committed to
+            raise Violation(
+                "the committed log says where it begins",
+                f"broker {broker.id} {ledger.name} begins at {log.log_start_offset}, committed is "
+                f"{ledger.start}",
+            )
         if group.is_trusted != replica.is_trusted:
             replica.is_trusted = group.is_trusted
             if group.is_trusted:
@@ -562,6 +590,8 @@ class Invariants:
         payload = ledger.payloads.pop((ledger.last, content.term))
         if content.kind == EntryKind.MEMBERSHIP:
             ledger.voters = Membership.decode(payload).voters
+        if content.kind == EntryKind.NOOP and payload:
+            ledger.start = max(ledger.start, log_start_of(payload) or 0)
         if content.kind == EntryKind.BATCH and ledger.key != METADATA_GROUP:
             self._commit_records(ledger, content, payload)
 
@@ -582,13 +612,14 @@ class Invariants:
             ledger.values[value] = offset
         if header.producer_id != NO_PRODUCER:
             producer = (header.producer_id, header.producer_epoch)
-            expected = ledger.sequences.get(producer, 0)
+            begins = self._begins.get((ledger.key, header.producer_id), 0)
+            expected = ledger.sequences.get(producer, begins)
             if header.base_sequence != expected:
                 raise Violation(
                     "sequences in order",
                     f"{ledger.name}: producer {producer} has {header.base_sequence}, not {expected}",
                 )
-            ledger.sequences[producer] = header.last_sequence + 1
+            ledger.sequences[producer] = (header.last_sequence + 1) & 0x7FFFFFFF
         ledger.records += values
 
     def _holders(self, ledger: Ledger, index: int, voters: frozenset[BrokerId]) -> tuple[int, list[str]]:
@@ -669,6 +700,17 @@ class Invariants:
                 "acknowledged is committed", f"{ledger.name}: {value!r} at {offset}, where {there} is"
             )
 
+    def _check_told_start(self, key: GroupKey, start: int) -> None:
+        ledger = self.ledgers[key]
+        if ledger.is_deleted:
+            return
+        if start > ledger.start:
+            raise Violation(
+                "the committed log says where it begins",
+                f"{ledger.name}: {start} was told, committed is {ledger.start}",
+            )
+        ledger.told_start = max(ledger.told_start, start)
+
     # At the end
 
     def check_equal(self, brokers: list[SimBroker]) -> bool:
@@ -691,6 +733,11 @@ class Invariants:
         ledger = self.ledgers[partition.group.key]
         log = partition.log
         offset = log.log_start_offset
+        if offset != ledger.start:
+            raise Violation(
+                "replicas are equal",
+                f"broker {broker.id} {ledger.name} begins at {offset}, committed is {ledger.start}",
+            )
         values: list[bytes] = []
         while offset < log.high_watermark:
             found = log.read(offset, 1 << 20)

@@ -15,16 +15,17 @@ from typing import Any, Final
 from raftlog.cluster import upkeep
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
 from raftlog.metadata.offsets import Offsets
-from raftlog.partition.partition import FetchResult, Partition
+from raftlog.partition.log_start import LogStart, encode_log_start
+from raftlog.partition.partition import FetchResult, Partition, PartitionError
 from raftlog.partition.producers import NewBatch, Producers
 from raftlog.raft import following, group, leadership, membership
 from raftlog.raft.driver import Driver
 from raftlog.raft.messages import Append, AppendReply, HeartbeatReply
-from raftlog.raft.values import Membership
+from raftlog.raft.values import Membership, Outcome
 from raftlog.storage import recovery
 from raftlog.storage.entry import EntryKind
 from raftlog.storage.group_log import GroupLog
-from raftlog.types import BrokerId, RaftIndex
+from raftlog.types import BrokerId, Offset, RaftIndex
 from tests.sim.cluster import Cluster, Failure
 from tests.sim.world import Violation
 
@@ -285,6 +286,48 @@ def _snapshot_misses_changes() -> list[Patch]:
     return [(Offsets, "_about_to_change", about_to_change)]
 
 
+def _deleted_here_alone() -> list[Patch]:
+    """DeleteRecords is answered when the leader's own files say so."""
+
+    def delete_before(self: Partition, offset: int, *, now: float, on_done: Any) -> None:
+        log = self.log
+        target = log.high_watermark if offset == -1 else offset
+        if self.group.is_ready and log.log_start_offset < target <= log.high_watermark:
+            log.delete_before(Offset(target))
+            on_done(None, log.log_start_offset)
+        else:
+            on_done(PartitionError.NOT_LEADER, -1)
+
+    return [(Partition, "delete_before", delete_before)]
+
+
+def _deletion_not_awaited() -> list[Patch]:
+    """DeleteRecords is answered when the command has been proposed."""
+
+    def move_to(self: LogStart, offset: Offset, on_moved: Any) -> None:
+        self._group.propose_command(encode_log_start(offset), lambda outcome, entry: None)
+        on_moved(Outcome.COMMITTED)
+
+    def delete_before(self: Partition, offset: int, *, now: float, on_done: Any) -> None:
+        original(self, offset, now=now, on_done=lambda error, start: on_done(error, max(start, offset)))
+
+    original = Partition.delete_before
+    return [(LogStart, "move_to", move_to), (Partition, "delete_before", delete_before)]
+
+
+def _retention_of_each_replica() -> list[Patch]:
+    """Every replica drops what is too much by its own segments."""
+
+    def tick(self: Partition, now_ms: int, **rest: Any) -> None:
+        original(self, now_ms, **rest | {"retention_due": False})
+        settings = self.settings
+        start = self.log.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
+        self.log.delete_before(start)
+
+    original = Partition.tick
+    return [(Partition, "tick", tick)]
+
+
 PLANTS: Final = (
     Plant("ack before fsync", _ack_before_fsync, ("part-kill", "crashes")),
     Plant("leader counts its unsynced entry", _leader_counts_unsynced, ("crashes", "disks")),
@@ -296,6 +339,9 @@ PLANTS: Final = (
     Plant("stored commit index trusted", _stored_commit_trusted, ("crashes",)),
     Plant("high watermark at the log end", _high_watermark_at_the_end, ("calm", "network")),
     Plant("dedupe off", _dedupe_off, ("calm", "network")),
+    Plant("records deleted on the leader alone", _deleted_here_alone, ("calm", "crashes")),
+    Plant("deletion answered before it is replicated", _deletion_not_awaited, ("calm", "network")),
+    Plant("retention of each replica", _retention_of_each_replica, ("calm", "crashes")),
     Plant("apply twice", _apply_twice, ("calm",)),
     Plant("two membership changes at once", _two_changes_at_once, ("members",)),
     Plant("a synced vote wakes nobody", _woken_by_entries_only, ("calm", "crashes")),
