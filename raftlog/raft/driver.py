@@ -404,7 +404,8 @@ class Driver:
 
     def abandon(self) -> None:
         """The broker stops, or its disk failed: whatever is pending here ends now, as far as it is known."""
-        for member in self._members.values():
+        removed = [member for member in self._active if member.is_removed]
+        for member in [*self._members.values(), *removed]:
             try:
                 member.group.close()
             except RaftlogError:

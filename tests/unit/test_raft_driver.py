@@ -472,3 +472,15 @@ def test_elections_that_fail_are_called_less_often() -> None:
     cluster.heal()
     cluster.run(5.0)
     assert cluster.leader is not None
+
+
+def test_a_removed_groups_proposals_end_also_when_no_turn_comes_any_more() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    proposal = cluster.propose(leader, b"payload")
+    driver = cluster[leader].driver
+    driver.remove(KEY)
+    assert proposal.outcome is None
+    driver.abandon()
+    assert proposal.outcome is Outcome.WILL_NOT_HAPPEN
