@@ -28,6 +28,7 @@ from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.operations import Operations
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.scrubbing import scrub
 from raftlog.cluster.startup import founders_of, named_founders
 from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
@@ -413,6 +414,7 @@ class Node:
             nursery.start_soon(self._run_groups)
             nursery.start_soon(self.offsets.run)
             nursery.start_soon(say_when_nobody_leads, self)
+            nursery.start_soon(scrub, self)
             with trio.move_on_after(LEADERS_TIMEOUT_S):
                 for topic in list(self.catalog.topics.values()):
                     await self.wait_for_leaders(topic)

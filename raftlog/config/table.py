@@ -369,6 +369,21 @@ _BROKER: Final = [
         maximum=INT_MAX,
     ),
     _key(
+        "raftlog.scrub.interval.ms",
+        "LONG",
+        604_800_000,
+        "How often everything that is stored is read again and held to its checksums; the first time soon"
+        " after the start. What is damaged is repaired from another replica.",
+        minimum=1000,
+    ),
+    _key(
+        "raftlog.scrub.bytes.per.second",
+        "LONG",
+        16_777_216,
+        "How fast that is done. 0: not at all.",
+        minimum=0,
+    ),
+    _key(
         "raftlog.election.timeout.ms",
         "INT",
         500,

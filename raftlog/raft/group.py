@@ -121,7 +121,8 @@ class RaftGroup:
         self._engine = engine = Engine(self, self_id, log, timing, rng, now)
         self._elections = elections = Elections(self, key, self_id, log, engine, self._trust, timing)
         self._following = following = Following(self, key, log, engine, elections, self._trust, members)
-        self._repairs = Repairs(self, key, self_id, log, timing)
+        log.on_rot = lambda: self.on_work(self)
+        self._repairs = Repairs(self, key, self_id, log, engine, timing)
         self._said_of: object = None
         """The damage that the broker's log speaks of already."""
         self._is_preferred = preferred
@@ -140,7 +141,7 @@ class RaftGroup:
             Rejoin: self._on_rejoin,
             Welcome: following.on_welcome,
             RepairRequest: self._repairs.on_request,
-            Repair: lambda sender, repair, now: self._repairs.on_repair(sender, repair, engine, now),
+            Repair: self._repairs.on_repair,
         }
         self.use_membership()
         self.look_for_damage()
@@ -428,7 +429,7 @@ class RaftGroup:
                 elif not self._elections.excuse_leader(now):
                     self._elections.ask(now)
             if now >= self._repairs.deadline:
-                self._repairs.ask(self._engine, now)
+                self._repairs.ask(now)
             return False
         if now < self._beat_due:
             return False
@@ -537,6 +538,10 @@ class RaftGroup:
             then = "it is not served, and repaired from another replica; this one does not lead until then"
         log.error("%s is damaged: %s: %s", self.log.dirname, self.log.problem, then)
 
+    def can_fill_anew(self, asking: BrokerId, now: float) -> bool:
+        leadership, peer = self._leadership, self._member(asking)
+        return leadership is not None and peer is not None and leadership.can_do_without(peer, now)
+
     def log_was_repaired(self) -> None:
         self._is_stuck = False
         self.on_work(self)
@@ -606,6 +611,8 @@ class RaftGroup:
     def take_messages(self, now: float) -> list[Addressed]:
         """What may leave before this broker's own sync: what a leader sends, so that all disks work at
         once. Called once a turn, after everything was delivered."""
+        if self.log.rot is not None:
+            self.look_for_damage()
         leadership = self._leadership
         if leadership is not None:
             if leadership.wants_round:

@@ -247,6 +247,16 @@ class Leadership:
         since = now - WELL_BEATS * self._timing.heartbeat
         return self.last_heard[peer] >= since and peer.rejoined_at < since
 
+    def can_do_without(self, peer: Progress, now: float) -> bool:
+        """Whether the others are a majority that holds all that is committed, and can elect."""
+        commit_index = self._log.commit_index
+        holding = [
+            other
+            for other in self._voters
+            if other is not peer and self.is_well(other, now) and self._match[other] >= commit_index
+        ]
+        return 2 * (1 + len(holding)) > len(self._voters) + 1
+
     def refuse_change(self, wanted: Membership, now: float) -> str | None:
         """Why the group may not change to `wanted` now (e); None when it may."""
         commit_index = self._log.commit_index

@@ -151,7 +151,7 @@ class RepairRequest(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """The answer: committed entries from `entry_index` on. `term` is that of the request."""
+    """The answer: committed entries from `entry_index` on. Counts in every term."""
 
     group: GroupKey
     term: Term

@@ -4,6 +4,9 @@ What is in a segment is committed, and a committed entry is the same in every lo
 has it may give it, leader or not, in whatever term; and the replica that asks goes on voting and
 acknowledging meanwhile: its promise is about which entries it has, by term and index, and those it knows.
 Only lead it may not: it could not give its followers and clients what they lack.
+
+When the entry is in nobody's log any more, since theirs begin behind it (a snapshot, retention), the replica
+is filled anew like one that lost its log, as soon as its leader can do without it meanwhile.
 """
 
 from __future__ import annotations
@@ -31,46 +34,71 @@ class RepairOwner(Protocol):
     @property
     def voters(self) -> frozenset[BrokerId]: ...
     def say(self, to: BrokerId, message: Message) -> None: ...
+    def look_for_damage(self) -> None: ...
     def log_was_repaired(self) -> None: ...
+    def can_fill_anew(self, asking: BrokerId, now: float) -> bool:
+        """Whether this replica leads, and can elect and commit with others while that one's log is filled."""
+        ...
 
 
 class Repairs:
     """Of one replica in one group. One request is under way at a time, which bounds the answers."""
 
     def __init__(
-        self, owner: RepairOwner, key: GroupKey, self_id: BrokerId, group_log: GroupLog, timing: RaftTiming
+        self,
+        owner: RepairOwner,
+        key: GroupKey,
+        self_id: BrokerId,
+        group_log: GroupLog,
+        engine: Engine,
+        timing: RaftTiming,
     ) -> None:
         self._owner = owner
         self._key = key
         self._self_id = self_id
         self._log = group_log
+        self._engine = engine
         self._pause = ASK_BEATS * timing.heartbeat
         self._due = float("-inf")
         self._asked: list[BrokerId] = []
+        self._is_gone = False
+        """The leader's log begins behind the entry."""
 
     @property
     def deadline(self) -> float:
         """When somebody is to be asked."""
         return self._due if self._log.rot is not None and self._log.damage is None else float("inf")
 
-    def ask(self, engine: Engine, now: float) -> None:
+    def ask(self, now: float) -> None:
         """Ask the next one: the leader first, who has everything, and then one after the other."""
         rot = self._log.rot
         others = self._owner.voters - {self._self_id}
         if rot is None or not others:
             return
         left = sorted(others - set(self._asked))
+        if not left and self._is_gone:
+            self._begin()
+            self._log.give_up(f"{rot.problem}, and the leader has no such entry any more")
+            self._owner.look_for_damage()
+            return
         if not left:
-            self._asked, left = [], sorted(others)
+            self._begin()
+            left = sorted(others)
+        engine = self._engine
         to = engine.leader if engine.leader in left else left[0]
         assert to is not None
         self._asked.append(to)
         self._due = now + self._pause
         self._owner.say(to, RepairRequest(self._key, engine.term, RaftIndex(rot.index)))
 
+    def _begin(self) -> None:
+        self._asked, self._is_gone = [], False
+
     def on_request(self, sender: BrokerId, request: RepairRequest, now: float) -> None:
         """Give what is asked for, and what follows on it, as far as it is committed here and sound."""
         group_log, index = self._log, request.entry_index
+        if index < group_log.first_index and self._owner.can_fill_anew(sender, now):
+            self._owner.say(sender, Repair(self._key, self._engine.term, index, []))
         if not group_log.first_index <= index <= group_log.commit_index:
             return
         count = min(APPEND_ENTRIES_MAX, group_log.commit_index - index + 1)
@@ -78,11 +106,15 @@ class Repairs:
             entries = group_log.entries(index, APPEND_BYTES_MAX, count)
         except DamagedLog:
             return  # it says so itself, and has itself repaired
-        self._owner.say(sender, Repair(self._key, request.term, index, entries))
+        self._owner.say(sender, Repair(self._key, self._engine.term, index, entries))
 
-    def on_repair(self, sender: BrokerId, repair: Repair, engine: Engine, now: float) -> None:
+    def on_repair(self, sender: BrokerId, repair: Repair, now: float) -> None:
         rot = self._log.rot
-        if rot is None or repair.entry_index != rot.index or not repair.entries:
+        if rot is None or repair.entry_index != rot.index:
+            return
+        if not repair.entries:
+            self._is_gone, self._due = repair.term == self._engine.term, now
+            self._owner.log_was_repaired()
             return
         try:
             self._log.repair(repair.entries)
@@ -93,6 +125,6 @@ class Repairs:
             pass  # there is more behind it, and that is asked for next
         if self._log.rot is None or self._log.rot.index != rot.index:
             log.warning("%s: repaired with what broker %d has", rot.problem, sender)
-            self._asked = []
+            self._begin()
         self._due = now
         self._owner.log_was_repaired()

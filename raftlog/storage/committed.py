@@ -20,6 +20,7 @@ from raftlog.storage.segment import (
     NO_TIMESTAMP,
     Segment,
     SegmentExtent,
+    SegmentPiece,
     SegmentPool,
     Slice,
     TermAt,
@@ -201,7 +202,7 @@ class CommittedLog:
         interval = self.limits.index_interval_bytes
         place = segment.place_of_offset(offset, interval)
         end = segment.end_within(place, max_bytes, interval)
-        return segment.slice(place, segment.check(place, end, self._term_at))
+        return segment.read(place, end, self._term_at)
 
     def cold(self, offset: int, max_bytes: int) -> Warming | None:
         """See `GroupLog.cold`."""
@@ -248,6 +249,29 @@ class CommittedLog:
         place = segment.place_of_index(index, interval)
         end = segment.end_within(place, min(max_bytes, _READ_CHUNK), interval)
         return segment.checked_entries(place, end, self._term_at, max_count)
+
+    def piece(self, base_index: RaftIndex, place: Place | None) -> SegmentPiece | None:
+        """What a scrub reads next: from `place` on in the segment that begins at `base_index`, or without a
+        place the beginning of the one behind it. None at the end. Raises OSError."""
+        if place is not None:
+            segment = self._segment_at(base_index)
+            if segment is not None:
+                return segment.piece(place)
+        number = bisect_right(self.segments, base_index, key=lambda segment: segment.base_index)
+        while number < len(self.segments) and not self.segments[number].size:
+            number += 1
+        return self.segments[number].piece(None) if number < len(self.segments) else None
+
+    def check_piece(self, piece: SegmentPiece, data: memoryview) -> Place | None:
+        """Check what was read; where to go on in the segment. Raises DamagedBatch."""
+        segment = self._segment_at(piece.base_index)
+        return None if segment is None else segment.check_piece(piece, data, self._term_at)
+
+    def _segment_at(self, base_index: RaftIndex) -> Segment | None:
+        """The segment that begins there, if retention has left it."""
+        number = bisect_right(self.segments, base_index, key=lambda segment: segment.base_index) - 1
+        found = self.segments[number] if number >= 0 else None
+        return found if found is not None and found.base_index == base_index else None
 
     def repair(self, place: Place, entries: Sequence[Entry]) -> None:
         """Write committed batches again, as another replica has them, from the damaged one at `place` on: as

@@ -22,7 +22,15 @@ from typing import Final
 
 import cbor2
 
-from raftlog.errors import CorruptBatch, DamagedBatch, DamagedLog, FileRefused, InvalidInput, SafetyError
+from raftlog.errors import (
+    CorruptBatch,
+    DamagedBatch,
+    DamagedLog,
+    FileRefused,
+    InvalidInput,
+    SafetyError,
+    StorageError,
+)
 from raftlog.records.batch import check_batch, read_header
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import CommittedLog, LogLimits
@@ -31,7 +39,7 @@ from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoi
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import Place
 from raftlog.storage.recent import RecentEntries
-from raftlog.storage.segment import SegmentPool, Slice
+from raftlog.storage.segment import SegmentPiece, SegmentPool, Slice
 from raftlog.storage.snapshot import LogImage, entry_to_cbor
 from raftlog.storage.wal import Wal
 from raftlog.storage.wal_format import RecordKind
@@ -112,6 +120,8 @@ class GroupLog:
         self._has_snapshot = has_snapshot
         self._is_closed = False
         self._may_lack = image.may_lack
+        self.on_rot: Callable[[], None] = lambda: None
+        """Called when `rot` is found, by whoever reads, or goes with what is dropped. The group sets it."""
         self._limits = context.limits
         self._begin(image)
         is_plain = image.start == LOG_BEGIN and image.membership is None
@@ -392,7 +402,9 @@ class GroupLog:
             yield
         except DamagedBatch as error:
             place = Place(Offset(error.offset), RaftIndex(error.index), FilePosition(error.position))
-            self.rot = self.rot or Rot(place, str(error))
+            if self.rot is None:
+                self.rot = Rot(place, str(error))
+                self.on_rot()
             raise
         except DamagedLog as error:
             self.damage = self.damage or str(error)
@@ -439,6 +451,18 @@ class GroupLog:
         with self._reading():
             return self._committed.read(offset, max_bytes)
 
+    def piece(self, base_index: RaftIndex, place: Place | None) -> SegmentPiece | None:
+        """What a scrub reads next; see `CommittedLog.piece`. Raises FileRefused, DamagedLog."""
+        with self._reading():
+            return self._committed.piece(base_index, place)
+
+    def check_piece(self, piece: SegmentPiece, data: memoryview | StorageError) -> Place | None:
+        """Check what a scrub has read; where to go on in the segment. Raises DamagedLog."""
+        with self._reading():
+            if isinstance(data, StorageError):
+                raise data
+            return self._committed.check_piece(piece, data)
+
     def repair(self, entries: Sequence[Entry]) -> None:
         """Write the entry that `rot` names, and what follows on it in `entries`, as another replica has them.
         Raises InvalidInput when they are not sound or not what belongs there, DamagedBatch when what lies
@@ -455,6 +479,10 @@ class GroupLog:
                 self.rot = None
                 raise
         self.rot = None
+
+    def give_up(self, problem: str) -> None:
+        """The bytes that `rot` names cannot be had back: the log is as good as lost, until it is reset."""
+        self.rot, self.damage, self._is_changed = None, problem, True
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[Offset, int] | None:
         """(offset, timestamp) of the first committed record at or after `timestamp_ms`, or None.
@@ -539,6 +567,9 @@ class GroupLog:
         """The log begins later: let go of what memory holds of the part that is gone."""
         start = self._committed.start.index
         self._context.has_garbage = True
+        if self.rot is not None and self.rot.index <= start:
+            self.rot = None
+            self.on_rot()
         self._add(RecordKind.LOG_START, offset=self.log_start_offset)
         self.forget_to(start)
         self._epochs.drop_before(RaftIndex(start + 1))

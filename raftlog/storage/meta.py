@@ -8,12 +8,15 @@ import tomllib
 from dataclasses import dataclass
 from typing import Final
 
+from crc32c import crc32c
+
 from raftlog.errors import ConfigError, DamagedLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.snapshot import write_file
 from raftlog.types import BrokerId
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""1 had no checksum: a flipped bit could make a folder that lacks something look as if it lacked nothing."""
 META_NAME: Final = "meta.toml"
 LOCK_NAME: Final = "lock"
 WAL_NAME: Final = "wal"
@@ -47,10 +50,13 @@ def read_meta(disk: Disk, root: str) -> Meta | None:
         return None
     file = disk.open(path)
     try:
-        fields = tomllib.loads(file.pread(file.size(), 0).decode())
+        data = file.pread(file.size(), 0)
+        fields = tomllib.loads(data.decode())
         version = fields["format_version"]
-        if version != FORMAT_VERSION:
-            raise ConfigError(f"{path}: format version {version} is not known, only {FORMAT_VERSION}")
+        if version not in (1, FORMAT_VERSION):
+            raise ConfigError(f"{path}: format version {version} is not known, only up to {FORMAT_VERSION}")
+        if version > 1 and not data.endswith(_seal(data[: data.rindex(b"crc")])):
+            raise DamagedLog(f"{path}: its bytes do not have its crc")
         return Meta(
             node_id=BrokerId(int(fields["node_id"])),
             cluster_id=fields.get("cluster_id"),
@@ -76,4 +82,10 @@ def write_meta(disk: Disk, root: str, meta: Meta) -> None:
         lines.append(f"founders = {sorted(meta.founders)}")
     if meta.is_rejoining:
         lines.append("rejoining = true")
-    write_file(disk, root, META_NAME, ["\n".join([*lines, ""]).encode()])
+    data = "\n".join([*lines, ""]).encode()
+    write_file(disk, root, META_NAME, [data, _seal(data)])
+
+
+def _seal(data: bytes) -> bytes:
+    """The last line, over all that is before it."""
+    return b'crc = "%08x"\n' % crc32c(data)

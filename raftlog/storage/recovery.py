@@ -102,7 +102,8 @@ def _extend(image: LogImage, key: bytes, commit: LogPoint, active: list[Any] | N
 
 def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
     """Cut the last segment to its size, remove files that the image does not name, and say which of those
-    that it names are missing or short."""
+    that it names cannot be opened. One that is missing or short lacks bytes, as whoever reads it finds out:
+    what the log holds is known all the same, and another replica has it."""
     disk = context.disk
     expected = {f"{segment.base_offset:020d}": segment.size for segment in image.segments}
     active = f"{image.segments[-1].base_offset:020d}" if image.segments else ""
@@ -110,14 +111,12 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
     for name, size in expected.items():
         path = f"{folder}/{name}.log"
         try:
-            file = disk.open(path)
+            file = disk.open(path, create=True)
             actual = file.size()
         except OSError as error:
             damage = damage or f"{path}: {error}"
             continue
-        if actual < size:
-            damage = damage or f"{path}: ends at byte {actual}, not at {size}"
-        elif name == active and actual > size:
+        if name == active and actual > size:
             with context.health:
                 file.truncate(size)
     for name in disk.listdir(folder):

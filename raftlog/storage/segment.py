@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from raftlog.errors import DamagedBatch, DamagedLog, FileRefused, InvalidInput
+from raftlog.errors import DamagedBatch, DamagedLog, FileRefused, InvalidInput, StorageError
 from raftlog.records.batch import CRC_START, HEADER_SIZE, LOG_OVERHEAD, MAGIC, BatchHeader, read_header
 from raftlog.storage.descriptors import files_max
 from raftlog.storage.disk import SHORTAGES, Bytes, Disk, File, Health, RealFile
@@ -35,6 +35,9 @@ RELIEF_FILES: Final = 16
 CHECKED_BATCHES_MAX: Final = 2048
 """Batches that one read checks and gives: with tiny ones, what holds the loop for some milliseconds."""
 
+KEPT_BYTES_MAX: Final = 32 * 1024
+"""A slice of at most so many bytes is given as it was read to be checked: no second read is between."""
+
 INDEX_REBUILT_MIN: Final = 64
 """Index entries whose finding again cost so much that they are saved at once."""
 
@@ -42,7 +45,8 @@ TermAt = Callable[[RaftIndex], Term | None]
 
 _LENGTH_MIN: Final = HEADER_SIZE - LOG_OVERHEAD
 _WALK_CHUNK: Final = 8192
-_CHECK_CHUNK: Final = 1 << 20
+CHECK_CHUNK: Final = 1 << 20
+"""Bytes that are read at once to be checked; more for a batch that is larger."""
 _CHECKED_HEADER = struct.Struct(">qiibIhi")
 """Base offset, length, leader epoch, magic, crc, attributes, last offset delta."""
 _BATCH_TIME = struct.Struct(">q")
@@ -86,14 +90,43 @@ class Slice:
     next_offset: Offset
     may_lend: bool = True
     """Whether the file may be kept open for as long as a client takes."""
+    data: memoryview | None = None
+    """The bytes as they were checked, of a small slice."""
 
     @property
     def fileno(self) -> int:
         return self.file.fileno()
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | memoryview:
         """The bytes themselves, where sendfile will not do."""
-        return self.file.pread(self.length, self.position)
+        return self.file.pread(self.length, self.position) if self.data is None else self.data
+
+
+def pread_batch(file: File, place: Place, size: int, end: Place) -> memoryview:
+    """`size` bytes from `place` on; fewer at `end`, more where the batch there takes more. Raises OSError."""
+    data = file.pread(min(size, end.position - place.position), place.position)
+    if len(data) >= HEADER_SIZE:
+        needed = read_header(data).size
+        if len(data) < needed <= end.position - place.position:
+            data = file.pread(needed, place.position)
+    return memoryview(data)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPiece:
+    """Bytes of a segment that are to be read again and checked, from `start` on; `end` is the segment's."""
+
+    base_index: RaftIndex
+    file: File
+    start: Place
+    end: Place
+
+    def read(self) -> memoryview | StorageError:
+        """The bytes, or why they cannot be read. Safe in a worker thread."""
+        try:
+            return pread_batch(self.file, self.start, CHECK_CHUNK, self.end)
+        except OSError as error:
+            return DamagedBatch(f"{self.file!r}: {error}", *_numbers(self.start))
 
 
 class SegmentPool:
@@ -392,13 +425,21 @@ class Segment:
                 break
         return end
 
-    def slice(self, place: Place, end: Place) -> Slice:
-        """The bytes between two places; a reader that goes on at `end` finds it without a search."""
+    def read(self, place: Place, end: Place, term_at: TermAt) -> Slice:
+        """The bytes between two places, checked; fewer where `check` ends before. Raises DamagedBatch."""
+        if end.position - place.position > KEPT_BYTES_MAX:
+            return self._slice(place, self.check(place, end, term_at))
+        data = self._pread_batch(self.file(), place, KEPT_BYTES_MAX, end)
+        end, _ = self._check(data, place, end, term_at, CHECKED_BATCHES_MAX)
+        return self._slice(place, end, data[: end.position - place.position])
+
+    def _slice(self, place: Place, end: Place, data: memoryview | None = None) -> Slice:
+        """A reader that goes on at `end` finds it without a search."""
         while len(self._cursors) >= CURSORS_MAX:
             del self._cursors[next(iter(self._cursors))]
         self._cursors[end.offset] = end
         length = end.position - place.position
-        return Slice(self.file(), place.position, length, end.offset, self._pool.may_lend)
+        return Slice(self.file(), place.position, length, end.offset, self._pool.may_lend, data)
 
     def _end(self) -> Place:
         return Place(self.next_offset, self._next_batch_index(self.last_index + 1), FilePosition(self.size))
@@ -437,7 +478,7 @@ class Segment:
         it ends: before `end` when there are more than CHECKED_BATCHES_MAX. Raises DamagedBatch."""
         file, budget = self.file(), CHECKED_BATCHES_MAX
         while place.position < end.position and budget:
-            data = self._pread_batch(file, place, min(_CHECK_CHUNK, end.position - place.position), end)
+            data = self._pread_batch(file, place, CHECK_CHUNK, end)
             place, count = self._check(data, place, end, term_at, budget)
             budget -= count
         return place
@@ -451,13 +492,12 @@ class Segment:
         return entries
 
     def _pread_batch(self, file: File, place: Place, size: int, end: Place) -> memoryview:
-        """`size` bytes from `place` on, or more where the batch there takes more."""
-        data = self._pread(file, size, place)
-        if len(data) >= HEADER_SIZE:
-            needed = read_header(data).size
-            if len(data) < needed <= end.position - place.position:
-                data = self._pread(file, needed, place)
-        return memoryview(data)
+        try:
+            return pread_batch(file, place, size, end)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise self._damage(place, str(error)) from error
 
     def _pread(self, file: File, size: int, place: Place) -> bytes:
         """What a disk can no longer read is damage, too."""
@@ -494,6 +534,8 @@ class Segment:
             if base != offset or epoch != term or magic != MAGIC or delta < 0 or length < _LENGTH_MIN:
                 problem = f"is offset {base} of term {epoch}, not the batch at offset {offset} of term {term}"
                 raise self._damage(Place(offset, index, position), problem)
+            if available < stop <= end.position - begin:
+                break  # and so does the file
             if stop > available or crc32c(data[at + CRC_START : stop]) != crc:
                 raise self._damage(Place(offset, index, position), "does not have the crc of its header")
             next_offset = Offset(offset + delta + 1)
@@ -510,6 +552,16 @@ class Segment:
             problem = f"the file ends at byte {begin + available}, not at {end.position}"
             raise self._damage(place, problem)
         return Place(offset, index, position), count
+
+    def piece(self, start: Place | None) -> SegmentPiece:
+        """What a scrub reads next, from `start` or the beginning on. Raises OSError."""
+        start = start or Place(self.base_offset, self.base_index, FilePosition(0))
+        return SegmentPiece(self.base_index, self.file(), start, self._end())
+
+    def check_piece(self, piece: SegmentPiece, data: memoryview, term_at: TermAt) -> Place | None:
+        """Check what was read of the segment; where to go on, None at its end. Raises DamagedBatch."""
+        place, _ = self._check(data, piece.start, piece.end, term_at, CHECKED_BATCHES_MAX)
+        return place if place.position < piece.end.position else None
 
     def _damage(self, place: Place, problem: str) -> DamagedBatch:
         return DamagedBatch(f"{self.path}: byte {place.position}: {problem}", *_numbers(place))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftlog.errors import DamagedLog
+from raftlog.errors import ConfigError, DamagedLog
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.inspect import verify
 from raftlog.storage.store import Store
@@ -179,16 +179,17 @@ def test_a_segment_cut_anywhere_is_damage_of_that_log_only(data: st.DataObject) 
     world.disk.cut(LOG, data.draw(st.integers(0, len(expected) - 1)))
     store = world.open()
     log = store.logs[key_of(world)]
-    assert log.damage is not None and "ends at byte" in log.damage
     assert not reads(store, log.key, expected)
+    assert log.damage is None and log.rot is not None and "ends at byte" in log.rot.problem
     assert log.last_index == RaftIndex(6)
-    log.append(Term(2), EntryKind.BATCH, batch(log, 2, 1, 10), 1)
+    added = log.append(Term(2), EntryKind.BATCH, batch(log, 2, 1, 10), 1)
     ticket = store.write()
     ticket.sync()
     store.synced(ticket)
     log.commit_to(log.last_index)  # it goes on, in a state that no reader mistakes
     store.close()
-    assert world.open().logs[log.key].damage is not None
+    # What lies before the new batch is a hole now, of zeros: sound only where zeros were cut off.
+    reads(world.open(), log.key, expected + bytes(added.payload))
 
 
 @given(data=st.data())
@@ -210,6 +211,27 @@ def test_a_flipped_bit_in_the_snapshot_file_is_damage_until_a_reset(data: st.Dat
     log.reset(RaftIndex(0), Term(0), Offset(0), b"")
     store.close()
     assert world.open().logs[key_of(world)].damage is None
+
+
+def test_no_bit_of_meta_toml_turns_over_unnoticed() -> None:
+    """It says whose folder this is, and whether its logs may lack something."""
+    world = checkpointed()
+    path = f"{ROOT}/meta.toml"
+    content = world.disk.content(path)
+    for bit in range(8 * len(content)):
+        world.disk.flip_bit(path, bit)
+        with pytest.raises((DamagedLog, ConfigError)):
+            world.open()
+        world.disk.flip_bit(path, bit)
+    world.open()
+
+
+def test_a_meta_toml_of_before_checksums_is_read() -> None:
+    world = checkpointed()
+    path = f"{ROOT}/meta.toml"
+    before = world.disk.content(path).replace(b"format_version = 2", b"format_version = 1")
+    world.disk.put(path, before[: before.rindex(b"crc")])
+    world.open()
 
 
 @given(data=st.data())

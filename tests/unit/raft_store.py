@@ -6,7 +6,7 @@ For the Raft tests: it knows what is pending, written and synced, and nothing of
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from raftlog.errors import DiskFailed, SafetyError
 from raftlog.storage.entry import Entry, EntryKind, HardState
@@ -22,6 +22,7 @@ class MemoryLog:
         self.dirname = "memory"
         self.damage: str | None = None
         self.rot: Rot | None = None
+        self.on_rot: Callable[[], None] = lambda: None
         self.refused: str | None = None
         self._may_lack = False
         self.snapshot_state = b""
@@ -106,6 +107,9 @@ class MemoryLog:
 
     def check_received(self, entries: Sequence[Entry]) -> None:
         """Payloads are any bytes here."""
+
+    def give_up(self, problem: str) -> None:
+        self.rot, self.damage = None, problem
 
     def repair(self, entries: Sequence[Entry]) -> None:
         self.rot = None

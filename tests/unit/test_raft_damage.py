@@ -11,7 +11,7 @@ from raftlog.errors import DamagedLog
 from raftlog.raft.messages import Append, Message
 from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, RaftIndex
-from tests.sim.raft_disk_store import DiskStore, batch_of
+from tests.sim.raft_disk_store import DiskStore, batch_of, compact
 from tests.unit.raft_cluster import Cluster
 
 
@@ -139,6 +139,27 @@ def test_damage_anywhere_in_a_batch_is_repaired_where_it_lies(byte: int) -> None
     cluster.check_all()
 
 
+@pytest.mark.parametrize("size", [None, 0, 300])
+def test_a_segment_that_is_missing_or_short_is_filled_and_costs_no_vote(size: int | None) -> None:
+    cluster, _ = with_history()
+    cluster.crash(3)
+    disk = cluster.down[3].store.disk
+    for path in [path for path in disk.files("/data/group-0") if path.endswith(".log")]:
+        if size is None:
+            disk.unlink(path)
+            disk.sync_dir("/data/group-0")
+        else:
+            disk.cut(path, size)
+    cluster.restart(3)
+    assert cluster[3].log.damage is None and cluster[3].group.is_trusted
+    read_all(cluster, 3)
+    while cluster[3].log.rot is not None:
+        cluster.run_until(lambda: cluster[3].log.rot is None)
+        read_all(cluster, 3)
+    cluster.converge()
+    cluster.check_all()
+
+
 def test_a_leader_that_finds_damage_leads_no_more_until_it_is_repaired() -> None:
     cluster, entries = with_history()
     leader = cluster.elect()
@@ -153,6 +174,31 @@ def test_a_leader_that_finds_damage_leads_no_more_until_it_is_repaired() -> None
     cluster.converge()
     cluster.run_until(lambda: cluster[leader].log.rot is None)
     cluster.elect(leader)
+    cluster.check_all()
+
+
+def test_who_lacks_what_nobody_has_any_more_is_filled_anew_when_it_can_be_done_without() -> None:
+    """The logs of the others begin behind the damaged entry: they hold a snapshot instead."""
+    cluster, entries = with_history()
+    leader = cluster.elect()
+    victim = next(number for number in (1, 2, 3) if number != leader)
+    third = ({1, 2, 3} - {leader, victim}).pop()
+    cluster.crash(victim)
+    cluster.restart(victim)
+    cluster.crash(third)
+    cluster.run(1.0)
+    flip(cluster, victim, entries[5])
+    compact(cluster[leader].log, RaftIndex(entries[-1].index))
+    read_all(cluster, victim)
+    cluster.run(5.0)
+    assert cluster[victim].log.rot is not None and cluster[victim].group.is_trusted
+    cluster.restart(third)
+    cluster.converge()
+    compact(cluster[third].log, RaftIndex(entries[-1].index))
+    cluster.run_until(lambda: cluster[victim].log.problem is None)
+    cluster.converge()
+    cluster.run_until(lambda: cluster[victim].group.is_trusted)
+    assert cluster[victim].log.first_index > entries[5].index
     cluster.check_all()
 
 

@@ -48,7 +48,7 @@ def test_a_folder_belongs_to_a_node_and_a_cluster() -> None:
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b"format_version = 2\nnode_id = 1\nwal_id = '1'", ConfigError),
+        (b"format_version = 3\nnode_id = 1\nwal_id = '1'", ConfigError),
         (b"format_version = 1\nnode_id = 1", DamagedLog),
         (b"format_version = 1\nnode_id = 1\nwal_id = '1'", DamagedLog),
         (b"\xff\xfe", DamagedLog),
