@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.errors import InvalidInput
 from raftlog.metadata.commands import (
     AllocateProducerIds,
     AlterTopicConfig,
@@ -390,7 +391,10 @@ class Consumer(Caller):
         self.call(broker, handle, fetched)
 
     def _take(self, position: int, data: bytes, high_watermark: int) -> None:
-        values = values_from(data, position)
+        try:
+            values = values_from(data, position)
+        except InvalidInput as error:
+            raise Violation("only committed is served", f"from {position} on: {error}") from error
         self.cluster.invariants.fetched(self.key, position, values, high_watermark)
         self.read += len(values)
         if self.position == position:

@@ -224,23 +224,26 @@ class Cluster:
     # What faults ask
 
     def may_lose(self, broker: SimBroker) -> bool:
-        """Whether the others hold everything that is committed, so that this broker's disk may be lost."""
+        """Whether the others hold everything that is committed, so that this broker's disk may be lost: a
+        majority of them by index and term, and one with every byte."""
         for ledger in self.invariants.ledgers.values():
             if ledger.is_deleted or broker.id not in ledger.voters | ledger.uncommitted_voters:
                 continue
             if not ledger.last and not any(replica.durable.last for replica in ledger.replicas.values()):
                 continue  # made while the broker was down: all will have nothing, and may elect
             for voters in (ledger.voters, ledger.uncommitted_voters or ledger.voters):
-                others = [ledger.replicas.get(other) for other in voters if other != broker.id]
-                holding = sum(
-                    other is not None
+                others = {other: ledger.replicas.get(other) for other in voters if other != broker.id}
+                holding = [
+                    number
+                    for number, other in others.items()
+                    if other is not None
                     and other.is_trusted
                     and not other.is_lost
                     and not other.rots
                     and other.durable.holds(ledger.last, ledger.term_at(ledger.last))
-                    for other in others
-                )
-                if 2 * holding <= len(voters):
+                ]
+                is_whole = any(not self.brokers[number].disk.is_spotted for number in holding)
+                if 2 * len(holding) <= len(voters) or not is_whole:
                     return False
         return True
 

@@ -21,6 +21,10 @@ class SimDisk(VirtualDisk):
         super().__init__(rng)
         self.is_observed = False
         """The simulation itself reads: no fault strikes, nothing is counted."""
+        self.was_spotted = False
+        """Whether bits of records have been turned over, ever."""
+        self._spots: list[tuple[str, int, int]] = []
+        """Where bits have been turned over in segments, and the byte that was there."""
         self.wal_writes: dict[str, int] = {}
         self.wal_synced: dict[str, int] = {}
         self.last_wal_write = ""
@@ -44,6 +48,22 @@ class SimDisk(VirtualDisk):
     def wrote(self, path: str, position: int) -> None:
         if path.startswith(WAL):
             self.last_wal_position = position
+
+    def spot(self, path: str, bit: int) -> None:
+        """Turn over a bit of a segment, which the broker is to find and to repair."""
+        self.was_spotted = True
+        self._spots.append((path, bit // 8, self.content(path)[bit // 8]))
+        self.flip_bit(path, bit)
+
+    @property
+    def is_spotted(self) -> bool:
+        """Whether such bits are still as they should not be."""
+        self._spots = [
+            (path, position, byte)
+            for path, position, byte in self._spots
+            if self.exists(path) and self.content(path)[position : position + 1] not in (b"", bytes([byte]))
+        ]
+        return bool(self._spots)
 
     def wal_mark(self) -> tuple[str, int]:
         """Names the last write of the log, for `is_durable`."""

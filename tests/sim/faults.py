@@ -51,6 +51,7 @@ class Faults:
             "io error": self._io_error,
             "disk full": self._disk_full,
             "bit flip": self._bit_flip,
+            "segment rot": self._segment_rot,
             "wipe": self._wipe,
             "transfer": self._transfer,
             "snapshot": self._snapshot,
@@ -292,6 +293,21 @@ class Faults:
         if broker.disk.exists(path) and not broker.disk.may_look_torn(path, bit // 8):
             broker.disk.flip_bit(path, bit)
         return True
+
+    def _segment_rot(self) -> bool:
+        """Bits of records turn over, while the broker runs or is down; it loses no promise by that, so that
+        another disk may be lost. One broker at a time, and the others hold everything."""
+        broker = self.rng.choice(list(self.cluster.brokers.values()))
+        spotted = [other for other in self.cluster.brokers.values() if other.disk.is_spotted]
+        is_only_one = self._rotten in (None, broker) and spotted in ([], [broker])
+        if not is_only_one or not self.cluster.may_lose(broker):
+            return False
+        disk = broker.disk
+        under = disk.files(ROOT) if disk.exists(ROOT) else []
+        files = [path for path in under if path.endswith(".log") and disk.content(path)]
+        for path in self.rng.sample(files, min(len(files), self.rng.randint(1, 3))):
+            disk.spot(path, self.rng.randrange(8 * len(disk.content(path))))
+        return bool(files)
 
     def _wipe(self) -> bool:
         broker = self._one()

@@ -430,7 +430,8 @@ class Invariants:
             raise Violation("the log holds what is committed", f"broker {broker.id}: {log!r}")
         replica.follow(log)
         term, acked = replica.acknowledged
-        if replica.rots and not group.is_trusted:
+        rots = replica.rots or broker.disk.was_spotted  # what nobody has any more is filled anew
+        if rots and not group.is_trusted:
             replica.is_lost = True  # found out, and about to be dropped and filled anew
             replica.acknowledged = (0, 0)
         elif group.term == term and replica.now.last < acked and not replica.is_lost:
@@ -446,7 +447,7 @@ class Invariants:
         if log.commit_index > replica.commit:
             self._check_commit(broker, ledger, replica, group)
         elif log.commit_index < replica.commit:
-            if not replica.rots:
+            if not rots:
                 raise Violation("commit index", f"{group!r} was at {replica.commit}")
             replica.is_lost, replica.commit = True, log.commit_index  # found damaged, and dropped
         is_moved = ledger.key != METADATA_GROUP and log.log_start_offset > ledger.start
@@ -468,7 +469,7 @@ class Invariants:
         log, view, known = group.log, replica.now, ledger.known
         index = replica.unchecked
         before = int(log.term_at(RaftIndex(index - 1)) or 0)
-        is_recovered = replica.seen == () or replica.rots
+        is_recovered = replica.seen == () or replica.rots or broker.disk.is_spotted
         while is_recovered and index <= min(log.commit_index, view.last):
             line = known.get((index, view.terms[index - view.base - 1]))
             if line is None or line[0] != before:
@@ -724,7 +725,8 @@ class Invariants:
                 try:
                     self._check_served(broker, partition)
                 except DamagedLog:
-                    if not self.ledgers[partition.group.key].replicas[broker.id].rots:
+                    rots = self.ledgers[partition.group.key].replicas[broker.id].rots
+                    if not rots and not broker.disk.is_spotted:
                         raise
                     is_readable = False
         return is_readable

@@ -20,6 +20,7 @@ from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.errors import DamagedLog
 from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.metadata.commands import Command, InitializeCluster, RegisterBroker, encode_command
@@ -28,6 +29,7 @@ from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
+from raftlog.storage.scrub import Scrub
 from raftlog.storage.store import Store
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
 from tests.sim.world import World
@@ -35,6 +37,8 @@ from tests.sim.world import World
 PROPOSE_RETRY_S: Final = 0.05
 PROPOSE_TIMEOUT_S: Final = 2.0
 ANNOUNCE_INTERVAL_S: Final = 2.0
+SCRUB_PIECES: Final = 20
+"""Pieces that are read again in a tick."""
 HAND_OVER_S: Final = 1.0
 """How long a stopping broker tries to get rid of its leaderships."""
 
@@ -110,6 +114,7 @@ class SimNode:
         self.metadata = self._open_metadata(founders, state)
         self.replicas = Replicas(self)
         self.upkeep = Upkeep(self)
+        self._scrub = Scrub(store.logs)
 
     def _open_metadata(self, founders: frozenset[BrokerId], state: MetadataState) -> MetadataGroup:
         """As Node._open_metadata."""
@@ -330,6 +335,22 @@ class SimNode:
             for fence in self._liveness.tick(self.catalog.brokers, now):
                 self.propose(fence, lambda result: None, timeout=TICK_S)
         self.replicas.note_rejoined()
+        self._scrub_on()
+
+    def _scrub_on(self) -> None:
+        """As raftlog.cluster.scrubbing, a few pieces at a time, over and over."""
+        for _ in range(SCRUB_PIECES):
+            piece = self._scrub.next()
+            if piece is None:
+                self._scrub.begin()
+                return
+            try:
+                self._scrub.check(piece, piece.read())
+            except DamagedLog:
+                group = self.driver.groups.get(piece.key)
+                if group is None or len(group.membership.members) == 1:
+                    self._scrub.skip()
+                return
 
     def _say_alive(self) -> None:
         self._after(ALIVE_INTERVAL, self._say_alive)

@@ -25,6 +25,8 @@ from raftlog.raft.values import Membership, Outcome
 from raftlog.storage import recovery
 from raftlog.storage.entry import EntryKind
 from raftlog.storage.group_log import GroupLog
+from raftlog.storage.index import Place
+from raftlog.storage.segment import Segment, Slice
 from raftlog.types import BrokerId, Offset, RaftIndex
 from tests.sim.cluster import Cluster, Failure
 from tests.sim.world import Violation
@@ -225,6 +227,15 @@ def _high_watermark_at_the_end() -> list[Patch]:
     return [(Partition, "fetch", fetch)]
 
 
+def _unchecked_bytes() -> list[Patch]:
+    """What a segment gives to clients is not held to its checksums."""
+
+    def read(self: Segment, place: Place, end: Place, term_at: object) -> Slice:
+        return self._slice(place, end)
+
+    return [(Segment, "read", read)]
+
+
 def _dedupe_off() -> list[Patch]:
     def check(self: Producers, header: Any) -> Any:
         return NewBatch()
@@ -338,6 +349,7 @@ PLANTS: Final = (
     Plant("votes counted twice", _votes_counted_twice, ("unruly",)),
     Plant("stored commit index trusted", _stored_commit_trusted, ("crashes",)),
     Plant("high watermark at the log end", _high_watermark_at_the_end, ("calm", "network")),
+    Plant("bytes served unchecked", _unchecked_bytes, ("rot",)),
     Plant("dedupe off", _dedupe_off, ("calm", "network")),
     Plant("records deleted on the leader alone", _deleted_here_alone, ("calm", "crashes")),
     Plant("deletion answered before it is replicated", _deletion_not_awaited, ("calm", "network")),
