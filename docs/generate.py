@@ -87,12 +87,16 @@ def protocol() -> str:
     """docs/reference/protocol.md"""
     from raftlog.broker.registry import served
 
-    rows = [f"| {api.key.value} | {_title(api.key.name)} | {api.first} to {api.last} |" for api in served()]
-    table = "\n".join(["| Key | API | Versions |", "|---|---|---|", *rows])
+    rows = [
+        f"| {api.key.value} | {_title(api.key.name)} | {api.first} to {api.last} | {api.right or ''} |"
+        for api in served()
+    ]
+    table = "\n".join(["| Key | API | Versions | Right |", "|---|---|---|---|", *rows])
     return f"""# What a broker speaks
 
 The requests of Kafka's protocol that are served, with the first and the last version of each. It is the same
-list that a broker sends to clients in ApiVersions. A request that is not here closes the connection.
+list that a broker sends to clients in ApiVersions. A request that is not here closes the connection. The
+right is what Kafka's authorizers ask for; there is none yet, and everybody has every right.
 
 {table}
 """

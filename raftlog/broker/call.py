@@ -10,6 +10,7 @@ import trio
 
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
+from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Chunk, Outbox, Slot
 from raftlog.metadata.catalog import BrokerInfo
@@ -25,7 +26,18 @@ _refusals = Complaints(log, "requests were refused something")
 class Call:
     """A request that is being handled. It is answered once; later answers are ignored."""
 
-    __slots__ = ("_disconnect", "_outbox", "_slot", "api", "header", "node", "origin", "version")
+    __slots__ = (
+        "_begun",
+        "_disconnect",
+        "_latency",
+        "_outbox",
+        "_slot",
+        "api",
+        "header",
+        "node",
+        "origin",
+        "version",
+    )
 
     def __init__(
         self,
@@ -35,6 +47,7 @@ class Call:
         origin: Origin,
         outbox: Outbox,
         slot: Slot,
+        latency: Latency,
         disconnect: Callable[[str], None],
     ) -> None:
         self.node = node
@@ -44,6 +57,8 @@ class Call:
         self.origin = origin
         self._outbox = outbox
         self._slot = slot
+        self._latency = latency
+        self._begun = trio.current_time()
         self._disconnect = disconnect
 
     def __repr__(self) -> str:
@@ -80,11 +95,16 @@ class Call:
 
     def reply_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Answer with a whole frame that is encoded already."""
-        self._outbox.complete(self._slot, chunks)
+        self._complete(chunks)
 
     def end_without_answer(self) -> None:
         """The request has no answer: acks=0."""
-        self._outbox.complete(self._slot, ())
+        self._complete(())
+
+    def _complete(self, chunks: Sequence[Chunk]) -> None:
+        if self._slot.chunks is None:
+            self._latency.add(trio.current_time() - self._begun)
+        self._outbox.complete(self._slot, chunks)
 
     def failed(self) -> None:
         """An exception of ours is being handled: log it. Only this client met it, and may try again."""

@@ -16,16 +16,13 @@ from typing import Final
 
 import trio
 
-from raftlog.broker.backend import Node
-from raftlog.broker.call import Call
+from raftlog.broker.dispatch import Dispatcher
 from raftlog.broker.framing import FrameReader
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
-from raftlog.broker.registry import Api, find_api, unsupported_version_answer
 from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
 from raftlog.memory import Frame
-from raftlog.protocol.codec import decode_request_header
 
 THE_CLIENT_LEFT: Final = "the client left"
 THE_BROKER_STOPS: Final = "the broker stops"
@@ -51,25 +48,25 @@ class Connection:
         self,
         sock: socket.socket,
         origin: Origin,
-        node: Node,
+        dispatcher: Dispatcher,
         scratch: memoryview,
         request_size_max: int,
         *,
         flush_soon: Callable[[Outbox], None],
         spawn_drain: Callable[[Outbox], None],
     ) -> None:
-        """What is shared with the other connections: `scratch` of `FrameReader`, the node's memory budget,
-        and the two callbacks of `Outbox`."""
+        """What is shared with the other connections: the dispatcher and the memory budget of its node,
+        `scratch` of `FrameReader`, and the two callbacks of `Outbox`."""
         self.origin = origin
         self.end_reason: str | None = None
         self._sock = sock
-        self._node = node
-        self._memory = node.memory
-        self._reader = FrameReader(scratch, request_size_max, node.memory)
+        self._dispatcher = dispatcher
+        self._memory = dispatcher.node.memory
+        self._reader = FrameReader(scratch, request_size_max, self._memory)
         self._room: trio.Event | None = None
         self.outbox = Outbox(
             sock,
-            node.memory,
+            self._memory,
             flush_soon=flush_soon,
             spawn_drain=spawn_drain,
             on_broken=self._lost,
@@ -176,10 +173,7 @@ class Connection:
 
     async def _handle(self, frame: Frame) -> None:
         """Handle one request; returns when the next may be read."""
-        header = decode_request_header(frame)
-        api = find_api(header.api)
-        if api is None:
-            raise InvalidInput(f"there is no API {header.api} here")
+        api, header = self._dispatcher.identify(frame)
         self.requests += 1
         outbox = self.outbox
         if not api.pipelined:
@@ -187,26 +181,5 @@ class Connection:
                 await outbox.settled()
         elif outbox.unanswered >= PIPELINED_MAX or outbox.request_bytes >= PIPELINED_BYTES_MAX:
             await outbox.room(PIPELINED_MAX, PIPELINED_BYTES_MAX)
-        if self.end_reason is not None:
-            return
-        call = Call(self._node, api.key, header, self.origin, outbox, outbox.open(frame), self.close)
-        if not api.first <= header.version <= api.last:
-            call.reply_chunks([unsupported_version_answer(api, header)])
-            return
-        api.used.add(header.version)
-        await self._run(api, call, frame)
-
-    async def _run(self, api: Api, call: Call, frame: Frame) -> None:
-        request = api.decode(frame, call.header)
-        if not api.pipelined:
-            frame.discharge()
-        try:
-            answer = api.handle(call, request)
-            if answer is not None and not isinstance(answer, dict):
-                answer = await answer
-            if answer is not None:
-                call.reply(answer)
-        except api.expected_failures:
-            raise
-        except Exception:
-            call.failed()
+        if self.end_reason is None:
+            await self._dispatcher.dispatch(api, header, frame, self.origin, outbox, self.close)

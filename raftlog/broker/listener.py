@@ -19,9 +19,12 @@ from raftlog.broker.admission import Admission
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
+from raftlog.broker.dispatch import Dispatcher
 from raftlog.broker.framing import SCRATCH_SIZE
+from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
+from raftlog.protocol.api import ApiKey
 
 log = logging.getLogger("raftlog.broker")
 
@@ -39,6 +42,7 @@ class Listener:
     def __init__(self, node: Node, sockets: Sequence[tuple[str, socket.socket]]) -> None:
         """`sockets` are those that listen, each with the name of its listener."""
         self._node = node
+        self._dispatcher = Dispatcher(node)
         self._sockets = sockets
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
@@ -76,6 +80,11 @@ class Listener:
             "requests": self._requests_ended + sum(each.requests for each in self._connections),
         }
 
+    @property
+    def latencies(self) -> dict[ApiKey, Latency]:
+        """How long answers took since the start, by API."""
+        return self._dispatcher.latencies
+
     async def run(self) -> None:
         """Accept and serve until cancelled; every connection is closed then. Raises what a connection
         raises: an error of ours that the broker must stop for."""
@@ -88,6 +97,8 @@ class Listener:
         finally:
             for _, listening in self._sockets:
                 listening.close()
+            for api, latency in sorted(self.latencies.items()):
+                log.info("%s: %r", api.name, latency)
 
     async def _accept(self, name: str, listening: socket.socket, nursery: trio.Nursery) -> None:
         while True:
@@ -119,7 +130,7 @@ class Listener:
         connection = Connection(
             sock,
             origin,
-            self._node,
+            self._dispatcher,
             self._scratch,
             self._request_size_max,
             flush_soon=self._flush_soon,

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from raftlog.broker.call import Call
+from raftlog.broker.rights import Operation, ResourceKind, Right
 from raftlog.errors import DiskFailed, InvalidInput, SafetyError
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, decode_request, encode_response, prepare_to_serve
@@ -28,16 +29,21 @@ class Api:
     """One API: versions `first` to `last`, and the handler in `handlers/<name>.py`.
 
     A handler module has `handle(call, request)`, and `decode(frame, header)` when it reads by hand.
+    `right` is what asking takes; None for what comes before it is known who asks. Those that change settings
+    of a broker, or describe them, take the same of the cluster.
     `pipelined`: the next request is read before this one is answered; for Produce alone.
     """
 
     expected_failures: Final = (InvalidInput, SafetyError, DiskFailed)
     """What a handler may raise: a client that lied, or a broker that must stop."""
 
-    def __init__(self, key: ApiKey, first: int, last: int, *, pipelined: bool = False) -> None:
+    def __init__(
+        self, key: ApiKey, first: int, last: int, right: Right | None, *, pipelined: bool = False
+    ) -> None:
         self.key = key
         self.first = first
         self.last = last
+        self.right = right
         self.pipelined = pipelined
         self.used: set[int] = set()
         """The versions that clients have asked for."""
@@ -77,42 +83,42 @@ class Api:
 REGISTRY: Final[dict[int, Api]] = {
     api.key: api
     for api in (
-        Api(ApiKey.PRODUCE, 0, 11, pipelined=True),
-        Api(ApiKey.FETCH, 4, 17),
-        Api(ApiKey.LIST_OFFSETS, 1, 11),
-        Api(ApiKey.METADATA, 0, 13),
-        Api(ApiKey.OFFSET_COMMIT, 2, 9),
-        Api(ApiKey.OFFSET_FETCH, 1, 9),
-        Api(ApiKey.FIND_COORDINATOR, 0, 6),
-        Api(ApiKey.JOIN_GROUP, 0, 9),
-        Api(ApiKey.HEARTBEAT, 0, 4),
-        Api(ApiKey.LEAVE_GROUP, 0, 5),
-        Api(ApiKey.SYNC_GROUP, 0, 5),
-        Api(ApiKey.DESCRIBE_GROUPS, 0, 6),
-        Api(ApiKey.LIST_GROUPS, 0, 5),
-        Api(ApiKey.SASL_HANDSHAKE, 0, 1),
-        Api(ApiKey.API_VERSIONS, 0, 4),
-        Api(ApiKey.CREATE_TOPICS, 2, 7),
-        Api(ApiKey.DELETE_TOPICS, 1, 6),
-        Api(ApiKey.DELETE_RECORDS, 0, 2),
-        Api(ApiKey.INIT_PRODUCER_ID, 0, 5),
-        Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4),
-        Api(ApiKey.DESCRIBE_ACLS, 1, 3),
-        Api(ApiKey.CREATE_ACLS, 1, 3),
-        Api(ApiKey.DELETE_ACLS, 1, 3),
-        Api(ApiKey.DESCRIBE_CONFIGS, 1, 4),
-        Api(ApiKey.ALTER_CONFIGS, 0, 2),
-        Api(ApiKey.DESCRIBE_LOG_DIRS, 1, 4),
-        Api(ApiKey.SASL_AUTHENTICATE, 0, 2),
-        Api(ApiKey.CREATE_PARTITIONS, 0, 3),
-        Api(ApiKey.DELETE_GROUPS, 0, 2),
-        Api(ApiKey.ELECT_LEADERS, 0, 2),
-        Api(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1),
-        Api(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, 1),
-        Api(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0),
-        Api(ApiKey.OFFSET_DELETE, 0, 0),
-        Api(ApiKey.DESCRIBE_CLUSTER, 0, 2),
-        Api(ApiKey.UNREGISTER_BROKER, 0, 0),
+        Api(ApiKey.PRODUCE, 0, 11, Right(Operation.WRITE, ResourceKind.TOPIC), pipelined=True),
+        Api(ApiKey.FETCH, 4, 17, Right(Operation.READ, ResourceKind.TOPIC)),
+        Api(ApiKey.LIST_OFFSETS, 1, 11, Right(Operation.DESCRIBE, ResourceKind.TOPIC)),
+        Api(ApiKey.METADATA, 0, 13, Right(Operation.DESCRIBE, ResourceKind.TOPIC)),
+        Api(ApiKey.OFFSET_COMMIT, 2, 9, Right(Operation.READ, ResourceKind.GROUP)),
+        Api(ApiKey.OFFSET_FETCH, 1, 9, Right(Operation.DESCRIBE, ResourceKind.GROUP)),
+        Api(ApiKey.FIND_COORDINATOR, 0, 6, Right(Operation.DESCRIBE, ResourceKind.GROUP)),
+        Api(ApiKey.JOIN_GROUP, 0, 9, Right(Operation.READ, ResourceKind.GROUP)),
+        Api(ApiKey.HEARTBEAT, 0, 4, Right(Operation.READ, ResourceKind.GROUP)),
+        Api(ApiKey.LEAVE_GROUP, 0, 5, Right(Operation.READ, ResourceKind.GROUP)),
+        Api(ApiKey.SYNC_GROUP, 0, 5, Right(Operation.READ, ResourceKind.GROUP)),
+        Api(ApiKey.DESCRIBE_GROUPS, 0, 6, Right(Operation.DESCRIBE, ResourceKind.GROUP)),
+        Api(ApiKey.LIST_GROUPS, 0, 5, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
+        Api(ApiKey.SASL_HANDSHAKE, 0, 1, None),
+        Api(ApiKey.API_VERSIONS, 0, 4, None),
+        Api(ApiKey.CREATE_TOPICS, 2, 7, Right(Operation.CREATE, ResourceKind.CLUSTER)),
+        Api(ApiKey.DELETE_TOPICS, 1, 6, Right(Operation.DELETE, ResourceKind.TOPIC)),
+        Api(ApiKey.DELETE_RECORDS, 0, 2, Right(Operation.DELETE, ResourceKind.TOPIC)),
+        Api(ApiKey.INIT_PRODUCER_ID, 0, 5, Right(Operation.IDEMPOTENT_WRITE, ResourceKind.CLUSTER)),
+        Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4, Right(Operation.DESCRIBE, ResourceKind.TOPIC)),
+        Api(ApiKey.DESCRIBE_ACLS, 1, 3, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
+        Api(ApiKey.CREATE_ACLS, 1, 3, Right(Operation.ALTER, ResourceKind.CLUSTER)),
+        Api(ApiKey.DELETE_ACLS, 1, 3, Right(Operation.ALTER, ResourceKind.CLUSTER)),
+        Api(ApiKey.DESCRIBE_CONFIGS, 1, 4, Right(Operation.DESCRIBE_CONFIGS, ResourceKind.TOPIC)),
+        Api(ApiKey.ALTER_CONFIGS, 0, 2, Right(Operation.ALTER_CONFIGS, ResourceKind.TOPIC)),
+        Api(ApiKey.DESCRIBE_LOG_DIRS, 1, 4, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
+        Api(ApiKey.SASL_AUTHENTICATE, 0, 2, None),
+        Api(ApiKey.CREATE_PARTITIONS, 0, 3, Right(Operation.ALTER, ResourceKind.TOPIC)),
+        Api(ApiKey.DELETE_GROUPS, 0, 2, Right(Operation.DELETE, ResourceKind.GROUP)),
+        Api(ApiKey.ELECT_LEADERS, 0, 2, Right(Operation.ALTER, ResourceKind.CLUSTER)),
+        Api(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1, Right(Operation.ALTER_CONFIGS, ResourceKind.TOPIC)),
+        Api(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, 1, Right(Operation.ALTER, ResourceKind.CLUSTER)),
+        Api(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
+        Api(ApiKey.OFFSET_DELETE, 0, 0, Right(Operation.DELETE, ResourceKind.GROUP)),
+        Api(ApiKey.DESCRIBE_CLUSTER, 0, 2, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
+        Api(ApiKey.UNREGISTER_BROKER, 0, 0, Right(Operation.ALTER, ResourceKind.CLUSTER)),
     )
 }
 

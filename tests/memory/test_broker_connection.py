@@ -391,3 +391,23 @@ async def test_an_address_has_a_number_of_connections_by_all_listeners_together(
             await trio.sleep(0.01)
         again = await served.connect("EXTERNAL")
         assert (await again.ask(ApiKey.API_VERSIONS, 0)).error_code == 0
+
+
+async def test_how_long_answers_take_is_known_by_api(served: Served) -> None:
+    peer = await served.connect()
+    partition = served.node.partitions["t", 0]
+    partition.hold = True
+    await peer.send(ApiKey.PRODUCE, 9, **produce(b"a"))
+    with trio.move_on_after(1):  # passes when everything waits
+        await trio.sleep_forever()
+    partition.commit()
+    await peer.receive(ApiKey.PRODUCE, 9)
+    for _ in range(2):
+        await peer.ask(ApiKey.API_VERSIONS, 0)
+    latencies = served.listener.latencies
+    assert {api: latency.count for api, latency in latencies.items()} == {
+        ApiKey.PRODUCE: 1,
+        ApiKey.API_VERSIONS: 2,
+    }
+    assert latencies[ApiKey.PRODUCE].longest_s >= 1
+    assert latencies[ApiKey.API_VERSIONS].longest_s < 1

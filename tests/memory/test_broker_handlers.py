@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.broker.call import Call
+from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Slot
 from raftlog.broker.registry import Api, served
@@ -304,7 +305,9 @@ async def test_answers_name_only_fields_that_some_version_has(broker: Served, ap
     )
     header: RequestHeader = decode_request_header(frame)
     nothing: Any = None
-    call = _RecordingCall(node, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), nothing)
+    call = _RecordingCall(
+        node, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), Latency(), nothing
+    )
     answer = api.handle(call, api.decode(frame, header))
     if answer is not None and not isinstance(answer, dict):
         answer = await answer

@@ -14,18 +14,23 @@ from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each
 from raftlog.broker.registry import Answer
 from raftlog.broker.topic_settings import Change, alter_topic, refused_resource
+from raftlog.errors import InvalidInput
 from raftlog.protocol.codec import RequestHeader, decode_request
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import AlterConfigsRequest, AlterConfigsResource
 
-NO_TAGS: Final = 0
+COMPLETED_MAX: Final = 1024 * 1024
+"""Bytes of a request to which a byte that is missing is added: a copy has to be made."""
 
 
 def decode(frame: bytearray, header: RequestHeader) -> object:
-    """A byte more does no harm to whole messages: what is behind them is ignored."""
-    frame.append(NO_TAGS)
-    return decode_request(frame, header)
+    try:
+        return decode_request(frame, header)
+    except InvalidInput:
+        if len(frame) > COMPLETED_MAX:
+            raise
+        return decode_request(bytes(frame) + b"\0", header)
 
 
 async def handle(call: Call, request: AlterConfigsRequest) -> Answer:
