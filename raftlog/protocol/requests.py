@@ -98,6 +98,11 @@ def fetch_topic_name(topic: FetchTopic) -> str:
     return cast(str, cast(Any, topic).topic)
 
 
+def asks_for_cluster_operations(request: MetadataRequest) -> bool:
+    """What Metadata v8 to v10 may ask beside the newest one, which leaves it to DescribeCluster."""
+    return bool(getattr(request, "include_cluster_authorized_operations", False))
+
+
 @cache
 def request_reader(api: int, version: int) -> Reader:
     """The reader of a request that gives what handlers expect; of what `guard` has passed."""

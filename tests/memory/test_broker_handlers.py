@@ -967,6 +967,68 @@ async def test_brokers_are_where_the_listener_of_the_question_is(
     assert [(each.host, each.port) for each in produced.node_endpoints] == expected[1:2]
 
 
+# What clients may do
+
+TOPIC_OPERATIONS = {3, 4, 5, 6, 7, 8, 10, 11}
+GROUP_OPERATIONS = {3, 6, 8, 10, 11}
+CLUSTER_OPERATIONS = {5, 7, 8, 9, 10, 11, 12}
+UNKNOWN = {31}
+"""As Kafka 4.1 without an authorizer, by the numbers of its ACLs."""
+
+
+def bits(field: int) -> set[int]:
+    return {bit for bit in range(32) if field & (1 << bit)}
+
+
+@pytest.mark.parametrize("partitions", [2, 40], ids=["encoded each time", "kept encoded"])
+@pytest.mark.parametrize("version", range(8, 14))
+async def test_metadata_tells_the_operations_of_topics_and_cluster_to_who_asks(
+    broker: Served, peer: Peer, version: int, partitions: int
+) -> None:
+    """kafka-python 2's admin client asks, and fails on an answer that says "unknown"."""
+    broker.node.add_topic("kept", partitions)
+    for asks in (True, False, True):
+        request = metadata(
+            "kept",
+            "absent",
+            create=False,
+            include_topic_authorized_operations=asks,
+            include_cluster_authorized_operations=asks,
+        )
+        answer = await peer.ask(ApiKey.METADATA, version, **request)
+        told = [bits(topic.topic_authorized_operations) for topic in answer.topics]
+        assert told == [TOPIC_OPERATIONS if asks else UNKNOWN] * 2
+        if version <= 10:
+            assert bits(answer.cluster_authorized_operations) == (CLUSTER_OPERATIONS if asks else UNKNOWN)
+
+
+@pytest.mark.parametrize("version", range(3))
+async def test_describe_cluster_tells_the_operations_to_who_asks(peer: Peer, version: int) -> None:
+    for asks in (True, False):
+        answer = await peer.ask(
+            ApiKey.DESCRIBE_CLUSTER,
+            version,
+            include_cluster_authorized_operations=asks,
+            endpoint_type=1,
+            include_fenced_brokers=False,
+        )
+        assert bits(answer.cluster_authorized_operations) == (CLUSTER_OPERATIONS if asks else UNKNOWN)
+
+
+@pytest.mark.parametrize("version", range(3, 7))
+async def test_describe_groups_tells_the_operations_to_who_asks(
+    broker: Served, peer: Peer, version: int
+) -> None:
+    await peer.ask(ApiKey.OFFSET_COMMIT, 7, **superset_request(broker.node, ApiKey.OFFSET_COMMIT))
+    for asks in (True, False):
+        answer = await peer.ask(
+            ApiKey.DESCRIBE_GROUPS, version, groups=["g", "none"], include_authorized_operations=asks
+        )
+        for group in answer.groups:
+            tells = asks and not group.error_code
+            assert bits(group.authorized_operations) == (GROUP_OPERATIONS if tells else UNKNOWN)
+
+
 # Security, which is not built yet
 
 

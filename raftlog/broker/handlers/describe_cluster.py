@@ -1,12 +1,13 @@
 """DescribeCluster (60), v0 to v2: the brokers, one of which takes what the controller is asked.
 
-Missing on purpose: authorized operations; the controllers' endpoints (v1), there being no separate ones.
+Missing on purpose: the controllers' endpoints (v1), there being no separate ones.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from raftlog.broker import authorized
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
@@ -43,4 +44,9 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
             for _, broker in sorted(node.catalog.brokers.items())
             if fenced_too or node.is_alive(broker)
         ],
+        "cluster_authorized_operations": (
+            authorized.OF_THE_CLUSTER
+            if request.include_cluster_authorized_operations
+            else authorized.NOT_ASKED
+        ),
     }

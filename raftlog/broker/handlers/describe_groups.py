@@ -2,13 +2,13 @@
 
 Behaviour: a group that nobody knows is Dead without an error before v6, and GROUP_ID_NOT_FOUND from v6 on
 (KIP-1043).
-Missing on purpose: authorized operations.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from raftlog.broker import authorized
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
 from raftlog.broker.registry import Answer
@@ -22,10 +22,11 @@ NOT_FOUND_FROM: Final = 6
 
 
 def handle(call: Call, request: DescribeGroupsRequest) -> Answer:
-    return {"groups": [_describe(call, group) for group in request.groups]}
+    asks = request.include_authorized_operations
+    return {"groups": [_describe(call, group, asks) for group in request.groups]}
 
 
-def _describe(call: Call, group_id: str) -> dict[str, object]:
+def _describe(call: Call, group_id: str, asks_for_operations: bool) -> dict[str, object]:
     found = call.node.groups.describe(group_id)
     code, message = ErrorCode.NONE, None
     if isinstance(found, GroupError):
@@ -51,4 +52,7 @@ def _describe(call: Call, group_id: str) -> dict[str, object]:
             }
             for member in found.members
         ],
+        "authorized_operations": (
+            authorized.OF_A_GROUP if asks_for_operations and not code else authorized.NOT_ASKED
+        ),
     }

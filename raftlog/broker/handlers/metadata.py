@@ -6,7 +6,7 @@ until it has leaders, so that it can be produced to at once. The controller is a
 does the same): what it cannot do itself it passes on. A leader is named only when it is listed, for a client
 cannot reach another. The in-sync replicas are those on brokers that are
 alive: a majority of them holds everything that is committed.
-Missing on purpose: authorized operations (there is no authorization), offline folders.
+Missing on purpose: offline folders.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from raftlog.broker import authorized
 from raftlog.broker.backend import Node
 from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
@@ -27,6 +28,7 @@ from raftlog.metadata.names import topic_name_problem
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.requests import asks_for_cluster_operations
 from raftlog.protocol.schema import ZERO_UUID, uuid_bytes
 from raftlog.types import BrokerId
 
@@ -48,7 +50,7 @@ _Leader = tuple[BrokerId | None, int]
 _Described = dict[str, object] | bytes
 """A topic in the answer: its fields, or its bytes."""
 
-_encoded: dict[tuple[int, bytes], tuple[Topic, list[_Leader], frozenset[BrokerId], bytes]] = {}
+_encoded: dict[tuple[int, int, bytes], tuple[Topic, list[_Leader], frozenset[BrokerId], bytes]] = {}
 """What a topic's bytes are made of, and they: nothing that is not in the key or compared goes into them."""
 
 
@@ -68,7 +70,10 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
     named = [node.catalog.topics[name] for name in names if name in node.catalog.topics]
     await _until_led(node, list(node.catalog.topics.values()) if everything else named)
     brokers = [broker for _, broker in sorted(node.catalog.brokers.items()) if node.is_alive(broker)]
-    view = _View(node, call.version, frozenset(broker.id for broker in brokers))
+    operations = (
+        authorized.OF_A_TOPIC if request.include_topic_authorized_operations else authorized.NOT_ASKED
+    )
+    view = _View(node, call.version, frozenset(broker.id for broker in brokers), operations)
     if everything:
         topics = [view.describe(topic) for topic in node.catalog.topics.values()]
     else:
@@ -85,6 +90,9 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
         "cluster_id": node.cluster_id,
         "controller_id": node.controller_id,
         "topics": topics,
+        "cluster_authorized_operations": (
+            authorized.OF_THE_CLUSTER if asks_for_cluster_operations(request) else authorized.NOT_ASKED
+        ),
         "error_code": ErrorCode.NONE,
     }
 
@@ -132,12 +140,13 @@ def _unknown(name: str) -> ErrorCode:
 
 
 class _View:
-    """The topics as one answer shows them: the version asked, the brokers that are alive, the leaders."""
+    """The topics as one answer shows them: what was asked, the brokers that are alive, the leaders."""
 
-    def __init__(self, node: Node, version: int, alive: frozenset[BrokerId]) -> None:
+    def __init__(self, node: Node, version: int, alive: frozenset[BrokerId], operations: int) -> None:
         self.node = node
         self.version = version
         self.alive = alive
+        self.operations = operations
 
     def describe(self, topic: Topic) -> _Described:
         """The topic in the answer. What many clients ask for in turn is encoded once for all of them."""
@@ -145,7 +154,7 @@ class _View:
         leaders = [self._listed(self.node.leader_of(topic, index)) for index in range(count)]
         if count < CACHED_FROM:
             return self._fields(topic, leaders)
-        key = (self.version, topic.topic_id)
+        key = (self.version, self.operations, topic.topic_id)
         known = _encoded.get(key)
         if known is not None and known[0] is topic and known[1] == leaders and known[2] == self.alive:
             return known[3]
@@ -170,6 +179,7 @@ class _View:
                 self._partition(index, assignment.hosts, leader)
                 for index, (assignment, leader) in enumerate(zip(topic.partitions, leaders, strict=True))
             ],
+            "topic_authorized_operations": self.operations,
         }
 
     def _partition(self, index: int, hosts: Sequence[BrokerId], led: _Leader) -> dict[str, object]:
@@ -190,7 +200,8 @@ def _named(view: _View, name: str, failures: dict[str, ErrorCode]) -> _Described
     topic = view.node.catalog.topics.get(name)
     if topic is not None:
         return view.describe(topic)
-    return _absent(name, ZERO_UUID, failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+    code = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return _absent(name, ZERO_UUID, code) | {"topic_authorized_operations": view.operations}
 
 
 def _with_id(view: _View, topic_id: uuid.UUID | None) -> _Described:
@@ -199,5 +210,5 @@ def _with_id(view: _View, topic_id: uuid.UUID | None) -> _Described:
     return _absent(None, id_bytes, ErrorCode.UNKNOWN_TOPIC_ID) if topic is None else view.describe(topic)
 
 
-def _absent(name: str | None, topic_id: bytes, code: ErrorCode) -> _Described:
+def _absent(name: str | None, topic_id: bytes, code: ErrorCode) -> dict[str, object]:
     return {"error_code": code, "name": name, "topic_id": topic_id, "is_internal": False, "partitions": []}
