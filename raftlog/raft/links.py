@@ -14,10 +14,11 @@ from __future__ import annotations
 import logging
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import is_
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -57,73 +58,80 @@ class Address:
         return join_host_port(self.host, self.port)
 
 
+class _Connection:
+    """One connection with a peer, and what has yet to be sent over it."""
+
+    def __init__(self, connection: socket.socket, *, in_pieces: bool) -> None:
+        self.socket = connection
+        self.outflow = Outflow(in_pieces=in_pieces)
+        self.sent_bytes = 0
+        self._has_queued = trio.Event()
+
+    def send(self, lane: Lane, frame: Buffers) -> bool:
+        is_first = not self.outflow.queued_bytes
+        if not self.outflow.add(lane, frame, sum(map(len, frame))):
+            return False
+        if is_first:  # most frames fit the socket
+            try:
+                while self.outflow.queued_bytes:
+                    self._send_some()
+            except OSError:
+                self._has_queued.set()  # it is full; or broken, and the reader finds out, and says so
+        return True
+
+    def _send_some(self) -> None:
+        count = self.socket.sendmsg(self.outflow.next_buffers())
+        self.sent_bytes += count
+        self.outflow.sent(count)
+
+    async def write_queued(self) -> None:
+        """Send what `send` had to queue."""
+        while True:
+            await self._has_queued.wait()
+            while self.outflow.queued_bytes:
+                await trio.lowlevel.wait_writable(self.socket)
+                with suppress(BlockingIOError):
+                    self._send_some()
+            self._has_queued = trio.Event()
+
+
 class Link:
     """The way to one peer, connected or not."""
 
     def __init__(self, peer: BrokerId) -> None:
         self.peer = peer
         self.dropped_frames = 0
-        self.sent_bytes = 0
-        self._socket: socket.socket | None = None
-        self._outflow = Outflow(in_pieces=True)
-        self._has_queued = trio.Event()
+        self._sent_before = 0
+        self._connection: _Connection | None = None
 
     @property
     def is_connected(self) -> bool:
-        return self._socket is not None
+        return self._connection is not None
 
     @property
     def queued_bytes(self) -> int:
-        return self._outflow.queued_bytes
+        return 0 if self._connection is None else self._connection.outflow.queued_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._sent_before + (0 if self._connection is None else self._connection.sent_bytes)
 
     def send(self, lane: Lane, frame: Buffers) -> bool:
         """Send or queue a frame; False when it was dropped. Never blocks."""
-        outflow = self._outflow
-        is_first = not outflow.queued_bytes
-        if self._socket is None or not outflow.add(lane, frame, sum(map(len, frame))):
+        if self._connection is None or not self._connection.send(lane, frame):
             self.dropped_frames += 1
             return False
-        if is_first:
-            self._send_now(self._socket)
         return True
 
-    def _send_now(self, connection: socket.socket) -> None:
-        """Before the writer's task would: most frames fit the socket."""
-        try:
-            while buffers := self._outflow.next_buffers():
-                self._sent(connection.sendmsg(buffers))
-        except BlockingIOError:
-            pass
-        except OSError:
-            pass  # the reader finds out, and says so
-        if self._outflow.queued_bytes:
-            self._has_queued.set()
+    def attach(self, connection: _Connection) -> None:
+        if self._connection is not None:
+            self.detach(self._connection)
+        self._connection = connection
 
-    def _sent(self, count: int) -> None:
-        self.sent_bytes += count
-        self._outflow.sent(count)
-
-    async def write_queued(self, connection: socket.socket) -> None:
-        """Send what `send` had to queue, for as long as the connection is this link's."""
-        while True:
-            await self._has_queued.wait()
-            while buffers := self._outflow.next_buffers():
-                await trio.lowlevel.wait_writable(connection)
-                try:
-                    self._sent(connection.sendmsg(buffers))
-                except BlockingIOError:
-                    continue
-            self._has_queued = trio.Event()
-
-    def attach(self, connection: socket.socket, *, in_pieces: bool) -> None:
-        self._socket = connection
-        self._outflow = Outflow(in_pieces=in_pieces)
-        self._has_queued = trio.Event()
-
-    def detach(self, connection: socket.socket) -> None:
-        if self._socket is connection:
-            self._socket = None
-            self._outflow = Outflow(in_pieces=True)
+    def detach(self, connection: _Connection) -> None:
+        if self._connection is connection:
+            self._sent_before += connection.sent_bytes
+            self._connection = None
 
 
 def frames_of(messages: Sequence[Message]) -> list[tuple[Lane, Buffers]]:
@@ -324,18 +332,19 @@ class Links:
         reason: Exception | None = None
         with trio.CancelScope() as scope:
             self._scopes[peer], self._processes[peer] = scope, greeted.process
-            link.attach(connection, in_pieces=greeted.takes_pieces)
+            way = _Connection(connection, in_pieces=greeted.takes_pieces)
+            link.attach(way)
             try:
                 self._on_connected(peer)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_until_broken, link.write_queued, connection, nursery.cancel_scope)
+                    nursery.start_soon(_until_broken, way.write_queued, nursery.cancel_scope)
                     try:
                         await self._read(connection, peer)
                     except (InvalidInput, OSError) as error:
                         reason = error
                     nursery.cancel_scope.cancel()
             finally:
-                link.detach(connection)
+                link.detach(way)
                 if self._scopes.get(peer) is scope:
                     del self._scopes[peer], self._processes[peer]
                     self._on_disconnected(peer)
@@ -389,10 +398,8 @@ def _host_of(connection: socket.socket) -> str:
         return "somebody who has gone"
 
 
-async def _until_broken(
-    write: Callable[[socket.socket], Any], connection: socket.socket, scope: trio.CancelScope
-) -> None:
+async def _until_broken(write: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
     try:
-        await write(connection)
+        await write()
     except OSError:
         scope.cancel()

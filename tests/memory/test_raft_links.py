@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from raftlog.raft.lanes import LANE_BYTES_MAX, PIECE_BYTES, Lane
-from raftlog.raft.links import COMPLAINTS_EACH, Address, Link, Links
+from raftlog.raft.links import COMPLAINTS_EACH, Address, Link, Links, _Connection
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Message
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, GroupKey
@@ -139,7 +139,7 @@ async def test_three_brokers_are_connected_pairwise_and_find_back() -> None:
     ends = [End(1), End(2), End(3)]
     async with running(*ends):
         await until(lambda: connected(*ends))
-        ends[0].links._links[BrokerId(3)]._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        ends[0].links._links[BrokerId(3)]._connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         await until(lambda: not ends[0].links.is_connected(BrokerId(3)))
         await until(lambda: connected(*ends))
         ends[0].links.send(BrokerId(3), [reply(7)])
@@ -210,7 +210,7 @@ async def test_a_peer_is_looked_for_where_it_may_be(caplog: pytest.LogCaptureFix
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             two.links.set_peers({BrokerId(1): [Address("127.0.0.1", nobody.getsockname()[1]), here]})
-            two.links._links[BrokerId(1)]._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            two.links._links[BrokerId(1)]._connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
             await until(lambda: any(m.endswith(": Connection refused") for m in caplog.messages))
             await until(lambda: connected(one, two))
 
@@ -288,7 +288,8 @@ def test_a_full_queue_drops_and_stays_bounded() -> None:
     ours.setblocking(False)
     link = Link(BrokerId(2))
     assert not link.send(Lane.LOG, [b"nobody there"])
-    link.attach(ours, in_pieces=True)
+    connection = _Connection(ours, in_pieces=True)
+    link.attach(connection)
     payload = bytes(1 << 20)
     accepted = 0
     while link.send(Lane.LOG, [payload]):
@@ -297,7 +298,7 @@ def test_a_full_queue_drops_and_stays_bounded() -> None:
     assert link.dropped_frames == 2
     assert link.queued_bytes <= LANE_BYTES_MAX + 2 * PIECE_BYTES
     assert accepted >= LANE_BYTES_MAX // len(payload) - 1
-    link.detach(ours)
+    link.detach(connection)
     assert link.queued_bytes == 0
     ours.close()
     theirs.close()

@@ -125,8 +125,8 @@ async def test_connections_that_break_all_the_time_lose_nothing() -> None:
         while True:
             await trio.sleep(rng.uniform(0.02, 0.2))
             link = rng.choice(list(members[rng.choice([1, 2, 3])].links._links.values()))
-            if link._socket is not None:
-                link._socket.shutdown(socket.SHUT_RDWR)
+            if link._connection is not None:
+                link._connection.socket.shutdown(socket.SHUT_RDWR)
 
     async with cluster(HASTY) as members, trio.open_nursery() as nursery:
         nursery.start_soon(break_links, members)
