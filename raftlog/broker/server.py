@@ -14,7 +14,7 @@ from raftlog.broker.binding import listen
 from raftlog.broker.listener import Listener
 from raftlog.broker.registry import find_api, spoken
 from raftlog.cluster.node import Node
-from raftlog.config import BrokerConfig
+from raftlog.config import BrokerConfig, is_every_interface
 from raftlog.errors import ConfigError
 from raftlog.storage.disk import Disk
 
@@ -129,4 +129,4 @@ def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> l
 
 def _reachable(host: str) -> str:
     """A host that others can connect to."""
-    return socket.gethostname() if host in ("", "0.0.0.0", "::") else host
+    return socket.gethostname() if is_every_interface(host) else host

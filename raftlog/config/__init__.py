@@ -5,7 +5,7 @@ config.int("num.partitions")
 TopicConfig(topic.configs, config).int("retention.ms")
 """
 
-from raftlog.config.addresses import Listener, parse_host_port, parse_listener
+from raftlog.config.addresses import Listener, is_every_interface, parse_host_port, parse_listener
 from raftlog.config.describe import (
     ConfigEntry,
     ConfigSource,
@@ -33,6 +33,7 @@ __all__ = [
     "config_error",
     "describe_broker",
     "describe_topic",
+    "is_every_interface",
     "load_settings",
     "markdown",
     "parse_host_port",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,10 @@ LISTENERS_MAX: Final = 16
 HOST_CHARACTERS_MAX: Final = 255
 
 _LISTENER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)://(.*)")
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+"""Labels of letters, digits, hyphens and, as many networks have them, underscores (RFC 1123)."""
+_LAST_LABEL_IS_A_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,37 @@ def parse_host_port(text: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise BadValue(f"{port!r} is not a port from 0 to 65535")
     return host, int(port)
+
+
+def is_every_interface(host: str) -> bool:
+    """Whether a host, as resolvers read it, stands for every interface of its own machine. An IPv4 address
+    may have fewer parts than four, and octal and hexadecimal ones: `0` and `0x0` are 0.0.0.0."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return not host or _ipv4_of(host) == bytes(4)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_unspecified
+
+
+def host_problem(host: str) -> str | None:
+    """Why others cannot be told to connect to a host; None when they can."""
+    if is_every_interface(host):
+        return f"nobody can connect to every interface, which {host!r} is: name a host"
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        is_number = _LAST_LABEL_IS_A_NUMBER.fullmatch(host) is not None
+        if not _HOST_NAME.fullmatch(host) or (is_number and _ipv4_of(host) is None):
+            return f"{host!r} is no host name and no IP address"
+    return None
+
+
+def _ipv4_of(host: str) -> bytes | None:
+    try:
+        return socket.inet_aton(host)
+    except (OSError, ValueError):
+        return None
 
 
 def parse_listener(text: str) -> Listener:
@@ -95,6 +131,8 @@ def parse_peer(text: str) -> tuple[int, str, int]:
     host, port = parse_host_port(address)
     if not host or not port:
         raise BadValue(f"{text!r} needs a host and a port")
+    if (problem := host_problem(host)) is not None:
+        raise BadValue(problem)
     return int(number), host, port
 
 
@@ -122,9 +160,9 @@ def check_advertised(value: Value) -> str | None:
     """Listeners that a client can connect to: each has a host (port 0 means the one that was bound)."""
     assert isinstance(value, tuple)
     reason = check_listeners(value)
-    if reason is None and any(parse_listener(item).host in ("", "0.0.0.0", "::") for item in value):
-        return "clients cannot connect to every interface: name a host"
-    return reason
+    if reason is not None:
+        return reason
+    return next(filter(None, (host_problem(parse_listener(item).host) for item in value)), None)
 
 
 def check_host_port(value: Value) -> str | None:
@@ -135,6 +173,12 @@ def check_host_port(value: Value) -> str | None:
     except BadValue as error:
         return str(error)
     return None
+
+
+def check_peer_advertised(value: Value) -> str | None:
+    """A host that other brokers can connect to and a port (0 means the one that was bound), or nothing."""
+    assert isinstance(value, str)
+    return check_host_port(value) or (host_problem(parse_host_port(value)[0]) if value else None)
 
 
 def check_peers(value: Value) -> str | None:

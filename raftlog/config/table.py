@@ -15,6 +15,7 @@ from raftlog.config.addresses import (
     check_connections,
     check_host_port,
     check_listeners,
+    check_peer_advertised,
     check_peers,
     check_protocols,
 )
@@ -94,7 +95,7 @@ _BROKER: Final = [
         "STRING",
         None,
         "The address that other brokers are told, when it differs from `raftlog.peer.listen`.",
-        check=check_host_port,
+        check=check_peer_advertised,
     ),
     _key(
         "raftlog.peers",

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from raftlog.config.addresses import (
     Listener,
     advertised_problem,
+    host_problem,
     parse_connections,
     parse_host_port,
     parse_listener,
@@ -216,10 +217,11 @@ class BrokerConfig(_Typed):
         problem = protocol_problem(self.listeners, protocols) or advertised_problem(self.listeners, told)
         if problem is not None:
             raise ConfigError(f"{said}: {problem}")
-        if any(each.host in ("", "0.0.0.0", "::") for each in self.advertised_listeners):
-            raise ConfigError(
-                f"{said}: clients cannot be told to connect to every interface; set advertised.listeners"
-            )
+        for each in self.advertised_listeners:
+            if (problem := host_problem(each.host)) is not None:
+                raise ConfigError(
+                    f"{said}: clients are told to connect to it, and {problem}; set advertised.listeners"
+                )
 
 
 class TopicConfig(_Typed):

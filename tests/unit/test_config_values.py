@@ -133,6 +133,10 @@ TWO = {
         ({"listeners": "PLAINTEXT://:9092"}, ["set advertised.listeners"]),
         ({"listeners": "0.0.0.0:9092"}, ["set advertised.listeners"]),
         ({"advertised.listeners": "0.0.0.0:9092"}, ["name a host"]),
+        ({"listeners": "0:9092"}, ["every interface", "set advertised.listeners"]),
+        ({"raftlog.peers": "1@[::0]:9192"}, ["every interface"]),
+        ({"raftlog.peers": "1@a b:9192"}, ["no host name"]),
+        ({"raftlog.join": "7@0:9192"}, ["every interface"]),
         ({"raftlog.peer.listen": "here"}, ["'here' is not HOST:PORT"]),
         ({"raftlog.peers": "1@h:1,1@h:2"}, ["named twice"]),
         ({"raftlog.peers": "1@h:1,2@h:1"}, ["address is named twice"]),
@@ -268,3 +272,33 @@ def test_a_line_that_is_not_understood_is_not_printed(text: str) -> None:
             parse(text)
         except ConfigError as error:
             assert "s3cret" not in str(error)
+
+
+EVERY_INTERFACE = (
+    *("0", "0x0", "000.0.0.0", "0.0", "0.0.0.0"),
+    *("[::]", "[::0]", "[0:0:0:0:0:0:0:0]", "[::%1]", "[::ffff:0.0.0.0]"),
+)
+NO_HOST = (
+    *("a b", "a\tb", "a/b", "-a.example", "a..example", ".example", "h" * 64, "é.example"),
+    *("1.2.3.400", "a:b"),
+)
+HOSTS = (
+    *("localhost", "a.example", "a.example.", "a_b", "xn--9ca.example", "7th", "h1"),
+    *("10.0.0.5", "[::1]", "[fe80::1%eth0]"),
+)
+
+
+@pytest.mark.parametrize("host", EVERY_INTERFACE + NO_HOST)
+@pytest.mark.parametrize("name", ["advertised.listeners", "raftlog.peer.advertise"])
+def test_a_host_that_nobody_can_reach_is_not_told(name: str, host: str) -> None:
+    problem = config_error(name, f"{host}:4711", "broker")
+    assert problem is not None
+    words = "every interface" if host in EVERY_INTERFACE else "no host name"
+    assert words in problem or "IPv6 address" in problem
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("name", ["advertised.listeners", "raftlog.peer.advertise"])
+def test_a_host_that_others_can_reach_is_told(name: str, host: str) -> None:
+    assert config_error(name, f"{host}:4711", "broker") is None
+    assert config_error("raftlog.peers", f"1@{host}:4711", "broker") is None
