@@ -75,8 +75,8 @@ class Broker:
         return cls(node, sockets, peer_sockets)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; `started` when clients can be served. Raises DiskFailed or SafetyError:
-        then the broker must not go on."""
+        """Serve until cancelled; `started` when clients can be served. Raises DiskFailed, SafetyError or
+        ConfigError (see `Node.run`): then the broker must not go on."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.node.run, self._peer_listeners())
             self._listener = Listener(self.node, self._sockets)

@@ -128,9 +128,9 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     try:
         trio.run(main)
     except BaseExceptionGroup as group:
-        newer = group.subgroup(NewerFormat)
-        if newer is not None:
-            _fail(f"the broker stops: {_first(newer)}", 2)
+        wrong = group.subgroup((ConfigError, NewerFormat))
+        if wrong is not None:
+            _fail(f"the broker stops: {_first(wrong)}", 2)
         failures = group.subgroup(StorageError)
         if failures is None:
             raise

@@ -21,6 +21,7 @@ from raftlog.cluster.admin import Admin
 from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.host import open_metadata_group, timing_of
+from raftlog.cluster.joining import join
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.loop_time import LoopTime
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
@@ -42,7 +43,6 @@ from raftlog.metadata.commands import (
     Command,
     CreatePartitions,
     CreateTopic,
-    InitializeCluster,
     RegisterBroker,
     encode_command,
     level_problem,
@@ -256,6 +256,10 @@ class Node:
         """A random UUID of version 4, never one of the reserved low ids (KIP-516)."""
         return uuid.UUID(bytes=self.rng.randbytes(16), version=4).bytes
 
+    def new_cluster_id(self) -> str:
+        """A cluster id as Kafka makes them: 16 random bytes in URL-safe base64 without padding."""
+        return base64.urlsafe_b64encode(self.rng.randbytes(16)).decode().rstrip("=")
+
     @staticmethod
     def now_ms() -> int:
         """The wall clock, in milliseconds since the epoch."""
@@ -394,7 +398,8 @@ class Node:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run until cancelled; `started` when the broker can serve. Raises DiskFailed or SafetyError."""
+        """Run until cancelled; `started` when the broker can serve. Raises DiskFailed, SafetyError, or
+        ConfigError when the cluster does not take this broker in."""
         trio.lowlevel.add_instrument(self.loop_time)
         async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
             waiting.start_soon(say_what_start_waits_for, self)
@@ -404,7 +409,7 @@ class Node:
             nursery.start_soon(self.peers.probe_lost)
             nursery.start_soon(Runner(self.driver, self.turn_times).run)
             nursery.start_soon(self._reconcile)
-            await self._join()
+            await join(self)
             # The catalog is as new as this broker's registration, so all groups that it may have had are
             # here: a young cluster need not wait before the loss of a broker is the loss of only one.
             self.replicas.reconcile(trio.current_time())
@@ -454,38 +459,26 @@ class Node:
         finally:
             self.store.close()
 
-    async def _join(self) -> None:
-        """Name the cluster if it has no name yet, and say where this broker is."""
-        while self.catalog.cluster_id is None:
-            if self.metadata.is_ready:
-                cluster_id = self.store.cluster_id or new_cluster_id(self.rng)
-                await self._insist(InitializeCluster(cluster_id=cluster_id))
-            else:
-                await self._changed.wait()
-        if self.store.cluster_id is None:
-            self.store.set_cluster_id(self.catalog.cluster_id)
+    def registration(self) -> RegisterBroker:
+        """What this start of the broker says of itself."""
         peer_host, peer_port = self.peer_advertised
         _, host, port = self.advertised[0]
-        await self._insist(
-            RegisterBroker(
-                broker_id=self.broker_id,
-                incarnation=self.incarnation,
-                host=host,
-                port=port,
-                peer_host=peer_host,
-                peer_port=peer_port,
-                rack=self.config.str("broker.rack") or None,
-                listeners=self.advertised if len(self.advertised) > 1 else (),
-            )
+        return RegisterBroker(
+            broker_id=self.broker_id,
+            incarnation=self.incarnation,
+            host=host,
+            port=port,
+            peer_host=peer_host,
+            peer_port=peer_port,
+            rack=self.config.str("broker.rack") or None,
+            listeners=self.advertised if len(self.advertised) > 1 else (),
         )
 
-    async def _insist(self, command: Command) -> Result:
+    async def insist(self, command: Command) -> Result:
         """Propose until it is applied; for commands that may be applied twice."""
         while True:
             result = await self.propose(command)
             if not isinstance(result, ProposalFailed):
-                if isinstance(result, Refused):
-                    log.error("%s was refused: %s", type(command).__name__, result.detail)
                 return result
             await trio.sleep(RETRY_S)
 
@@ -596,8 +589,3 @@ class Node:
             initial_rebalance_delay_ms=config.int("group.initial.rebalance.delay.ms"),
             size_max=config.int("group.max.size"),
         )
-
-
-def new_cluster_id(rng: random.Random) -> str:
-    """A cluster id as Kafka makes them: 16 random bytes in URL-safe base64 without padding."""
-    return base64.urlsafe_b64encode(rng.randbytes(16)).decode().rstrip("=")

@@ -13,6 +13,7 @@ import trio
 
 from raftlog.cluster.admin import AdminError, AdminFailure, admin_failure
 from raftlog.cluster.calls import Unreachable
+from raftlog.cluster.joining import same_place
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.metadata.catalog import PartitionAssignment, Topic
 from raftlog.metadata.commands import (
@@ -105,16 +106,18 @@ class Operations:
         known = self._node.catalog.brokers.get(broker)
         if known is not None and known.incarnation != NOT_STARTED:
             return AdminFailure(AdminError.INVALID_REQUEST, f"broker {broker} is in the cluster already")
-        failure = await self._change(
-            RegisterBroker(
-                broker_id=broker,
-                incarnation=NOT_STARTED,
-                host=peer_host,
-                port=0,
-                peer_host=peer_host,
-                peer_port=peer_port,
-            )
+        registration = RegisterBroker(
+            broker_id=broker,
+            incarnation=NOT_STARTED,
+            host=peer_host,
+            port=0,
+            peer_host=peer_host,
+            peer_port=peer_port,
         )
+        for other, place in same_place(self._node.catalog.brokers.values(), registration):
+            if not other.fenced:
+                return AdminFailure(AdminError.INVALID_REQUEST, f"{place} is where broker {other.id} is")
+        failure = await self._change(registration)
         if failure is not None:
             return failure
         fence = FenceBroker(broker_id=broker, incarnation=NOT_STARTED, fenced=True)

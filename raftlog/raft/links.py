@@ -259,6 +259,10 @@ class Links:
         link = self._links.get(peer)
         return link is not None and link.is_connected
 
+    def process_of(self, peer: BrokerId) -> bytes | None:
+        """Which start of a peer this broker is connected with; None when it is not."""
+        return self._processes.get(peer)
+
     def statistics(self) -> dict[str, int]:
         links = self._links.values()
         return {

@@ -205,6 +205,55 @@ def test_a_second_process_with_an_id_that_is_there_stays_outside(
         second.kill()
 
 
+def test_the_address_of_a_broker_that_runs_is_not_told(cluster: ClusterProcesses) -> None:
+    good, taken = cluster.brokers[3], cluster.brokers[1]
+    assert good.stop() == 0
+    for option in (
+        ("--advertise", f"127.0.0.1:{taken.port}"),
+        ("-o", f"raftlog.peer.advertise={peer_of(taken)}"),
+    ):
+        said = refusal(also(good, *option))
+        assert "is where broker 1 is, which is running" in said and "raftlog.peer.advertise" in said
+        assert taken.is_running
+    good.start()
+    writes(cluster)
+
+
+def test_the_address_of_a_broker_that_is_gone_is_taken_over(cluster: ClusterProcesses) -> None:
+    """It may have moved: who has its address now waits until it is sure, and says what it does."""
+    gone, heir = cluster.brokers[3], cluster.brokers[2]
+    gone.kill()
+    assert heir.stop() == 0
+    there = also(heir, "--advertise", f"127.0.0.1:{gone.port}")
+    there.start()
+    try:
+        assert (
+            f"127.0.0.1:{gone.port} was broker 3's, which is not there any more: taken over"
+            in there.log_tail(10_000)
+        )
+        assert "is where broker 2 is, which is running" in refusal(gone)
+    finally:
+        there.stop()
+    heir.start()
+    gone.start()
+    writes(cluster)
+
+
+def also(broker: BrokerProcess, *arguments: str) -> BrokerProcess:
+    """The same broker with more options."""
+    return BrokerProcess(
+        broker.data_dir,
+        port=broker.port,
+        node_id=broker.node_id,
+        options=broker.options,
+        arguments=(*broker.arguments, *arguments),
+    )
+
+
+def peer_of(broker: BrokerProcess) -> str:
+    return broker.arguments[broker.arguments.index("--peer-listen") + 1]
+
+
 def _elsewhere(broker: BrokerProcess, peers: str) -> tuple[str, ...]:
     address = f"127.0.0.1:{free_port()}"
     others = [peer for peer in peers.split(",") if not peer.startswith(f"{broker.node_id}@")]
