@@ -9,6 +9,7 @@ python -m tests.sim --planted                      the table of planted faults
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import secrets
 import signal
@@ -118,6 +119,7 @@ def print_planted(first_seed: int) -> bool:
 
 
 def main() -> int:
+    logging.getLogger("raftlog").addHandler(logging.NullHandler())  # brokers that find damage say so, often
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, help="run this seed")
     parser.add_argument("--seeds", type=int, default=100, help="run so many seeds (default 100)")
