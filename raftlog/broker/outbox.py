@@ -20,11 +20,14 @@ from typing import Final
 import trio
 
 from raftlog.memory import Frame, MemoryBudget
+from raftlog.storage.disk import File
 
 Buffer = bytes | bytearray | memoryview
 
 IOV_MAX: Final = 512
 """Chunks given to one sendmsg; Linux takes 1024."""
+SENDFILE_MAX: Final = 1 << 20
+"""Bytes of a file given to one sendmsg: as much as is known to be in the page cache."""
 
 
 class FileRange:
@@ -32,11 +35,23 @@ class FileRange:
 
     __slots__ = ("file", "fileno", "length", "position")
 
-    def __init__(self, file: object, fileno: int, position: int, length: int) -> None:
+    def __init__(self, file: File, fileno: int, position: int, length: int) -> None:
         self.file = file
         self.fileno = fileno
         self.position = position
         self.length = length
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether sending what comes next would wait for the disk."""
+        return not self.file.is_cached(min(self.length, SENDFILE_MAX), self.position)
+
+    def warm(self) -> None:
+        """Read what comes next, in a thread; what cannot be read, sending meets."""
+        try:
+            self.file.pread(min(self.length, SENDFILE_MAX), self.position)
+        except OSError:
+            pass
 
 
 Chunk = Buffer | FileRange
@@ -153,6 +168,9 @@ class Outbox:
         try:
             while self._unsent and not self.is_broken:
                 await trio.lowlevel.wait_writable(self._sock)
+                first = self._unsent[0] if self._unsent else b""
+                if isinstance(first, FileRange) and first.is_cold:  # the client was slow to take it
+                    await trio.to_thread.run_sync(first.warm, abandon_on_cancel=True)
                 self._try_send()
         except (OSError, trio.ClosedResourceError, ValueError) as error:
             self._break(error)
@@ -211,7 +229,9 @@ class Outbox:
             while unsent:
                 first = unsent[0]
                 if isinstance(first, FileRange):
-                    sent = os.sendfile(self._sock.fileno(), first.fileno, first.position, first.length)
+                    sent = os.sendfile(
+                        self._sock.fileno(), first.fileno, first.position, min(first.length, SENDFILE_MAX)
+                    )
                     if sent == 0:
                         raise OSError("a segment is shorter than it was")
                     self.bytes_sent += sent

@@ -41,6 +41,7 @@ from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, 
 from raftlog.records.produced import check_produced_batch
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog, Slice
+from raftlog.storage.timestamps import Steps, run
 from raftlog.storage.warming import Warming
 from raftlog.types import BrokerId, Offset, PartitionId, RaftIndex, Term, TopicName
 
@@ -425,23 +426,27 @@ class Partition:
 
     def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
         """The first offset whose timestamp is at least `timestamp`, or one of the special ones above."""
+        return run(self.find_offset_steps(timestamp, leader_epoch=leader_epoch))
+
+    def find_offset_steps(self, timestamp: int, *, leader_epoch: int = -1) -> Steps[FoundOffset]:
+        """`find_offset` in steps that hold nobody up."""
         error = self._check_epoch(leader_epoch)
         if error is not None:
             return FoundOffset(error)
         epoch = self.group.term
+        if not self.group.is_ready:
+            return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
+        match timestamp:
+            case -2 | -4:
+                return FoundOffset(None, self.log.log_start_offset, -1, epoch)
+            case -1:
+                return FoundOffset(None, self.log.high_watermark, -1, epoch)
+            case -3:
+                timestamp = self.log.max_timestamp
+        if timestamp < 0:
+            return FoundOffset(None)
         try:
-            match timestamp:
-                case _ if not self.group.is_ready:
-                    return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
-                case -2 | -4:
-                    return FoundOffset(None, self.log.log_start_offset, -1, epoch)
-                case -1:
-                    return FoundOffset(None, self.log.high_watermark, -1, epoch)
-                case -3:
-                    latest = self.log.max_timestamp
-                    found = self.log.offset_for_timestamp(latest) if latest >= 0 else None
-                case _:
-                    found = self.log.offset_for_timestamp(timestamp)
+            found = yield from self.log.offset_for_timestamp_steps(timestamp)
         except (DamagedLog, FileRefused):
             return FoundOffset(PartitionError.STORAGE_FAILED)
         return FoundOffset(None, *found, epoch) if found is not None else FoundOffset(None)

@@ -15,7 +15,7 @@ from typing import Final
 from raftlog.errors import DamagedLog, FileRefused, InvalidInput
 from raftlog.storage.disk import SHORTAGES, Disk, Health
 from raftlog.storage.entry import Entry, EntryKind, LogPoint
-from raftlog.storage.index import Place
+from raftlog.storage.index import Place, SparseIndex
 from raftlog.storage.segment import (
     NO_TIMESTAMP,
     Segment,
@@ -27,6 +27,7 @@ from raftlog.storage.segment import (
     batch_time,
 )
 from raftlog.storage.snapshot import LogImage
+from raftlog.storage.timestamps import Candidate
 from raftlog.storage.warming import Warming
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
@@ -35,6 +36,8 @@ _NEVER: Final = 1 << 63
 _INTERNAL_MAX: Final = 1_000
 """Entries of Raft itself in a log before a segment that could go but for its end is closed, so that it
 goes."""
+SEARCHED_MAX: Final = 1000
+"""Batches whose headers a search for a time looks at before others get their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,21 +301,34 @@ class CommittedLog:
             end = segment.end_within(end, _READ_CHUNK, self.limits.index_interval_bytes)
         segment.check(place, end, self._term_at)
 
-    def batches_from_timestamp(self, timestamp_ms: int) -> Iterator[bytes]:
-        """The bytes of the batches, ascending, whose greatest timestamp is at or after `timestamp_ms`."""
-        interval = self.limits.index_interval_bytes
-        for segment in self.segments:
-            if segment.max_timestamp < timestamp_ms or segment.next_offset <= self.log_start_offset:
-                continue
-            for place, header in segment.walk(segment.place_before_timestamp(timestamp_ms, interval)):
-                if header.max_timestamp >= timestamp_ms and header.next_offset > self.log_start_offset:
-                    end = Place(
-                        Offset(header.next_offset),
-                        RaftIndex(place.index + 1),
-                        FilePosition(place.position + header.size),
-                    )
+    def cold_timestamp(self, timestamp_ms: int, offset: int) -> Warming | None:
+        """What to run in a thread so that `search_timestamp` of the same will not wait for the disk."""
+        for segment in self._segments_from_timestamp(timestamp_ms, offset):
+            return segment.cold(lambda index: _later_place(index, timestamp_ms, offset), _READ_CHUNK)
+        return None
+
+    def search_timestamp(self, timestamp_ms: int, offset: int) -> Candidate | None:
+        """From `offset` on, the first batch whose greatest timestamp is at or after `timestamp_ms`; None when
+        there is none. It looks at SEARCHED_MAX batches at most."""
+        interval, budget = self.limits.index_interval_bytes, SEARCHED_MAX
+        offset = max(offset, self.log_start_offset)
+        for segment in self._segments_from_timestamp(timestamp_ms, offset):
+            for place, header in segment.walk(_later_place(segment.index(interval), timestamp_ms, offset)):
+                next_offset = Offset(header.next_offset)
+                if header.max_timestamp >= timestamp_ms and next_offset > offset:
+                    position = FilePosition(place.position + header.size)
+                    end = Place(next_offset, RaftIndex(place.index + 1), position)
                     (entry,) = segment.checked_entries(place, end, self._term_at, 1)
-                    yield bytes(entry.payload)
+                    return Candidate(bytes(entry.payload), next_offset)
+                budget -= 1
+                if not budget:
+                    return Candidate(None, max(next_offset, Offset(offset)))
+        return None
+
+    def _segments_from_timestamp(self, timestamp_ms: int, offset: int) -> Iterator[Segment]:
+        for segment in self.segments:
+            if segment.max_timestamp >= timestamp_ms and segment.next_offset > offset:
+                yield segment
 
     def delete_before(self, offset: int) -> bool:
         """Move log_start_offset forward, at most to the end; whether it moved."""
@@ -402,3 +418,9 @@ class CommittedLog:
     def close(self) -> None:
         for segment in self.segments:
             self._pool.forget(segment)
+
+
+def _later_place(index: SparseIndex, timestamp_ms: int, offset: int) -> Place:
+    """A place before which no batch is late enough, and one that is not long before `offset`."""
+    by_offset = index.floor_offset(max(offset, index.place(0).offset))
+    return max(index.before_timestamp(timestamp_ms), by_offset)

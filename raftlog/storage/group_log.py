@@ -18,6 +18,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import cbor2
@@ -31,7 +32,7 @@ from raftlog.errors import (
     SafetyError,
     StorageError,
 )
-from raftlog.records.batch import check_batch, read_header
+from raftlog.records.batch import check_batch
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import CommittedLog, LogLimits
 from raftlog.storage.disk import NOT_THE_DISKS, Disk, Health
@@ -41,6 +42,7 @@ from raftlog.storage.index import Place
 from raftlog.storage.recent import RecentEntries
 from raftlog.storage.segment import SegmentPiece, SegmentPool, Slice
 from raftlog.storage.snapshot import LogImage, entry_to_cbor
+from raftlog.storage.timestamps import FoundTime, Steps, first_record, run
 from raftlog.storage.wal import Wal
 from raftlog.storage.wal_format import RecordKind
 from raftlog.storage.warming import Warming
@@ -484,23 +486,31 @@ class GroupLog:
         """The bytes that `rot` names cannot be had back: the log is as good as lost, until it is reset."""
         self.rot, self.damage, self._is_changed = None, problem, True
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[Offset, int] | None:
-        """(offset, timestamp) of the first committed record at or after `timestamp_ms`, or None.
+    def offset_for_timestamp(self, timestamp_ms: int) -> FoundTime | None:
+        """The first committed record at or after `timestamp_ms`, or None. Raises DamagedLog."""
+        return run(self.offset_for_timestamp_steps(timestamp_ms))
 
-        A batch whose records cannot be read, or are too much to read, stands for itself: its producer wrote
-        it so, and must not keep everybody else from what lies before and behind it."""
-        from raftlog.records.record import decode_batch  # codecs are only needed here
-
-        with self._reading():
-            for batch in self._committed.batches_from_timestamp(timestamp_ms):
-                try:
-                    records = decode_batch(batch)
-                except InvalidInput:
-                    header = read_header(batch)
-                    return Offset(max(header.base_offset, self.log_start_offset)), header.max_timestamp
-                for record in records:
-                    if record.timestamp >= timestamp_ms and record.offset >= self.log_start_offset:
-                        return Offset(record.offset), record.timestamp
+    def offset_for_timestamp_steps(self, timestamp_ms: int) -> Steps[FoundTime | None]:
+        """The same in steps that hold nobody up. What is written meanwhile may be found or not."""
+        offset = self.log_start_offset
+        while not self._is_closed:
+            with self._reading():
+                warming = self._committed.cold_timestamp(timestamp_ms, offset)
+            if warming is not None:
+                yield warming.run
+            if self._is_closed:
+                break
+            with self._reading():
+                candidate = self._committed.search_timestamp(timestamp_ms, offset)
+            if candidate is None:
+                break
+            batch, offset = candidate
+            if batch is None:
+                yield lambda: None
+                continue
+            found = yield partial(first_record, batch, timestamp_ms, self.log_start_offset)
+            if isinstance(found, FoundTime):
+                return found
         return None
 
     def offset_for_term(self, term: Term) -> tuple[Term, Offset]:

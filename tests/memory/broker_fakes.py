@@ -7,6 +7,7 @@ node to the same contract.
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -36,6 +37,7 @@ from raftlog.protocol.codec import decode_response, encode_request
 from raftlog.records.batch import check_batch, stamp
 from raftlog.records.produced import check_produced_batch
 from raftlog.storage.group_log import Slice
+from raftlog.storage.timestamps import Steps
 from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
 
 OTHER: BrokerId = BrokerId(2)
@@ -48,6 +50,9 @@ class MemoryFile:
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("fake")
+        self.is_cold = False
+        self.readers: set[int] = set()
+        """The threads that have read from it."""
 
     def __del__(self) -> None:
         os.close(self._fd)
@@ -60,7 +65,11 @@ class MemoryFile:
     def fileno(self) -> int:
         return self._fd
 
+    def is_cached(self, size: int, position: int) -> bool:
+        return not self.is_cold
+
     def pread(self, size: int, position: int) -> bytes:
+        self.readers.add(threading.get_ident())
         return os.pread(self._fd, size, position)
 
 
@@ -141,6 +150,10 @@ class FakePartition:
 
     def cold(self, offset: int, max_bytes: int) -> None:
         return None
+
+    def find_offset_steps(self, timestamp: int, *, leader_epoch: int = -1) -> Steps[FoundOffset]:
+        yield lambda: None
+        return self.find_offset(timestamp, leader_epoch=leader_epoch)
 
     def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
         error = self._error(leader_epoch)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import trio
 
 from raftlog.broker.outbox import FileRange, Outbox
 from raftlog.memory import Frame, MemoryBudget
+from raftlog.storage.disk import File
 from tests.memory.broker_fakes import MemoryFile
 
 
@@ -129,6 +132,21 @@ async def test_files_and_memory_keep_their_order_when_the_socket_is_full(nursery
         await ends.outbox.settled()
     assert ends.drains == 1
     assert ends.outbox.bytes_sent == len(wanted)
+    ends.close()
+
+
+async def test_what_has_left_the_page_cache_is_read_in_a_thread(nursery: trio.Nursery) -> None:
+    ends = Ends(nursery, send_buffer=4096)
+    file = MemoryFile()
+    file.append(bytes(range(256)) * 4000)
+    file.is_cold = True
+    size = 1_000_000
+    ends.outbox.complete(
+        ends.outbox.open(request(1)), [FileRange(cast("File", file), file.fileno(), 5, size)]
+    )
+    with trio.fail_after(20):
+        assert await ends.received_exactly(size) == file.pread(size, 5)
+    assert file.readers - {threading.get_ident()}
     ends.close()
 
 

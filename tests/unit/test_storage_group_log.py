@@ -11,6 +11,7 @@ from crc32c import crc32c
 from raftlog.errors import DamagedLog, DiskFailed, SafetyError
 from raftlog.records.batch import stamp
 from raftlog.records.record import NewRecord, encode_batch
+from raftlog.storage.committed import SEARCHED_MAX
 from raftlog.storage.entry import Entry, EntryKind, HardState
 from raftlog.storage.epochs import UNKNOWN, Epochs
 from raftlog.storage.group_log import GroupLog
@@ -320,6 +321,32 @@ def test_timestamps_are_found_to_the_record() -> None:
     assert log.offset_for_timestamp(1193) is None
     log.delete_before(Offset(17))
     assert log.offset_for_timestamp(0) == (17, 1052)
+
+
+def test_a_search_for_a_time_goes_in_steps() -> None:
+    """Where the index does not help, it looks at so many headers and lets others go on."""
+    _, store, log = new_log()
+    add(log, timestamp=9000)  # deleted, yet it makes every place behind it late enough for the index
+    for _ in range(2 * SEARCHED_MAX + 10):
+        add(log, timestamp=1000, size=1)
+    add(log, timestamp=5000)
+    commit_all(store, log)
+    log.delete_before(Offset(1))
+    steps = log.offset_for_timestamp_steps(4000)
+    result, count = None, 0
+    with pytest.raises(StopIteration) as end:
+        while True:
+            result = steps.send(result)()
+            count += 1
+    assert end.value.value == (2 * SEARCHED_MAX + 11, 5000)
+    assert count == 3
+    assert log.offset_for_timestamp(4000) == end.value.value
+    steps = log.offset_for_timestamp_steps(4000)
+    assert next(steps)() is None
+    store.delete_log(log.key)
+    with pytest.raises(StopIteration) as end:
+        steps.send(None)
+    assert end.value.value is None
 
 
 def test_a_batch_that_cannot_be_opened_does_not_hide_the_others() -> None:

@@ -15,6 +15,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import confirm_leaders, find_partition
+from raftlog.broker.steps import in_threads
 from raftlog.partition.partition import EARLIEST, EARLIEST_LOCAL, LATEST, MAX_TIMESTAMP
 from raftlog.protocol.errors import ErrorCode
 
@@ -40,14 +41,14 @@ async def handle(call: Call, request: ListOffsetsRequest) -> Answer:
         "topics": [
             {
                 "name": topic.name,
-                "partitions": [_find(call, topic.name, wanted) for wanted in topic.partitions],
+                "partitions": [await _find(call, topic.name, wanted) for wanted in topic.partitions],
             }
             for topic in request.topics
         ]
     }
 
 
-def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[str, object]:
+async def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[str, object]:
     index = wanted.partition_index
     replica = find_partition(call.node, topic, index)
     if isinstance(replica, ErrorCode):
@@ -56,7 +57,8 @@ def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[str, obj
         return {"partition_index": index, "error_code": ErrorCode.UNSUPPORTED_VERSION}
     if wanted.timestamp in TIERED:
         return {"partition_index": index, "error_code": ErrorCode.NONE}
-    found = replica.find_offset(wanted.timestamp, leader_epoch=wanted.current_leader_epoch)
+    steps = replica.find_offset_steps(wanted.timestamp, leader_epoch=wanted.current_leader_epoch)
+    found = await in_threads(steps)
     code = partition_error_code(found.error)
     if code is ErrorCode.OFFSET_NOT_AVAILABLE and call.version < NOT_AVAILABLE_FROM:
         code = ErrorCode.LEADER_NOT_AVAILABLE
