@@ -29,6 +29,9 @@ from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 COMMIT_EVERY: Final = 256
 """Entries of a group that are gathered before they are written to its segments together."""
+GATHERED_MAX: Final = 8 << 20
+"""Bytes of entries of all groups that are gathered in memory before all are written that are known to be
+committed: not the whole write-ahead log."""
 
 
 def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
@@ -144,6 +147,8 @@ class _Replay:
         self._taken_at: dict[GroupKey, int] = {}
         self._tails: dict[GroupKey, list[Entry]] = {}
         self._committed: dict[GroupKey, int] = {}
+        self._gathering: dict[GroupKey, GroupLog] = {}
+        self._gathered_bytes = 0
         self._log_starts: dict[GroupKey, Offset] = {}
 
     def add(self, log: GroupLog, taken_at: int) -> None:
@@ -214,7 +219,7 @@ class _Replay:
         self.add(log, 0)
 
     def _forget(self, key: GroupKey) -> None:
-        for about in (self._committed, self._log_starts, self._tails, self._taken_at):
+        for about in (self._committed, self._log_starts, self._tails, self._taken_at, self._gathering):
             about.pop(key, None)
 
     def _end_tail(self, log: GroupLog) -> None:
@@ -228,8 +233,18 @@ class _Replay:
             raise DamagedLog(f"entry {entry.index} does not fit {log!r}")
         log.truncate_from(entry.index)
         log.append_entries((entry,))
+        self._gathering[log.key] = log
+        self._gathered_bytes += len(entry.payload)
         if committed - log.commit_index >= COMMIT_EVERY:
             self._commit(log, committed)
+        if self._gathered_bytes >= GATHERED_MAX:
+            self._commit_gathered()
+
+    def _commit_gathered(self) -> None:
+        for key, log in self._gathering.items():
+            self._commit(log, max(self._committed.get(key, 0), log.commit_index))
+        self._gathering.clear()
+        self._gathered_bytes = 0
 
     def _commit(self, log: GroupLog, committed: int) -> None:
         log.note_written()
