@@ -265,6 +265,13 @@ class RealDisk:
         return file
 
 
+def refuse_if_not_the_disks(path: str, error: OSError) -> None:
+    """Raise FileRefused where `error` says nothing of what is in the file: taken for damage, a file with the
+    wrong owner would cost its log."""
+    if error.errno in NOT_THE_DISKS:
+        raise FileRefused(f"{path} cannot be opened: {error.strerror}") from error
+
+
 class Health:
     """Whether the disk has kept its promises so far; one a store, shared by everything in it.
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import cbor2
 
 from raftlog.errors import DamagedLog, FileRefused
-from raftlog.storage.disk import Disk
+from raftlog.storage.disk import Disk, refuse_if_not_the_disks
 from raftlog.storage.entry import Entry, EntryKind, HardState, LogPoint
 from raftlog.storage.group_log import GroupLog, LogContext
 from raftlog.storage.segment import SegmentExtent
@@ -37,7 +37,7 @@ committed: not the whole write-ahead log."""
 def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
     """The logs as the checkpoint and the WAL say. The WAL's own end must have been made durable.
 
-    Raises DamagedLog when the WAL does not fit the checkpoint, DiskFailed.
+    Raises DamagedLog when the WAL does not fit the checkpoint, FileRefused, DiskFailed.
     """
     groups: Any = scan.checkpoint["groups"]
     start: Any = scan.checkpoint["start"]
@@ -117,6 +117,7 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
             file = disk.open(path, create=True)
             actual = file.size()
         except OSError as error:
+            refuse_if_not_the_disks(path, error)
             damage = damage or f"{path}: {error}"
             continue
         if name == active and actual > size:

@@ -17,7 +17,7 @@ import cbor2
 from crc32c import crc32c
 
 from raftlog.errors import DamagedLog
-from raftlog.storage.disk import Disk
+from raftlog.storage.disk import Disk, refuse_if_not_the_disks
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, LogPoint
 from raftlog.storage.segment import SegmentExtent
 from raftlog.types import GroupKey, Offset, RaftIndex, Term
@@ -121,12 +121,13 @@ def decode(data: bytes) -> LogImage:
 
 
 def read_file(disk: Disk, folder: str) -> LogImage:
-    """The image in a log's folder. Raises DamagedLog, also when the file is missing."""
+    """The image in a log's folder. Raises DamagedLog, also when the file is missing, and FileRefused."""
     path = f"{folder}/{SNAPSHOT_NAME}"
     try:
         file = disk.open(path)
         return decode(file.pread(file.size(), 0))
     except OSError as error:
+        refuse_if_not_the_disks(path, error)
         raise DamagedLog(f"{path}: {error}") from error
     except DamagedLog as error:
         raise DamagedLog(f"{path}: {error}") from error

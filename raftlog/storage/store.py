@@ -32,7 +32,7 @@ from raftlog.errors import ConfigError, DamagedLog, FileRefused
 from raftlog.storage import wal_recovery
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import LogLimits
-from raftlog.storage.disk import Disk, File, Health
+from raftlog.storage.disk import Disk, File, Health, refuse_if_not_the_disks
 from raftlog.storage.entry import LOG_BEGIN, LogPoint
 from raftlog.storage.folder_names import short_name
 from raftlog.storage.group_log import GroupLog, LogContext
@@ -143,7 +143,8 @@ class Store:
         """Lock the folder, create or check meta.toml, recover all logs. Blocking.
 
         Raises DataDirBusy, ConfigError (the folder belongs to another node or cluster), DamagedLog (the
-        write-ahead log is damaged in what was acknowledged), DiskFailed. `rng` gives the WAL its id.
+        write-ahead log is damaged in what was acknowledged), FileRefused (a file is not ours to open, say),
+        DiskFailed. `rng` gives the WAL its id.
         """
         health = Health()
         with health:
@@ -193,6 +194,7 @@ class Store:
         try:
             scan = wal_recovery.scan(self._disk, folder, self._meta.wal_id)
         except OSError as error:
+            refuse_if_not_the_disks(error.filename or folder, error)
             raise DamagedLog(f"{folder}: {error}") from error
         if scan is None:
             raise DamagedLog(f"{folder}: the write-ahead log is missing. {wal_recovery.REMEDY}")

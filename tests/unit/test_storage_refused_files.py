@@ -10,7 +10,7 @@ import pytest
 from raftlog.errors import DiskFailed, FileRefused
 from raftlog.storage.folder_names import NAME_MAX, could_be_of, short_name
 from raftlog.types import GroupKey, Offset, RaftIndex
-from tests.sim.virtual_disk import VirtualDisk
+from tests.sim.virtual_disk import VirtualDisk, VirtualFile
 from tests.unit.test_storage_group_log import KEY, add, checkpoint, commit_all, flush, new_log, open_store
 
 TOPIC_ID = "0123456789abcdef0123456789abcdef"
@@ -135,3 +135,30 @@ def test_a_failed_sync_stays_final_whatever_it_says() -> None:
         ticket.sync()
     with pytest.raises(DiskFailed):
         ticket.sync()
+
+
+class LockedDisk(VirtualDisk):
+    """A disk on which one kind of file belongs to somebody else."""
+
+    locked = "nothing"
+
+    def open(self, path: str, *, create: bool = False) -> VirtualFile:
+        if path.endswith(self.locked):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return super().open(path, create=create)
+
+
+@pytest.mark.parametrize("ending", ["snapshot", "00.log", "01.wal"])
+def test_a_file_of_somebody_else_is_named_at_start_and_nothing_is_damaged(ending: str) -> None:
+    disk = LockedDisk(random.Random(1))
+    store = open_store(disk)
+    log = store.create_log(KEY, "t-0.x")
+    add(log)
+    commit_all(store, log)
+    store.close()
+    disk.locked = ending
+    with pytest.raises(FileRefused, match=f"{ending} cannot be opened: Permission denied"):
+        open_store(disk)
+    disk.locked = "nothing"
+    again = open_store(disk).logs[KEY]
+    assert (again.damage, again.commit_index) == (None, 1)
