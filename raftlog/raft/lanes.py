@@ -4,8 +4,8 @@
 
 A frame that takes a second to send must not keep a heartbeat waiting for a second: its follower would take
 the leader for dead, elect another, and drop what it was about to acknowledge. So each lane has its order, a
-lane of a lower number goes first, and a frame of more than `PIECE_BYTES` is cut. Smaller ones go whole. The
-pieces of one lane are of one frame, until that is complete: its length says when.
+lane of a lower number goes first, and a frame of more than `WHOLE_BYTES_MAX` is cut. The pieces of one lane
+are of one frame, until that is complete: its length says when.
 
 Plain Python over buffers: it knows no sockets and no messages. Payloads are not copied to be sent.
 """
@@ -21,7 +21,9 @@ from raftlog.errors import InvalidInput
 from raftlog.raft.wire import Buffers, frame_size
 
 PIECE_BYTES: Final = 256 << 10
-"""20 ms at 100 Mbit/s: what a heartbeat may have to wait for."""
+"""20 ms at 100 Mbit/s: what a heartbeat may have to wait for, behind something large."""
+WHOLE_BYTES_MAX: Final = 5 << 18
+"""A frame of one full append goes whole, since pieces cost the receiver a copy: 100 ms at 100 Mbit/s."""
 LANE_BYTES_MAX: Final = 64 << 20
 """Bytes that wait in one lane for one peer; a longer frame is taken only when none waits."""
 READ_BUFFER_BYTES: Final = 256 << 10
@@ -53,7 +55,7 @@ class Outflow:
     def __init__(self, *, in_pieces: bool) -> None:
         """`in_pieces`: the peer understands pieces; else all frames go whole."""
         self.queued_bytes = 0
-        self._cut_above = PIECE_BYTES if in_pieces else sys.maxsize
+        self._cut_above = WHOLE_BYTES_MAX if in_pieces else sys.maxsize
         self._lanes: tuple[deque[_Outgoing], ...] = tuple(deque() for _ in Lane)
         self._lane_bytes = [0 for _ in Lane]
         self._begun: deque[bytes | bytearray | memoryview] = deque()
@@ -67,6 +69,12 @@ class Outflow:
         self._lane_bytes[lane] += size
         self.queued_bytes += size
         return True
+
+    def add_rest(self, frame: Buffers, sent: int, size: int) -> None:
+        """What is left of a frame that was offered to the socket when nothing waited."""
+        self._begun += frame
+        self.queued_bytes += size
+        self.sent(sent)
 
     def next_buffers(self) -> Buffers:
         """What the socket should be offered now; empty when nothing waits."""

@@ -25,7 +25,7 @@ import trio
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
 from raftlog.raft.greeting import Greeted, Greeter, Probe
-from raftlog.raft.lanes import PIECE_BYTES, Inflow, Lane, Outflow
+from raftlog.raft.lanes import BUFFERS_MAX, PIECE_BYTES, Inflow, Lane, Outflow
 from raftlog.raft.messages import Append, Message, Repair, Snapshot
 from raftlog.raft.sockets import in_words, take_socket
 from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, payload_size
@@ -68,15 +68,28 @@ class _Connection:
         self._has_queued = trio.Event()
 
     def send(self, lane: Lane, frame: Buffers) -> bool:
-        is_first = not self.outflow.queued_bytes
-        if not self.outflow.add(lane, frame, sum(map(len, frame))):
-            return False
-        if is_first:  # most frames fit the socket
+        size = sum(map(len, frame))
+        outflow = self.outflow
+        if outflow.queued_bytes or size > PIECE_BYTES:
+            is_first = not outflow.queued_bytes
+            if not outflow.add(lane, frame, size):
+                return False
+            if not is_first:
+                return True
             try:
-                while self.outflow.queued_bytes:
+                while outflow.queued_bytes:
                     self._send_some()
             except OSError:
                 self._has_queued.set()  # it is full; or broken, and the reader finds out, and says so
+            return True
+        try:  # most frames fit the socket
+            sent = self.socket.sendmsg(frame if len(frame) <= BUFFERS_MAX else frame[:BUFFERS_MAX])
+        except OSError:
+            sent = 0
+        self.sent_bytes += sent
+        if sent < size:
+            outflow.add_rest(frame, sent, size)
+            self._has_queued.set()
         return True
 
     def _send_some(self) -> None:

@@ -118,9 +118,12 @@ def encode(messages: Sequence[Message]) -> Buffers:
 
 def payload_size(message: Message) -> int:
     """Bytes that a message has behind its frame's header."""
-    if isinstance(message, Append | Repair):
+    if isinstance(message, _WITH_ENTRIES):
         return sum([len(entry.payload) for entry in message.entries])
-    return len(message.state) if type(message) is Snapshot else 0
+    return len(message.state) if isinstance(message, Snapshot) else 0
+
+
+_WITH_ENTRIES: Final = (Append, Repair)
 
 
 def _pack_append(append: Any) -> tuple[bytes, Sequence[Entry]]:

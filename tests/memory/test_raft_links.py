@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from raftlog.raft.lanes import LANE_BYTES_MAX, PIECE_BYTES, Lane
+from raftlog.raft.lanes import LANE_BYTES_MAX, WHOLE_BYTES_MAX, Lane
 from raftlog.raft.links import COMPLAINTS_EACH, Address, Link, Links, _Connection
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Message
 from raftlog.storage.entry import Entry, EntryKind
@@ -296,7 +296,7 @@ def test_a_full_queue_drops_and_stays_bounded() -> None:
         accepted += 1
         assert accepted < 200
     assert link.dropped_frames == 2
-    assert link.queued_bytes <= LANE_BYTES_MAX + 2 * PIECE_BYTES
+    assert link.queued_bytes <= LANE_BYTES_MAX + WHOLE_BYTES_MAX
     assert accepted >= LANE_BYTES_MAX // len(payload) - 1
     link.detach(connection)
     assert link.queued_bytes == 0
