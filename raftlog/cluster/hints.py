@@ -7,7 +7,8 @@ comes to the wrong broker.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from raftlog.types import BrokerId, GroupKey, Term
@@ -22,11 +23,19 @@ class Hint(NamedTuple):
 class Hints:
     """The newest hint of every group."""
 
-    def __init__(self) -> None:
+    def __init__(self, knows: Callable[[bytes], bool]) -> None:
+        """`knows` tells whether there is a topic of this id, as far as this broker knows."""
+        self._knows = knows
         self._hints: dict[GroupKey, tuple[Term, BrokerId | None]] = {}
+        self._led: Counter[BrokerId] = Counter()
+        self._strangers: dict[GroupKey, bool] = {}
+        """Groups of topics that were not known when they were heard of; True after one sweep."""
 
     def __repr__(self) -> str:
         return f"<Hints {len(self._hints)} groups>"
+
+    def __len__(self) -> int:
+        return len(self._hints)
 
     def leader(self, group: GroupKey) -> tuple[BrokerId | None, Term]:
         """The last leader that was heard of, and its term; no leader when it has ended since, and
@@ -36,7 +45,7 @@ class Hints:
 
     def leads(self, broker: BrokerId) -> bool:
         """Whether a broker leads anything, as last heard here."""
-        return any(leader == broker for _, leader in self._hints.values())
+        return self._led[broker] > 0
 
     def update(self, hints: Iterable[Hint]) -> bool:
         """Take what is newer; True when anything was."""
@@ -44,7 +53,9 @@ class Hints:
         for group, term, leader in hints:
             known = self._hints.get(group)
             if known is None or term > known[0] or (term == known[0] and known[1] is None):
-                self._hints[group] = (term, leader)
+                if known is None and not self._knows(group[:-4]):
+                    self._strangers[group] = False
+                self._set(group, term, leader)
                 changed = True
         return changed
 
@@ -52,17 +63,43 @@ class Hints:
         """`leader` does not lead the group any more, if it ever did; who follows will say so."""
         term, known = self._hints.get(group, (Term(-1), None))
         if known == leader:
-            self._hints[group] = (term, None)
+            self._set(group, term, None)
 
     def leader_is_gone(self, leader: BrokerId) -> None:
         """Nobody should be sent to `leader` any more; its successors will say who they are."""
         for group, (term, known) in self._hints.items():
             if known == leader:
-                self._hints[group] = (term, None)
+                self._set(group, term, None)
 
     def forget(self, topic_ids: Collection[bytes]) -> None:
         """Forget the groups of topics that are gone. What is not known yet stays: a hint may come before
         the metadata."""
         if topic_ids:
             for group in [group for group in self._hints if group[:-4] in topic_ids]:
-                del self._hints[group]
+                self._forget(group)
+
+    def sweep(self) -> None:
+        """Forget the groups whose topic was known neither when they were heard of nor two calls later: they
+        were told of after the topic's end. If it is only this broker's metadata that is late, they are told
+        of again."""
+        for group, was_there in list(self._strangers.items()):
+            if self._knows(group[:-4]):
+                del self._strangers[group]
+            elif was_there:
+                self._forget(group)
+            else:
+                self._strangers[group] = True
+
+    def _set(self, group: GroupKey, term: Term, leader: BrokerId | None) -> None:
+        _, before = self._hints.get(group, (term, None))
+        self._hints[group] = (term, leader)
+        if before is not None:
+            self._led[before] -= 1
+        if leader is not None:
+            self._led[leader] += 1
+
+    def _forget(self, group: GroupKey) -> None:
+        _, leader = self._hints.pop(group)
+        self._strangers.pop(group, None)
+        if leader is not None:
+            self._led[leader] -= 1

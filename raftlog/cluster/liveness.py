@@ -16,6 +16,7 @@ from raftlog.types import BrokerId
 
 ALIVE_INTERVAL: Final = 0.5
 """Seconds between two signs of life."""
+NEVER: Final = float("-inf")
 
 
 class Liveness:
@@ -34,7 +35,8 @@ class Liveness:
         self._heard[broker, incarnation] = now
 
     def tick(self, brokers: Mapping[BrokerId, BrokerInfo], now: float) -> list[FenceBroker]:
-        """The commands that make the catalog agree with what was heard."""
+        """The commands that make the catalog agree with what was heard; the same again, until they are
+        applied."""
         known = {(broker.id, broker.incarnation) for broker in brokers.values()}
         for stranger in [start for start in self._heard if start not in known]:
             del self._heard[stranger]
@@ -43,9 +45,8 @@ class Liveness:
             start = (broker.id, broker.incarnation)
             if not broker.fenced:
                 if now - self._heard.setdefault(start, now) > self._session_timeout:
-                    del self._heard[start]
                     commands.append(_fence(broker, True))
-            elif start in self._heard:
+            elif now - self._heard.get(start, NEVER) <= self._session_timeout:
                 commands.append(_fence(broker, False))
         return commands
 

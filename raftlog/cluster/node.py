@@ -18,20 +18,18 @@ from typing import Final
 import trio
 
 from raftlog.cluster.admin import Admin
-from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.joining import join
-from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.loop_time import LoopTime
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.offsets import OffsetCommits
 from raftlog.cluster.operations import Operations
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.rounds import Rounds
 from raftlog.cluster.scrubbing import scrub
 from raftlog.cluster.startup import founders_of, named_founders
-from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.cluster.waiting import say_what_start_waits_for, say_when_nobody_leads
 from raftlog.config import BrokerConfig, TopicConfig
@@ -59,8 +57,6 @@ from raftlog.storage.disk import Disk, RealDisk
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
 
-TICK_S: Final = 1.0
-"""How often groups are looked after."""
 CHECKPOINT_FILES: Final = 2
 """Files of the write-ahead log between two checkpoints: what a start after a crash replays at most."""
 RETRY_S: Final = 0.05
@@ -100,17 +96,12 @@ class Node:
         self.admin = Admin(self)
         self.operations = Operations(self)
         self.offsets = OffsetCommits(self)
-        self.groups = GroupCoordinator(
+        self.groups: GroupCoordinator = GroupCoordinator(
             settings=self._group_settings,
             new_id=lambda: str(uuid.UUID(bytes=rng.randbytes(16), version=4)),
             stored_groups=lambda: self.catalog.group_offsets,
         )
-        self._expiry = OffsetExpiry(
-            lambda: self.catalog,
-            self.groups,
-            retention_ms=config.int("offsets.retention.minutes") * 60_000,
-            interval_s=config.int("offsets.retention.check.interval.ms") / 1000,
-        )
+        self._rounds = Rounds(self)
         self.advertised: tuple[tuple[str, str, int], ...] = (("PLAINTEXT", "localhost", 9092),)
         self.peer_advertised = ("", 0)
         """Where clients (by the listener's name) and other brokers reach this one; set before `run`, when
@@ -119,7 +110,6 @@ class Node:
         self.on_spoken: Callable[[list[tuple[int, int]]], None] = lambda spoken: None
         """What clients use here, as (API, version), and what to do about what those of a peer use: they will
         come here, too. Set by who serves clients."""
-        self._liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
         self._barriers: list[tuple[RaftIndex, bytes | None, Callable[[], None]]] = []
         self.loop_time = LoopTime()
         self.turn_times = TurnTimes()
@@ -415,7 +405,7 @@ class Node:
             self.replicas.reconcile(trio.current_time())
             self.replicas.note_rejoined()
             nursery.start_soon(self.peers.say_alive)
-            nursery.start_soon(self._tick)
+            nursery.start_soon(self._rounds.run)
             nursery.start_soon(self._run_groups)
             nursery.start_soon(self.offsets.run)
             nursery.start_soon(say_when_nobody_leads, self)
@@ -514,7 +504,7 @@ class Node:
     def heard(self, broker: BrokerId, incarnation: bytes) -> None:
         """A broker gave a sign of life: noted by the metadata leader."""
         if self._coordinating:
-            self._liveness.heard(broker, incarnation, trio.current_time())
+            self._rounds.heard(broker, incarnation)
 
     def is_settled(self, broker: BrokerId, now: float) -> bool:
         since = self.peers.connected_since(broker)
@@ -542,7 +532,7 @@ class Node:
             return
         self._coordinating = leads
         if leads:
-            self._liveness.take_office()
+            self._rounds.take_office()
             self.groups.load(trio.current_time())
         else:
             self.groups.unload()
@@ -558,28 +548,6 @@ class Node:
             with trio.move_on_at(self.groups.next_deadline):
                 await self._groups_changed.wait()
             self.groups.tick(trio.current_time())
-
-    async def _tick(self) -> None:
-        retention_s = self.config.int("log.retention.check.interval.ms") / 1000
-        retention_at = trio.current_time() + retention_s
-        clock = SteadyClock(trio.current_time(), self.now_ms())
-        while True:
-            await trio.sleep(TICK_S)
-            now = trio.current_time()
-            now_ms, even_ms = clock.read(now, self.now_ms()), clock.even_ms(now)
-            retention_due = now >= retention_at
-            if retention_due:
-                retention_at = now + retention_s
-            for partition in self.replicas.partitions:
-                partition.tick(now_ms, even_ms=even_ms, retention_due=retention_due)
-            for command in self.upkeep.tick(now):
-                await self.propose(command)
-            if self._coordinating:
-                for command in self._liveness.tick(self.catalog.brokers, now):
-                    await self.propose(command)
-                for expire in self._expiry.tick(now, now_ms):
-                    await self.propose(expire)
-            self.replicas.note_rejoined()
 
     def _group_settings(self) -> GroupSettings:
         config = self.config

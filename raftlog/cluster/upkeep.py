@@ -6,7 +6,7 @@ Each pass takes at most one step a group and is taken again; nothing here waits 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -31,19 +31,11 @@ class Upkeep:
 
     def __init__(self, node: Host) -> None:
         self._node = node
+        self._transfers_left = 0
 
-    def tick(self, now: float) -> list[Command]:
-        """Take the next step of every led group; the commands that the caller should propose."""
-        commands: list[Command] = []
-        transfers = 0
-        for partition in self._node.replicas.partitions:
-            if not partition.group.is_ready:
-                continue
-            finish = self._move(partition, now)
-            if finish is not None:
-                commands.append(finish)
-            elif transfers < TRANSFERS_MAX:
-                transfers += self._go_home(partition, now)
+    def begin(self, now: float) -> None:
+        """A new pass: the metadata group's next step. The partitions follow, some at a time."""
+        self._transfers_left = TRANSFERS_MAX
         metadata = self._node.metadata
         if metadata.is_ready:
             catalog = self._node.catalog
@@ -51,6 +43,19 @@ class Upkeep:
                 metadata.group.membership, catalog.brokers, catalog.removed_brokers
             )
             self._step(metadata.group, voters, now, learners)
+
+    def tick(self, partitions: Iterable[Partition], now: float) -> list[Command]:
+        """Take the next step of those among the partitions that are led here; the commands that the caller
+        should propose."""
+        commands: list[Command] = []
+        for partition in partitions:
+            if not partition.group.is_ready:
+                continue
+            finish = self._move(partition, now)
+            if finish is not None:
+                commands.append(finish)
+            elif self._transfers_left:
+                self._transfers_left -= self._go_home(partition, now)
         return commands
 
     def _move(self, partition: Partition, now: float) -> FinishMove | None:

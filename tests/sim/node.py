@@ -15,8 +15,9 @@ from raftlog.cluster.hints import Hint, Hints
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
-from raftlog.cluster.node import HAND_OVER_POLL_S, SETTLED_S, TICK_S
+from raftlog.cluster.node import HAND_OVER_POLL_S, SETTLED_S
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.rounds import TICK_S
 from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
@@ -31,7 +32,7 @@ from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
 from raftlog.storage.scrub import Scrub
 from raftlog.storage.store import Store
-from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term, group_key
+from raftlog.types import METADATA_GROUP, METADATA_TOPIC_ID, BrokerId, GroupKey, RaftIndex, Term, group_key
 from tests.sim.world import World
 
 PROPOSE_RETRY_S: Final = 0.05
@@ -52,7 +53,7 @@ class Peers:
 
     def __init__(self, node: SimNode) -> None:
         self._node = node
-        self.hints = Hints()
+        self.hints = Hints(node.knows)
         self.led: dict[GroupKey, Term] = {}
 
     def leads(self, group: GroupKey, term: Term) -> None:
@@ -131,6 +132,9 @@ class SimNode:
 
     def now_ms(self) -> int:
         return self.world.now_ms()
+
+    def knows(self, topic_id: bytes) -> bool:
+        return topic_id in self.catalog.topics_by_id or topic_id == METADATA_TOPIC_ID
 
     def topic_config(self, topic: Topic) -> TopicConfig:
         return TopicConfig(topic.configs, self.config)
@@ -329,7 +333,8 @@ class SimNode:
         now_ms = self._clock.read(now, self.now_ms())
         for partition in self.replicas.partitions:
             partition.tick(now_ms, even_ms=self._clock.even_ms(now))
-        for command in self.upkeep.tick(now):
+        self.upkeep.begin(now)
+        for command in self.upkeep.tick(self.replicas.partitions, now):
             self.propose(command, lambda result: None, timeout=TICK_S)
         if self._coordinating:
             for fence in self._liveness.tick(self.catalog.brokers, now):
@@ -363,6 +368,7 @@ class SimNode:
     def _announce(self) -> None:
         self._after(ANNOUNCE_INTERVAL_S, self._announce)
         self.peers.announce()
+        self.peers.hints.sweep()
 
     def hand_over(self, then: Callable[[], None]) -> None:
         """As Node.hand_over; `then` comes when that is done."""

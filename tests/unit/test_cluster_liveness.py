@@ -55,3 +55,14 @@ def test_a_broker_that_started_again_has_a_session_of_its_own() -> None:
     assert commands(liveness, ONE, 0.0) == []
     again = replace(ONE, incarnation=b"b" * 16)
     assert liveness.tick({ONE.id: again}, 10.0) == []
+
+
+def test_a_fence_that_did_not_happen_is_wanted_again_and_a_silent_one_stays_fenced() -> None:
+    liveness = Liveness(3.0)
+    assert commands(liveness, ONE, 0.0) == []
+    assert commands(liveness, ONE, 3.1) == [True]
+    assert commands(liveness, ONE, 4.1) == [True]
+    fenced = replace(ONE, fenced=True)
+    assert commands(liveness, fenced, 5.1) == []
+    liveness.heard(ONE.id, ONE.incarnation, 6.0)
+    assert commands(liveness, fenced, 6.1) == [False]

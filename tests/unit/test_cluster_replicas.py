@@ -208,12 +208,14 @@ def test_a_leader_that_knows_less_than_an_earlier_one_changes_nothing() -> None:
     upkeep = Upkeep(broker)
     for now in (31.0, 32.0, 33.0):
         broker.driver.turn(now)
-        upkeep.tick(now)
+        upkeep.begin(now)
+        upkeep.tick(broker.replicas.partitions, now)
     assert group.membership.learners == {ONE}, "by its catalog broker 3 is alone"
     broker.applies(AlterTopicConfig(topic_id=TOPIC, set={}, remove=()))
     for now in (34.0, 35.0, 36.0):
         broker.driver.turn(now)
-        upkeep.tick(now)
+        upkeep.begin(now)
+        upkeep.tick(broker.replicas.partitions, now)
     assert group.membership == Membership(frozenset((THREE,)))
 
 

@@ -1,0 +1,114 @@
+"""A broker's rounds go on whatever becomes of what they propose, and leave the loop to others in between."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from raftlog.cluster import rounds
+from raftlog.cluster.groups import GroupCoordinator, GroupSettings
+from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.rounds import PARTITIONS_AT_ONCE, Rounds
+from raftlog.config import BrokerConfig
+from raftlog.metadata.catalog import BrokerInfo, Catalog
+from raftlog.metadata.commands import Command, FenceBroker
+from raftlog.types import BrokerId
+
+
+class FakePartition:
+    topic_id = bytes(16)
+
+    def __init__(self, number: int) -> None:
+        self.partition = number
+        self.ticks = 0
+
+    def tick(self, now_ms: int, *, even_ms: int, retention_due: bool) -> None:
+        self.ticks += 1
+
+
+class Node:
+    """The metadata has no leader: nothing that is proposed happens."""
+
+    def __init__(self, partitions: int, brokers: int) -> None:
+        self.config = BrokerConfig.of({"broker.session.timeout.ms": "1000"})
+        self.catalog = Catalog()
+        for number in range(brokers):
+            id = BrokerId(number)
+            self.catalog.brokers[id] = BrokerInfo(id=id, host="h", port=1, peer_host="h", peer_port=2)
+        self.partitions = {number: FakePartition(number) for number in range(partitions)}
+        self.groups = GroupCoordinator(
+            settings=lambda: GroupSettings(), new_id=lambda: "id", stored_groups=lambda: ()
+        )
+        self.replicas: Any = self
+        self.upkeep: Any = self
+        self.is_coordinator = True
+        self.proposed: list[Command] = []
+        self.sizes: list[int] = []
+        self.sliced = trio.Event()
+
+    now_ms = staticmethod(lambda: 0)
+
+    def begin(self, now: float) -> None:
+        self.sizes.clear()
+
+    def tick(self, partitions: list[Any], now: float) -> list[Command]:
+        self.sizes.append(len(partitions))
+        self.sliced.set()
+        return []
+
+    def note_rejoined(self) -> None:
+        pass
+
+    def partition_by_id(self, topic_id: bytes, number: int) -> FakePartition | None:
+        return self.partitions.get(number)
+
+    async def propose(self, command: Command, *, timeout: float = 30.0) -> ProposalFailed:
+        self.proposed.append(command)
+        await trio.sleep(timeout)
+        return ProposalFailed("the metadata group has no leader", may_still_happen=True)
+
+
+def replicas_of(node: Node) -> Any:
+    class Replicas:
+        partitions = property(lambda self: list(node.partitions.values()))
+        note_rejoined = staticmethod(lambda: None)
+
+    return Replicas()
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    return MockClock(autojump_threshold=0)
+
+
+async def test_rounds_do_not_wait_for_proposals_that_find_no_leader(clock: MockClock) -> None:
+    node = Node(partitions=3, brokers=5)
+    node.replicas = replicas_of(node)
+    with trio.move_on_after(20.5):
+        await Rounds(cast(Any, node)).run()
+    assert node.partitions[0].ticks >= 9
+    fenced = [command.broker_id for command in node.proposed if isinstance(command, FenceBroker)]
+    assert set(fenced) == set(node.catalog.brokers)
+    assert len(fenced) >= 5 * 5
+
+
+async def test_partitions_are_looked_after_in_slices(clock: MockClock) -> None:
+    node = Node(partitions=3 * PARTITIONS_AT_ONCE + 1, brokers=0)
+    node.replicas = replicas_of(node)
+    seen: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            await node.sliced.wait()
+            node.sliced = trio.Event()
+            seen.append(len(node.sizes))
+
+    with trio.move_on_after(rounds.TICK_S + 0.5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            nursery.start_soon(Rounds(cast(Any, node)).run)
+    assert node.sizes == [PARTITIONS_AT_ONCE] * 3 + [1]
+    assert len(seen) >= 3, seen  # without a pause in between it would be woken once
