@@ -87,6 +87,7 @@ class Cluster:
         self._update_wanted = trio.Event()
         self._updated = trio.Event()
         self._update_failure: ClientError | None = None
+        self._is_updating = False
         self._last_answer = (0, float("-inf"))
         """Which broker answered what any broker knows, and when."""
         self._doubted: set[str] = set()
@@ -275,8 +276,16 @@ class Cluster:
         return self._updated
 
     async def updated(self) -> None:
-        """Ask for metadata and wait for them. Raises what the attempt failed with."""
+        """Ask for metadata and wait for them. Raises what the attempt failed with.
+
+        One that was under way already may still succeed; when it fails, what it had waited for was not waited
+        for by this caller, and another follows.
+        """
         self.request_update()
+        if self._is_updating:
+            await self._updated.wait()
+            if self._update_failure is None:
+                return
         await self._updated.wait()
         if self._update_failure is not None:
             raise self._update_failure
@@ -290,12 +299,14 @@ class Cluster:
                 await self._update_wanted.wait()
             self._update_wanted = trio.Event()
             before = trio.current_time()
+            self._is_updating = True
             try:
                 await self._fetch_metadata()
                 self._update_failure = None
             except ClientError as error:
                 self._update_failure = error
                 self._update_wanted.set()
+            self._is_updating = False
             event, self._updated = self._updated, trio.Event()
             event.set()
             for told in tuple(self.on_update):

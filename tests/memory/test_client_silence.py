@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 import raftlog
+from raftlog.client.cluster import METADATA_PATIENCE_S
 from tests.memory.client_calls import CALLS, World, still_works, world
 
 PATIENCE_S = 300
@@ -21,6 +22,28 @@ async def connect(w: World) -> None:
     await w.producer.send("t", b"first")
     await w.assigned()
     await w.client.admin.describe_cluster()
+
+
+async def test_nobody_is_told_of_a_silence_that_is_longer_than_it_waited(autojump_clock: MockClock) -> None:
+    """An attempt to get metadata that had begun before a call failed it at once: "not within 2 s"."""
+    async with world() as w:
+        await connect(w)
+        cluster = w.client._cluster
+        w.cluster.is_silent = True
+        cluster.request_update()
+
+        async def call() -> None:
+            began = trio.current_time()
+            with pytest.raises(raftlog.RequestTimedOut, match=f"within {METADATA_PATIENCE_S:g} s"):
+                await cluster.updated()
+            assert trio.current_time() - began >= METADATA_PATIENCE_S
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(call)
+                await trio.sleep(0.1)
+        w.cluster.is_silent = False
+        await still_works(w)
 
 
 @pytest.mark.parametrize("connected", [False, True], ids=["from the start", "all of a sudden"])
