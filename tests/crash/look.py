@@ -11,6 +11,7 @@ from tests.crash.checker import PartitionLog
 
 READ_TIMEOUT_S: Final = 60.0
 RETRY_S: Final = 0.1
+_ASK_AGAIN: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._UNKNOWN_PARTITION)
 
 
 class LookFailed(Exception):
@@ -46,15 +47,16 @@ def read_log(bootstrap: str, topic: str, partitions: int) -> dict[int, Partition
 
 def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     """Where a partition begins and ends. Leadership may move meanwhile, on a busy machine also where nobody
-    struck; librdkafka asks again by itself for records, and leaves it to its user for this."""
+    struck; librdkafka asks again by itself for records, and leaves it to its user for this. It also says by
+    itself, of no broker's answer, that it knows no such partition (confluent-kafka-python 1043, where it does
+    so of Apache Kafka)."""
     deadline = time.monotonic() + READ_TIMEOUT_S
     while True:
         try:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), READ_TIMEOUT_S)
             return low, high
         except KafkaException as error:
-            moved = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
-            if not moved or time.monotonic() > deadline:
+            if error.args[0].code() not in _ASK_AGAIN or time.monotonic() > deadline:
                 raise
         time.sleep(RETRY_S)
 
