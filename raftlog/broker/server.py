@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import random
 import socket
@@ -15,6 +16,7 @@ from raftlog.broker.listener import Listener
 from raftlog.broker.registry import find_api, spoken
 from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig, is_every_interface
+from raftlog.config.addresses import join_host_port
 from raftlog.errors import ConfigError
 from raftlog.storage.disk import Disk
 
@@ -24,6 +26,10 @@ PREPARE_PAUSE_S: Final = 0.05
 """Between two things that are loaded ahead: what is under way comes first."""
 HAND_OVER_TIMEOUT_S: Final = 2.0
 """How long a stop waits for others to take the leaderships over."""
+OPEN_PEER_PORT: Final = (
+    "the peer port %s is open to whoever knows the cluster id, which every client is told: there is no"
+    " authentication yet, so let nobody but the cluster's brokers reach it"
+)
 
 
 class Broker:
@@ -66,6 +72,8 @@ class Broker:
             peer_sockets: list[socket.socket] = []
             if config.peers or config.join:
                 peer_sockets = _bound(opened, *config.peer_listen, "--peer-listen")
+                if any(map(_is_reached_by_others, peer_sockets)):
+                    log.warning(OPEN_PEER_PORT, join_host_port(*config.peer_listen))
             node = Node.open(config, disk=disk, rng=rng)
             opened.pop_all()
         node.advertised = tuple(advertised)
@@ -125,6 +133,11 @@ def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> l
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option} HOST:PORT"
         ) from error
+
+
+def _is_reached_by_others(sock: socket.socket) -> bool:
+    """Others than this machine's own processes."""
+    return not ipaddress.ip_address(sock.getsockname()[0]).is_loopback
 
 
 def _reachable(host: str) -> str:

@@ -87,7 +87,8 @@ _BROKER: Final = [
         "raftlog.peer.listen",
         "STRING",
         "127.0.0.1:9192",
-        "Where other brokers are served, HOST:PORT.",
+        "Where other brokers are served, HOST:PORT. Whoever reaches it and knows the cluster id is taken for"
+        " one of them.",
         check=check_host_port,
     ),
     _key(

@@ -6,10 +6,13 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from raftlog.broker.binding import listen
+from raftlog.broker.server import Broker
+from raftlog.config import BrokerConfig
 
 
 @contextlib.contextmanager
@@ -75,3 +78,24 @@ def test_a_port_that_is_taken_in_one_family_is_taken(monkeypatch: pytest.MonkeyP
         monkeypatch.undo()
         with listening("127.0.0.2", port):
             pass  # nothing was left open there
+
+
+@pytest.mark.parametrize(
+    ("options", "is_open"),
+    [
+        ({"raftlog.peer.listen": "0.0.0.0:0", "raftlog.peers": "1@a:9192,2@b:9192"}, True),
+        ({"raftlog.peer.listen": ":0", "raftlog.join": "2@b:9192"}, True),
+        ({"raftlog.peer.listen": "127.0.0.1:0", "raftlog.peers": "1@a:9192,2@b:9192"}, False),
+        ({"raftlog.peer.listen": "localhost:0", "raftlog.peers": "1@a:9192,2@b:9192"}, False),
+        ({"raftlog.peer.listen": "0.0.0.0:0"}, False),
+    ],
+    ids=["founds", "joins", "loopback", "localhost", "a cluster of one"],
+)
+def test_a_broker_says_once_that_others_than_brokers_may_reach_its_peer_port(
+    options: dict[str, str], is_open: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"node.id": "1", "listeners": "PLAINTEXT://127.0.0.1:0", "log.dirs": str(tmp_path / "data")}
+    Broker.open(BrokerConfig.of(common | options)).close()
+    said = [each.getMessage() for each in caplog.records if "open to whoever" in each.getMessage()]
+    assert len(said) == is_open
+    assert all(options["raftlog.peer.listen"] in each for each in said)
