@@ -14,6 +14,7 @@ NAME_MAX: Final = 240
 KEPT_TAIL: Final = 44
 """Characters of the end that stay: a partition's number, and the topic's id in hexadecimal."""
 CUT: Final = "+"
+FILE_NAME_MAX: Final = 255
 
 
 def short_name(name: str) -> str:
@@ -23,6 +24,15 @@ def short_name(name: str) -> str:
     tail = name[-KEPT_TAIL:]
     head = name[:-KEPT_TAIL].encode()[: NAME_MAX - len(CUT) - len(tail.encode())]
     return f"{head.decode(errors='ignore')}{CUT}{tail}"
+
+
+def possible_name(folder: str) -> str:
+    """The folder of a log that the write-ahead log calls `folder`. Older builds did not cut names, and none
+    that no file can have was ever made."""
+    if len(folder.encode()) <= FILE_NAME_MAX:
+        return folder
+    name, tilde, number = folder.partition("~")
+    return short_name(name) + tilde + number
 
 
 def could_be_of(folder: str, log: str) -> bool:

@@ -20,6 +20,7 @@ import cbor2
 from raftlog.errors import DamagedLog, FileRefused
 from raftlog.storage.disk import Disk, refuse_if_not_the_disks
 from raftlog.storage.entry import Entry, EntryKind, HardState, LogPoint
+from raftlog.storage.folder_names import possible_name
 from raftlog.storage.group_log import GroupLog, LogContext
 from raftlog.storage.segment import SegmentExtent
 from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, entry_from_cbor, new_image, read_file
@@ -62,6 +63,7 @@ def _load(context: LogContext, line: list[Any], start: int) -> tuple[GroupLog, i
     """A log as its snapshot file and its line in the checkpoint say, with `damage` where they do not; and
     the WAL block up to which it is so."""
     key, dirname, has_snapshot, (term, vote), commit, active = line
+    dirname = possible_name(dirname)
     disk, folder = context.disk, f"{context.root}/{dirname}"
     point = LogPoint(*commit)
     if not has_snapshot and not disk.exists(f"{folder}/{SNAPSHOT_NAME}"):
@@ -205,13 +207,15 @@ class _Replay:
             self._disk.rmtree(f"{self._context.root}/{dirname}")
 
     def _create(self, key: GroupKey, head: RecordHead, payload: memoryview) -> None:
-        dirname, membership = cbor2.loads(payload)
+        name, membership = cbor2.loads(payload)
+        dirname = possible_name(name)
         self._remove(dirname)  # what is in it already comes again from the WAL
         point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
         self.add(GroupLog(self._context, dirname, new_image(key, point, membership)), 0)
 
     def _reset(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
-        dirname, state, membership = cbor2.loads(payload)
+        name, state, membership = cbor2.loads(payload)
+        dirname = possible_name(name)
         self._remove(log.dirname)
         self._remove(dirname)
         point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from raftlog.errors import DiskFailed, FileRefused
-from raftlog.storage.folder_names import NAME_MAX, could_be_of, short_name
+from raftlog.storage.folder_names import NAME_MAX, could_be_of, possible_name, short_name
+from raftlog.storage.store import Store
 from raftlog.types import GroupKey, Offset, RaftIndex
 from tests.sim.virtual_disk import VirtualDisk, VirtualFile
 from tests.unit.test_storage_group_log import KEY, add, checkpoint, commit_all, flush, new_log, open_store
@@ -31,6 +32,38 @@ def test_a_topic_of_any_length_has_a_log_and_a_second_one(length: int) -> None:
     again = open_store(disk).logs[KEY]
     assert again.damage is None
     assert (again.commit_index, again.log_start_offset, again.high_watermark) == (10, 20, 21)
+
+
+def test_a_log_that_an_older_build_could_not_make_a_folder_for_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ended of the name, and at every start again: its write-ahead log has the name uncut."""
+    disk = VirtualDisk(random.Random(1))
+    with monkeypatch.context() as older:
+        older.setattr(Store, "_new_dirname", lambda store, name: name)
+        store = open_store(disk)
+        log = store.create_log(KEY, f"{'t' * 249}-12.{TOPIC_ID}")
+        add(log)
+        flush(store)
+    disk.power_loss()
+    store = open_store(disk)
+    log = store.logs[KEY]
+    add(log)
+    commit_all(store, log)
+    store.close()
+    store = open_store(disk)
+    log = store.logs[KEY]
+    assert (log.damage, log.high_watermark) == (None, 2)
+    assert log.dirname == short_name(f"{'t' * 249}-12.{TOPIC_ID}")
+    checkpoint(store)
+    store.close()
+    assert open_store(disk).logs[KEY].high_watermark == 2
+
+
+def test_a_second_folder_of_an_uncut_name_stays_another() -> None:
+    name = f"{'t' * 249}-12.{TOPIC_ID}"
+    assert possible_name(f"{name}~2") == f"{short_name(name)}~2"
+    assert possible_name(f"{'t' * 215}-12.{TOPIC_ID}") == f"{'t' * 215}-12.{TOPIC_ID}"
 
 
 def test_short_names_stay_as_they_are_and_long_ones_keep_what_identifies_them() -> None:
