@@ -19,9 +19,13 @@ from raftlog.protocol.api import ApiKey
 from raftlog.protocol.schema import Direction, Field, Struct, message_struct
 
 ELEMENTS_MAX: Final[dict[Direction, int]] = {"request": 100_000, "response": 1_000_000}
-"""Structs and strings in arrays of one message. A string of no characters takes one byte on the wire and
-fifty in memory, so a full request of those must not become gigabytes, nor seconds in which nothing else
-runs (CVE-2026-111108 in kind). A client trusts its broker further, which may have many partitions."""
+"""Structs and strings in arrays of one message, and numbers, some of which count as one. A string of no
+characters takes one byte on the wire and fifty in memory, so a full request of those must not become
+gigabytes, nor seconds in which nothing else runs (CVE-2026-111108 in kind). A client trusts its broker
+further, which may have many partitions."""
+
+NUMBERS_AS_ONE: Final = 4
+"""A number in an array is an object of thirty bytes, and no row of a handler's."""
 
 TAGS_MAX: Final = 64
 """Tagged fields of one struct; Kafka has four at most (CVE-2026-111115 in kind)."""
@@ -161,11 +165,11 @@ class _Scanner:
             raise InvalidInput(f"{count} elements in an array")
         if count * element.size_min > self.end - position:
             raise InvalidInput(f"{count} elements in an array, {self.end - position} bytes left")
-        if element.steps is None:
-            return position + count * element.size_min
-        self.budget -= count
+        self.budget -= count // NUMBERS_AS_ONE if element.is_number else count
         if self.budget < 0:
             raise InvalidInput("more elements in a message than anybody needs")
+        if element.steps is None:
+            return position + count * element.size_min
         steps, walk = element.steps, self.steps
         for _ in range(count):
             position = walk(position, steps)
@@ -215,11 +219,12 @@ class _Scanner:
 class _Element:
     """An array's element: the fewest bytes it takes, and how to walk over it (None: all are that long)."""
 
-    __slots__ = ("size_min", "steps")
+    __slots__ = ("is_number", "size_min", "steps")
 
-    def __init__(self, size_min: int, steps: Steps | None) -> None:
+    def __init__(self, size_min: int, steps: Steps | None, is_number: bool) -> None:
         self.size_min = size_min
         self.steps = steps
+        self.is_number = is_number
 
 
 def prepare_to_scan(api: ApiKey, version: int, direction: Direction) -> None:
@@ -251,7 +256,8 @@ def _field_step(field: Field, flexible: bool) -> Steps:
     if field.array:
         steps = _value_steps(field, flexible, nullable=False)
         fixed = len(steps) == 1 and steps[0][0] == _SKIP
-        element = _Element(max(1, _size_min(steps)), None if fixed else steps)
+        is_number = fixed and field.struct is None
+        element = _Element(max(1, _size_min(steps)), None if fixed else steps, is_number)
         return ((_COMPACT_ARRAY if flexible else _ARRAY, element, field.nullable),)
     if field.struct and field.nullable and field.tag is None:
         return ((_MAYBE_STRUCT, _struct_steps(field.struct), True),)

@@ -19,7 +19,7 @@ from raftlog.protocol.codec import (
     encode_response,
 )
 from raftlog.protocol.encode import encode
-from raftlog.protocol.guard import ELEMENTS_MAX, FIXED_SIZES, scan, write_varint
+from raftlog.protocol.guard import ELEMENTS_MAX, FIXED_SIZES, NUMBERS_AS_ONE, scan, write_varint
 from raftlog.protocol.schema import Direction, Field, Struct, message_struct, reader
 
 MESSAGES: list[tuple[ApiKey, int, Direction]] = [
@@ -265,3 +265,27 @@ def test_more_elements_than_anybody_needs_are_refused() -> None:
     assert len(decode(most).groups) == most
     with pytest.raises(InvalidInput, match="elements"):
         decode(most + 1)
+
+
+def test_more_rows_of_fixed_size_and_more_numbers_than_anybody_needs_are_refused() -> None:
+    """They need no walk, yet each is an object of the reader's and a row of the handler's: a Fetch of
+    100 MB of them would stop everything for minutes."""
+    most = ELEMENTS_MAX["request"]
+
+    def decode(api: ApiKey, fields: dict[str, Any]) -> Any:
+        frame = b"".join(encode_request(api, 0, 1, None, fields))[4:]
+        return decode_request(frame, decode_request_header(frame))
+
+    def deletion(rows: int) -> dict[str, Any]:
+        row = {"partition_index": 0, "offset": 0}
+        return {"topics": [{"name": "t", "partitions": [row] * rows}], "timeout": 1000}
+
+    def numbers(count: int) -> dict[str, Any]:
+        return {"timeout": 1000, "topics": [{"name": "t", "partition_indexes": [1] * count}]}
+
+    decode(ApiKey.DELETE_RECORDS, deletion(most - 1))
+    decode(ApiKey.LIST_PARTITION_REASSIGNMENTS, numbers(most))
+    with pytest.raises(InvalidInput, match="elements"):
+        decode(ApiKey.DELETE_RECORDS, deletion(most))
+    with pytest.raises(InvalidInput, match="elements"):
+        decode(ApiKey.LIST_PARTITION_REASSIGNMENTS, numbers(NUMBERS_AS_ONE * most))

@@ -1,11 +1,11 @@
 """Metadata (3), v0 to v13: brokers, topics, and who leads what.
 
-Behaviour: topics by name, by id (v12), or all (null; an empty list in v0). A topic that is asked for by
-name and does not exist is created when client and `auto.create.topics.enable` allow it, and the answer waits
-until it has leaders, so that it can be produced to at once. The controller is always a live broker (KRaft
-does the same): what it cannot do itself it passes on. A leader is named only when it is listed, for a client
-cannot reach another. The in-sync replicas are those on brokers that are
-alive: a majority of them holds everything that is committed.
+Behaviour: topics by name, by id (v12), each once, or all (null; an empty list in v0). A topic that is asked
+for by name and does not exist is created when client and `auto.create.topics.enable` allow it, and the answer
+waits until it has leaders, so that it can be produced to at once. The controller is always a live broker
+(KRaft does the same): what it cannot do itself it passes on. A leader is named only when it is listed, for a
+client cannot reach another. The in-sync replicas are those on brokers that are alive: a majority of them
+holds everything that is committed.
 Missing on purpose: offline folders.
 """
 
@@ -56,9 +56,9 @@ _encoded: dict[tuple[int, int, bytes], tuple[Topic, list[_Leader], frozenset[Bro
 
 async def handle(call: Call, request: MetadataRequest) -> Answer:
     node = call.node
-    wanted = request.topics or ()
+    wanted = {each.topic_id if each.name is None else each.name: each for each in request.topics or ()}
     everything = request.topics is None or (call.version == 0 and not wanted)
-    names = [each.name for each in wanted if each.name is not None]
+    names = [each.name for each in wanted.values() if each.name is not None]
     failures: dict[str, ErrorCode] = {}
     missing = sorted({name for name in names if name not in node.catalog.topics})
     if missing:
@@ -79,7 +79,7 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
     else:
         topics = [
             _with_id(view, each.topic_id) if each.name is None else _named(view, each.name, failures)
-            for each in wanted
+            for each in wanted.values()
         ]
     return {
         "brokers": [
