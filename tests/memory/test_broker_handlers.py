@@ -1084,6 +1084,14 @@ async def test_records_are_deleted_from_the_start(broker: Served, peer: Peer) ->
     assert fetched.responses[0].partitions[0].log_start_offset == 2
 
 
+async def test_a_partition_whose_records_are_deleted_twice_is_asked_once(broker: Served, peer: Peer) -> None:
+    await peer.ask(ApiKey.PRODUCE, 9, **produce(batch(b"a", b"b")))
+    rows = [{"partition_index": 0, "offset": offset} for offset in (2, 1)]
+    request = {"topics": [{"name": "t", "partitions": rows}], "timeout": 1000}
+    (topic,) = (await peer.ask(ApiKey.DELETE_RECORDS, 2, **request)).topics
+    assert [each.low_watermark for each in topic.partitions] == [1]
+
+
 @pytest.mark.parametrize("wait_ms", [0, 5000])
 async def test_a_leader_that_was_replaced_does_not_call_an_offset_out_of_range(
     broker: Served, peer: Peer, wait_ms: int

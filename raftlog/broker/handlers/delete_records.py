@@ -1,8 +1,9 @@
 """DeleteRecords (21), v0 to v2: move the start of partitions forward.
 
 Behaviour: offset -1 means the high watermark; the new start is the answer's low watermark. Below the start it
-is no error and changes nothing. Answered when a majority of disks has the new start; a partition that has not
-answered when the request's time is over is REQUEST_TIMED_OUT, and its start may still move.
+is no error and changes nothing. Of a partition that is named twice the last row counts, as on Kafka. Answered
+when a majority of disks has the new start; a partition that has not answered when the request's time is over
+is REQUEST_TIMED_OUT, and its start may still move.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ async def handle(call: Call, request: DeleteRecordsRequest) -> Answer:
     topics = [
         {
             "name": topic.name,
-            "partitions": [_delete(call, topic.name, each, pending) for each in topic.partitions],
+            "partitions": [
+                _delete(call, topic.name, each, pending)
+                for each in {row.partition_index: row for row in topic.partitions}.values()
+            ],
         }
         for topic in request.topics
     ]
