@@ -41,6 +41,7 @@ class Rounds:
             node.groups,
             retention_ms=config.int("offsets.retention.minutes") * 60_000,
             interval_s=config.int("offsets.retention.check.interval.ms") / 1000,
+            all_know_topics=self._all_know_topic_expiry,
         )
 
     def take_office(self) -> None:
@@ -76,6 +77,12 @@ class Rounds:
                 commands += self._expiry.tick(now, now_ms)
             await self._propose(commands)
             node.replicas.note_rejoined()
+
+    def _all_know_topic_expiry(self) -> bool:
+        """In the middle of a rolling upgrade a command that older builds do not know would end them all. The
+        build that learnt it had learnt to take frames in pieces."""
+        node, links = self._node, self._node.peers.links
+        return all(each == node.broker_id or links.takes_pieces(each) for each in node.catalog.brokers)
 
     async def _propose(self, commands: list[Command]) -> None:
         """Side by side, until about the next round: what did not happen by then comes again."""

@@ -63,6 +63,7 @@ class _Connection:
 
     def __init__(self, connection: socket.socket, *, in_pieces: bool) -> None:
         self.socket = connection
+        self.takes_pieces = in_pieces
         self.outflow = Outflow(in_pieces=in_pieces)
         self.sent_bytes = 0
         self._has_queued = trio.Event()
@@ -120,6 +121,11 @@ class Link:
     @property
     def is_connected(self) -> bool:
         return self._connection is not None
+
+    @property
+    def takes_pieces(self) -> bool:
+        """Connected, with a build that understands pieces."""
+        return self._connection is not None and self._connection.takes_pieces
 
     @property
     def queued_bytes(self) -> int:
@@ -275,6 +281,11 @@ class Links:
     def process_of(self, peer: BrokerId) -> bytes | None:
         """Which start of a peer this broker is connected with; None when it is not."""
         return self._processes.get(peer)
+
+    def takes_pieces(self, peer: BrokerId) -> bool:
+        """Whether the peer is connected and of a build that understands pieces."""
+        link = self._links.get(peer)
+        return link is not None and link.takes_pieces
 
     def statistics(self) -> dict[str, int]:
         links = self._links.values()

@@ -44,6 +44,9 @@ class Node:
         )
         self.replicas: Any = self
         self.upkeep: Any = self
+        self.peers: Any = self
+        self.links: Any = self
+        self.broker_id = BrokerId(0)
         self.is_coordinator = True
         self.proposed: list[Command] = []
         self.sizes: list[int] = []
@@ -58,6 +61,9 @@ class Node:
         self.sizes.append(len(partitions))
         self.sliced.set()
         return []
+
+    def takes_pieces(self, peer: BrokerId) -> bool:
+        return True
 
     def note_rejoined(self) -> None:
         pass

@@ -11,11 +11,18 @@ HOUR_MS = 3_600_000
 
 
 class Expiring:
-    def __init__(self, groups: Groups, interval_s: float = 60.0) -> None:
+    def __init__(self, groups: Groups, interval_s: float = 60.0, *, all_know_topics: bool = True) -> None:
         self.log = Log()
         for name in ("orders", "refunds"):
             self.log.apply(create(name, name.encode().ljust(16)))
-        self.expiry = OffsetExpiry(lambda: self.log.catalog, groups.coordinator, HOUR_MS, interval_s)
+        self.expiry = OffsetExpiry(
+            lambda: self.log.catalog,
+            groups.coordinator,
+            HOUR_MS,
+            interval_s,
+            all_know_topics=lambda: self.all_know_topics,
+        )
+        self.all_know_topics = all_know_topics
         self.groups = groups
 
     def tick(self, now_ms: int = 2 * HOUR_MS) -> list[ExpireOffsets | ExpireTopicOffsets]:
@@ -25,6 +32,20 @@ class Expiring:
 def later(groups: Groups) -> None:
     """Long enough after the coordinator took over."""
     groups.advance(7200)
+
+
+def test_topics_expire_only_when_every_broker_knows_the_command() -> None:
+    """A new coordinator among older brokers, of a rolling upgrade, ended them all with it."""
+    groups = Groups()
+    later(groups)
+    groups.stable(1)
+    expiring = Expiring(groups, 1.0, all_know_topics=False)
+    for group in ("g", "nobody"):
+        expiring.log.commit(group, "refunds", 0, 1, at_ms=0)
+    assert expiring.tick() == [ExpireOffsets(groups=("nobody",), before_ms=HOUR_MS)]
+    expiring.all_know_topics = True
+    groups.advance(2)
+    assert ExpireTopicOffsets(group="g", topics=("refunds",), before_ms=HOUR_MS) in expiring.tick()
 
 
 def test_an_active_group_loses_what_it_does_not_read_any_more() -> None:
