@@ -273,6 +273,8 @@ class Driver:
                 reply = member.group.hear_idle_heartbeat(sender, message, now)
                 if reply is not None:
                     replies.append((sender, reply))
+                    if member.group.next_deadline < member.scheduled_at:
+                        self._schedule(member)  # its time-out had grown with elections that failed
                     continue
             elif isinstance(message, HeartbeatReply) and member.group.hear_idle_reply(sender, message, now):
                 continue

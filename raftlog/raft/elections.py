@@ -106,6 +106,7 @@ class Elections:
 
     def heard_leader(self, now: float) -> None:
         self._pre_votes = None
+        self._engine.failed_elections = 0  # before the next time-out is drawn
         self._timeout = self._engine.election_timeout()
         self.heard_idle_leader(now)
 

@@ -484,3 +484,23 @@ def test_a_removed_groups_proposals_end_also_when_no_turn_comes_any_more() -> No
     assert proposal.outcome is None
     driver.abandon()
     assert proposal.outcome is Outcome.WILL_NOT_HAPPEN
+
+
+def test_a_heartbeat_brings_a_deadline_forward_that_had_grown() -> None:
+    """Found by the simulator (seed 20001, network): a follower's deadline was far off after elections that
+    failed, an idle leader's heartbeat brought it back, and no turn came for it."""
+    fleet = Fleet(1)
+    fleet.run(5.0)
+    (leader,) = [number for number, driver in fleet.drivers.items() if driver.groups[key(0)].is_leader]
+    follower = next(number for number in fleet.drivers if number != leader)
+    driver = fleet.drivers[follower]
+    group = driver.groups[key(0)]
+    group._engine.failed_elections = 6
+    group._elections.postpone(fleet.now)
+    member = driver._members[key(0)]
+    member.scheduled_at = group.next_deadline
+    driver._heap = [(group.next_deadline, 0, member)]
+    grown = driver.next_deadline
+    fleet.run(0.5)
+    assert group.leader == leader and group.next_deadline < grown
+    assert driver.next_deadline <= group.next_deadline
