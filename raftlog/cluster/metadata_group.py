@@ -117,7 +117,7 @@ class MetadataGroup:
     def propose_checked(self, command: bytes, *, now: float, now_ms: int, on_done: OnDone) -> None:
         """As `propose`, for an encoded command of whom it was not: nothing enters the log that a broker of
         this cluster cannot apply."""
-        problem = proposal_problem(command, self.catalog.metadata_version)
+        problem = proposal_problem(command, self.catalog.metadata_level)
         if problem is not None:
             on_done(ProposalFailed(problem, may_still_happen=False, is_final=True))
         else:

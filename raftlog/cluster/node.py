@@ -43,9 +43,9 @@ from raftlog.metadata.commands import (
     CreateTopic,
     RegisterBroker,
     encode_command,
-    level_problem,
     size_problem,
 )
+from raftlog.metadata.levels import level_problem, supported
 from raftlog.metadata.results import ProducerIdsAllocated, Refusal, Refused, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
@@ -286,7 +286,7 @@ class Node:
             return Refused(Refusal.TOO_LARGE, problem)
         if self.metadata.is_full and isinstance(command, CreateTopic | CreatePartitions):
             return Refused(Refusal.TOO_LARGE, "the cluster's metadata takes no more partitions")
-        problem = level_problem(type(command), self.catalog.metadata_version)
+        problem = level_problem(command.kind, self.catalog.metadata_level)
         return None if problem is None else Refused(Refusal.INVALID_VALUE, problem)
 
     async def _propose_anywhere(self, command: bytes) -> RaftIndex | ProposalFailed:
@@ -462,6 +462,7 @@ class Node:
             peer_port=peer_port,
             rack=self.config.str("broker.rack") or None,
             listeners=self.advertised if len(self.advertised) > 1 else (),
+            metadata_level=supported(),
         )
 
     async def insist(self, command: Command) -> Result:

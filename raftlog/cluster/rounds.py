@@ -14,7 +14,8 @@ import trio
 from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.steady_clock import SteadyClock
-from raftlog.metadata.commands import Command
+from raftlog.metadata.commands import Command, SetFeature
+from raftlog.metadata.levels import FEATURE, known_to_all
 from raftlog.partition.partition import Partition
 from raftlog.types import BrokerId
 
@@ -73,7 +74,8 @@ class Rounds:
                 commands += node.upkeep.tick(kept, now)
                 await trio.lowlevel.checkpoint()
             if node.is_coordinator:
-                commands = [*self._liveness.tick(node.catalog.brokers, now), *commands]
+                fences = self._liveness.tick(node.catalog.brokers, now)
+                commands = [*fences, *self._raise_level(), *commands]
                 commands += self._expiry.tick(now, now_ms)
             await self._propose(commands)
             node.replicas.note_rejoined()
@@ -83,6 +85,12 @@ class Rounds:
         build that learnt it had learnt to take frames in pieces."""
         node, links = self._node, self._node.peers.links
         return all(each == node.broker_id or links.takes_pieces(each) for each in node.catalog.brokers)
+
+    def _raise_level(self) -> list[SetFeature]:
+        """Finalize the metadata level that every broker knows by now."""
+        catalog = self._node.catalog
+        level = known_to_all(catalog.brokers.values())
+        return [SetFeature(name=FEATURE, level=level)] if level > catalog.metadata_level else []
 
     async def _propose(self, commands: list[Command]) -> None:
         """Side by side, until about the next round: what did not happen by then comes again."""

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from raftlog.metadata import levels
 from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.metadata.offsets import CommittedOffset, Offsets
 from raftlog.types import BrokerId, RaftIndex
 
 BEFORE_ALL: Final = RaftIndex(0)
-
-METADATA_VERSION: Final = "metadata.version"
-"""The feature whose finalized level says which commands may be proposed; a cluster begins with level 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +38,8 @@ class BrokerInfo:
     """Not to be given new replicas: it is being emptied."""
     listeners: tuple[tuple[str, str, int], ...] = ()
     """(name, host, port) of the Kafka listeners if there are several; `host` and `port` are the first's."""
+    metadata_level: int = 1
+    """Up to which level its build knows the metadata commands."""
 
     def address(self, listener: str) -> tuple[str, int]:
         """Where clients of the listener of that name reach the broker: a broker that has none of that name
@@ -150,8 +150,9 @@ class Catalog:
         return len(known.partitions) if known is not None else 0
 
     @property
-    def metadata_version(self) -> int:
-        return self.features.get(METADATA_VERSION, 1)
+    def metadata_level(self) -> int:
+        """Which commands may be proposed (`levels`)."""
+        return self.features.get(levels.FEATURE, 1)
 
     def usable_brokers(self) -> list[BrokerInfo]:
         """Where new replicas may go, by id."""

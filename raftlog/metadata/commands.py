@@ -3,7 +3,7 @@
 A command carries everything that its application needs, ids and times included, so that every broker
 comes to the same catalog. On the wire it is CBOR: `[version, kind, {field: value}]`. Decoding is
 strict: an unknown kind or field, a missing field or a value of another type is InvalidInput. A new
-field needs a default; a changed meaning needs a new kind, gated by a feature.
+field needs a default; a changed meaning needs a new kind, gated by its level (`levels`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import cbor2
 
 from raftlog.errors import InvalidInput
 from raftlog.metadata import codec
+from raftlog.metadata.levels import level_problem
 from raftlog.metadata.offsets import (
     CommitOffsets,
     DeleteGroup,
@@ -64,6 +65,8 @@ class RegisterBroker:
     rack: str | None = None
     listeners: tuple[tuple[str, str, int], ...] = ()
     """(name, host, port) of the Kafka listeners if there are several; `host` and `port` are the first's."""
+    metadata_level: int = 1
+    """What this build knows (`levels`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,15 +237,15 @@ def decode_command(data: bytes | bytearray | memoryview) -> Command:
     return codec.from_plain(command, fields)
 
 
-def proposal_problem(data: bytes | bytearray | memoryview, metadata_version: int) -> str | None:
-    """Why the encoded command cannot be proposed in a cluster of this metadata.version; None when it can."""
+def proposal_problem(data: bytes | bytearray | memoryview, level: int) -> str | None:
+    """Why the encoded command cannot be proposed in a cluster of this metadata level; None when it can."""
     if (problem := size_problem(data)) is not None:
         return problem
     try:
         command = decode_command(data)
     except InvalidInput as error:
         return str(error)
-    return level_problem(type(command), metadata_version)
+    return level_problem(command.kind, level)
 
 
 def size_problem(data: bytes | bytearray | memoryview) -> str | None:
@@ -250,16 +253,3 @@ def size_problem(data: bytes | bytearray | memoryview) -> str | None:
     if len(data) <= PROPOSED_BYTES_MAX:
         return None
     return f"a change of {len(data)} bytes, {PROPOSED_BYTES_MAX} is the most: ask for less at once"
-
-
-def level_problem(command: type[Command], metadata_version: int) -> str | None:
-    """Why commands of this class cannot be proposed yet: a broker of the cluster may not know them."""
-    level = LEVELS.get(command.kind, 1)
-    if level <= metadata_version:
-        return None
-    return f"{command.kind!r} takes metadata.version {level}, and the cluster has {metadata_version}"
-
-
-LEVELS: Final[dict[str, int]] = {}
-"""The metadata.version that a kind needs, where it is not 1: a kind that is added gets the next one, and is
-proposed only when every broker knows it and the level is finalized."""

@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from hashlib import blake2b
 from typing import Final, assert_never
 
+from raftlog.metadata import levels
 from raftlog.metadata.catalog import (
     BrokerInfo,
     Catalog,
@@ -194,6 +195,12 @@ class MetadataState:
             return Refused(
                 Refusal.INVALID_VALUE, f"broker {command.broker_id}, its incarnation or address is malformed"
             )
+        if command.metadata_level < self.catalog.metadata_level:
+            return Refused(
+                Refusal.INVALID_VALUE,
+                f"its build knows the metadata up to level {command.metadata_level}, and the cluster is at"
+                f" {self.catalog.metadata_level}: start it with the version that the others have",
+            )
         known = self.catalog.brokers.get(command.broker_id)
         broker = BrokerInfo(
             id=command.broker_id,
@@ -203,6 +210,7 @@ class MetadataState:
             peer_port=command.peer_port,
             rack=command.rack,
             listeners=command.listeners,
+            metadata_level=command.metadata_level,
             incarnation=command.incarnation,
             registered_index=index,
             draining=known is not None and known.draining,
@@ -250,6 +258,13 @@ class MetadataState:
             return Refused(
                 Refusal.INVALID_VALUE, f"feature {command.name[:60]!r} cannot have level {command.level}"
             )
+        if command.name == levels.FEATURE:
+            known = levels.known_to_all(self.catalog.brokers.values())
+            if not self.catalog.metadata_level <= command.level <= known:
+                detail = (
+                    f"from level {self.catalog.metadata_level} to {command.level}: every broker knows {known}"
+                )
+                return Refused(Refusal.INVALID_VALUE, detail)
         if command.level:
             self.catalog.features[command.name] = command.level
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.rounds import PARTITIONS_AT_ONCE, Rounds
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import BrokerInfo, Catalog
-from raftlog.metadata.commands import Command, FenceBroker
+from raftlog.metadata.commands import Command, FenceBroker, SetFeature
 from raftlog.types import BrokerId
 
 
@@ -118,3 +119,19 @@ async def test_partitions_are_looked_after_in_slices(clock: MockClock) -> None:
             nursery.start_soon(Rounds(cast(Any, node)).run)
     assert node.sizes == [PARTITIONS_AT_ONCE] * 3 + [1]
     assert len(seen) >= 3, seen  # without a pause in between it would be woken once
+
+
+async def test_the_metadata_leader_raises_the_level_when_the_last_broker_knows_it(clock: MockClock) -> None:
+    node = Node(partitions=0, brokers=3)
+    node.replicas = replicas_of(node)
+    brokers = node.catalog.brokers
+    wanted = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Rounds(cast(Any, node)).run)
+        for broker in list(brokers):
+            brokers[broker] = replace(brokers[broker], metadata_level=2)
+            await trio.sleep(5)
+            wanted.append([one for one in node.proposed if isinstance(one, SetFeature)])
+        nursery.cancel_scope.cancel()
+    assert wanted[:2] == [[], []]
+    assert set(wanted[2]) == {SetFeature(name="raftlog.metadata.level", level=2)}

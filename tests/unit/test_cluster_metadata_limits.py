@@ -10,7 +10,7 @@ import pytest
 from raftlog.cluster import metadata_group
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.errors import NewerFormat
-from raftlog.metadata import commands
+from raftlog.metadata import levels
 from raftlog.metadata.commands import (
     APPLIED_BYTES_MAX,
     PROPOSED_BYTES_MAX,
@@ -115,11 +115,22 @@ def test_what_a_peer_proposes_is_looked_at_before_it_enters_the_log(
 def test_a_kind_that_the_cluster_is_not_ready_for_is_not_proposed(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(commands.LEVELS, "create_topic", 2)
+    monkeypatch.setitem(levels.LEVELS, "create_topic", 2)
     create = encode_command(CreateTopic(name="t", topic_id=b"t" * 16, partitions=((B1,),)))
     refused = leader.propose(create)
-    assert isinstance(refused, ProposalFailed) and "metadata.version 2" in str(refused)
-    leader.propose(encode_command(SetFeature(name="metadata.version", level=2)))
+    assert isinstance(refused, ProposalFailed) and "raftlog.metadata.level 2" in str(refused)
+    for level in (1, 2):
+        register = RegisterBroker(
+            broker_id=B1,
+            incarnation=bytes(16),
+            host="h",
+            port=1,
+            peer_host="h",
+            peer_port=2,
+            metadata_level=level,
+        )
+        leader.propose(encode_command(register))
+        leader.propose(encode_command(SetFeature(name=levels.FEATURE, level=2)))
     assert not isinstance(leader.propose(create), ProposalFailed)
 
 

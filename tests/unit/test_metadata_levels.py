@@ -1,0 +1,55 @@
+"""A rolling upgrade: the metadata level goes up with the last broker, and never down."""
+
+from __future__ import annotations
+
+from raftlog.metadata import levels
+from raftlog.metadata.commands import RegisterBroker, SetFeature, decode_command, encode_command
+from raftlog.metadata.results import FeatureSet, Refused
+from raftlog.metadata.state import MetadataState
+from raftlog.types import BrokerId, RaftIndex
+
+
+def register(number: int, level: int) -> RegisterBroker:
+    return RegisterBroker(
+        broker_id=BrokerId(number),
+        incarnation=bytes([level, number]) * 8,
+        host="h",
+        port=number,
+        peer_host="p",
+        peer_port=number,
+        metadata_level=level,
+    )
+
+
+def to(level: int) -> SetFeature:
+    return SetFeature(name=levels.FEATURE, level=level)
+
+
+def test_the_level_goes_up_with_the_last_broker_and_never_down() -> None:
+    state = MetadataState()
+    index = 0
+
+    def apply(command: RegisterBroker | SetFeature) -> object:
+        nonlocal index
+        index += 1
+        return state.apply(command, RaftIndex(index))
+
+    for number in (1, 2, 3):
+        apply(register(number, 1))
+    for number in (1, 2, 3):
+        assert levels.known_to_all(state.catalog.brokers.values()) == 1
+        assert isinstance(apply(to(2)), Refused) and state.catalog.metadata_level == 1
+        apply(register(number, 2))
+    assert levels.known_to_all(state.catalog.brokers.values()) == 2
+    assert apply(to(2)) == FeatureSet(levels.FEATURE, 2) and state.catalog.metadata_level == 2
+    assert isinstance(apply(to(1)), Refused) and isinstance(apply(to(0)), Refused)
+    old = apply(register(3, 1))
+    assert isinstance(old, Refused) and "level 1, and the cluster is at 2" in old.detail
+    again = MetadataState()
+    again.restore(state.to_bytes())
+    assert again.catalog == state.catalog and again.digest() == state.digest()
+
+
+def test_level_1_is_written_as_builds_that_know_no_levels_read_it() -> None:
+    assert b"metadata_level" not in encode_command(register(1, 1))
+    assert decode_command(encode_command(register(1, 2))) == register(1, 2)
