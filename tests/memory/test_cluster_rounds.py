@@ -118,7 +118,7 @@ async def test_partitions_are_looked_after_in_slices(clock: MockClock) -> None:
             nursery.start_soon(watch)
             nursery.start_soon(Rounds(cast(Any, node)).run)
     assert node.sizes == [PARTITIONS_AT_ONCE] * 3 + [1]
-    assert len(seen) >= 3, seen  # without a pause in between it would be woken once
+    assert len(seen) >= 2, seen  # without a pause in between it would be woken once
 
 
 async def test_the_metadata_leader_raises_the_level_when_the_last_broker_knows_it(clock: MockClock) -> None:
