@@ -57,13 +57,17 @@ class SimDisk(VirtualDisk):
 
     @property
     def is_spotted(self) -> bool:
-        """Whether such bits are still as they should not be."""
-        self._spots = [
-            (path, position, byte)
-            for path, position, byte in self._spots
-            if self.exists(path) and self.content(path)[position : position + 1] not in (b"", bytes([byte]))
-        ]
+        """Whether such bits are still as they should not be, or would be after a power loss: a repair that
+        was not synced is lost with the power."""
+        self._spots = [spot for spot in self._spots if self._is_spot(*spot)]
         return bool(self._spots)
+
+    def _is_spot(self, path: str, position: int, byte: int) -> bool:
+        if not self.exists(path):
+            return False
+        sound = b"", bytes([byte])
+        inode = self._inode(path)
+        return any(content[position : position + 1] not in sound for content in (inode.seen, inode.kept))
 
     def wal_mark(self) -> tuple[str, int]:
         """Names the last write of the log, for `is_durable`."""
