@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from raftlog.protocol.errors import ErrorCode
@@ -38,9 +38,6 @@ TOPIC: Final = "memory"
 SURVIVOR: Final = 3
 UNANSWERED_MAX: Final = 64
 """Requests that a producer sends before it waits for an answer."""
-ELSEWHERE: Final = 20
-"""Producers for each of the other brokers: what those replicate when they are stopped is in the survivor's
-memory as well."""
 PATIENCE_S: Final = 120.0
 SETTLED_S: Final = 2.0
 """How long after the majority is gone an acknowledgement may still be under way."""
@@ -204,7 +201,10 @@ def led_by(bootstrap: str, count: int) -> dict[int, list[int]]:
 
     def are_led() -> bool:
         found.clear()
-        told = admin.list_topics(TOPIC, timeout=30).topics[TOPIC].partitions
+        try:
+            told = admin.list_topics(TOPIC, timeout=30).topics[TOPIC].partitions
+        except KafkaException:  # no broker has answered in that time
+            return False
         for partition in told.values():
             found.setdefault(partition.leader, []).append(partition.id)
         return len(told) == count and -1 not in found
@@ -275,7 +275,7 @@ def play(cluster: ClusterProcesses, options: argparse.Namespace) -> bool:
     flows = [
         Flow(f"{node_id}.{number}", cluster.brokers[node_id], found, rng)
         for node_id, found in sorted(led.items())
-        for number in range(options.producers if node_id == SURVIVOR else ELSEWHERE)
+        for number in range(options.producers if node_id == SURVIVOR else options.elsewhere)
     ]
     fleet = Fleet(flows, options.size_min, options.size_max)
     peaks = Peaks(cluster.brokers.values())
@@ -330,6 +330,12 @@ def main() -> int:
     )
     parser.add_argument("--partitions", type=int, default=1000)
     parser.add_argument("--producers", type=int, default=200, help="of the broker that goes on")
+    parser.add_argument(
+        "--elsewhere",
+        type=int,
+        default=20,
+        help="of each other broker, whose logs wait in the memory of the one that goes on",
+    )
     parser.add_argument("--size-min", type=int, default=1024, help="bytes of a record")
     parser.add_argument("--size-max", type=int, default=1_000_000)
     parser.add_argument("--warmup", type=float, default=4, help="seconds with a majority")
