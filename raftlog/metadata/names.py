@@ -12,7 +12,9 @@ from typing import Final
 TOPIC_NAME_MAX: Final = 249
 """Kafka's: a folder named after the topic, a partition and a suffix must fit 255 bytes."""
 
-INTERNAL_TOPICS: Final = frozenset({"__consumer_offsets", "__transaction_state"})
+INTERNAL_TOPICS: Final = frozenset(
+    {"__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}
+)
 """The names of Kafka's own topics. Clients may read and delete topics of these names, not create or write
 them; tools leave them out when they list a cluster's topics."""
 

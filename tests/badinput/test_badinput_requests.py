@@ -52,6 +52,8 @@ BAD_NAMES = {
     "space": "a b",
     "colon": "a:b",
     "umlaut": "ünï",
+    "the metadata log's": "__cluster_metadata",
+    "the share groups'": "__share_group_state",
     "250": "x" * 250,
     "32767": "x" * 32767,
 }
