@@ -289,3 +289,8 @@ def test_more_rows_of_fixed_size_and_more_numbers_than_anybody_needs_are_refused
         decode(ApiKey.DELETE_RECORDS, deletion(most))
     with pytest.raises(InvalidInput, match="elements"):
         decode(ApiKey.LIST_PARTITION_REASSIGNMENTS, numbers(NUMBERS_AS_ONE * most))
+
+
+def test_the_rows_of_ten_thousand_partitions_are_not_too_many() -> None:
+    """What a consumer or a mover of that many names in one request; ten times as many held up the loop."""
+    assert 2 * 10_000 <= ELEMENTS_MAX["request"] < 10 * 10_000

@@ -40,6 +40,8 @@ CREATION_TIMEOUT_S: Final = 5.0
 ELECTION_WAIT_S: Final = 1.0
 CREATED_AT_ONCE_MAX: Final = 100
 """Topics that one request creates; the rest are created when it is repeated."""
+AT_A_TIME: Final = 1000
+"""Topics that are described before others have their turn."""
 
 CACHED_FROM: Final = 32
 """Partitions of a topic from which its part of an answer is kept."""
@@ -77,10 +79,13 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
     if everything:
         topics = [view.describe(topic) for topic in node.catalog.topics.values()]
     else:
-        topics = [
-            _with_id(view, each.topic_id) if each.name is None else _named(view, each.name, failures)
-            for each in wanted.values()
-        ]
+        topics = []
+        for count, each in enumerate(wanted.values(), 1):
+            if count % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+            topics.append(
+                _with_id(view, each.topic_id) if each.name is None else _named(view, each.name, failures)
+            )
     return {
         "brokers": [
             {"node_id": broker.id, "host": host, "port": port, "rack": broker.rack}
