@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Final, TypeVar
 
 import trio
@@ -32,3 +33,16 @@ async def for_each(items: Sequence[T], function: Callable[[T], Awaitable[R]]) ->
             await limit.acquire()
             nursery.start_soon(run, index, item)
     return [results[index] for index in range(len(items))]
+
+
+async def for_each_once(
+    items: Sequence[T],
+    name_of: Callable[[T], Hashable],
+    function: Callable[[T], Awaitable[R]],
+    refused: Callable[[T], R],
+) -> list[R]:
+    """As `for_each`, for what may be named once in a request: an item whose name another item has too is
+    `refused`, as on Kafka. The same change many times over costs a look at its name, no proposal."""
+    counts = Counter(map(name_of, items))
+    results = iter(await for_each([item for item in items if counts[name_of(item)] == 1], function))
+    return [next(results) if counts[name_of(item)] == 1 else refused(item) for item in items]

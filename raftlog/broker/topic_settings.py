@@ -31,6 +31,14 @@ class Change(NamedTuple):
     remove: list[str]
 
 
+def resource_key(resource: ConfigResource) -> tuple[int, str]:
+    return resource.resource_type, resource.resource_name
+
+
+def named_twice(resource: ConfigResource) -> dict[str, object]:
+    return resource_result(resource, ErrorCode.INVALID_REQUEST, "the resource is named more than once")
+
+
 def refused_resource(node: Node, resource: ConfigResource) -> Topic | dict[str, object]:
     """The topic that a resource names, or the answer that says why there is none."""
     name = resource.resource_name

@@ -14,6 +14,7 @@ from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Slot
 from raftlog.broker.registry import Api, served
+from raftlog.broker.rights import Operation
 from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.api import VERSIONS, ApiKey
@@ -1193,3 +1194,75 @@ async def test_a_special_timestamp_has_a_meaning_from_its_version_on(
     asked = {"topics": [{"name": "t", "partitions": [partition]}], "replica_id": -1, "isolation_level": 0}
     answer = await peer.ask(ApiKey.LIST_OFFSETS, version, **asked, timeout=1000)
     assert answer.topics[0].partitions[0].error_code.name == error
+
+
+REPEATED: dict[ApiKey, tuple[dict[str, Any], str]] = {
+    ApiKey.CREATE_TOPICS: (
+        {
+            "topics": [
+                {
+                    "name": "new",
+                    "num_partitions": 1,
+                    "replication_factor": 1,
+                    "assignments": [],
+                    "configs": [],
+                }
+            ],
+            "validate_only": False,
+        },
+        "topics",
+    ),
+    ApiKey.DELETE_TOPICS: ({"topics": [{"name": "t", "topic_id": None}], "topic_names": ["t"]}, "responses"),
+    ApiKey.CREATE_PARTITIONS: (
+        {"topics": [{"name": "t", "count": 9, "assignments": None}], "validate_only": False},
+        "results",
+    ),
+    ApiKey.ALTER_CONFIGS: (alter(setting("retention.ms", "5")), "responses"),
+    ApiKey.INCREMENTAL_ALTER_CONFIGS: (alter(setting("retention.ms", "5")), "responses"),
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: (
+        {
+            "topics": [{"name": "t", "partitions": [{"partition_index": 0, "replicas": [1]}]}],
+            "allow_replication_factor_change": True,
+        },
+        "responses.partitions",
+    ),
+    ApiKey.ELECT_LEADERS: (
+        {"topic_partitions": [{"topic": "t", "partitions": [0]}], "election_type": 0},
+        "replica_election_results.partition_result",
+    ),
+}
+"""What changes resources that a request names, and where its answer has the codes."""
+TAKES_REPEATED_ONCE = {ApiKey.DELETE_RECORDS, ApiKey.DELETE_GROUPS, ApiKey.OFFSET_DELETE}
+CHANGES_NOTHING_NAMED = {ApiKey.CREATE_ACLS, ApiKey.DELETE_ACLS, ApiKey.UNREGISTER_BROKER}
+CHANGES = {Operation.CREATE, Operation.DELETE, Operation.ALTER, Operation.ALTER_CONFIGS}
+
+
+@pytest.mark.parametrize("api", list(served()), ids=lambda api: api.key.name)
+async def test_what_is_to_change_is_named_once(broker: Served, peer: Peer, api: Api) -> None:
+    """One topic's settings, replaced thirty thousand times in one request, kept a controller for a minute."""
+    if api.right is None or api.right.operation not in CHANGES:
+        return
+    if api.key not in REPEATED:
+        assert api.key in TAKES_REPEATED_ONCE | CHANGES_NOTHING_NAMED
+        return
+    request, where = REPEATED[api.key]
+    repeated = {name: each * 3 if isinstance(each, list) else each for name, each in request.items()}
+    before = dict(broker.node.catalog.topics)
+    answer = await peer.ask(api.key, api.last, **repeated, timeout=1000)
+    rows = [answer]
+    for name in where.split("."):
+        rows = [each for row in rows for each in getattr(row, name)]
+    assert [row.error_code.name for row in rows] == ["invalid_request"] * 3
+    assert broker.node.catalog.topics == before
+
+
+async def test_what_is_named_again_is_deleted_and_described_once(broker: Served, peer: Peer) -> None:
+    answer = await peer.ask(ApiKey.DELETE_GROUPS, 2, groups_names=["g"] * 3)
+    assert [row.group_id for row in answer.results] == ["g"]
+    topic = {"name": "t", "partitions": [{"partition_index": 0, "offset": 0}]}
+    answer = await peer.ask(ApiKey.DELETE_RECORDS, 2, topics=[topic] * 3, timeout=1000)
+    assert [[row.partition_index for row in topic.partitions] for topic in answer.topics] == [[0]]
+    resource = {"resource_type": 2, "resource_name": "t", "configuration_keys": None}
+    asked = {"resources": [resource] * 3, "include_synonyms": False, "include_documentation": False}
+    answer = await peer.ask(ApiKey.DESCRIBE_CONFIGS, 4, **asked)
+    assert [row.resource_name for row in answer.results] == ["t"]

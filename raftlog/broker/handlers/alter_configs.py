@@ -11,9 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.registry import Answer
-from raftlog.broker.topic_settings import Change, alter_topic, refused_resource
+from raftlog.broker.topic_settings import (
+    Change,
+    alter_topic,
+    named_twice,
+    refused_resource,
+    resource_key,
+)
 from raftlog.errors import InvalidInput
 from raftlog.protocol.codec import RequestHeader, decode_request
 
@@ -43,4 +49,4 @@ async def handle(call: Call, request: AlterConfigsRequest) -> Answer:
         change = Change(wanted, sorted({*topic.configs, *null} - wanted.keys()))
         return await alter_topic(call.node, resource, change, validate_only=request.validate_only)
 
-    return {"responses": await for_each(request.resources, alter)}
+    return {"responses": await for_each_once(request.resources, resource_key, alter, named_twice)}

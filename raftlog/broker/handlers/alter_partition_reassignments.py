@@ -2,7 +2,7 @@
 
 Behaviour: null replicas call a move off. Answered when the move is committed; the partition's leader carries
 it out, one member at a time, and `ListPartitionReassignments` shows it until it is done. The replication
-factor may change, unless v1 forbids it.
+factor may change, unless v1 forbids it. A partition that is named twice is not moved at all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
@@ -42,7 +42,7 @@ async def handle(call: Call, request: AlterPartitionReassignmentsRequest) -> Ans
         return {"partition_index": each.partition_index, "error_code": code, "error_message": message}
 
     wanted = [(topic.name, each) for topic in request.topics for each in topic.partitions]
-    results = iter(await for_each(wanted, move))
+    results = iter(await for_each_once(wanted, _key, move, _named_twice))
     return {
         "error_code": ErrorCode.NONE,
         "error_message": None,
@@ -51,4 +51,17 @@ async def handle(call: Call, request: AlterPartitionReassignmentsRequest) -> Ans
             {"name": topic.name, "partitions": [next(results) for _ in topic.partitions]}
             for topic in request.topics
         ],
+    }
+
+
+def _key(wanted: tuple[str, ReassignablePartition]) -> tuple[str, int]:
+    name, each = wanted
+    return name, each.partition_index
+
+
+def _named_twice(wanted: tuple[str, ReassignablePartition]) -> dict[str, object]:
+    return {
+        "partition_index": wanted[1].partition_index,
+        "error_code": ErrorCode.INVALID_REQUEST,
+        "error_message": "the partition is named more than once",
     }

@@ -6,11 +6,10 @@ partitions from then on, as they do with Kafka.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminFailure
@@ -23,26 +22,27 @@ if TYPE_CHECKING:
 
 
 async def handle(call: Call, request: CreatePartitionsRequest) -> Answer:
-    counts = Counter(topic.name for topic in request.topics)
     timeout = milliseconds(request.timeout) / 1000
 
     async def grow(wanted: CreatePartitionsTopic) -> dict[str, object]:
         code, message = ErrorCode.NONE, None
-        if counts[wanted.name] > 1:
-            code, message = ErrorCode.INVALID_REQUEST, f"topic {wanted.name!r} is named more than once"
-        else:
-            outcome = await call.node.admin.create_partitions(
-                wanted.name,
-                wanted.count,
-                _assignments(wanted),
-                timeout=timeout,
-                validate_only=request.validate_only,
-            )
-            if isinstance(outcome, AdminFailure):
-                code, message = admin_error_code(outcome.error), outcome.message
+        outcome = await call.node.admin.create_partitions(
+            wanted.name,
+            wanted.count,
+            _assignments(wanted),
+            timeout=timeout,
+            validate_only=request.validate_only,
+        )
+        if isinstance(outcome, AdminFailure):
+            code, message = admin_error_code(outcome.error), outcome.message
         return {"name": wanted.name, "error_code": code, "error_message": message}
 
-    return {"results": await for_each(request.topics, grow)}
+    return {"results": await for_each_once(request.topics, lambda topic: topic.name, grow, _named_twice)}
+
+
+def _named_twice(wanted: CreatePartitionsTopic) -> dict[str, object]:
+    message = f"topic {wanted.name!r} is named more than once"
+    return {"name": wanted.name, "error_code": ErrorCode.INVALID_REQUEST, "error_message": message}
 
 
 def _assignments(wanted: CreatePartitionsTopic) -> list[list[BrokerId]] | None:

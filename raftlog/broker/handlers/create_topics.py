@@ -8,11 +8,10 @@ Missing on purpose: the new topic's settings in the answer (v5); clients ask Des
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
@@ -26,28 +25,25 @@ if TYPE_CHECKING:
 
 
 async def handle(call: Call, request: CreateTopicsRequest) -> Answer:
-    counts = Counter(topic.name for topic in request.topics)
     timeout = milliseconds(request.timeout) / 1000
 
     async def create(wanted: CreatableTopic) -> dict[str, object]:
-        if counts[wanted.name] > 1:
-            outcome: Topic | AdminFailure = AdminFailure(
-                AdminError.INVALID_REQUEST, f"topic {wanted.name!r} is named {counts[wanted.name]} times"
-            )
-        else:
-            new = _new_topic(wanted)
-            outcome = (
-                new
-                if isinstance(new, AdminFailure)
-                else await call.node.admin.create_topic(
-                    new, timeout=timeout, validate_only=request.validate_only
-                )
-            )
+        new = _new_topic(wanted)
+        outcome = (
+            new
+            if isinstance(new, AdminFailure)
+            else await call.node.admin.create_topic(new, timeout=timeout, validate_only=request.validate_only)
+        )
         if isinstance(outcome, AdminFailure) and outcome.error is not AdminError.TOPIC_EXISTS:
             call.refuse(wanted.name, outcome.message)
         return _result(wanted.name, outcome)
 
-    return {"topics": await for_each(request.topics, create)}
+    def named_twice(wanted: CreatableTopic) -> dict[str, object]:
+        failure = AdminFailure(AdminError.INVALID_REQUEST, f"topic {wanted.name!r} is named more than once")
+        call.refuse(wanted.name, failure.message)
+        return _result(wanted.name, failure)
+
+    return {"topics": await for_each_once(request.topics, lambda topic: topic.name, create, named_twice)}
 
 
 def _new_topic(wanted: CreatableTopic) -> NewTopic | AdminFailure:

@@ -1,6 +1,7 @@
 """DeleteGroups (42), v0 to v2: forget groups and their offsets.
 
-Behaviour: refused while a group has members. Answered when it is committed.
+Behaviour: refused while a group has members. Answered when it is committed; a group that is named twice is
+deleted and answered once, as on Kafka.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ async def handle(call: Call, request: DeleteGroupsRequest) -> Answer:
     async def delete(group: str) -> dict[str, object]:
         return {"group_id": group, "error_code": await _delete(call, group)}
 
-    return {"results": await for_each(request.groups_names, delete)}
+    once = {group: group for group in request.groups_names}
+    return {"results": await for_each(list(once), delete)}
 
 
 async def _delete(call: Call, group: str) -> ErrorCode:

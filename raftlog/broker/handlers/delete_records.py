@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 async def handle(call: Call, request: DeleteRecordsRequest) -> Answer:
     pending = _Pending()
+    wanted: dict[str, dict[int, DeleteRecordsPartition]] = {}
+    for topic in request.topics:
+        wanted.setdefault(topic.name, {}).update({row.partition_index: row for row in topic.partitions})
     topics = [
         {
-            "name": topic.name,
-            "partitions": [
-                _delete(call, topic.name, each, pending)
-                for each in {row.partition_index: row for row in topic.partitions}.values()
-            ],
+            "name": name,
+            "partitions": [_delete(call, name, each, pending) for each in rows.values()],
         }
-        for topic in request.topics
+        for name, rows in wanted.items()
     ]
     pending.ended()
     with trio.move_on_after(milliseconds(request.timeout) / 1000):

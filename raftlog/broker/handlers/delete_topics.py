@@ -9,7 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminFailure
@@ -29,7 +29,13 @@ async def handle(call: Call, request: DeleteTopicsRequest) -> Answer:
     async def delete(which: tuple[str | None, uuid.UUID | None]) -> dict[str, object]:
         return await _delete(call, *which, timeout)
 
-    return {"responses": await for_each(wanted, delete)}
+    return {"responses": await for_each_once(wanted, lambda which: which, delete, _named_twice)}
+
+
+def _named_twice(which: tuple[str | None, uuid.UUID | None]) -> dict[str, object]:
+    name, topic_id = which
+    asked_id = ZERO_UUID if topic_id is None else topic_id.bytes
+    return _result(name, asked_id, ErrorCode.INVALID_REQUEST, "the topic is named more than once")
 
 
 async def _delete(

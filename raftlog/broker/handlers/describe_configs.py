@@ -9,33 +9,43 @@ Missing on purpose: loggers, client metrics, groups: they are refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import trio
 
 from raftlog.broker.broker_settings import DRAINING, draining_entry
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.config import ConfigEntry, TopicConfig, describe_broker, describe_topic
+from raftlog.protocol.api import ApiKey
+from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DescribeConfigsRequest, DescribeConfigsResource
 
+AT_A_TIME: Final = 20
+"""Resources that are described before others have their turn."""
 
-def handle(call: Call, request: DescribeConfigsRequest) -> Answer:
+
+async def handle(call: Call, request: DescribeConfigsRequest) -> Answer:
     documented = request.include_documentation
     results = []
-    for resource in request.resources:
+    # Each once: the hundred settings of one topic, asked for thousands of times, would be gigabytes.
+    resources = {(each.resource_type, each.resource_name): each for each in request.resources}
+    for count, resource in enumerate(resources.values(), 1):
+        if count % AT_A_TIME == 0:
+            await trio.lowlevel.checkpoint()
         found = _entries(call, resource)
         code, message, entries = found if isinstance(found, tuple) else (ErrorCode.NONE, None, found)
-        results.append(
-            {
-                "error_code": code,
-                "error_message": message,
-                "resource_type": resource.resource_type,
-                "resource_name": resource.resource_name,
-                "configs": [_described(each, request.include_synonyms, documented) for each in entries],
-            }
-        )
+        result: dict[str, object] = {
+            "error_code": code,
+            "error_message": message,
+            "resource_type": resource.resource_type,
+            "resource_name": resource.resource_name,
+            "configs": [_described(each, request.include_synonyms, documented) for each in entries],
+        }
+        results.append(encode_element(ApiKey.DESCRIBE_CONFIGS, call.version, "response", "results", result))
     return {"results": results}
 
 

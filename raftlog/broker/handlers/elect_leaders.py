@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.protocol.errors import ErrorCode
@@ -42,7 +42,8 @@ async def handle(call: Call, request: ElectLeadersRequest) -> Answer:
         return {"partition_id": partition[1], "error_code": code, "error_message": message}
 
     topics: dict[str, list[dict[str, object]]] = {}
-    for (name, _), result in zip(wanted, await for_each(wanted, elect), strict=True):
+    results = await for_each_once(wanted, lambda partition: partition, elect, _named_twice)
+    for (name, _), result in zip(wanted, results, strict=True):
         if not is_for_all or result["error_code"] is not ErrorCode.ELECTION_NOT_NEEDED:
             topics.setdefault(name, []).append(result)
     return {
@@ -50,4 +51,12 @@ async def handle(call: Call, request: ElectLeadersRequest) -> Answer:
         "replica_election_results": [
             {"topic": name, "partition_result": results} for name, results in topics.items()
         ],
+    }
+
+
+def _named_twice(partition: tuple[str, int]) -> dict[str, object]:
+    return {
+        "partition_id": partition[1],
+        "error_code": ErrorCode.INVALID_REQUEST,
+        "error_message": "the partition is named more than once",
     }

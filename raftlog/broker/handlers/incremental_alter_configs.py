@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.broker_settings import BROKER_RESOURCE, alter_broker
 from raftlog.broker.call import Call
-from raftlog.broker.concurrent import for_each
+from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.registry import Answer
-from raftlog.broker.topic_settings import Change, alter_topic, refused_resource, resource_result
+from raftlog.broker.topic_settings import (
+    Change,
+    alter_topic,
+    named_twice,
+    refused_resource,
+    resource_key,
+    resource_result,
+)
 from raftlog.config import TOPIC_CONFIGS, ConfigType, TopicConfig
 from raftlog.protocol.errors import ErrorCode
 
@@ -51,7 +58,7 @@ async def handle(call: Call, request: IncrementalAlterConfigsRequest) -> Answer:
             return resource_result(resource, ErrorCode.INVALID_REQUEST, change)
         return await alter_topic(call.node, resource, change, validate_only=request.validate_only)
 
-    return {"responses": await for_each(request.resources, alter)}
+    return {"responses": await for_each_once(request.resources, resource_key, alter, named_twice)}
 
 
 def _change(current: TopicConfig, operations: Sequence[IncrementalConfig]) -> Change | str:
