@@ -402,7 +402,8 @@ class Node:
             await join(self)
             # The catalog is as new as this broker's registration, so all groups that it may have had are
             # here: a young cluster need not wait before the loss of a broker is the loss of only one.
-            self.replicas.reconcile(trio.current_time())
+            while self.replicas.reconcile(trio.current_time()):
+                await trio.lowlevel.checkpoint()
             self.replicas.note_rejoined()
             nursery.start_soon(self.peers.say_alive)
             nursery.start_soon(self._rounds.run)
@@ -519,12 +520,15 @@ class Node:
         topology = RaftIndex(-1)
         while True:
             changed = self._changed
-            self.replicas.reconcile(trio.current_time())
+            is_behind = self.replicas.reconcile(trio.current_time())
             if topology != self.catalog.topology_index:
                 topology = self.catalog.topology_index
                 self.peers.catalog_changed()
             self._coordinate()
-            await changed.wait()
+            if is_behind:
+                await trio.lowlevel.checkpoint()
+            else:
+                await changed.wait()
 
     def _coordinate(self) -> None:
         """Take over or give up the consumer groups with the metadata leadership."""

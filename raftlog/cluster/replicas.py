@@ -7,7 +7,8 @@ deleted and made again has another id, so nothing of the old one is ever served 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from raftlog.config import TopicConfig
 from raftlog.metadata.catalog import Topic
@@ -19,18 +20,28 @@ from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, gro
 if TYPE_CHECKING:
     from raftlog.cluster.host import Host
 
+STEP: Final = 20
+"""Replicas that are started or stopped before all else gets its turn: about three milliseconds."""
+
+_Difference = tuple[tuple[bytes, int], Topic | None]
+"""A replica, and the topic by which it should run; None: it should not."""
+
 log = logging.getLogger("raftlog.cluster")
 
 
 class Replicas:
     """What `Node.partition` looks into."""
 
-    def __init__(self, node: Host) -> None:
+    def __init__(self, node: Host, *, step: int = STEP) -> None:
         self._node = node
+        self._step = step
         self.by_name: dict[tuple[str, int], Partition] = {}
         self.by_id: dict[tuple[bytes, int], Partition] = {}
         self._seen = (RaftIndex(-1), False)
         self._seen_change = True
+        """Something may be left for `reconcile`."""
+        self._to_do = deque[_Difference]()
+        self._is_behind = False
         self._configured: dict[tuple[bytes, int], Topic] = {}
         """By which topic's settings each replica goes; one whose settings change is another object."""
 
@@ -42,35 +53,54 @@ class Replicas:
         """Something was applied; `reconcile` will look whether it concerns this broker."""
         self._seen_change = True
 
-    def reconcile(self, now: float) -> None:
-        """Make what runs here equal to what the catalog says. Does nothing when the catalog stood still."""
-        catalog = self._node.catalog
+    def reconcile(self, now: float) -> bool:
+        """Take a step towards what the catalog says runs here; whether more are to come. Nothing happens
+        when the catalog stood still."""
         if not self._seen_change:
-            return
+            return False
+        seen = (self._node.catalog.topology_index, self._knows_all)
+        if seen != self._seen:  # also between two steps
+            self._seen = seen
+            self._to_do = self._differences()
+            self._is_behind = True
+        for _ in range(min(self._step, len(self._to_do))):
+            self._follow(*self._to_do.popleft(), now)
+        if self._to_do:
+            return True
         self._seen_change = False
-        knows_all = self._knows_all
-        seen = (catalog.topology_index, knows_all)
-        if seen == self._seen:
-            return
-        self._seen = seen
+        if self._is_behind:
+            self._is_behind = False
+            if self._knows_all:
+                self._delete_strays()
+            self._node.changed()
+        return False
+
+    def _differences(self) -> deque[_Difference]:
+        """Replicas to stop, and then those to start or to configure."""
         wanted = {
-            (topic.topic_id, number): topic for topic, number in catalog.hosted_by(self._node.broker_id)
+            (topic.topic_id, number): topic
+            for topic, number in self._node.catalog.hosted_by(self._node.broker_id)
         }
-        if knows_all:  # else it knows too little to say what is not wanted
-            for key in [key for key in self.by_id if key not in wanted]:
-                # The group may have this broker in it again, and count on what it has acknowledged since.
-                if self.by_id[key].group.membership.as_of <= catalog.topology_index:
-                    self._stop(key)
-        for (topic_id, number), topic in wanted.items():
-            existing = self.by_id.get((topic_id, number))
-            if existing is None:
-                if knows_all or group_key(topic_id, number) in self._node.store.logs:
-                    self._start(topic, number, now)
-            elif self._configured[topic_id, number] is not topic:
-                self._configure(existing, topic)
-        if knows_all:
-            self._delete_strays()
-        self._node.changed()
+        differences = deque[_Difference]()
+        if self._knows_all:  # else it knows too little to say what is not wanted
+            differences.extend((key, None) for key in self.by_id if key not in wanted)
+        differences.extend(
+            (key, topic) for key, topic in wanted.items() if self._configured.get(key) is not topic
+        )
+        return differences
+
+    def _follow(self, key: tuple[bytes, int], topic: Topic | None, now: float) -> None:
+        """The catalog has not changed since the difference was seen; the group may have."""
+        existing = self.by_id.get(key)
+        if topic is None:
+            # The group may have this broker in it again, and count on what it has acknowledged since.
+            as_of = self._node.catalog.topology_index
+            if existing is not None and existing.group.membership.as_of <= as_of:
+                self._stop(key)
+        elif existing is not None:
+            self._configure(existing, topic)
+        elif self._knows_all or group_key(*key) in self._node.store.logs:
+            self._start(topic, key[1], now)
 
     @property
     def _knows_all(self) -> bool:

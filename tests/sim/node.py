@@ -113,7 +113,7 @@ class SimNode:
         self._call_count = 0
         self._awaited: list[tuple[RaftIndex, OnResult]] = []
         self.metadata = self._open_metadata(founders, state)
-        self.replicas = Replicas(self)
+        self.replicas = Replicas(self, step=2)
         self.upkeep = Upkeep(self)
         self._scrub = Scrub(store.logs)
 
@@ -282,7 +282,8 @@ class SimNode:
                 self._join()
             else:
                 self.is_registered = True
-                self.replicas.reconcile(self.world.now)
+                while self.replicas.reconcile(self.world.now):
+                    pass
                 self.replicas.note_rejoined()
 
         if self.catalog.cluster_id is None:
@@ -308,7 +309,8 @@ class SimNode:
 
     def reconcile(self) -> None:
         """As Node._reconcile, and what waits for something to be applied."""
-        self.replicas.reconcile(self.world.now)
+        if self.replicas.reconcile(self.world.now):
+            self._after(0.0, self.reconcile)
         leads = self.metadata.is_ready
         if leads != self._coordinating:
             self._coordinating = leads

@@ -9,7 +9,7 @@ import pytest
 
 from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.metadata_group import MetadataGroup
-from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.replicas import STEP, Replicas
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig, TopicConfig
 from raftlog.memory import MemoryBudget
@@ -77,12 +77,17 @@ class Broker:
     def may_take_over(self) -> Sequence[BrokerId]:
         return ()
 
-    def applies(self, *commands: Command) -> None:
+    def learns(self, *commands: Command) -> None:
+        """They are in the catalog, and `reconcile` is still to come."""
         for command in commands:
             self._index += 1
             self.metadata.state.apply(command, RaftIndex(self._index))
         self.replicas.catalog_changed()
-        self.replicas.reconcile(0.0)
+
+    def applies(self, *commands: Command) -> None:
+        self.learns(*commands)
+        while self.replicas.reconcile(0.0):
+            pass
 
     def registers(self) -> None:
         self.applies(_register(self.broker_id, self.incarnation))
@@ -237,3 +242,48 @@ def test_a_restart_goes_by_the_members_that_its_log_was_made_with() -> None:
     again.turns()
     group = again.runs()
     assert group is not None and group.membership == Membership(frozenset((ONE,)), frozenset((THREE,)))
+
+
+MANY = 2 * STEP + 1
+
+
+def _learns_of_many(broker: Broker) -> None:
+    broker.applies(*EARLIER)
+    broker.registers()
+    broker.learns(CreateTopic(name="t", topic_id=TOPIC, partitions=((ONE, TWO, THREE),) * MANY))
+
+
+def test_a_topic_of_many_partitions_is_made_and_deleted_in_steps() -> None:
+    """A thousand logs and groups held the loop for 200 ms, and heartbeats with it."""
+    broker = Broker(wiped=False)
+    _learns_of_many(broker)
+    counts = []
+    while broker.replicas.reconcile(0.0):
+        counts.append(len(broker.replicas.by_id))
+    assert counts == [STEP, 2 * STEP]
+    assert len(broker.replicas.by_id) == len(broker.driver.groups) == MANY
+
+    broker.learns(DeleteTopic(topic_id=TOPIC))
+    counts.clear()
+    while broker.replicas.reconcile(0.0):
+        counts.append(len(broker.replicas.by_id))
+    assert counts == [MANY - STEP, MANY - 2 * STEP]
+    assert not broker.replicas.by_id and not broker.driver.groups
+
+
+def test_a_topic_that_is_deleted_between_two_steps_is_gone() -> None:
+    broker = Broker(wiped=False)
+    _learns_of_many(broker)
+    assert broker.replicas.reconcile(0.0)
+    broker.applies(DeleteTopic(topic_id=TOPIC))
+    assert not broker.replicas.by_id and not broker.driver.groups
+
+
+def test_a_folder_that_began_empty_stays_so_until_all_steps_are_done() -> None:
+    """What is still to be made may have been lost with the folder, and may not vote."""
+    broker = Broker(wiped=True)
+    _learns_of_many(broker)
+    assert broker.replicas.reconcile(0.0)
+    broker.driver.groups.clear()  # all that there are would be trusted and led
+    broker.replicas.note_rejoined()
+    assert broker.store.is_rejoining
