@@ -10,6 +10,8 @@ import trio
 
 AT_ONCE_MAX: Final = 100
 """Things that one request has under way at once."""
+AT_A_TIME: Final = 1000
+"""Results that are put together before others have their turn."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,5 +46,11 @@ async def for_each_once(
     """As `for_each`, for what may be named once in a request: an item whose name another item has too is
     `refused`, as on Kafka. The same change many times over costs a look at its name, no proposal."""
     counts = Counter(map(name_of, items))
-    results = iter(await for_each([item for item in items if counts[name_of(item)] == 1], function))
-    return [next(results) if counts[name_of(item)] == 1 else refused(item) for item in items]
+    await trio.lowlevel.checkpoint()  # many were just read
+    done = iter(await for_each([item for item in items if counts[name_of(item)] == 1], function))
+    results: list[R] = []
+    for item in items:
+        results.append(next(done) if counts[name_of(item)] == 1 else refused(item))
+        if len(results) % AT_A_TIME == 0:
+            await trio.lowlevel.checkpoint()
+    return results

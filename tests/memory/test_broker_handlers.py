@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.broker.call import Call
+from raftlog.broker.handlers import fetch as handlers_fetch
 from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Slot
@@ -1266,3 +1267,35 @@ async def test_what_is_named_again_is_deleted_and_described_once(broker: Served,
     asked = {"resources": [resource] * 3, "include_synonyms": False, "include_documentation": False}
     answer = await peer.ask(ApiKey.DESCRIBE_CONFIGS, 4, **asked)
     assert [row.resource_name for row in answer.results] == ["t"]
+    asked = {"groups": ["g"] * 3, "include_authorized_operations": False}
+    answer = await peer.ask(ApiKey.DESCRIBE_GROUPS, 6, **asked)
+    assert [row.group_id for row in answer.groups] == ["g"]
+
+
+async def test_a_fetch_of_many_partitions_leaves_others_their_turn(
+    broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Turns(trio.abc.Instrument):
+        count = 0
+
+        def before_io_wait(self, timeout: float) -> None:
+            self.count += 1
+
+    turns, seen = Turns(), list[int]()
+    resolve, read = handlers_fetch.find_partition, handlers_fetch._read
+
+    def resolving(*wanted: Any) -> Any:
+        seen.append(turns.count)
+        return resolve(*wanted)
+
+    def reading(*wanted: Any) -> Any:
+        seen.append(turns.count)
+        return read(*wanted)
+
+    monkeypatch.setattr(handlers_fetch, "find_partition", resolving)
+    monkeypatch.setattr(handlers_fetch, "_read", reading)
+    trio.lowlevel.add_instrument(turns)
+    many = await peer.ask(ApiKey.FETCH, 11, **fetch(*[(0, 0)] * (handlers_fetch.AT_ONCE_MAX + 1)))
+    trio.lowlevel.remove_instrument(turns)
+    assert len(many.responses[0].partitions) == handlers_fetch.AT_ONCE_MAX + 1
+    assert seen[0] == seen[-2] < seen[-1]

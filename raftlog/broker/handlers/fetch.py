@@ -44,6 +44,8 @@ SENDFILE_MIN: Final = 32 * 1024
 READ_AT_ONCE_MAX: Final = 8 << 20
 """Bytes of an answer, whatever the client takes: all of them are read and checked before the loop goes on, a
 few milliseconds' work."""
+AT_ONCE_MAX: Final = 2000
+"""Partitions of a request that is read, looked up and answered in one go."""
 DISK_READERS: Final = 4
 """Threads that read from the disk ahead of answers; a disk is not faster for more."""
 WAIT_MAX_S: Final = 60.0
@@ -78,7 +80,22 @@ def handle(call: Call, request: FetchRequest) -> Coroutine[None, None, None] | N
     if request.session_epoch not in (INITIAL_EPOCH, FINAL_EPOCH):
         _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
+    if sum(len(each.partitions) for each in request.topics) > AT_ONCE_MAX:
+        return _in_turns(call, request)
+    return _serve(call, request, _resolve(call, request))
+
+
+async def _in_turns(call: Call, request: FetchRequest) -> None:
+    """Between what takes long for many partitions, others have their turn."""
+    await trio.lowlevel.checkpoint()
     topics = _resolve(call, request)
+    await trio.lowlevel.checkpoint()
+    later = _serve(call, request, topics)
+    if later is not None:
+        await later
+
+
+def _serve(call: Call, request: FetchRequest, topics: Topics) -> Coroutine[None, None, None] | None:
     memory, config = call.node.memory, call.node.config
     allowed = min(config.int("fetch.max.bytes"), max(1, memory.room_for_answers), READ_AT_ONCE_MAX)
     max_bytes = min(request.max_bytes, allowed)
