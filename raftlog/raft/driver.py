@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 INBOX_MESSAGES_MAX: Final = 20_000
 """Messages that wait for a turn; more are dropped, which Raft repairs."""
-TURN_STEPS_MAX: Final = 500
-"""Messages after which a turn takes no more from the inbox, whole deliveries; signs of life do not count."""
+TURN_STEPS_MAX: Final = 100
+"""Messages after which a turn takes no more from the inbox; signs of life do not count. Each may commit the
+first record of a partition, which makes a folder and a file."""
+PART_MESSAGES: Final = 50
+"""Messages of one delivery that are taken together: a frame may hold some for each group of a broker."""
 
 INBOX_BYTES_MAX: Final = 128 << 20
 """Bytes of appends among them; one frame is taken however long it is."""
@@ -124,7 +127,7 @@ class Driver:
         self._windows: defaultdict[BrokerId, PeerWindow] = defaultdict(PeerWindow)
         self._members: dict[GroupKey, _Member] = {}
         self._inbox: deque[tuple[BrokerId, Sequence[Message], int]] = deque()
-        """By sender, with the bytes of their appends."""
+        """By sender, with the bytes of a delivery's appends at its last part."""
         self._urgent: list[tuple[BrokerId, Sequence[Message]]] = []
         """The metadata group's: they go first, since all else hangs on them."""
         self._inbox_messages = self._inbox_bytes = 0
@@ -177,7 +180,11 @@ class Driver:
         if urgent:
             self._urgent.append((sender, urgent))
             messages = [message for message in messages if message.group != METADATA_GROUP]
-        self._inbox.append((sender, messages, size))
+        taken = 0
+        while len(messages) - taken > PART_MESSAGES:
+            self._inbox.append((sender, messages[taken : taken + PART_MESSAGES], 0))
+            taken += PART_MESSAGES
+        self._inbox.append((sender, messages[taken:] if taken else messages, size))
         self.on_work()
 
     def hear_bytes(self, peer: BrokerId, now: float) -> None:

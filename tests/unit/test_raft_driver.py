@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from raftlog.errors import DiskFailed
-from raftlog.raft.driver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Driver
+from raftlog.raft.driver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, PART_MESSAGES, TURN_STEPS_MAX, Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import (
     Append,
@@ -232,6 +232,22 @@ def test_the_inbox_is_bounded() -> None:
         driver.receive(BrokerId(2), beat)
     assert driver._inbox_messages <= INBOX_MESSAGES_MAX
     assert driver.statistics()["dropped_messages"] == 5000
+
+
+def test_a_turn_takes_a_bounded_part_of_one_long_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame may hold the first commit of each of a thousand partitions, and each makes a folder and a file:
+    the turn took so long that leaders missed their majority and followers their leaders."""
+    cluster = Cluster(1)
+    driver, group = cluster[1].driver, cluster[1].group
+    stepped: list[int] = []
+    monkeypatch.setattr(group, "step", lambda sender, message, now: stepped.append(message.term))
+    driver.receive(BrokerId(2), [VoteReply(KEY, Term(number), False) for number in range(1000)])
+    while driver.has_work:
+        before = len(stepped)
+        driver.turn(cluster.now)
+        assert len(stepped) - before <= TURN_STEPS_MAX + PART_MESSAGES
+    assert stepped == list(range(1000))
+    assert driver._inbox_messages == driver._inbox_bytes == 0
 
 
 def test_a_stalled_disk_takes_a_bounded_amount_of_appends(monkeypatch: pytest.MonkeyPatch) -> None:
