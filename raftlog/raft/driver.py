@@ -46,7 +46,8 @@ WAITING_BYTES_MAX: Final = 64 << 20
 """Bytes of appends that are taken while a sync is under way; more are dropped, which Raft repairs. So a
 stalled disk costs a bounded amount of memory, however many groups go on sending."""
 UNREAD_MAX: Final = 1.0
-"""Seconds that an election waits for messages that are here and were not delivered yet."""
+"""Seconds that an election, or a leader without a majority, waits for messages that are here and were not
+delivered yet."""
 TIMER_GRID: Final = 0.1
 """Seconds. Wake-ups of an idle broker a second: ten, however many groups it has."""
 
@@ -316,7 +317,7 @@ class Driver:
                 self._schedule(member)
             elif self._inbox and not member.group.is_leader and now - at < UNREAD_MAX:
                 unread.append(member)
-            elif member.group.tick(now) and not member.is_active:
+            elif member.group.tick(now, UNREAD_MAX if self._inbox else 0.0) and not member.is_active:
                 beats += member.group.take_beats()
                 self._schedule(member)
             else:

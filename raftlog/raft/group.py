@@ -417,8 +417,9 @@ class RaftGroup:
 
     # Phase 2: tick
 
-    def tick(self, now: float) -> bool:
-        """What is due by the clock: heartbeats, check-quorum, elections. True when all it did was to beat."""
+    def tick(self, now: float, unread_for: float = 0.0) -> bool:
+        """What is due by the clock: heartbeats, check-quorum, elections. True when all it did was to beat.
+        What followers said in the last `unread_for` seconds may have come and not be delivered."""
         self._now = now
         self.look_for_damage()
         leadership = self._leadership
@@ -433,7 +434,7 @@ class RaftGroup:
             return False
         if now < self._beat_due:
             return False
-        if not leadership.has_quorum(now, self.bytes_heard):  # (g)
+        if not leadership.has_quorum(now - unread_for, self.bytes_heard):  # (g)
             is_late = now - self._beat_due > SILENT_BEATS * self._timing.heartbeat
             if self._is_excused or not is_late:
                 self._engine.become_follower()

@@ -250,6 +250,25 @@ def test_a_turn_takes_a_bounded_part_of_one_long_delivery(monkeypatch: pytest.Mo
     assert driver._inbox_messages == driver._inbox_bytes == 0
 
 
+def test_a_leader_waits_a_second_for_answers_that_are_here_and_unread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that is behind with its inbox gave up the groups whose followers had answered."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    driver, group = cluster[leader].driver, cluster[leader].group
+    monkeypatch.setattr("raftlog.raft.driver.TURN_STEPS_MAX", 1)
+    monkeypatch.setattr("raftlog.raft.driver.PART_MESSAGES", 1)
+    driver.receive(BrokerId(leader % 3 + 1), [VoteReply(KEY, group.term, False)] * 1000)
+    for step in range(1, 18):
+        driver.turn(cluster.now + step / 10)
+        assert group.is_leader
+    for step in range(18, 40):
+        driver.turn(cluster.now + step / 10)
+    assert driver._inbox and not group.is_leader
+
+
 def test_a_stalled_disk_takes_a_bounded_amount_of_appends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raftlog.raft.driver.WAITING_BYTES_MAX", 10_000)
     cluster = Cluster(3)
