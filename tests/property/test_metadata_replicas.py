@@ -60,7 +60,9 @@ replicas = st.lists(brokers, max_size=3).map(tuple)
 partitions = st.lists(replicas, max_size=3).map(tuple)
 configs = st.dictionaries(st.sampled_from(["retention.ms", "x"]), st.sampled_from(["1", "2"]), max_size=2)
 keys = st.lists(st.sampled_from(["retention.ms", "x"]), max_size=2).map(tuple)
-offset = st.builds(OffsetCommit, topic=names, partition=numbers, offset=numbers, metadata=st.just("m"))
+offset = st.builds(
+    OffsetCommit, topic=names, partition=numbers, offset=numbers, leader_epoch=numbers, metadata=st.just("m")
+)
 commit = st.builds(
     GroupCommit, group=groups, timestamp_ms=st.integers(0, 9), offsets=st.lists(offset, max_size=4).map(tuple)
 )
