@@ -168,6 +168,7 @@ class Following:
             self._owner.log_was_replaced(snapshot.last_index)
         self.matches_to(snapshot.last_index)
         self._release_ack()
+        self._commit()  # a snapshot that the log contains already says how far it is the leader's
 
     def hear_leader(self, sender: BrokerId, now: float) -> None:
         """A message of this term's leader."""

@@ -403,6 +403,24 @@ def test_a_snapshot_that_the_log_contains_wipes_nothing() -> None:
         assert follower.machine.restored == []
 
 
+def test_a_snapshot_that_the_log_contains_lets_the_follower_commit_up_to_it() -> None:
+    """Found by the simulator (seed 432271592, part-kill): the follower waited for the next heartbeat."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.commit(b"first")
+    cluster.run(0.5)
+    follower = cluster[leader % 3 + 1]
+    cluster.propose(leader, b"tail")
+    cluster.run(0.003)
+    last = follower.log.last_index
+    assert follower.log.commit_index < last == follower.log.synced_index
+    follower.group._following.restart()
+    follower.group._following.hear_commit(last)
+    there = snapshot(follower.group, int(last), int(follower.log.term_at(last) or 0))
+    follower.group.step(BrokerId(leader), there, cluster.now)
+    assert follower.log.commit_index == last
+
+
 def test_a_divergent_tail_is_replaced_by_a_snapshot_and_not_committed() -> None:
     """The deposed leader's suffix must not become committed by a snapshot's commit index."""
     cluster = Cluster(3)
