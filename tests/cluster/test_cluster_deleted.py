@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from raftlog.testing.processes import ClusterProcesses
-from tests.compat.stage import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 KEY = TopicPartition("t", 0)
 

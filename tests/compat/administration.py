@@ -8,7 +8,8 @@ import pytest
 
 from tests.compat.clients.base import Can, Message, Refused
 from tests.compat.member import member
-from tests.compat.stage import Scenario, Stage, read, scenario, until
+from tests.compat.stage import Scenario, Stage, read, scenario
+from tests.waiting import until
 
 SCENARIOS: Final[list[Scenario]] = []
 

@@ -6,7 +6,8 @@ import time
 from typing import Final
 
 from tests.compat.clients.base import Can, Message, Record
-from tests.compat.stage import Scenario, Stage, read, scenario, until
+from tests.compat.stage import Scenario, Stage, read, scenario
+from tests.waiting import until
 
 SCENARIOS: Final[list[Scenario]] = []
 HOUR_MS: Final = 3_600_000

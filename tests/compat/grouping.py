@@ -6,7 +6,8 @@ from typing import Final
 
 from tests.compat.clients.base import Can, Message, Record
 from tests.compat.member import Member, member
-from tests.compat.stage import Scenario, Stage, read, scenario, until
+from tests.compat.stage import Scenario, Stage, read, scenario
+from tests.waiting import until
 
 SCENARIOS: Final[list[Scenario]] = []
 ALL: Final = frozenset(range(4))

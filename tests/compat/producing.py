@@ -8,7 +8,8 @@ from typing import Final
 import pytest
 
 from tests.compat.clients.base import Can, Message, Refused, sent_and_closed
-from tests.compat.stage import Scenario, Stage, scenario, until
+from tests.compat.stage import Scenario, Stage, scenario
+from tests.waiting import until
 
 SCENARIOS: Final[list[Scenario]] = []
 MEGABYTE: Final = 1_000_000

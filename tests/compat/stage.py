@@ -22,6 +22,7 @@ from tests.compat.clients.base import (
     Record,
     sent_and_closed,
 )
+from tests.waiting import until
 
 ADAPTERS: Final = {
     "kafka-python": ("kafka_python", "KafkaPython"),
@@ -91,14 +92,6 @@ def read(consumer: Consumer, count: int) -> list[Record]:
         records += consumer.poll(0.5)
     assert len(records) == count, f"{len(records)} records instead of {count}"
     return records
-
-
-def until(what: str, condition: Callable[[], object]) -> None:
-    """Poll a condition until it holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from raftlog.testing.processes import broker_process
 from tests.badinput import requests
 from tests.badinput.batches import batch
 from tests.badinput.wire import Raw
-from tests.compat.stage import until
+from tests.waiting import until
 
 OLD_MS = 1_500_000_000_000
 

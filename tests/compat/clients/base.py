@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Final, Protocol
 
-PATIENCE_S: Final = 40.0
-"""How long a scenario waits for what must come; generous, since the machine may be slow."""
+from tests.waiting import PATIENCE_S as PATIENCE_S
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
