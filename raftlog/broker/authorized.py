@@ -6,27 +6,13 @@ the same without one (KIP-430), and kafka-python 2's admin client fails on an an
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Final
 
-
-class Operation(IntEnum):
-    """Kafka's AclOperation."""
-
-    READ = 3
-    WRITE = 4
-    CREATE = 5
-    DELETE = 6
-    ALTER = 7
-    DESCRIBE = 8
-    CLUSTER_ACTION = 9
-    DESCRIBE_CONFIGS = 10
-    ALTER_CONFIGS = 11
-    IDEMPOTENT_WRITE = 12
+from raftlog.broker.rights import Operation
 
 
 def _bits(*operations: Operation) -> int:
-    return sum(1 << operation for operation in operations)
+    return sum(1 << operation.value for operation in operations)
 
 
 NOT_ASKED: Final = -(1 << 31)
