@@ -1,1 +1,1 @@
-"""Consensus: who leads a group and which of its entries are committed; drives the disk and the links."""
+"""Consensus: who leads a group and which of its entries are committed; drives the disk, knows no socket."""

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.errors import RaftlogError
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message
+from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message, payload_size
 from raftlog.raft.progress import PeerWindow
 from raftlog.raft.values import Role
-from raftlog.raft.wire import payload_size
 from raftlog.storage.entry import Entry
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term
 
@@ -115,7 +114,7 @@ class Driver:
     """The groups of one broker over one Store. Not thread-safe."""
 
     def __init__(self, store: Store, *, send: Send) -> None:
-        """`send` takes messages for a peer; it must not block and may drop them (raftlog.raft.links)."""
+        """`send` takes messages for a peer; it must not block and may drop them (raftlog.transport.links)."""
         self.store = store
         self.groups: dict[GroupKey, RaftGroup] = {}
         self.on_work: Callable[[], None] = lambda: None

@@ -1,6 +1,6 @@
 """What the replicas of a group say to each other.
 
-Frozen, and nothing but numbers and entries: `raftlog.raft.wire` turns them into frames, the simulator
+Frozen, and nothing but numbers and entries: `raftlog.transport.wire` turns them into frames, the simulator
 passes them on as they are. Every message carries its group and its sender's term; a message of an older
 term is never counted (a in docs/raft.md). They are NamedTuples since a loaded leader makes thousands a
 second, and a frozen dataclass costs four times as much to build.
@@ -9,7 +9,7 @@ second, and a frozen dataclass costs four times as much to build.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
@@ -179,3 +179,12 @@ Message: TypeAlias = (
 
 Addressed: TypeAlias = tuple[BrokerId, Message]
 """A message and the broker that it goes to, or comes from."""
+
+_WITH_ENTRIES: Final = (Append, Repair)
+
+
+def payload_size(message: Message) -> int:
+    """Bytes of entries or state that a message carries."""
+    if isinstance(message, _WITH_ENTRIES):
+        return sum([len(entry.payload) for entry in message.entries])
+    return len(message.state) if isinstance(message, Snapshot) else 0

@@ -19,10 +19,10 @@ from raftlog.raft.messages import (
     Message,
     PreVote,
     VoteReply,
+    payload_size,
 )
 from raftlog.raft.progress import APPEND_BYTES_MAX, CATCH_UP_BYTES_MAX, PeerWindow, Progress
 from raftlog.raft.values import Outcome, RaftTiming
-from raftlog.raft.wire import payload_size
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, Offset, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, Cluster, Machine

@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import Final
 
 from raftlog.errors import InvalidInput
-from raftlog.raft.wire import Buffers, frame_size
+from raftlog.transport.wire import Buffers, frame_size
 
 PIECE_BYTES: Final = 256 << 10
 """20 ms at 100 Mbit/s: what a heartbeat may have to wait for, behind something large."""

@@ -7,11 +7,11 @@ import random
 import pytest
 
 from raftlog.errors import InvalidInput
-from raftlog.raft.lanes import LANE_BYTES_MAX, PIECE_BYTES, Inflow, Lane, Outflow
-from raftlog.raft.links import frames_of, split
-from raftlog.raft.messages import Append, Heartbeat, Message
-from raftlog.raft.wire import Buffers, payload_size
+from raftlog.raft.messages import Append, Heartbeat, Message, payload_size
 from raftlog.storage.entry import Entry, EntryKind
+from raftlog.transport.lanes import LANE_BYTES_MAX, PIECE_BYTES, Inflow, Lane, Outflow
+from raftlog.transport.links import frames_of, split
+from raftlog.transport.wire import Buffers
 from raftlog.types import METADATA_GROUP
 from tests.unit.raft_cluster import KEY
 

@@ -18,9 +18,9 @@ from trio.testing import MockClock
 
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.links import Address, Links
 from raftlog.raft.runner import DiskPace, Runner
 from raftlog.raft.values import NotLeader, Outcome, RaftTiming
+from raftlog.transport.links import Address, Links
 from raftlog.types import BrokerId
 from tests.memory.slow_link import throttle
 from tests.unit.raft_cluster import KEY, Machine

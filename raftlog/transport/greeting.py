@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from raftlog.errors import InvalidInput
-from raftlog.raft.sockets import receive_into, send_all
-from raftlog.raft.wire import FORMAT_VERSION, decode_hello, encode_hello, frame_size
+from raftlog.transport.sockets import receive_into, send_all
+from raftlog.transport.wire import FORMAT_VERSION, decode_hello, encode_hello, frame_size
 from raftlog.types import BrokerId
 
 HELLO_BYTES_MAX: Final = 4096

@@ -116,16 +116,6 @@ def encode(messages: Sequence[Message]) -> Buffers:
     return buffers
 
 
-def payload_size(message: Message) -> int:
-    """Bytes that a message has behind its frame's header."""
-    if isinstance(message, _WITH_ENTRIES):
-        return sum([len(entry.payload) for entry in message.entries])
-    return len(message.state) if isinstance(message, Snapshot) else 0
-
-
-_WITH_ENTRIES: Final = (Append, Repair)
-
-
 def _pack_append(append: Any) -> tuple[bytes, Sequence[Entry]]:
     group, term, prev_index, prev_term, commit_index, entries = append
     if not entries:

@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from raftlog.raft.lanes import LANE_BYTES_MAX, WHOLE_BYTES_MAX, Lane
-from raftlog.raft.links import COMPLAINTS_EACH, Address, Link, Links, _Connection
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Message
 from raftlog.storage.entry import Entry, EntryKind
+from raftlog.transport.lanes import LANE_BYTES_MAX, WHOLE_BYTES_MAX, Lane
+from raftlog.transport.links import COMPLAINTS_EACH, Address, Link, Links, _Connection
 from raftlog.types import BrokerId, GroupKey
 from tests.memory.slow_link import throttle
 from tests.unit.raft_cluster import KEY

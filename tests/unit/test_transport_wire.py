@@ -27,7 +27,8 @@ from raftlog.raft.messages import (
     VoteReply,
     Welcome,
 )
-from raftlog.raft.wire import (
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.transport.wire import (
     FRAME_BYTES_MAX,
     Note,
     decode,
@@ -37,7 +38,6 @@ from raftlog.raft.wire import (
     encode_note,
     frame_size,
 )
-from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import GroupKey
 
 A = GroupKey(b"group-a-000000000000")

@@ -24,11 +24,11 @@ import trio
 
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
-from raftlog.raft.greeting import Greeted, Greeter, Probe
-from raftlog.raft.lanes import BUFFERS_MAX, PIECE_BYTES, Inflow, Lane, Outflow
-from raftlog.raft.messages import Append, Message, Repair, Snapshot
-from raftlog.raft.sockets import in_words, take_socket
-from raftlog.raft.wire import Buffers, Note, decode, encode, encode_note, payload_size
+from raftlog.raft.messages import Append, Message, Repair, Snapshot, payload_size
+from raftlog.transport.greeting import Greeted, Greeter, Probe
+from raftlog.transport.lanes import BUFFERS_MAX, PIECE_BYTES, Inflow, Lane, Outflow
+from raftlog.transport.sockets import in_words, take_socket
+from raftlog.transport.wire import Buffers, Note, decode, encode, encode_note
 from raftlog.types import METADATA_GROUP, BrokerId
 
 FRAME_PAYLOAD_BYTES: Final = 1 << 20
