@@ -23,6 +23,7 @@ from raftlog.errors import RaftlogError
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message, payload_size
 from raftlog.raft.progress import PeerWindow
+from raftlog.raft.ration import Ration
 from raftlog.raft.values import Role
 from raftlog.storage.entry import Entry
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 INBOX_MESSAGES_MAX: Final = 20_000
 """Messages that wait for a turn; more are dropped, which Raft repairs."""
 TURN_STEPS_MAX: Final = 100
-"""Messages after which a turn takes no more from the inbox; signs of life do not count. Each may commit the
-first record of a partition, which makes a folder and a file."""
+"""Messages after which a turn takes no more from the inbox; signs of life do not count."""
+FILES_MAX: Final = 16
+"""Groups that begin a file in one turn, each with the first record of a partition: a folder and a file take
+0.3 ms, and longer while the file system's journal is written."""
 PART_MESSAGES: Final = 50
 """Messages of one delivery that are taken together: a frame may hold some for each group of a broker."""
 
@@ -125,6 +128,7 @@ class Driver:
         self._send = send
         self._bytes_heard: dict[BrokerId, float] = {}
         self._windows: defaultdict[BrokerId, PeerWindow] = defaultdict(PeerWindow)
+        self._files = Ration(FILES_MAX)
         self._members: dict[GroupKey, _Member] = {}
         self._inbox: deque[tuple[BrokerId, Sequence[Message], int]] = deque()
         """By sender, with the bytes of a delivery's appends at its last part."""
@@ -151,6 +155,7 @@ class Driver:
         group.on_work = lambda group: self._activate(member)
         group.bytes_heard = self._bytes_heard
         group.window_of = lambda broker: self._windows[broker]
+        group.may_begin_file = self._files.take
         self._new.append(member)
         self._activate(member)
 
@@ -209,9 +214,9 @@ class Driver:
     @property
     def has_work(self) -> bool:
         """A turn would do something now, whatever the time."""
-        return bool(
-            self._active or self._inbox or self._urgent or (self._ticket is None and self.store.has_pending)
-        )
+        if self._active or self._inbox or self._urgent or self._files.is_wanted:
+            return True
+        return self._ticket is None and self.store.has_pending
 
     def statistics(self) -> dict[str, int]:
         return {
@@ -247,10 +252,19 @@ class Driver:
         `synced`; until then further turns deliver and tick, and write nothing."""
         self.turns += 1
         self._now = now
+        self._go_on(now)
         self._deliver(now)
         self._tick(now)
         self._send_before_sync(now)
         return self._write()
+
+    def _go_on(self, now: float) -> None:
+        """With what earlier turns had no time for."""
+        for group in self._files.renew():
+            member = self._members.get(group.key)
+            if member is not None and member.group is group:
+                group.commit_what_is_due(now)
+                self._activate(member)
 
     def _deliver(self, now: float) -> None:
         replies: list[Addressed] = []

@@ -121,7 +121,7 @@ class Following:
         if result.appended and self._memberships.learn(append.entries):
             self._owner.use_membership()
         self._release_ack()
-        self._commit()
+        self.commit()
 
     def append(self, append: Append, term: Term) -> Accepted | AppendReject:
         result = accept(self._log, append, term)
@@ -140,7 +140,7 @@ class Following:
                 match_index = RaftIndex(0)
         self.hear_commit(heartbeat.commit_index)
         self._owner.say(sender, HeartbeatReply(self._key, term, match_index, heartbeat.round))
-        self._commit()
+        self.commit()
 
     def on_idle_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> HeartbeatReply | None:
         """The reply to a heartbeat that says nothing new; it rests on nothing that is not durable. None when
@@ -168,7 +168,7 @@ class Following:
             self._owner.log_was_replaced(snapshot.last_index)
         self.matches_to(snapshot.last_index)
         self._release_ack()
-        self._commit()  # a snapshot that the log contains already says how far it is the leader's
+        self.commit()  # a snapshot that the log contains already says how far it is the leader's
 
     def hear_leader(self, sender: BrokerId, now: float) -> None:
         """A message of this term's leader."""
@@ -199,7 +199,7 @@ class Following:
         """The last write is durable: acknowledge and commit what rests on it."""
         if self._owes_ack:
             self._acknowledge()
-        self._commit()
+        self.commit()
 
     def _release_ack(self) -> None:
         """Acknowledge at once what is durable already; the rest when it is synced (c)."""
@@ -212,7 +212,8 @@ class Following:
         if leader is not None:
             self._owner.say(leader, AppendReply(self._key, self._engine.term, match_index))
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """What is known to be committed, as far as it is here."""
         index = self.committable_index
         if index > self._log.commit_index:
             self._owner.commit_to(index)

@@ -94,6 +94,8 @@ class RaftGroup:
         self.on_work: Callable[[RaftGroup], None] = lambda group: None
         self.window_of: Callable[[BrokerId], PeerWindow] = lambda broker: PeerWindow()
         """What is under way to a broker, over all groups."""
+        self.may_begin_file: Callable[[RaftGroup], bool] = lambda group: True
+        """Whether this turn has time for it; if not, a later one calls `commit_what_is_due`."""
         self.bytes_heard: Mapping[BrokerId, float] = {}
         """When part of a message came from a broker last, be it of another group."""
         self._self_id = self_id
@@ -574,12 +576,23 @@ class RaftGroup:
         self._cuts += 1
 
     def commit_to(self, index: RaftIndex) -> None:
+        """At once, or in a later turn: what is committed late is only known late."""
+        if self.log.commit_begins_file(index) and not self.may_begin_file(self):
+            return
         entries = self.log.commit_to(index)
         if entries:
             self._engine.commit_index = entries[-1].index
             self._applying.committed(entries)
         if self.log.refused is not None and self._leadership is not None:  # a follower hears of it again
             self._beat_due = min(self._beat_due, self._now + self._timing.heartbeat)
+
+    def commit_what_is_due(self, now: float) -> None:
+        """What a turn before this one had no time for, as far as it is still to be committed."""
+        self._now = now
+        if self._leadership is not None:
+            self._commit_as_leader()
+        else:
+            self._following.commit()
 
     # raftlog.raft.engine.EngineOwner
 

@@ -98,6 +98,11 @@ class CommittedLog:
     def max_timestamp(self) -> int:
         return max((segment.max_timestamp for segment in self.segments), default=NO_TIMESTAMP)
 
+    @property
+    def lacks_file(self) -> bool:
+        """The next batch begins one, or has the index of one read that an earlier process wrote."""
+        return not self.segments or self._is_closed or not self.segments[-1].has_index
+
     def append(self, entries: Sequence[Entry]) -> tuple[int, str | None]:
         """Take over entries that became committed: how many of them, and why no more where the system does
         not open a file. Raises DiskFailed."""

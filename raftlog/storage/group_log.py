@@ -321,6 +321,15 @@ class GroupLog:
         while self._memberships and self._memberships[-1].index >= index:
             del self._memberships[-1]
 
+    def commit_begins_file(self, index: RaftIndex) -> bool:
+        """Whether `commit_to` of the same begins a file, or goes on with one that an earlier process wrote,
+        and whose index must be read. Either takes long for a turn in which many logs do it."""
+        if not self._committed.lacks_file or index <= self.commit_index:
+            return False
+        first = self._memory_first
+        entries = self._memory[self.commit_index + 1 - first : index + 1 - first]
+        return any(entry.kind is EntryKind.BATCH for entry in entries)
+
     def commit_to(self, index: RaftIndex) -> list[Entry]:
         """Move what is committed up to `index` into the segments (written, not synced) and return the
         entries that became committed. Only what is synced here can be committed here (index at most

@@ -294,6 +294,11 @@ class Segment:
         if not self.dirty:
             self._index = None
 
+    @property
+    def has_index(self) -> bool:
+        """In memory: it need not be read."""
+        return self._index is not None
+
     def index(self, interval: int) -> SparseIndex:
         """The sparse index, read or made when it is not in memory. Raises OSError."""
         return self._index if self._index is not None else self._load_index(interval)

@@ -129,6 +129,9 @@ class MemoryLog:
         self.synced_index = RaftIndex(min(self.synced_index, index - 1))
         self._store.changed(self)
 
+    def commit_begins_file(self, index: RaftIndex) -> bool:
+        return False
+
     def commit_to(self, index: RaftIndex) -> list[Entry]:
         if index > self.synced_index:
             raise SafetyError(f"commit of {index}, synced is {self.synced_index}")
