@@ -50,6 +50,9 @@ class Partition(Protocol):
     @property
     def size(self) -> int: ...
 
+    bytes_out: int
+    """What consumers were sent; the Fetch handler adds to it."""
+
     def produce(
         self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
     ) -> None: ...

@@ -10,9 +10,9 @@ import trio
 
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
-from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Chunk, Outbox, Slot
+from raftlog.broker.traffic import Traffic
 from raftlog.metadata.catalog import BrokerInfo
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, encode_response
@@ -29,9 +29,9 @@ class Call:
     __slots__ = (
         "_begun",
         "_disconnect",
-        "_latency",
         "_outbox",
         "_slot",
+        "_traffic",
         "api",
         "header",
         "node",
@@ -47,7 +47,7 @@ class Call:
         origin: Origin,
         outbox: Outbox,
         slot: Slot,
-        latency: Latency,
+        traffic: Traffic,
         disconnect: Callable[[str], None],
     ) -> None:
         self.node = node
@@ -57,7 +57,7 @@ class Call:
         self.origin = origin
         self._outbox = outbox
         self._slot = slot
-        self._latency = latency
+        self._traffic = traffic
         self._begun = trio.current_time()
         self._disconnect = disconnect
 
@@ -103,16 +103,21 @@ class Call:
 
     def _complete(self, chunks: Sequence[Chunk]) -> None:
         if self._slot.chunks is None:
-            self._latency.add(trio.current_time() - self._begun)
+            traffic = self._traffic
+            traffic.latency.add(trio.current_time() - self._begun)
+            for chunk in chunks:
+                traffic.response_bytes += len(chunk)
         self._outbox.complete(self._slot, chunks)
 
     def failed(self) -> None:
         """An exception of ours is being handled: log it. Only this client met it, and may try again."""
+        self._traffic.failed += 1
         log.exception("%r failed", self)
         self._disconnect("its request met an error here")
 
     def refuse(self, what: str, why: str | None) -> None:
         """Log that something the client asked for was refused; the answer is the handler's to give."""
+        self._traffic.refused += 1
         who = f"{self.client_id[:100]!r} of {self.origin.host}"
         _refusals.add(self.now, f"refused {self.api.name} {what[:260]!r} from {who}: {why}")
 

@@ -23,6 +23,7 @@ from raftlog.broker.outbox import Outbox
 from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
 from raftlog.memory import Frame
+from raftlog.protocol.codec import RequestHeader
 
 THE_CLIENT_LEFT: Final = "the client left"
 THE_BROKER_STOPS: Final = "the broker stops"
@@ -72,6 +73,9 @@ class Connection:
             on_broken=self._lost,
         )
         self.requests = 0
+        self.bytes_in = 0
+        self.since = trio.current_time()
+        self.last_request: RequestHeader | None = None
         self._progress = 0
         self._last_progress = (-1, -1)
         self._idle_since = 0.0
@@ -175,6 +179,8 @@ class Connection:
         """Handle one request; returns when the next may be read."""
         api, header = self._dispatcher.identify(frame)
         self.requests += 1
+        self.bytes_in += len(frame)
+        self.last_request = header
         outbox = self.outbox
         if not api.pipelined:
             if not outbox.is_settled:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from raftlog.broker.backend import Node
 from raftlog.broker.call import Call
-from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.registry import Api, find_api, unsupported_version_answer
+from raftlog.broker.traffic import Traffic
 from raftlog.errors import InvalidInput
 from raftlog.memory import Frame
 from raftlog.protocol.api import ApiKey
@@ -26,8 +26,8 @@ class Dispatcher:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.latencies: dict[ApiKey, Latency] = {}
-        """How long answers took, by API."""
+        self.traffic: dict[ApiKey, Traffic] = {}
+        """By API; those that somebody has asked for."""
 
     @staticmethod
     def identify(frame: Frame) -> tuple[Api, RequestHeader]:
@@ -49,10 +49,11 @@ class Dispatcher:
     ) -> None:
         """Have a request handled; returns when the next of its connection may be read. Raises InvalidInput
         for a request that lies, and what the broker must stop for."""
-        latency = self.latencies.get(api.key)
-        if latency is None:
-            latency = self.latencies[api.key] = Latency()
-        call = Call(self.node, api.key, header, origin, outbox, outbox.open(frame), latency, disconnect)
+        traffic = self.traffic.get(api.key)
+        if traffic is None:
+            traffic = self.traffic[api.key] = Traffic()
+        traffic.request_bytes += len(frame)
+        call = Call(self.node, api.key, header, origin, outbox, outbox.open(frame), traffic, disconnect)
         if not api.first <= header.version <= api.last:
             call.reply_chunks([unsupported_version_answer(api, header)])
             return

@@ -24,6 +24,7 @@ from raftlog.broker.framing import SCRATCH_SIZE
 from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
+from raftlog.broker.traffic import Traffic
 from raftlog.protocol.api import ApiKey
 
 log = logging.getLogger("raftlog.broker")
@@ -83,7 +84,17 @@ class Listener:
     @property
     def latencies(self) -> dict[ApiKey, Latency]:
         """How long answers took since the start, by API."""
-        return self._dispatcher.latencies
+        return {api: traffic.latency for api, traffic in self.traffic.items()}
+
+    @property
+    def traffic(self) -> dict[ApiKey, Traffic]:
+        """What went through each API since the start."""
+        return self._dispatcher.traffic
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+        return list(self._connections)
 
     async def run(self) -> None:
         """Accept and serve until cancelled; every connection is closed then. Raises what a connection

@@ -51,6 +51,7 @@ from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
+from raftlog.raft.events import Cause
 from raftlog.raft.runner import Runner, TurnTimes
 from raftlog.storage.descriptors import allowed, share_out
 from raftlog.storage.disk import Disk, RealDisk
@@ -439,7 +440,8 @@ class Node:
             return True
         others = [broker for broker in self.may_take_over() if broker in group.voters]
         self.rng.shuffle(others)
-        return any(group.transfer_leadership(broker, trio.current_time()) is None for broker in others)
+        now = trio.current_time()
+        return any(group.transfer_leadership(to, now, Cause.STOPPING) is None for to in others)
 
     def close(self) -> None:
         """After `run`: sync, checkpoint and release the data folder. Blocking."""

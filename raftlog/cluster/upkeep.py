@@ -14,6 +14,7 @@ from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, n
 from raftlog.metadata.commands import Command, FinishMove
 from raftlog.partition.partition import Partition
 from raftlog.raft.engine import RaftGroup
+from raftlog.raft.events import Cause
 from raftlog.raft.values import ChangeRefused
 from raftlog.types import BrokerId
 
@@ -88,8 +89,8 @@ class Upkeep:
                     log.debug("%r waits: %s", group, refused.reason)
                 return False
             case HandOver(to):
-                for broker in to:
-                    if broker in group.voters and group.transfer_leadership(broker, now) is None:
+                for broker in [one for one in to if one in group.voters]:
+                    if group.transfer_leadership(broker, now, Cause.TO_MOVE) is None:
                         break
                 return False
             case Arrived():
@@ -109,4 +110,4 @@ class Upkeep:
             return False
         if home not in self._node.may_take_over():  # it is there, and about to stop
             return False
-        return partition.group.transfer_leadership(home, now) is None
+        return partition.group.transfer_leadership(home, now, Cause.TO_PREFERRED) is None

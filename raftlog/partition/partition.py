@@ -169,6 +169,8 @@ class Partition:
         self._waiters: dict[Waiter, None] = {}
         self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self._uncommitted_bytes = 0
+        self.records_in = self.batches_in = self.bytes_in = self.bytes_out = 0
+        """What producers had committed here, and consumers were sent, since the start."""
         self._now_ms = now_ms
         self._applied = log.snapshot_index
         self._producers.restore(log.snapshot_state)
@@ -288,6 +290,9 @@ class Partition:
             self._uncommitted_bytes -= size
             match outcome:
                 case Outcome.COMMITTED:
+                    self.records_in += entry.next_offset - base_offset
+                    self.batches_in += 1
+                    self.bytes_in += size
                     on_done(ProduceResult(None, base_offset, append_time, self.log.log_start_offset))
                 case Outcome.WILL_NOT_HAPPEN:
                     on_done(ProduceResult(PartitionError.NOT_LEADER))
@@ -412,6 +417,8 @@ class Partition:
             found = self.log.read(Offset(offset), max_bytes)
         except (DamagedLog, FileRefused):
             return FetchResult(PartitionError.STORAGE_FAILED, None, end, start)
+        if found is not None:
+            self.bytes_out += found.length
         return FetchResult(None, found, end, start)
 
     def cold(self, offset: int, max_bytes: int) -> Warming | None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.errors import RaftlogError
+from raftlog.raft.events import Cause, Events, Kind
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message, payload_size
 from raftlog.raft.progress import PeerWindow
@@ -122,6 +123,7 @@ class Driver:
         self.groups: dict[GroupKey, RaftGroup] = {}
         self.on_work: Callable[[], None] = lambda: None
         """Called when there is something to do that no deadline announces; the shell sets it."""
+        self.events = Events()
         self.dropped_messages = 0
         self.turns = 0
         self._now = float("-inf")
@@ -153,6 +155,7 @@ class Driver:
         self.groups[group.key] = group
         self._members[group.key] = member
         group.on_work = lambda group: self._activate(member)
+        group.on_event = self._note
         group.bytes_heard = self._bytes_heard
         group.window_of = lambda broker: self._windows[broker]
         group.may_begin_file = self._files.take
@@ -167,6 +170,9 @@ class Driver:
         member.group.close()
         member.is_removed = True
         self._activate(member)
+
+    def _note(self, group: RaftGroup, kind: Kind, cause: Cause, other: BrokerId | None) -> None:
+        self.events.add(group.key, group.term, kind, cause, other, self._now)
 
     def notify(self, group: RaftGroup) -> None:
         """The group has work. Proposals say so themselves."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from raftlog.raft.engine import Engine
+from raftlog.raft.events import Cause, Kind
 from raftlog.raft.messages import Message, PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
 from raftlog.raft.trust import Trust
 from raftlog.raft.values import RaftTiming
@@ -40,8 +41,11 @@ class ElectionOwner(Protocol):
         """Send once this replica's term and vote are durable."""
         ...
 
-    def enter_term(self, term: Term) -> None: ...
+    def enter_term(self, term: Term, of: BrokerId) -> None: ...
     def become_leader(self, now: float) -> None: ...
+    def note(self, kind: Kind, cause: Cause, other: BrokerId | None = None) -> None:
+        """Something happened that people want to know."""
+        ...
 
 
 class Elections:
@@ -70,6 +74,9 @@ class Elections:
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
         self._wanted: list[BrokerId] = []
+        self._gone: BrokerId | None = None
+        self.cause: tuple[Cause, BrokerId | None] = (Cause.NO_LEADER, None)
+        """Why this replica asked last."""
 
     # When
 
@@ -105,7 +112,8 @@ class Elections:
         return self._pre_votes is not None
 
     def heard_leader(self, now: float) -> None:
-        self._pre_votes = None
+        self._pre_votes = self._gone = None
+        self.cause = (Cause.NO_LEADER, None)
         self._engine.failed_elections = 0  # before the next time-out is drawn
         self._timeout = self._engine.election_timeout()
         self.heard_idle_leader(now)
@@ -142,6 +150,7 @@ class Elections:
     def leader_is_gone(self, now: float) -> None:
         """Its process has ended: whoever asks soon may have the vote, and this replica asks soon."""
         self._heard_at = float("-inf")
+        self._gone = self._engine.leader
         soon = now + self._engine.election_timeout() / 16
         self._engine.election_deadline = min(soon, self._engine.election_deadline)
 
@@ -163,8 +172,11 @@ class Elections:
         """Ask first who would vote, without a new term that would depose a leader (f)."""
         engine, log = self._engine, self._log
         if self._is_alone:
+            self.cause = (Cause.ALONE, None)
             self.campaign(now, transfer=False)
             return
+        self.cause = self._why(engine.leader)
+        self._owner.note(Kind.ASKED, *self.cause)
         engine.leader = None
         engine.election_deadline = now + (
             engine.election_timeout() if engine.term else self._timing.heartbeat
@@ -175,11 +187,17 @@ class Elections:
         for broker in sorted(self._owner.voters - {self._self_id}):
             self._owner.say(broker, request)
 
+    def _why(self, leader: BrokerId | None) -> tuple[Cause, BrokerId | None]:
+        if leader is not None:
+            return (Cause.PROCESS_ENDED if leader == self._gone else Cause.SILENT, leader)
+        # Asked before, to no avail: the reason is still the same one.
+        return self.cause if self.cause[0] in (Cause.SILENT, Cause.PROCESS_ENDED) else (Cause.NO_LEADER, None)
+
     def on_pre_vote_reply(self, sender: BrokerId, reply: PreVoteReply, now: float) -> None:
         term = self._engine.term
         if reply.term > term:
             # Without this a replica that is behind by a term asks for ever (canonical/raft #280).
-            self._owner.enter_term(reply.term)
+            self._owner.enter_term(reply.term, sender)
             return
         votes, voters = self._pre_votes, self._owner.voters
         if votes is None or not reply.granted or reply.asked_term != term + 1 or sender not in voters:
@@ -211,8 +229,11 @@ class Elections:
         self._votes = {self._self_id}
         self._engine.failed_elections = min(self._engine.failed_elections + 1, FAILED_MAX)
         self._wanted = []
+        if fresh:
+            self.cause = (Cause.NEW_GROUP, None)
         engine, log = self._engine, self._log
         engine.campaign(now)
+        self._owner.note(Kind.CANDIDATE, *self.cause)
         request = Vote(self._key, engine.term, log.last_index, log.last_term, transfer, fresh)
         for broker in sorted(self._wanted):  # SyncObj keeps its nodes in a set
             self._owner.say(broker, request)
@@ -238,6 +259,7 @@ class Elections:
     def on_timeout_now(self, sender: BrokerId, message: TimeoutNow, now: float) -> None:
         may_lead = not self._trust.is_lost and not self._is_rotten
         if sender == self._engine.leader and may_lead and self._self_id in self._owner.voters:
+            self.cause = (Cause.HANDED_OVER, sender)
             self.campaign(now, transfer=True)
 
     # Being asked
@@ -262,9 +284,11 @@ class Elections:
         if self._hears_other_leader(now, sender) and not request.transfer:
             return
         if request.term > engine.term:
-            self._owner.enter_term(request.term)
+            self._owner.enter_term(request.term, sender)
         if engine.voted_for != sender:
             engine.consider_vote(sender, request.term, request.last_index, request.last_term, now)
+            if engine.voted_for == sender:
+                self._owner.note(Kind.VOTED, Cause.ASKED_FOR_VOTE, sender)
         granted = engine.voted_for == sender  # also when it was before: the answer may have been lost (j)
         if granted:
             self.postpone(now)

@@ -18,6 +18,7 @@ from typing import Final
 from raftlog.errors import DamagedLog, FileRefused
 from raftlog.raft.elections import SILENT_BEATS, Elections
 from raftlog.raft.engine import Engine, Peer
+from raftlog.raft.events import Cause, Kind
 from raftlog.raft.following import Following
 from raftlog.raft.leadership import Leadership
 from raftlog.raft.membership import Memberships
@@ -40,7 +41,7 @@ from raftlog.raft.messages import (
     VoteReply,
     Welcome,
 )
-from raftlog.raft.progress import PeerWindow
+from raftlog.raft.progress import FollowerProgress, PeerWindow
 from raftlog.raft.proposals import Applying, Ended, OnDone, Proposals
 from raftlog.raft.repair import Repairs
 from raftlog.raft.trust import Trust
@@ -92,6 +93,7 @@ class RaftGroup:
         self.key = key
         self.log = log
         self.on_work: Callable[[RaftGroup], None] = lambda group: None
+        self.on_event: Callable[[RaftGroup, Kind, Cause, BrokerId | None], None] = lambda *event: None
         self.window_of: Callable[[BrokerId], PeerWindow] = lambda broker: PeerWindow()
         """What is under way to a broker, over all groups."""
         self.may_begin_file: Callable[[RaftGroup], bool] = lambda group: True
@@ -106,6 +108,8 @@ class RaftGroup:
         self._hard_state_unsynced = 0
         self._now = now
         self._leadership: Leadership | None = None
+        self._ending: tuple[Cause, BrokerId | None] = (Cause.ENDED, None)
+        """Why the leadership here ends, once it does."""
         self._beat_due = FOREVER
         self._is_excused = False
         self._proposals = Proposals()
@@ -245,6 +249,14 @@ class RaftGroup:
             return self._beat_due
         return min(self._elections.deadline, self._repairs.deadline)
 
+    def followers(self, now: float) -> tuple[FollowerProgress, ...]:
+        """How far the others are, as their leader knows; none where this replica does not lead."""
+        return () if self._leadership is None else self._leadership.followers(now)
+
+    @property
+    def pending_proposals(self) -> int:
+        return len(self._proposals)
+
     def statistics(self) -> dict[str, int | str | None]:
         return {
             "role": self.role.name.lower(),
@@ -321,12 +333,14 @@ class RaftGroup:
         if leadership.wants_round:
             self.on_work(self)
 
-    def transfer_leadership(self, to: BrokerId, now: float) -> str | None:
+    def transfer_leadership(self, to: BrokerId, now: float, why: Cause = Cause.AS_ASKED) -> str | None:
         """Hand leadership to another voter once it holds the whole log. Returns None when that is under way,
         else why not. Proposals are refused meanwhile, for one election time-out at most."""
         if self._leadership is None:
             return "this broker does not lead"
         refusal = self._leadership.transfer(to, now)
+        if refusal is None:
+            self.note(Kind.HANDING_OVER, why, to)
         self.on_work(self)
         return refusal
 
@@ -334,7 +348,9 @@ class RaftGroup:
         """Hand leadership to whoever can take it, if it is here and somebody can."""
         leadership = self._leadership
         successor = None if leadership is None else leadership.successor(now)
-        return successor is not None and self.transfer_leadership(successor, now) is None
+        return successor is not None and (
+            self.transfer_leadership(successor, now, Cause.DISK_STALLED) is None
+        )
 
     def peer_is_gone(self, broker: BrokerId, now: float) -> None:
         """The process of `broker` has ended, for certain: if it led, its successor need not wait for the
@@ -346,6 +362,7 @@ class RaftGroup:
 
     def close(self) -> None:
         """The group is being removed: what is pending ends as MAY_STILL_HAPPEN, with the next resolve."""
+        self._ending = (Cause.ENDED, None)
         self._engine.become_follower()
 
     # Phase 1: deliver
@@ -360,7 +377,7 @@ class RaftGroup:
             if message.term < term:
                 self._refuse_old_term(sender, message)
                 return
-            self.enter_term(message.term)
+            self.enter_term(message.term, sender)
         try:
             self._handlers[type(message)](sender, message, now)
         except FileRefused:
@@ -439,6 +456,7 @@ class RaftGroup:
         if not leadership.has_quorum(now - unread_for, self.bytes_heard):  # (g)
             is_late = now - self._beat_due > SILENT_BEATS * self._timing.heartbeat
             if self._is_excused or not is_late:
+                self._ending = (Cause.NO_MAJORITY, None)
                 self._engine.become_follower()
                 return False
             self._is_excused = True  # this broker's loop came late: the answers may be in its sockets
@@ -475,10 +493,15 @@ class RaftGroup:
         """Send once this replica's term and vote are durable."""
         self._out_synced.append((to, message))
 
-    def enter_term(self, term: Term) -> None:
-        """A newer term: whatever this replica was, it follows now; whom, it does not know yet. What it was
-        about to promise in an older one is not said any more: the log that it spoke of may change now."""
+    def note(self, kind: Kind, cause: Cause, other: BrokerId | None = None) -> None:
+        self.on_event(self, kind, cause, other)
+
+    def enter_term(self, term: Term, of: BrokerId) -> None:
+        """A newer term, which `of` is in: whatever this replica was, it follows now; whom, it does not know
+        yet. What it was about to promise in an older one is not said any more: the log that it spoke of may
+        change now."""
         self._out_synced.clear()
+        self._ending = (Cause.NEWER_TERM, of)
         self._engine.enter_term(term)
         self._elections.stop_asking()
         self._following.restart()
@@ -501,10 +524,12 @@ class RaftGroup:
             self._send_before_sync,
             window_of=self.window_of,
             on_room=lambda: self.on_work(self),
+            on_snapshot=lambda to: self.note(Kind.SNAPSHOT_SENT, Cause.FAR_BEHIND, to),
             state_is_all=self._eager_commit,
         )
         self.use_membership()
         self._leadership.beat(now)
+        self.note(Kind.LEADER, *self._elections.cause)
 
     def _send_before_sync(self, to: BrokerId, message: Message) -> None:
         self._out.append((to, message))
@@ -525,6 +550,7 @@ class RaftGroup:
             self._say_damage(is_alone)
         if is_alone:
             return
+        self._ending = (Cause.DAMAGED, None)
         if self.log.damage is None:
             self._engine.become_follower()
         elif not trust.must_drop_log:
@@ -559,6 +585,8 @@ class RaftGroup:
             self._beat_due = self._next_beat(self._now)
 
     def log_was_cut(self, from_index: RaftIndex) -> None:
+        if self.leader is not None:
+            self.note(Kind.TRUNCATED, Cause.OTHER_LEADER, self.leader)
         if self._memberships.truncate(from_index):
             self.use_membership()
         self._cuts += 1
@@ -567,6 +595,7 @@ class RaftGroup:
 
     def log_was_replaced(self, index: RaftIndex) -> None:
         """Nothing of before counts: the log is a snapshot's, up to `index`, or empty."""
+        self.note(Kind.FILLED_ANEW, Cause.FROM_LEADER, self.leader)
         self.use_membership()
         self._engine.commit_index = index
         self._applying.restart(index)
@@ -608,6 +637,7 @@ class RaftGroup:
         if leadership is None:
             return
         self._leadership = None
+        self.note(Kind.STEPPED_DOWN, *self._ending)
         for peer in self._engine.peers.values():
             peer.reset()
         self._beat_due = FOREVER

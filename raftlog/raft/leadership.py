@@ -26,7 +26,14 @@ from raftlog.raft.messages import (
     TimeoutNow,
     Welcome,
 )
-from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, PROBE_BYTES_MAX, PeerWindow, Progress
+from raftlog.raft.progress import (
+    APPEND_BYTES_MAX,
+    APPEND_ENTRIES_MAX,
+    PROBE_BYTES_MAX,
+    FollowerProgress,
+    PeerWindow,
+    Progress,
+)
 from raftlog.raft.values import Membership, RaftTiming
 from raftlog.storage.entry import Entry
 from raftlog.storage.group_log import GroupLog
@@ -61,6 +68,7 @@ class Leadership:
         *,
         window_of: Callable[[BrokerId], PeerWindow],
         on_room: Callable[[], None],
+        on_snapshot: Callable[[BrokerId], None],
         state_is_all: bool = False,
     ) -> None:
         self.term = term
@@ -79,6 +87,7 @@ class Leadership:
         self._send = send
         self._window_of = window_of
         self._on_room = on_room
+        self._on_snapshot = on_snapshot
         self._state_is_all = state_is_all
         self._peers: tuple[Progress, ...] = ()
         self._voters: tuple[Progress, ...] = ()
@@ -186,6 +195,7 @@ class Leadership:
         membership = self._memberships.at(index).encode()
         snapshot = Snapshot(self._key, self.term, index, index_term, offset, membership, log.snapshot_state)
         self._send(peer.broker, snapshot)
+        self._on_snapshot(peer.broker)
 
     def on_match(self, peer: Progress, match_index: RaftIndex, now: float) -> bool:
         """The follower holds everything up to `match_index` on disk. True when its match index moved."""
@@ -278,6 +288,28 @@ class Leadership:
             if 2 * (1 + sum(self.is_well(peer, now) for peer in stay)) <= len(wanted.voters):
                 return "too few of those that stay answer, and have what they should: they could not elect"
         return None
+
+    def followers(self, now: float) -> tuple[FollowerProgress, ...]:
+        """How far each member is, as far as this leader has heard."""
+        return tuple([self._progress_of(peer, now) for peer in self._peers])
+
+    def _progress_of(self, peer: Progress, now: float) -> FollowerProgress:
+        silent = now - self.last_heard[peer]
+        if silent > self._timing.election_min:
+            state = "silent"
+        elif now - peer.snapshot_sent_at < SNAPSHOT_RETRY and peer.probing:
+            state = "snapshot"
+        else:
+            state = "probing" if peer.probing else "streaming"
+        return FollowerProgress(
+            broker=peer.broker,
+            is_voter=peer in self._voters,
+            match_index=RaftIndex(self._match[peer]),
+            next_index=RaftIndex(self._next[peer]),
+            bytes_under_way=peer.bytes_under_way,
+            silent_s=silent,
+            state=state,
+        )
 
     # Counting
 

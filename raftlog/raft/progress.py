@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from raftlog.types import BrokerId
+from raftlog.types import BrokerId, RaftIndex
 
 WINDOW_MESSAGES_MAX: Final = 64
 """Appends under way to one follower; with a round trip of 80 ms still 800 appends a second."""
@@ -30,6 +30,20 @@ PEER_BYTES_MAX: Final = 32 << 20
 CATCH_UP_BYTES_MAX: Final = 8 << 20
 """Bytes under way to one broker up to which it is also sent entries that are committed already. A broker that
 comes back needs those of all its groups: they must not keep new ones waiting, nor a turn reading."""
+
+
+class FollowerProgress(NamedTuple):
+    """A follower as its leader knows it, for people."""
+
+    broker: BrokerId
+    is_voter: bool
+    match_index: RaftIndex
+    """What it holds on its disk for certain."""
+    next_index: RaftIndex
+    bytes_under_way: int
+    silent_s: float
+    state: str
+    """`streaming`; `probing`: where the logs part is not known; `snapshot`: it is sent the state; `silent`"""
 
 
 class PeerWindow:
@@ -108,6 +122,10 @@ class Progress:
         size, self._bytes_under_way = self._bytes_under_way, 0
         self.window.forget(self)
         self.window.release(size)
+
+    @property
+    def bytes_under_way(self) -> int:
+        return self._bytes_under_way
 
     @property
     def may_send(self) -> bool:

@@ -55,11 +55,18 @@ class DiskPace:
 
 
 class TurnTimes:
-    """What turns take of the event loop, without the syncs that are waited for in it, and those."""
+    """What turns take of the event loop, without the syncs that are waited for in it, and those; and what
+    the disk takes beside it."""
 
     def __init__(self) -> None:
         self.turns = Durations()
         self.syncs = Durations()
+        self.thread_syncs = Durations()
+        self.checkpoints = Durations()
+        self.stalls = 0
+        """Syncs during which leaderships were handed over."""
+        self.syncing_since: float | None = None
+        """When the sync that is under way in the thread was begun, by the loop's clock; None without one."""
 
 
 class Runner:
@@ -110,6 +117,7 @@ class Runner:
             driver.synced(now)
         elif now >= self._stalled_at:
             self._stalled_at = now + STALLED
+            self._times.stalls += 1
             if driver.yield_leadership(now):
                 log.warning("the disk has been syncing for %.1f s: leaderships are handed over", STALLED)
         ticket = driver.begin(now)
@@ -123,6 +131,7 @@ class Runner:
                 driver.synced(now)
             else:
                 self._stalled_at = now + STALLED
+                self._times.syncing_since = now
                 self._syncs.submit(ticket.sync)
         driver.finish(now)
         if driver.store.checkpoint_due and not self._checkpoint_running:
@@ -133,6 +142,8 @@ class Runner:
 
     def _sync_ended(self, seconds: float, error: Exception | None) -> None:
         self._stalled_at = FOREVER
+        self._times.syncing_since = None
+        self._times.thread_syncs.add(seconds)
         self._failure = self._failure or error
         if error is None:
             self.pace.note(seconds, trio.current_time())
@@ -141,6 +152,7 @@ class Runner:
 
     async def _checkpoint(self, job: CheckpointJob) -> None:
         """The thread is never left behind: storage is not closed under it."""
+        started = time.perf_counter()
         try:
             while not job.is_done:
                 try:
@@ -152,6 +164,7 @@ class Runner:
             self._failure = error
         else:
             self.driver.store.finish_checkpoint(job)
+            self._times.checkpoints.add(time.perf_counter() - started)
         self._checkpoint_running = False
         self._wake()
 

@@ -81,6 +81,7 @@ class FakePartition:
         self.leader_epoch = 3
         self.log_start_offset = 0
         self.size = 0
+        self.bytes_out = 0
         self.high_watermark = 0
         self.hold = False
         self.failure: PartitionError | Exception | None = None

@@ -11,11 +11,11 @@ from trio.testing import MockClock
 
 from raftlog.broker.call import Call
 from raftlog.broker.handlers import fetch as handlers_fetch
-from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Slot
 from raftlog.broker.registry import Api, served
 from raftlog.broker.rights import Operation
+from raftlog.broker.traffic import Traffic
 from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.api import VERSIONS, ApiKey
@@ -308,7 +308,7 @@ async def test_answers_name_only_fields_that_some_version_has(broker: Served, ap
     header: RequestHeader = decode_request_header(frame)
     nothing: Any = None
     call = _RecordingCall(
-        node, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), Latency(), nothing
+        node, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), Traffic(), nothing
     )
     answer = api.handle(call, api.decode(frame, header))
     if answer is not None and not isinstance(answer, dict):

@@ -260,6 +260,8 @@ def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = Error
         answers: list[FetchAnswer] = []
         for wanted, result in zip(partitions, results, strict=True):
             answer = _answer(call, wanted.partition, result)
+            if answer.size and not isinstance(wanted.replica, ErrorCode):
+                wanted.replica.bytes_out += answer.size
             if answer.error == ErrorCode.NOT_LEADER_OR_FOLLOWER and hints_wanted:
                 hint = leader_hint(call.node, topic, wanted.partition)
                 answer = answer._replace(leader=hint)
