@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 from raftlog.raft.engine import Engine
 from raftlog.raft.events import Cause, Kind
-from raftlog.raft.messages import Message, PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
+from raftlog.raft.messages import PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
+from raftlog.raft.outbox import Outbox
 from raftlog.raft.trust import Trust
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.group_log import GroupLog
@@ -37,10 +38,6 @@ class ElectionOwner(Protocol):
     def voters(self) -> frozenset[BrokerId]: ...
     @property
     def is_leader(self) -> bool: ...
-    def say(self, to: BrokerId, message: Message) -> None:
-        """Send once this replica's term and vote are durable."""
-        ...
-
     def enter_term(self, term: Term, of: BrokerId) -> None: ...
     def become_leader(self, now: float) -> None: ...
     def note(self, kind: Kind, cause: Cause, other: BrokerId | None = None) -> None:
@@ -59,6 +56,7 @@ class Elections:
         log: GroupLog,
         engine: Engine,
         trust: Trust,
+        outbox: Outbox,
         timing: RaftTiming,
     ) -> None:
         self._owner = owner
@@ -67,6 +65,7 @@ class Elections:
         self._log = log
         self._engine = engine
         self._trust = trust
+        self._outbox = outbox
         self._timing = timing
         self._heard_at = float("-inf")
         self._timeout = timing.election_max
@@ -185,7 +184,7 @@ class Elections:
         term = Term(engine.term + 1)
         request = PreVote(self._key, term, log.last_index, log.last_term, self._has_nothing)
         for broker in sorted(self._owner.voters - {self._self_id}):
-            self._owner.say(broker, request)
+            self._outbox.send_after_sync(broker, request)
 
     def _why(self, leader: BrokerId | None) -> tuple[Cause, BrokerId | None]:
         if leader is not None:
@@ -236,7 +235,7 @@ class Elections:
         self._owner.note(Kind.CANDIDATE, *self.cause)
         request = Vote(self._key, engine.term, log.last_index, log.last_term, transfer, fresh)
         for broker in sorted(self._wanted):  # SyncObj keeps its nodes in a set
-            self._owner.say(broker, request)
+            self._outbox.send_after_sync(broker, request)
         if engine.is_leader:
             self._owner.become_leader(now)
 
@@ -272,12 +271,12 @@ class Elections:
             up_to_date = (request.last_term, request.last_index) >= (log.last_term, log.last_index)
             granted = request.term > term and up_to_date and not self._hears_other_leader(now, sender)
         reply = PreVoteReply(self._key, term, request.term, granted, self._trust.is_lost)
-        self._owner.say(sender, reply)
+        self._outbox.send_after_sync(sender, reply)
 
     def on_vote(self, sender: BrokerId, request: Vote, now: float) -> None:
         engine = self._engine
         if request.term < engine.term:
-            self._owner.say(sender, VoteReply(self._key, engine.term, False))
+            self._outbox.send_after_sync(sender, VoteReply(self._key, engine.term, False))
             return
         if self._trust.is_lost and not (request.fresh and self._has_nothing_for(sender)):
             return
@@ -292,4 +291,4 @@ class Elections:
         granted = engine.voted_for == sender  # also when it was before: the answer may have been lost (j)
         if granted:
             self.postpone(now)
-        self._owner.say(sender, VoteReply(self._key, engine.term, granted))
+        self._outbox.send_after_sync(sender, VoteReply(self._key, engine.term, granted))

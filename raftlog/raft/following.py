@@ -23,11 +23,11 @@ from raftlog.raft.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
-    Message,
     Rejoin,
     Snapshot,
     Welcome,
 )
+from raftlog.raft.outbox import Outbox
 from raftlog.raft.trust import Trust
 from raftlog.raft.values import Membership
 from raftlog.storage.entry import LOG_BEGIN, LogPoint
@@ -51,10 +51,6 @@ class FollowingOwner(Protocol):
 
     @property
     def is_leader(self) -> bool: ...
-    def say(self, to: BrokerId, message: Message) -> None:
-        """Send once this replica's term and vote are durable."""
-        ...
-
     def look_for_damage(self) -> None: ...
     def use_membership(self) -> None: ...
     def log_was_cut(self, from_index: RaftIndex) -> None: ...
@@ -74,6 +70,7 @@ class Following:
         elections: Elections,
         trust: Trust,
         memberships: Memberships,
+        outbox: Outbox,
     ) -> None:
         self._owner = owner
         self._key = key
@@ -82,6 +79,7 @@ class Following:
         self._elections = elections
         self._trust = trust
         self._memberships = memberships
+        self._outbox = outbox
         self.restart()
 
     def restart(self) -> None:
@@ -114,7 +112,7 @@ class Following:
             return
         result = self.append(append, self._engine.term)
         if isinstance(result, AppendReject):
-            self._owner.say(sender, result)
+            self._outbox.send_after_sync(sender, result)
             return
         if result.truncated_from is not None:
             self._owner.log_was_cut(result.truncated_from)
@@ -135,11 +133,11 @@ class Following:
         match_index = self.durable_match
         term = self._engine.term
         if self._trust.is_lost:
-            self._owner.say(sender, Rejoin(self._key, term, self._trust.nonce))
+            self._outbox.send_after_sync(sender, Rejoin(self._key, term, self._trust.nonce))
             if not self._trust.is_welcome:
                 match_index = RaftIndex(0)
         self.hear_commit(heartbeat.commit_index)
-        self._owner.say(sender, HeartbeatReply(self._key, term, match_index, heartbeat.round))
+        self._outbox.send_after_sync(sender, HeartbeatReply(self._key, term, match_index, heartbeat.round))
         self.commit()
 
     def on_idle_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> HeartbeatReply | None:
@@ -210,7 +208,7 @@ class Following:
         leader, match_index = self._engine.leader, self.durable_match
         self._owes_ack = leader is not None and match_index < self.match_index
         if leader is not None:
-            self._owner.say(leader, AppendReply(self._key, self._engine.term, match_index))
+            self._outbox.send_after_sync(leader, AppendReply(self._key, self._engine.term, match_index))
 
     def commit(self) -> None:
         """What is known to be committed, as far as it is here."""
@@ -233,7 +231,7 @@ class Following:
             self._memberships.forget()
             self._owner.log_was_replaced(RaftIndex(0))
         if not trust.is_welcome:
-            self._owner.say(leader, Rejoin(self._key, self._engine.term, trust.nonce))
+            self._outbox.send_after_sync(leader, Rejoin(self._key, self._engine.term, trust.nonce))
         return trust.is_welcome
 
     def on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:

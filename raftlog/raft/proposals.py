@@ -60,16 +60,19 @@ class Applying:
 
     def __init__(self, log: GroupLog) -> None:
         self.index = log.commit_index
+        self.is_stuck = False
+        """What comes next cannot be read until it is repaired."""
         self._log = log
         self._waiting: list[Entry] = []
 
     @property
     def is_behind(self) -> bool:
-        return self.index < self._log.commit_index
+        return self.index < self._log.commit_index and not self.is_stuck
 
     def restart(self, index: RaftIndex) -> None:
         """The state machine stands at `index`."""
         self.index = index
+        self.is_stuck = False
         self._waiting = []
 
     def committed(self, entries: list[Entry]) -> None:

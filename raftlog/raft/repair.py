@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from raftlog.errors import DamagedLog, InvalidInput
 from raftlog.raft.engine import Engine
-from raftlog.raft.messages import Message, Repair, RepairRequest
+from raftlog.raft.messages import Repair, RepairRequest
+from raftlog.raft.outbox import Outbox
 from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.group_log import GroupLog
@@ -33,7 +34,6 @@ class RepairOwner(Protocol):
 
     @property
     def voters(self) -> frozenset[BrokerId]: ...
-    def say(self, to: BrokerId, message: Message) -> None: ...
     def look_for_damage(self) -> None: ...
     def log_was_repaired(self) -> None: ...
     def can_fill_anew(self, asking: BrokerId, now: float) -> bool:
@@ -51,6 +51,7 @@ class Repairs:
         self_id: BrokerId,
         group_log: GroupLog,
         engine: Engine,
+        outbox: Outbox,
         timing: RaftTiming,
     ) -> None:
         self._owner = owner
@@ -58,6 +59,7 @@ class Repairs:
         self._self_id = self_id
         self._log = group_log
         self._engine = engine
+        self._outbox = outbox
         self._pause = ASK_BEATS * timing.heartbeat
         self._due = float("-inf")
         self._asked: list[BrokerId] = []
@@ -89,7 +91,7 @@ class Repairs:
         assert to is not None
         self._asked.append(to)
         self._due = now + self._pause
-        self._owner.say(to, RepairRequest(self._key, engine.term, RaftIndex(rot.index)))
+        self._outbox.send_after_sync(to, RepairRequest(self._key, engine.term, RaftIndex(rot.index)))
 
     def _begin(self) -> None:
         self._asked, self._is_gone = [], False
@@ -98,7 +100,7 @@ class Repairs:
         """Give what is asked for, and what follows on it, as far as it is committed here and sound."""
         group_log, index = self._log, request.entry_index
         if index < group_log.first_index and self._owner.can_fill_anew(sender, now):
-            self._owner.say(sender, Repair(self._key, self._engine.term, index, []))
+            self._outbox.send_after_sync(sender, Repair(self._key, self._engine.term, index, []))
         if not group_log.first_index <= index <= group_log.commit_index:
             return
         count = min(APPEND_ENTRIES_MAX, group_log.commit_index - index + 1)
@@ -106,7 +108,7 @@ class Repairs:
             entries = group_log.entries(index, APPEND_BYTES_MAX, count)
         except DamagedLog:
             return  # it says so itself, and has itself repaired
-        self._owner.say(sender, Repair(self._key, self._engine.term, index, entries))
+        self._outbox.send_after_sync(sender, Repair(self._key, self._engine.term, index, entries))
 
     def on_repair(self, sender: BrokerId, repair: Repair, now: float) -> None:
         rot = self._log.rot

@@ -6,7 +6,7 @@ schedule that chance does not find is looked for with the scenario that was writ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -18,7 +18,8 @@ from raftlog.raft.following import Accepted, Following
 from raftlog.raft.following import accept as sound_accept
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.leadership import Leadership
-from raftlog.raft.messages import Append, AppendReply
+from raftlog.raft.messages import Addressed, Append, AppendReply
+from raftlog.raft.outbox import Outbox
 from raftlog.raft.proposals import Proposals
 from raftlog.types import RaftIndex
 from tests.sim.test_raft_random import Chaos
@@ -80,11 +81,11 @@ def count_acks_of_any_term(patch: pytest.MonkeyPatch) -> None:
 def let_votes_leave_before_they_are_durable(patch: pytest.MonkeyPatch) -> None:
     """c: the vote is forgotten by power loss."""
 
-    def take_replies(self: RaftGroup) -> list[object]:
-        out, self._out_synced = self._out_synced, []
-        return out  # type: ignore[return-value]
+    def take_after_sync(self: Outbox) -> Sequence[Addressed]:
+        out, self._after_sync = self._after_sync, []
+        return out
 
-    patch.setattr(RaftGroup, "take_replies", take_replies)
+    patch.setattr(Outbox, "take_after_sync", take_after_sync)
 
 
 def commit_old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:

@@ -34,18 +34,18 @@ def left_out(driver: Driver) -> str | None:
 
 
 def _work(group: RaftGroup, driver: Driver) -> Iterator[str]:
-    if group._out:
+    if group._outbox._before_sync:
         yield "messages to send"
-    if group._hard_state_unsynced and not _waits_for_disk(group.log, driver):
+    if not group._outbox.is_hard_state_durable and not _waits_for_disk(group.log, driver):
         yield "a term that no write makes durable"
-    if group._out_synced and not group._hard_state_unsynced:
+    if group._outbox._after_sync and group._outbox.is_hard_state_durable:
         yield "replies to send"
     if group.has_committed:
         yield "entries to apply"
-    proposals = group._proposals
+    proposals = group._leading.proposals
     if proposals._ended or (proposals._waiting and proposals._waiting[0][0].index <= group.applied_index):
         yield "proposals to answer"
-    if group._failed_reads:
+    if group._leading._failed_reads:
         yield "reads to refuse"
     if group._truncated_from is not None or group._was_restored:
         yield "a cut of its log to tell"
@@ -53,8 +53,9 @@ def _work(group: RaftGroup, driver: Driver) -> Iterator[str]:
         return
     if group.log.synced_index < group.log.last_index and not _waits_for_disk(group.log, driver):
         yield "entries that no write makes durable"
-    if group._leadership is not None:
-        yield from _work_of_leader(group, group._leadership, driver)
+    leadership = group._leading.leadership
+    if leadership is not None:
+        yield from _work_of_leader(group, leadership, driver)
     else:
         following, is_led = group._following, group.leader is not None
         if following._owes_ack and is_led and following.match_index <= group.log.synced_index:

@@ -473,9 +473,9 @@ def test_a_late_pre_vote_does_not_make_a_leader_of_a_leader() -> None:
     script.deliver(votes)
     script.deliver(script.take("vote_reply", to=B))
     assert group.is_leader
-    rounds = group._leadership
+    rounds = group._leading.leadership
     late = PreVoteReply(KEY, group.term, Term(group.term + 1), True, False)
     for sender in (A, C):
         script.broker(B).driver.receive(BrokerId(sender), [late])
         script.turn(B)
-    assert group._leadership is rounds
+    assert group._leading.leadership is rounds
