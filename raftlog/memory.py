@@ -78,7 +78,7 @@ class Frame(bytearray):
 
     __slots__ = ("_budget", "_charge", "_is_answered")
 
-    def __init__(self, budget: MemoryBudget, data: bytes | memoryview = b"") -> None:
+    def __init__(self, budget: MemoryBudget, data: bytes | memoryview | int = b"") -> None:
         super().__init__(data)
         self._budget = budget
         self._charge = 0

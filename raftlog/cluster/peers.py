@@ -17,8 +17,8 @@ from raftlog.cluster.hints import Hint, Hints
 from raftlog.cluster.liveness import ALIVE_INTERVAL
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.errors import InvalidInput
+from raftlog.net.dialing import why_not_connected
 from raftlog.transport.links import Address, Links
-from raftlog.transport.sockets import why_not_connected
 from raftlog.types import GROUP_KEY_SIZE, METADATA_TOPIC_ID, BrokerId, GroupKey, RaftIndex, Term
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,6 +28,7 @@ from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig
 from raftlog.errors import RaftlogError, StorageError
 from raftlog.testing.disk import FaultyDisk
+from raftlog.testing.network import Network
 from raftlog.types import BrokerId
 
 HOST: Final = "127.0.0.1"
@@ -52,6 +54,7 @@ class EmbeddedBroker:
         self.id = broker_id
         self.data_dir = data_dir
         self.disk = FaultyDisk()
+        self.network = Network()
         self.is_running = False
         """Started, and not stopped or killed since; it may be paused."""
         self._seed = seed
@@ -99,7 +102,7 @@ class EmbeddedBroker:
         config = BrokerConfig.of({**settings, **own})
         # A restart is another process: it must not draw what the one before drew.
         rng = random.Random(f"{self._seed}/{self.id}/{self._starts}")
-        self._run = _Run(config, self.disk, rng)
+        self._run = _Run(config, self.disk, self.network, rng)
         self.is_running = True
         self._run.thread.start()
 
@@ -121,8 +124,8 @@ class EmbeddedBroker:
 
     def cut(self, peers: frozenset[BrokerId]) -> None:
         """Lose what goes to these brokers or comes from them; others are reached again."""
-        links = self.node.peers.links
-        self._running().in_loop(lambda: links.cut(peers), 0.0 if self.is_paused else PAUSE_TIMEOUT_S)
+        cut = partial(self.network.cut, peers)
+        self._running().in_loop(cut, 0.0 if self.is_paused else PAUSE_TIMEOUT_S)
 
     def pause(self) -> None:
         """As SIGSTOP: it keeps its sockets and answers nothing until `resume`."""
@@ -161,14 +164,14 @@ class EmbeddedBroker:
 class _Run:
     """One life of a broker: a thread, from its start to its end."""
 
-    def __init__(self, config: BrokerConfig, disk: FaultyDisk, rng: random.Random) -> None:
+    def __init__(self, config: BrokerConfig, disk: FaultyDisk, network: Network, rng: random.Random) -> None:
         self.thread = threading.Thread(
             target=self._main, name=f"raftlog-{config.int('node.id')}", daemon=True
         )
         self.ready = threading.Event()
         """It serves, or has failed."""
         self.failure: BaseException | None = None
-        self._config, self._disk, self._rng = config, disk, rng
+        self._config, self._disk, self._network, self._rng = config, disk, network, rng
         self._broker: Broker | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
@@ -184,6 +187,7 @@ class _Run:
     def _main(self) -> None:
         try:
             self._broker = Broker.open(self._config, disk=self._disk, rng=self._rng)
+            self._broker.node.peers.links.through = self._network.through
             try:
                 trio.run(self._serve, self._broker)
             finally:

@@ -6,14 +6,13 @@ sides say why. A cluster id of None, on either side, is one that is not known ye
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import trio
 
 from raftlog.errors import InvalidInput
-from raftlog.transport.sockets import receive_into, send_all
+from raftlog.net.stream import Stream, receive_exactly, send_all
 from raftlog.transport.wire import FORMAT_VERSION, decode_hello, encode_hello, frame_size
 from raftlog.types import BrokerId
 
@@ -57,7 +56,7 @@ class Greeter:
         self._is_peer = is_peer
         self._connected_process = connected_process
 
-    async def greet(self, connection: socket.socket, expected: BrokerId | None) -> Greeted:
+    async def greet(self, stream: Stream, expected: BrokerId | None) -> Greeted:
         """Say who we are, hear who the other is. Whoever dialled knows whom it
         `expected`, and speaks first. Raises Refused, InvalidInput, OSError or TooSlowError."""
         hello = {
@@ -69,15 +68,15 @@ class Greeter:
         }
         with trio.fail_after(HELLO_TIMEOUT):
             if expected is not None:
-                await send_all(connection, encode_hello(hello))
-            theirs = decode_hello(memoryview(await _receive_frame(connection)))
+                await send_all(stream, encode_hello(hello))
+            theirs = decode_hello(memoryview(await _receive_frame(stream)))
             reason = self._refuse(theirs, expected)
             if reason is not None:
                 if "refused" not in theirs:
-                    await send_all(connection, encode_hello({**hello, "refused": reason}))
+                    await send_all(stream, encode_hello({**hello, "refused": reason}))
                 raise Refused(reason)
             if expected is None:
-                await send_all(connection, encode_hello(hello))
+                await send_all(stream, encode_hello(hello))
         return Greeted(BrokerId(theirs["broker"]), theirs["process"], theirs.get("pieces") == 1)
 
     def _refuse(self, theirs: dict[str, Any], expected: BrokerId | None) -> str | None:
@@ -104,17 +103,17 @@ class Greeter:
         return None
 
 
-async def _receive_frame(connection: socket.socket) -> bytearray:
+async def _receive_frame(stream: Stream) -> bytearray:
     prefix = bytearray(4)
-    if not await receive_into(connection, memoryview(prefix)):
+    if not await receive_exactly(stream, memoryview(prefix)):
         raise Probe("closed before the hello")
     if prefix[0]:  # a hello is far shorter
         raise InvalidInput(f"it begins with {bytes(prefix)!r}, which no broker sends")
-    size = frame_size(prefix)
+    size = frame_size(int.from_bytes(prefix, "big"))
     if size > HELLO_BYTES_MAX:
         raise InvalidInput(f"a hello of {size} bytes")
     frame = bytearray(size)
     frame[:4] = prefix
-    if not await receive_into(connection, memoryview(frame)[4:]):
+    if not await receive_exactly(stream, memoryview(frame)[4:]):
         raise InvalidInput("closed within the hello")
     return frame

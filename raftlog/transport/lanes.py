@@ -18,7 +18,8 @@ from enum import IntEnum
 from typing import Final
 
 from raftlog.errors import InvalidInput
-from raftlog.transport.wire import Buffers, frame_size
+from raftlog.net.frames import WORD_SIZE, FrameCutter
+from raftlog.transport.wire import FRAME_BYTES_MAX, Buffers, frame_size
 
 PIECE_BYTES: Final = 256 << 10
 """20 ms at 100 Mbit/s: what a heartbeat may have to wait for, behind something large."""
@@ -26,10 +27,8 @@ WHOLE_BYTES_MAX: Final = 5 << 18
 """A frame of one full append goes whole, since pieces cost the receiver a copy: 100 ms at 100 Mbit/s."""
 LANE_BYTES_MAX: Final = 64 << 20
 """Bytes that wait in one lane for one peer; a longer frame is taken only when none waits."""
-READ_BUFFER_BYTES: Final = 256 << 10
-"""One read of a connection; a frame that is longer gets a buffer of its own."""
-BUFFERS_MAX: Final = 1024
-"""Buffers that one sendmsg takes (IOV_MAX)."""
+LANE_FRAMES_MAX: Final = 1 << 15
+"""Frames that wait there, however small: each costs some hundred bytes of objects."""
 
 _IS_PIECE: Final = 1 << 31
 _LANE_SHIFT: Final = 28
@@ -50,54 +49,47 @@ _LANES: Final = frozenset(map(int, Lane))
 
 
 class Outflow:
-    """What one connection has yet to send."""
+    """The frames that wait for one connection, and which bytes go next."""
 
     def __init__(self, *, in_pieces: bool) -> None:
         """`in_pieces`: the peer understands pieces; else all frames go whole."""
-        self.queued_bytes = 0
         self._cut_above = WHOLE_BYTES_MAX if in_pieces else sys.maxsize
         self._lanes: tuple[deque[_Outgoing], ...] = tuple(deque() for _ in Lane)
         self._lane_bytes = [0 for _ in Lane]
-        self._begun: deque[bytes | bytearray | memoryview] = deque()
-        """The rest of what the socket has been offered: whole frames and whole pieces."""
+
+    @property
+    def bytes_waiting(self) -> int:
+        return sum(self._lane_bytes)
 
     def add(self, lane: Lane, frame: Buffers, size: int) -> bool:
         """Queue a frame; False when its lane is full."""
-        if self._lane_bytes[lane] and self._lane_bytes[lane] + size > LANE_BYTES_MAX:
+        frames, waiting = self._lanes[lane], self._lane_bytes[lane]
+        if waiting and (waiting + size > LANE_BYTES_MAX or len(frames) >= LANE_FRAMES_MAX):
             return False
-        self._lanes[lane].append(_Outgoing(frame, size))
-        self._lane_bytes[lane] += size
-        self.queued_bytes += size
+        frames.append(_Outgoing(frame, size))
+        self._lane_bytes[lane] = waiting + size
         return True
 
-    def add_rest(self, frame: Buffers, sent: int, size: int) -> None:
-        """What is left of a frame that was offered to the socket when nothing waited."""
-        self._begun += frame
-        self.queued_bytes += size
-        self.sent(sent)
+    def take(self) -> Buffers:
+        """What the connection sends next: a piece, or whole frames of about as many bytes. Nothing passes
+        them any more. Empty when nothing waits."""
+        taken: Buffers = []
+        room = PIECE_BYTES
+        for lane, frames in enumerate(self._lanes):
+            while frames and room > 0:
+                room -= self._take_from(lane, frames, taken)
+        return taken
 
-    def next_buffers(self) -> Buffers:
-        """What the socket should be offered now; empty when nothing waits."""
-        begun = self._begun
-        if not begun:
-            room = PIECE_BYTES
-            for lane, frames in enumerate(self._lanes):
-                while frames and room > 0:
-                    room -= self._begin(lane, frames)
-        return [begun[i] for i in range(min(len(begun), BUFFERS_MAX))]
-
-    def _begin(self, lane: int, frames: deque[_Outgoing]) -> int:
-        """Move the lane's next frame, or a piece of it, to what has begun; how many bytes that are."""
+    def _take_from(self, lane: int, frames: deque[_Outgoing], taken: Buffers) -> int:
+        """Take the lane's next frame, or a piece of it; how many bytes that are."""
         frame = frames[0]
         if frame.is_whole and frame.size <= self._cut_above:
             size = frame.size
-            self._begun += frame.buffers
+            taken += frame.buffers
         else:
             size = min(frame.size, PIECE_BYTES)
-            header = (_IS_PIECE | lane << _LANE_SHIFT | size).to_bytes(4, "big")
-            self._begun.append(header)
-            self._begun += frame.take(size)
-            self.queued_bytes += len(header)
+            taken.append((_IS_PIECE | lane << _LANE_SHIFT | size).to_bytes(WORD_SIZE, "big"))
+            taken += frame.take(size)
         if size == frame.size:
             frames.popleft()
         else:
@@ -105,15 +97,6 @@ class Outflow:
             frame.is_whole = False
         self._lane_bytes[lane] -= size
         return size
-
-    def sent(self, count: int) -> None:
-        """The socket took the first `count` bytes of `next_buffers`."""
-        self.queued_bytes -= count
-        begun = self._begun
-        while begun and count >= len(begun[0]):
-            count -= len(begun.popleft())
-        if count:
-            begun[0] = memoryview(begun[0])[count:]
 
 
 class _Outgoing:
@@ -141,100 +124,59 @@ class _Outgoing:
 
 
 class Inflow:
-    """Frames out of what one connection reads. Small ones are copied out of one buffer, so that an entry that
-    stays uncommitted does not hold all of it; a large one is read into its own."""
+    """Frames out of what one connection receives: those that come whole, and those that come in pieces."""
 
-    def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
-        self._start = self._end = 0
+    def __init__(self, scratch: memoryview) -> None:
+        """`scratch`: see `FrameCutter`."""
+        self._cutter = FrameCutter(
+            scratch, _bytes_behind, bytearray, reserve=FRAME_BYTES_MAX, keeps_word=True
+        )
+        self.buffer = self._cutter.buffer
+        """Where to receive into next."""
         self._incoming: dict[int, _Incoming] = {}
-        self._target: _Incoming | None = None
-        self._target_left = 0
-        """Bytes that go straight into the target's own buffer: the rest of a piece, or of a whole frame."""
-
-    def space(self) -> memoryview:
-        """Where to read to next."""
-        if self._target is not None:
-            position = self._target.position
-            return self._target.frame[position : position + self._target_left]
-        return self._buffer[self._end :]
 
     def received(self, count: int) -> list[memoryview]:
-        """`count` bytes were read there; the frames that are complete. Raises InvalidInput."""
-        target = self._target
-        if target is not None:
-            target.position += count
-            self._target_left -= count
-            if self._target_left:
-                return []
-            self._target = None
-            return self._complete(target)
-        self._end += count
-        frames: list[memoryview] = []
-        while self._end - self._start >= 4 and self._take_next(frames):
-            pass
-        left = self._end - self._start
-        if left and self._start:
-            self._buffer[:left] = bytes(self._buffer[self._start : self._end])
-        self._start, self._end = 0, left
+        """`count` bytes were received there; the frames that are complete. Raises InvalidInput."""
+        frames = []
+        for part in self._cutter.received(count):
+            frame = part if part[0] < 0x80 else self._add_piece(part)
+            if frame is not None:
+                frames.append(memoryview(frame))
         return frames
 
-    def _take_next(self, frames: list[memoryview]) -> bool:
-        """Take the frame or piece that the buffer begins with; False when more must be read first."""
-        start, available = self._start, self._end - self._start
-        word = int.from_bytes(self._buffer[start : start + 4], "big")
-        if word & _IS_PIECE:
-            return self._take_piece(word, frames)
-        size = frame_size(self._buffer[start : start + 4])
-        if size <= available:
-            frames.append(memoryview(bytes(self._buffer[start : start + size])))
-            self._start += size
-            return True
-        if size > READ_BUFFER_BYTES:
-            self._read_into(_Incoming(-1, size), size, frames)
-        return False
-
-    def _take_piece(self, word: int, frames: list[memoryview]) -> bool:
-        lane, size = word >> _LANE_SHIFT & 7, word & _SIZE_MASK
+    def _add_piece(self, piece: bytearray) -> bytearray | None:
+        """The lane's frame, if this completes it."""
+        lane, data = piece[0] >> 4 & 7, memoryview(piece)[WORD_SIZE:]
         incoming = self._incoming.get(lane)
-        if lane not in _LANES or size < (4 if incoming is None else 1):
-            raise InvalidInput(f"a piece of {size} bytes in lane {lane}")
         if incoming is None:
-            prefix = self._buffer[self._start + 4 : min(self._start + 8, self._end)]
-            if len(prefix) < 4:
-                return False
-            incoming = self._incoming[lane] = _Incoming(lane, frame_size(prefix))
-        if incoming.position + size > len(incoming.frame):
-            raise InvalidInput(f"a piece of {size} bytes goes beyond its frame's end")
-        self._start += 4
-        self._read_into(incoming, size, frames)
-        return self._target is None
-
-    def _read_into(self, incoming: _Incoming, size: int, frames: list[memoryview]) -> None:
-        """Give a frame the next `size` bytes: those that are here, and then those that come."""
-        count = min(size, self._end - self._start)
-        position = incoming.position
-        incoming.frame[position : position + count] = self._buffer[self._start : self._start + count]
-        incoming.position += count
-        self._start += count
-        if count < size:
-            self._target, self._target_left = incoming, size - count
-        else:
-            frames += self._complete(incoming)
-
-    def _complete(self, incoming: _Incoming) -> list[memoryview]:
-        if incoming.position < len(incoming.frame):
-            return []
-        self._incoming.pop(incoming.lane, None)
-        return [incoming.frame]
+            if len(data) < WORD_SIZE:
+                raise InvalidInput(f"a piece of {len(data)} bytes in lane {lane}")
+            incoming = self._incoming[lane] = _Incoming(frame_size(int.from_bytes(data[:WORD_SIZE], "big")))
+        end = incoming.filled + len(data)
+        if end > len(incoming.frame):
+            raise InvalidInput(f"a piece of {len(data)} bytes goes beyond its frame's end")
+        incoming.frame[incoming.filled : end] = data
+        incoming.filled = end
+        if end < len(incoming.frame):
+            return None
+        return self._incoming.pop(lane).frame
 
 
 class _Incoming:
-    """A frame that is not complete yet."""
+    """A frame that comes in pieces."""
 
-    __slots__ = ("frame", "lane", "position")
+    __slots__ = ("filled", "frame")
 
-    def __init__(self, lane: int, size: int) -> None:
-        self.lane = lane
-        self.frame = memoryview(bytearray(size))
-        self.position = 0
+    def __init__(self, size: int) -> None:
+        self.frame = bytearray(size)
+        self.filled = 0
+
+
+def _bytes_behind(word: int) -> int:
+    """What follows a frame's length, or a piece's word. Raises InvalidInput."""
+    if not word & _IS_PIECE:
+        return frame_size(word) - WORD_SIZE
+    lane, size = word >> _LANE_SHIFT & 7, word & _SIZE_MASK
+    if lane not in _LANES or not size:
+        raise InvalidInput(f"a piece of {size} bytes in lane {lane}")
+    return size

@@ -15,7 +15,7 @@ import logging
 import random
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
 from operator import is_
 from typing import Final
@@ -24,15 +24,28 @@ import trio
 
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
-from raftlog.raft.messages import Append, Message, Repair, Snapshot, payload_size
+from raftlog.net.dialing import in_words, open_socket, take_socket
+from raftlog.net.frames import SCRATCH_SIZE
+from raftlog.net.stream import KEEP_ALIVE, Option, PlainStream, Stream
+from raftlog.raft.messages import Message, payload_size
 from raftlog.transport.greeting import Greeted, Greeter, Probe
-from raftlog.transport.lanes import BUFFERS_MAX, PIECE_BYTES, Inflow, Lane, Outflow
-from raftlog.transport.sockets import in_words, take_socket
-from raftlog.transport.wire import Buffers, Note, decode, encode, encode_note
-from raftlog.types import METADATA_GROUP, BrokerId
+from raftlog.transport.lanes import Inflow, Lane
+from raftlog.transport.link import Connection, Link
+from raftlog.transport.packing import frames_of, lane_of, split
+from raftlog.transport.wire import Buffers, Note, decode, encode_note
+from raftlog.types import BrokerId
 
-FRAME_PAYLOAD_BYTES: Final = 1 << 20
-"""Payloads that share a frame; a longer one has its own."""
+SILENCE_MS: Final = 10_000
+"""What is sent and not acknowledged by the peer's kernel for that long breaks the connection."""
+UNSENT_BYTES: Final = 128 << 10
+"""What the kernel takes beyond what it can send: a heartbeat cannot pass what lies there."""
+OPTIONS: Final[Sequence[Option]] = (
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS),
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES),
+    KEEP_ALIVE,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+)
 CONNECT_TIMEOUT: Final = 5.0
 BACKOFF_MIN: Final = 0.05
 BACKOFF_MAX: Final = 2.0
@@ -56,129 +69,6 @@ class Address:
 
     def __str__(self) -> str:
         return join_host_port(self.host, self.port)
-
-
-class _Connection:
-    """One connection with a peer, and what has yet to be sent over it."""
-
-    def __init__(self, connection: socket.socket, *, in_pieces: bool) -> None:
-        self.socket = connection
-        self.takes_pieces = in_pieces
-        self.outflow = Outflow(in_pieces=in_pieces)
-        self.sent_bytes = 0
-        self._has_queued = trio.Event()
-
-    def send(self, lane: Lane, frame: Buffers) -> bool:
-        size = sum(map(len, frame))
-        outflow = self.outflow
-        if outflow.queued_bytes or size > PIECE_BYTES:
-            is_first = not outflow.queued_bytes
-            if not outflow.add(lane, frame, size):
-                return False
-            if not is_first:
-                return True
-            try:
-                while outflow.queued_bytes:
-                    self._send_some()
-            except OSError:
-                self._has_queued.set()  # it is full; or broken, and the reader finds out, and says so
-            return True
-        try:  # most frames fit the socket
-            sent = self.socket.sendmsg(frame if len(frame) <= BUFFERS_MAX else frame[:BUFFERS_MAX])
-        except OSError:
-            sent = 0
-        self.sent_bytes += sent
-        if sent < size:
-            outflow.add_rest(frame, sent, size)
-            self._has_queued.set()
-        return True
-
-    def _send_some(self) -> None:
-        count = self.socket.sendmsg(self.outflow.next_buffers())
-        self.sent_bytes += count
-        self.outflow.sent(count)
-
-    async def write_queued(self) -> None:
-        """Send what `send` had to queue."""
-        while True:
-            await self._has_queued.wait()
-            while self.outflow.queued_bytes:
-                await trio.lowlevel.wait_writable(self.socket)
-                with suppress(BlockingIOError):
-                    self._send_some()
-            self._has_queued = trio.Event()
-
-
-class Link:
-    """The way to one peer, connected or not."""
-
-    def __init__(self, peer: BrokerId) -> None:
-        self.peer = peer
-        self.dropped_frames = 0
-        self._sent_before = 0
-        self._connection: _Connection | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        return self._connection is not None
-
-    @property
-    def takes_pieces(self) -> bool:
-        """Connected, with a build that understands pieces."""
-        return self._connection is not None and self._connection.takes_pieces
-
-    @property
-    def queued_bytes(self) -> int:
-        return 0 if self._connection is None else self._connection.outflow.queued_bytes
-
-    @property
-    def sent_bytes(self) -> int:
-        return self._sent_before + (0 if self._connection is None else self._connection.sent_bytes)
-
-    def send(self, lane: Lane, frame: Buffers) -> bool:
-        """Send or queue a frame; False when it was dropped. Never blocks."""
-        if self._connection is None or not self._connection.send(lane, frame):
-            self.dropped_frames += 1
-            return False
-        return True
-
-    def attach(self, connection: _Connection) -> None:
-        if self._connection is not None:
-            self.detach(self._connection)
-        self._connection = connection
-
-    def detach(self, connection: _Connection) -> None:
-        if self._connection is connection:
-            self._sent_before += connection.sent_bytes
-            self._connection = None
-
-
-def frames_of(messages: Sequence[Message]) -> list[tuple[Lane, Buffers]]:
-    """One turn's messages to a peer as frames, each for its lane. All in one when they are few bytes."""
-    sizes = [payload_size(message) for message in messages]
-    if sum(sizes) <= PIECE_BYTES:
-        return [(Lane.LOG, encode(messages))]
-    return split(messages, sizes)
-
-
-def split(messages: Sequence[Message], sizes: Sequence[int]) -> list[tuple[Lane, Buffers]]:
-    """A frame of what is urgent, and frames of what belongs to logs: each group's messages in their order."""
-    lanes: dict[Lane, list[list[Message]]] = {lane: [[]] for lane in Lane}
-    filled = dict.fromkeys(Lane, 0)
-    for message, size in zip(messages, sizes, strict=True):
-        lane = _lane_of(message)
-        if filled[lane] and filled[lane] + size > FRAME_PAYLOAD_BYTES:
-            lanes[lane].append([])
-            filled[lane] = 0
-        lanes[lane][-1].append(message)
-        filled[lane] += size
-    return [(lane, encode(frame)) for lane, frames in lanes.items() for frame in frames if frame]
-
-
-def _lane_of(message: Message) -> Lane:
-    if not isinstance(message, Append | Repair | Snapshot):
-        return Lane.URGENT
-    return Lane.METADATA if message.group == METADATA_GROUP else Lane.LOG
 
 
 class Links:
@@ -217,16 +107,12 @@ class Links:
         self._scopes: dict[BrokerId, trio.CancelScope] = {}
         self._complaints = _Complaints()
         self._nursery: trio.Nursery | None = None
-        self._cut: frozenset[BrokerId] = frozenset()
+        self._scratch = memoryview(bytearray(SCRATCH_SIZE))
+        self.through: Callable[[BrokerId, Stream], Stream] = lambda peer, stream: stream
+        """What lies between this broker and a peer that has been greeted: nothing. Tests put a network there,
+        before `run`. It raises OSError for a peer that is not to be reached."""
         self._last_sent: Sequence[Message] = ()
         self._last_frames: list[tuple[Lane, Buffers]] = []
-
-    def cut(self, peers: frozenset[BrokerId]) -> None:
-        """For tests: lose all that goes to these peers or comes from them, as a network does that drops it.
-        The connections with peers that are no longer named break, since frames were lost in them."""
-        healed, self._cut = self._cut - peers, peers
-        for peer in healed & self._scopes.keys():
-            self._scopes[peer].cancel()
 
     def set_peers(self, peers: Mapping[BrokerId, Sequence[Address]]) -> None:
         """The brokers to be connected with, and where each may be, the likeliest place first. Others'
@@ -254,17 +140,18 @@ class Links:
     def send(self, to: BrokerId, messages: Sequence[Message]) -> None:
         """Send Raft messages, as one frame; dropped when the peer is not connected or its queue is full."""
         link = self._links.get(to)
-        if link is None or not link.is_connected or to in self._cut:
+        if link is None or not link.is_connected:
             return
         last = self._last_sent
         if len(last) != len(messages) or not all(map(is_, last, messages)):
             self._last_sent = messages
             self._last_frames = frames_of(messages)  # followers that keep up all get the same
         frames = self._last_frames
-        if link.queued_bytes and len(frames) == 1 and len(messages) > 1:
-            frames = split(messages, [payload_size(message) for message in messages])
-        elif link.queued_bytes and len(frames) == 1:
-            frames = [(_lane_of(messages[0]), frames[0][1])]
+        if link.has_queued and len(frames) == 1:
+            if len(messages) > 1:
+                frames = split(messages, [payload_size(message) for message in messages])
+            else:
+                frames = [(lane_of(messages[0]), frames[0][1])]
         for lane, frame in frames:
             link.send(lane, frame)
 
@@ -272,7 +159,7 @@ class Links:
         """Send something of the layer above; False when it was dropped. True is no promise that it arrives.
         What both sides send arrives in order, unless the connection breaks in between."""
         link = self._links.get(to)
-        return link is not None and (to in self._cut or link.send(Lane.URGENT, encode_note(body)))
+        return link is not None and link.send(Lane.URGENT, encode_note(body))
 
     def is_connected(self, peer: BrokerId) -> bool:
         link = self._links.get(peer)
@@ -292,7 +179,7 @@ class Links:
         return {
             "connected": sum(link.is_connected for link in links),
             "dropped_frames": sum(link.dropped_frames for link in links),
-            "sent_bytes": sum(link.sent_bytes for link in links),
+            "sent_bytes": sum(link.bytes_sent for link in links),
         }
 
     async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
@@ -310,17 +197,18 @@ class Links:
     # One connection
 
     async def _accept(self, listener: trio.SocketListener) -> None:
-        async def welcome(stream: trio.SocketStream) -> None:
-            with take_socket(stream) as connection:
-                host = _host_of(connection)
+        async def welcome(accepted: trio.SocketStream) -> None:
+            with closing(PlainStream(take_socket(accepted), OPTIONS)) as stream:
+                host = stream.peer_host
                 try:
-                    peer = await self._greeter.greet(connection, None)
+                    greeted = await self._greeter.greet(stream, None)
+                    way = self.through(greeted.broker, stream)
                 except Probe:
                     return
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     self._complaints.add(f"refused a connection to the peer port from {host}", str(error))
                     return
-                await self._serve(connection, peer)
+                await self._serve(way, greeted)
 
         async with listener:
             await trio.serve_listeners(welcome, [listener])
@@ -332,26 +220,25 @@ class Links:
                 places = self._peers[peer]
                 address = places[failures % len(places)]
                 try:
-                    if peer in self._cut:
-                        raise trio.TooSlowError("cut off")
                     with trio.fail_after(CONNECT_TIMEOUT):
-                        stream = await trio.open_tcp_stream(address.host, address.port)
-                    with take_socket(stream) as connection:
-                        greeted = await self._greeter.greet(connection, peer)
+                        connected = await open_socket(address.host, address.port)
+                    with closing(PlainStream(connected, OPTIONS)) as stream:
+                        greeted = await self._greeter.greet(stream, peer)
+                        way = self.through(peer, stream)
                         backoff, failures = BACKOFF_MIN, 0
-                        await self._serve(connection, greeted)
+                        await self._serve(way, greeted)
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     failures += 1
                     self._complaints.add(f"no connection to broker {peer} at {address}", in_words(error))
                 await trio.sleep(backoff * self._rng.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, BACKOFF_MAX)
 
-    async def _serve(self, connection: socket.socket, greeted: Greeted) -> None:
+    async def _serve(self, stream: Stream, greeted: Greeted) -> None:
         """Carry messages both ways until the connection breaks. A newer one of the same peer replaces it:
         the peer has given the older one up."""
         peer = greeted.broker
         link = self._links.get(peer)
-        if link is None or peer in self._cut:
+        if link is None:
             return
         previous = self._scopes.get(peer)
         if previous is not None:
@@ -360,41 +247,44 @@ class Links:
         reason: Exception | None = None
         with trio.CancelScope() as scope:
             self._scopes[peer], self._processes[peer] = scope, greeted.process
-            way = _Connection(connection, in_pieces=greeted.takes_pieces)
-            link.attach(way)
+            connection = Connection(stream, in_pieces=greeted.takes_pieces)
+            link.attach(connection)
             try:
                 self._on_connected(peer)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_until_broken, way.write_queued, nursery.cancel_scope)
+                    nursery.start_soon(_until_broken, connection.write_queued, nursery.cancel_scope)
                     try:
-                        await self._read(connection, peer)
+                        await self._read(stream, peer)
+                    except trio.ClosedResourceError:
+                        pass
                     except (InvalidInput, OSError) as error:
                         reason = error
                     nursery.cancel_scope.cancel()
             finally:
-                link.detach(way)
+                link.detach(connection)
                 if self._scopes.get(peer) is scope:
                     del self._scopes[peer], self._processes[peer]
                     self._on_disconnected(peer)
         log.warning("lost broker %d: %s", peer, reason or "the connection was closed")
 
-    async def _read(self, connection: socket.socket, peer: BrokerId) -> None:
+    async def _read(self, stream: Stream, peer: BrokerId) -> None:
         """Frames until the end of the stream."""
-        inflow = Inflow()
+        inflow = Inflow(self._scratch)
         while True:
-            await trio.lowlevel.wait_readable(connection)
-            count = connection.recv_into(inflow.space())
+            await stream.readable()
+            try:
+                count = stream.receive_into(inflow.buffer())
+            except BlockingIOError:
+                continue
             if count == 0:
                 return
             frames = inflow.received(count)
-            if not frames and peer not in self._cut:
+            if not frames:
                 self._on_bytes(peer)
             for frame in frames:
                 self._take(peer, frame)
 
     def _take(self, peer: BrokerId, frame: memoryview) -> None:
-        if peer in self._cut:
-            return
         messages = decode(frame)
         if isinstance(messages, Note):
             self._on_note(peer, messages.body)
@@ -419,15 +309,8 @@ class _Complaints:
             log.warning("%s: %s", what, why)
 
 
-def _host_of(connection: socket.socket) -> str:
-    try:
-        return str(connection.getpeername()[0])
-    except OSError:
-        return "somebody who has gone"
-
-
 async def _until_broken(write: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
     try:
         await write()
-    except OSError:
+    except (OSError, trio.ClosedResourceError):
         scope.cancel()

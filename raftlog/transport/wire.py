@@ -168,12 +168,11 @@ def _loads(header: memoryview) -> Any:
         raise InvalidInput(f"a frame's header does not decode: {error!r}") from error
 
 
-def frame_size(prefix: bytes | bytearray | memoryview) -> int:
-    """Bytes of the whole frame that begins with `prefix` (4 bytes at least); raises InvalidInput."""
-    size = int.from_bytes(prefix[:4], "big")
-    if not 4 <= size <= FRAME_BYTES_MAX:
-        raise InvalidInput(f"a frame of {size} bytes; {FRAME_BYTES_MAX} is the most")
-    return size + 4
+def frame_size(length: int) -> int:
+    """Bytes of the whole frame that begins with a length; raises InvalidInput."""
+    if not 4 <= length <= FRAME_BYTES_MAX:
+        raise InvalidInput(f"a frame of {length} bytes; {FRAME_BYTES_MAX} is the most")
+    return length + 4
 
 
 class Note(NamedTuple):

@@ -12,10 +12,13 @@ import pytest
 import trio
 import trio.testing
 
+from raftlog.net.stream import PlainStream
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Message
 from raftlog.storage.entry import Entry, EntryKind
+from raftlog.testing.network import Network
 from raftlog.transport.lanes import LANE_BYTES_MAX, WHOLE_BYTES_MAX, Lane
-from raftlog.transport.links import COMPLAINTS_EACH, Address, Link, Links, _Connection
+from raftlog.transport.link import Connection, Link
+from raftlog.transport.links import COMPLAINTS_EACH, Address, Links
 from raftlog.types import BrokerId, GroupKey
 from tests.memory.slow_link import throttle
 from tests.unit.raft_cluster import KEY
@@ -47,6 +50,8 @@ class End:
             on_note=lambda sender, body: self.notes.append((sender, body)),
             on_bytes=self._hear_part,
         )
+        self.network = Network()
+        self.links.through = self.network.through
         self.parts_heard = 0
 
     def _hear_part(self, peer: BrokerId) -> None:
@@ -150,7 +155,7 @@ async def test_three_brokers_are_connected_pairwise_and_find_back() -> None:
     ends = [End(1), End(2), End(3)]
     async with running(*ends):
         await until(lambda: connected(*ends))
-        ends[0].links._links[BrokerId(3)]._connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        ends[0].links._links[BrokerId(3)]._connection.stream.shut_down()  # type: ignore[union-attr]
         await until(lambda: not ends[0].links.is_connected(BrokerId(3)))
         await until(lambda: connected(*ends))
         ends[0].links.send(BrokerId(3), [reply(7)])
@@ -221,7 +226,7 @@ async def test_a_peer_is_looked_for_where_it_may_be(caplog: pytest.LogCaptureFix
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             two.links.set_peers({BrokerId(1): [Address("127.0.0.1", nobody.getsockname()[1]), here]})
-            two.links._links[BrokerId(1)]._connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            two.links._links[BrokerId(1)]._connection.stream.shut_down()  # type: ignore[union-attr]
             await until(lambda: any(m.endswith(": Connection refused") for m in caplog.messages))
             await until(lambda: connected(one, two))
 
@@ -280,14 +285,14 @@ async def test_what_is_cut_is_lost_and_the_connection_with_it(caplog: pytest.Log
     one, two = End(1), End(2)
     async with running(one, two):
         await until(lambda: connected(one, two))
-        one.links.cut(frozenset({two.broker}))
+        one.network.cut(frozenset({two.broker}))
         one.links.send(two.broker, [reply(1)])
         two.links.send(one.broker, [reply(2)])
         assert one.links.send_note(two.broker, b"lost"), "a network does not say what it drops"
         await trio.sleep(0.05)
         assert two.messages == one.messages == []
         assert connected(one, two), "nobody knows yet"
-        one.links.cut(frozenset())
+        one.network.cut(frozenset())
         await until(lambda: not connected(one, two))
         await until(lambda: connected(one, two))
         one.links.send(two.broker, [reply(3)])
@@ -296,10 +301,9 @@ async def test_what_is_cut_is_lost_and_the_connection_with_it(caplog: pytest.Log
 
 def test_a_full_queue_drops_and_stays_bounded() -> None:
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
     link = Link(BrokerId(2))
     assert not link.send(Lane.LOG, [b"nobody there"])
-    connection = _Connection(ours, in_pieces=True)
+    connection = Connection(PlainStream(ours), in_pieces=True)
     link.attach(connection)
     payload = bytes(1 << 20)
     accepted = 0
@@ -307,10 +311,10 @@ def test_a_full_queue_drops_and_stays_bounded() -> None:
         accepted += 1
         assert accepted < 200
     assert link.dropped_frames == 2
-    assert link.queued_bytes <= LANE_BYTES_MAX + WHOLE_BYTES_MAX
+    assert link.bytes_queued <= LANE_BYTES_MAX + WHOLE_BYTES_MAX
     assert accepted >= LANE_BYTES_MAX // len(payload) - 1
     link.detach(connection)
-    assert link.queued_bytes == 0
+    assert link.bytes_queued == 0
     ours.close()
     theirs.close()
 

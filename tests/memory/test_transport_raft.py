@@ -7,7 +7,6 @@ given the other has a moment later, so that the clock jumps only when nothing ha
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -154,7 +153,7 @@ async def test_connections_that_break_all_the_time_lose_nothing(clock: MockClock
             await trio.sleep(rng.uniform(0.02, 0.2))
             link = rng.choice(list(members[rng.choice([1, 2, 3])].links._links.values()))
             if link._connection is not None:
-                link._connection.socket.shutdown(socket.SHUT_RDWR)
+                link._connection.stream.shut_down()
 
     async with cluster(HASTY) as members, trio.open_nursery() as nursery:
         nursery.start_soon(break_links, members)

@@ -7,10 +7,11 @@ import random
 import pytest
 
 from raftlog.errors import InvalidInput
+from raftlog.net.frames import SCRATCH_SIZE
 from raftlog.raft.messages import Append, Heartbeat, Message, payload_size
 from raftlog.storage.entry import Entry, EntryKind
-from raftlog.transport.lanes import LANE_BYTES_MAX, PIECE_BYTES, Inflow, Lane, Outflow
-from raftlog.transport.links import frames_of, split
+from raftlog.transport.lanes import LANE_BYTES_MAX, LANE_FRAMES_MAX, PIECE_BYTES, Inflow, Lane, Outflow
+from raftlog.transport.packing import frames_of, split
 from raftlog.transport.wire import Buffers
 from raftlog.types import METADATA_GROUP
 from tests.unit.raft_cluster import KEY
@@ -26,22 +27,25 @@ def add(outflow: Outflow, lane: Lane, data: bytes) -> bool:
 
 def drain(outflow: Outflow, count: int | None = None) -> bytes:
     sent = b""
-    while (count is None or len(sent) < count) and (buffers := outflow.next_buffers()):
-        data = b"".join(buffers)
-        sent += data
-        outflow.sent(len(data))
+    while (count is None or len(sent) < count) and (buffers := outflow.take()):
+        sent += b"".join(buffers)
     return sent
 
 
+def inflow() -> Inflow:
+    return Inflow(memoryview(bytearray(SCRATCH_SIZE)))
+
+
 def receive(data: bytes) -> list[bytes]:
-    inflow, frames = Inflow(), []
+    into, frames = inflow(), []
     view = memoryview(data)
     while view:
-        space = inflow.space()
+        space = into.buffer()
         count = min(len(space), len(view))
         space[:count] = view[:count]
+        del space
         view = view[count:]
-        frames += [bytes(frame) for frame in inflow.received(count)]
+        frames += [bytes(frame) for frame in into.received(count)]
     return frames
 
 
@@ -55,7 +59,7 @@ def test_an_urgent_frame_waits_for_a_piece_and_not_for_a_frame() -> None:
     sent += drain(outflow, len(sent) + 1)
     assert receive(sent) == [frame(100, 2)]
     assert receive(sent + drain(outflow)) == [frame(100, 2), large]
-    assert outflow.queued_bytes == 0
+    assert outflow.bytes_waiting == 0
 
 
 def test_frames_of_a_lane_keep_their_order_and_the_lower_lane_goes_first() -> None:
@@ -76,36 +80,33 @@ def test_a_broker_that_knows_no_pieces_gets_whole_frames() -> None:
 def test_whatever_is_sent_arrives_however_it_is_cut(seed: int) -> None:
     """Random frames in random lanes, sent and read in random portions."""
     rng = random.Random(seed)
-    outflow, inflow = Outflow(in_pieces=True), Inflow()
+    outflow, into = Outflow(in_pieces=True), inflow()
     sent: dict[Lane, list[bytes]] = {lane: [] for lane in Lane}
     received: list[bytes] = []
     wire = bytearray()
+
+    def read(most: int) -> None:
+        space = into.buffer()
+        count = min(len(space), len(wire), most)
+        space[:count] = wire[:count]
+        del space, wire[:count]
+        received.extend(map(bytes, into.received(count)))
+
     for _ in range(60):
         if rng.random() < 0.5:
             lane = rng.choice(list(Lane))
-            size = rng.choice([4, 40, 5_000, PIECE_BYTES - 4, PIECE_BYTES, 700_000])
+            size = rng.choice([4, 40, 5_000, PIECE_BYTES - 4, PIECE_BYTES, 700_000, 3_000_000])
             data = size.to_bytes(4, "big") + rng.randbytes(size)
             buffers: Buffers = [data[:10], memoryview(data)[10:]]
             assert outflow.add(lane, buffers, len(data))
             sent[lane].append(data)
         for _ in range(rng.randrange(6)):
-            data = b"".join(outflow.next_buffers())
-            count = rng.randint(0, len(data))
-            wire += data[:count]
-            outflow.sent(count)
+            wire += b"".join(outflow.take())
         while wire and rng.random() < 0.9:
-            space = inflow.space()
-            count = min(len(space), len(wire), rng.choice([1, 3, 7, 1000, 100_000, 1 << 20]))
-            space[:count] = wire[:count]
-            del wire[:count]
-            received += map(bytes, inflow.received(count))
-    rest = bytes(wire) + drain(outflow)
-    while rest:
-        space = inflow.space()
-        count = min(len(space), len(rest))
-        space[:count] = rest[:count]
-        rest = rest[count:]
-        received += map(bytes, inflow.received(count))
+            read(rng.choice([1, 3, 7, 1000, 100_000, 1 << 20]))
+    wire += drain(outflow)
+    while wire:
+        read(1 << 20)
     assert sorted(received) == sorted(data for frames in sent.values() for data in frames)
     for frames in sent.values():
         own = set(frames)
@@ -116,8 +117,19 @@ def test_a_full_lane_takes_no_more_and_the_others_do() -> None:
     outflow = Outflow(in_pieces=True)
     data = frame(1 << 20)
     while add(outflow, Lane.LOG, data):
-        assert outflow.queued_bytes <= LANE_BYTES_MAX + len(data)
+        assert outflow.bytes_waiting <= LANE_BYTES_MAX + len(data)
     assert add(outflow, Lane.URGENT, frame(10))
+
+
+def test_a_lane_of_small_frames_is_full_by_their_number() -> None:
+    """Each costs more in objects than in bytes."""
+    outflow = Outflow(in_pieces=True)
+    for _ in range(LANE_FRAMES_MAX):
+        assert add(outflow, Lane.URGENT, frame(4))
+    assert not add(outflow, Lane.URGENT, frame(4))
+    assert outflow.bytes_waiting < LANE_BYTES_MAX
+    outflow.take()
+    assert add(outflow, Lane.URGENT, frame(4))
 
 
 @pytest.mark.parametrize(
