@@ -11,9 +11,10 @@ import trio
 from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.origin import Origin
-from raftlog.broker.outbox import Chunk, Outbox, Slot
+from raftlog.broker.outbox import Outbox, Slot
 from raftlog.broker.traffic import Traffic
 from raftlog.metadata.catalog import BrokerInfo
+from raftlog.net.sending import Chunk
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, encode_response
 from raftlog.protocol.encode import Fields

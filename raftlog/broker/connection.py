@@ -10,19 +10,19 @@ Produce is handled before all that came before it is answered and sent.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from raftlog.broker.dispatch import Dispatcher
-from raftlog.broker.framing import FrameReader
+from raftlog.broker.framing import RequestReader
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
 from raftlog.memory import Frame
+from raftlog.net.stream import Stream
 from raftlog.protocol.codec import RequestHeader
 
 THE_CLIENT_LEFT: Final = "the client left"
@@ -43,11 +43,11 @@ PROGRESS_MIN: Final = 4096
 
 
 class Connection:
-    """A socket that was accepted. `run` serves it until it ends; `close` ends it from anywhere."""
+    """A stream that was accepted. `run` serves it until it ends; `close` ends it from anywhere."""
 
     def __init__(
         self,
-        sock: socket.socket,
+        stream: Stream,
         origin: Origin,
         dispatcher: Dispatcher,
         scratch: memoryview,
@@ -57,16 +57,16 @@ class Connection:
         spawn_drain: Callable[[Outbox], None],
     ) -> None:
         """What is shared with the other connections: the dispatcher and the memory budget of its node,
-        `scratch` of `FrameReader`, and the two callbacks of `Outbox`."""
+        `scratch` of `FrameCutter`, and the two callbacks of `Outbox`."""
         self.origin = origin
         self.end_reason: str | None = None
-        self._sock = sock
+        self._stream = stream
         self._dispatcher = dispatcher
         self._memory = dispatcher.node.memory
-        self._reader = FrameReader(scratch, request_size_max, self._memory)
+        self._reader = RequestReader(scratch, request_size_max, self._memory)
         self._room: trio.Event | None = None
         self.outbox = Outbox(
-            sock,
+            stream,
             self._memory,
             flush_soon=flush_soon,
             spawn_drain=spawn_drain,
@@ -98,7 +98,7 @@ class Connection:
         finally:
             self.close(THE_BROKER_STOPS)
             self._reader.close()
-            self._sock.close()
+            self._stream.close()
 
     def close(self, reason: str) -> None:
         """End the connection. The first reason counts."""
@@ -108,17 +108,13 @@ class Connection:
         self.outbox.close()
         if self._room is not None:
             self._room.set()
-        trio.lowlevel.notify_closing(self._sock)
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+        self._stream.shut_down()
 
     def _tell(self, answer: bytes) -> None:
         """Say something to who speaks another protocol; it is small enough for a fresh connection to take."""
         if answer and not self.requests:
             try:
-                self._sock.send(answer)
+                self._stream.send([answer])
             except OSError:
                 pass
 
@@ -140,12 +136,12 @@ class Connection:
             self.close(f"nothing came of a request for {STALLED_S:g} s, and others wait for its place")
 
     async def _serve(self) -> None:
-        sock, reader = self._sock, self._reader
+        stream, reader = self._stream, self._reader
         while self.end_reason is None:
-            await trio.lowlevel.wait_readable(sock)
+            await stream.readable()
             for _ in range(RECEIVES_AT_ONCE_MAX):
                 try:
-                    count = sock.recv_into(reader.buffer())
+                    count = stream.receive_into(reader.buffer())
                 except BlockingIOError:
                     break
                 if count == 0:

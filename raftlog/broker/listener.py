@@ -20,11 +20,12 @@ from raftlog.broker.backend import Node
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
 from raftlog.broker.dispatch import Dispatcher
-from raftlog.broker.framing import SCRATCH_SIZE
 from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
 from raftlog.broker.traffic import Traffic
+from raftlog.net.frames import SCRATCH_SIZE
+from raftlog.net.stream import KEEP_ALIVE, PlainStream
 from raftlog.protocol.api import ApiKey
 
 log = logging.getLogger("raftlog.broker")
@@ -134,12 +135,8 @@ class Listener:
             sock.close()
             return
         self.accepted += 1
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection = Connection(
-            sock,
+            PlainStream(sock, [KEEP_ALIVE]),
             origin,
             self._dispatcher,
             self._scratch,

@@ -11,8 +11,6 @@ Invariant: answers leave in the order in which their slots were opened.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -20,44 +18,12 @@ from typing import Final
 import trio
 
 from raftlog.memory import Frame, MemoryBudget
-from raftlog.storage.disk import File
+from raftlog.net.sending import Chunk, SendQueue
+from raftlog.net.stream import Stream
 
-Buffer = bytes | bytearray | memoryview
-
-IOV_MAX: Final = 512
-"""Chunks given to one sendmsg; Linux takes 1024."""
-SENDFILE_MAX: Final = 1 << 20
-"""Bytes of a file given to one sendmsg: as much as is known to be in the page cache."""
-
-
-class FileRange:
-    """Bytes of a file, sent without passing through Python. `file` is kept open by being referred to."""
-
-    __slots__ = ("file", "fileno", "length", "position")
-
-    def __init__(self, file: File, fileno: int, position: int, length: int) -> None:
-        self.file = file
-        self.fileno = fileno
-        self.position = position
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    @property
-    def is_cold(self) -> bool:
-        """Whether sending what comes next would wait for the disk."""
-        return not self.file.is_cached(min(self.length, SENDFILE_MAX), self.position)
-
-    def warm(self) -> None:
-        """Read what comes next, in a thread; what cannot be read, sending meets."""
-        try:
-            self.file.pread(min(self.length, SENDFILE_MAX), self.position)
-        except OSError:
-            pass
-
-
-Chunk = Buffer | FileRange
+UNSENT_BYTES_MAX: Final = 256 << 20
+"""Bytes of answers in memory behind the first that is not sent. What `Connection` lets in comes nowhere near
+it; beyond it the connection is closed."""
 
 
 class Slot:
@@ -77,7 +43,7 @@ class Outbox:
 
     def __init__(
         self,
-        sock: socket.socket,
+        stream: Stream,
         memory: MemoryBudget,
         *,
         flush_soon: Callable[[Outbox], None],
@@ -86,7 +52,7 @@ class Outbox:
     ) -> None:
         """`flush_soon` has `flush` called in the next round of the event loop, `spawn_drain` starts a task
         that runs `drain`, `on_broken` is told what ended it."""
-        self._sock = sock
+        self._queue = SendQueue(stream, bytes_max=UNSENT_BYTES_MAX)
         self._memory = memory
         self._charged = 0
         self._flush_soon = flush_soon
@@ -94,16 +60,14 @@ class Outbox:
         self._on_broken = on_broken
         self._flushing = False
         self._slots: deque[Slot] = deque()
-        self._unsent: deque[Chunk] = deque()
         self._draining = False
         self._changed: trio.Event | None = None
         self.is_broken = False
         self.request_bytes = 0
         """Bytes of the requests that have no answer yet."""
-        self.bytes_sent = 0
 
     def __repr__(self) -> str:
-        return f"<Outbox {len(self._slots)} unanswered, {len(self._unsent)} chunks unsent>"
+        return f"<Outbox {len(self._slots)} unanswered, {self._queue!r}>"
 
     @property
     def unanswered(self) -> int:
@@ -113,12 +77,17 @@ class Outbox:
     @property
     def has_unsent(self) -> bool:
         """Whether the client has yet to take bytes."""
-        return bool(self._unsent)
+        return bool(self._queue)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that the client's socket took."""
+        return self._queue.bytes_sent
 
     @property
     def is_settled(self) -> bool:
         """Whether every request is answered and every answer is with the kernel."""
-        return not self._slots and not self._unsent
+        return not self._slots and not self._queue
 
     def open(self, request: Frame) -> Slot:
         """The next answer's place."""
@@ -140,7 +109,9 @@ class Outbox:
         if self._slots and self._slots[0] is slot:
             while self._slots and (ready := self._slots[0].chunks) is not None:
                 self._end(self._slots.popleft())
-                self._unsent.extend(ready)
+                if not self._queue.add(ready):
+                    self._break(OSError(f"it takes no answers: {self._queue!r}"))
+                    return
             if not self._slots:
                 self.flush()
             elif not self._flushing:
@@ -151,7 +122,7 @@ class Outbox:
     def flush(self) -> None:
         """Send what is unsent, unless a task is at it."""
         self._flushing = False
-        if self._unsent and not self._draining:
+        if self._queue and not self._draining:
             self._push()
 
     async def settled(self) -> None:
@@ -169,12 +140,7 @@ class Outbox:
     async def drain(self) -> None:
         """Send what is unsent as the socket takes it; ends when nothing is left."""
         try:
-            while self._unsent and not self.is_broken:
-                await trio.lowlevel.wait_writable(self._sock)
-                first = self._unsent[0] if self._unsent else b""
-                if isinstance(first, FileRange) and first.is_cold:  # the client was slow to take it
-                    await trio.to_thread.run_sync(first.warm, abandon_on_cancel=True)
-                self._try_send()
+            await self._queue.drain()
         except (OSError, trio.ClosedResourceError, ValueError) as error:
             self._break(error)
         finally:
@@ -198,7 +164,7 @@ class Outbox:
             slot.on_deadline = None
             self._end(slot)
         self._charge(0)
-        self._unsent.clear()
+        self._queue.clear()
         self._slots.clear()
         self._wake()
 
@@ -216,59 +182,14 @@ class Outbox:
 
     def _push(self) -> None:
         try:
-            self._try_send()
+            self._queue.push()
         except OSError as error:
             self._break(error)
             return
-        if self._unsent:
+        if self._queue:
             self._draining = True
-            self._charge(sum(len(chunk) for chunk in self._unsent if not isinstance(chunk, FileRange)))
+            self._charge(self._queue.bytes_waiting)
             self._spawn_drain(self)
-
-    def _try_send(self) -> None:
-        """Send until everything is sent or the socket is full; raises OSError when it is broken."""
-        unsent = self._unsent
-        try:
-            while unsent:
-                first = unsent[0]
-                if isinstance(first, FileRange):
-                    sent = os.sendfile(
-                        self._sock.fileno(), first.fileno, first.position, min(first.length, SENDFILE_MAX)
-                    )
-                    if sent == 0:
-                        raise OSError("a segment is shorter than it was")
-                    self.bytes_sent += sent
-                    first.position += sent
-                    first.length -= sent
-                    if first.length == 0:
-                        unsent.popleft()
-                elif len(unsent) == 1:
-                    sent = self._sock.send(first)
-                    self.bytes_sent += sent
-                    if sent == len(first):
-                        unsent.popleft()
-                    else:
-                        unsent[0] = memoryview(first)[sent:]
-                else:
-                    self._send_gathered()
-        except BlockingIOError:
-            pass
-
-    def _send_gathered(self) -> None:
-        unsent = self._unsent
-        buffers: list[Buffer] = []
-        for chunk in unsent:
-            if isinstance(chunk, FileRange) or len(buffers) == IOV_MAX:
-                break
-            buffers.append(chunk)
-        sent = self._sock.sendmsg(buffers)
-        self.bytes_sent += sent
-        for buffer in buffers:
-            if sent < len(buffer):
-                unsent[0] = memoryview(buffer)[sent:]
-                return
-            sent -= len(buffer)
-            unsent.popleft()
 
     def _break(self, error: Exception) -> None:
         on_broken = self._on_broken

@@ -52,8 +52,8 @@ class FrameCutter(Generic[Frame]):
         keeps_word: bool = False,
     ) -> None:
         """`size_of` is how many bytes follow a word; it raises InvalidInput for a word that cannot be.
-        `new_frame` makes a frame of bytes, or of so many. `reserve` is what one may have reserved on its word alone.
-        `keeps_word`: a frame begins with its word."""
+        `new_frame` makes a frame of bytes, or of so many. `reserve` is what may be reserved for one on its
+        word alone. `keeps_word`: a frame begins with its word."""
         self._scratch = scratch
         self._size_of = size_of
         self._new_frame = new_frame

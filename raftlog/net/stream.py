@@ -55,6 +55,9 @@ class FileRange:
         self.position = position
         self.length = length
 
+    def __len__(self) -> int:
+        return self.length
+
     @property
     def is_cold(self) -> bool:
         """Whether sending what comes next would wait for the disk."""

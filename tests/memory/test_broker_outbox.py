@@ -10,8 +10,9 @@ from typing import cast
 import pytest
 import trio
 
-from raftlog.broker.outbox import FileRange, Outbox
+from raftlog.broker.outbox import Outbox
 from raftlog.memory import Frame, MemoryBudget
+from raftlog.net.stream import FileRange, PlainStream
 from raftlog.storage.disk import File
 from tests.memory.broker_fakes import MemoryFile
 
@@ -25,7 +26,6 @@ class Ends:
 
     def __init__(self, nursery: trio.Nursery, send_buffer: int | None = None) -> None:
         self.ours, self.theirs = socket.socketpair()
-        self.ours.setblocking(False)
         self.theirs.setblocking(False)
         if send_buffer is not None:
             self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -35,7 +35,7 @@ class Ends:
         self._nursery = nursery
         self.memory = MemoryBudget(1 << 30)
         self.outbox = Outbox(
-            self.ours,
+            PlainStream(self.ours),
             self.memory,
             flush_soon=self.to_flush.append,
             spawn_drain=self._drain,

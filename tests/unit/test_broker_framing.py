@@ -1,4 +1,4 @@
-"""Frames however they arrive, and what an unfinished one may cost."""
+"""Requests as they arrive: what they are charged, which wait for room, and who is no client of Kafka."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftlog.broker.framing import (
-    IN_PLACE_MIN,
-    RESERVE_FACTOR,
-    RESERVE_MIN,
-    SMALL_MAX,
-    FrameReader,
-)
+from raftlog.broker.framing import SMALL_MAX, RequestReader
 from raftlog.broker.strangers import Stranger
 from raftlog.errors import InvalidInput
 from raftlog.memory import REQUEST_COST, MemoryBudget
+from raftlog.net.frames import IN_PLACE_MIN
 
 SIZE_MAX = 1 << 20
 
 
-def reader(scratch_size: int = 1000, budget: MemoryBudget | None = None) -> FrameReader:
-    return FrameReader(memoryview(bytearray(scratch_size)), SIZE_MAX, budget or MemoryBudget(1 << 30))
+def reader(scratch_size: int = 1000, budget: MemoryBudget | None = None) -> RequestReader:
+    return RequestReader(memoryview(bytearray(scratch_size)), SIZE_MAX, budget or MemoryBudget(1 << 30))
 
 
 def framed(*frames: bytes) -> bytes:
     return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
 
 
-def feed(into: FrameReader, data: bytes, steps: Iterable[int]) -> list[bytes]:
+def feed(into: RequestReader, data: bytes, steps: Iterable[int]) -> list[bytes]:
     """What the reader makes of `data` when each receive gives at most so many bytes."""
     frames: list[bytes] = []
     position = 0
@@ -60,21 +55,8 @@ def test_frames_are_the_same_however_they_arrive(sizes: list[int], steps: list[i
     into = reader(budget=budget)
     data = framed(*frames)
     assert feed(into, data, steps * (len(data) // sum(steps) + 1000)) == frames
-    assert into.is_idle
+    assert not into.wants_room and not into.is_unfinished
     assert (budget.requests, budget.kept) == (0, 0), "nobody holds the frames any more"
-
-
-def test_a_frame_byte_by_byte() -> None:
-    assert feed(reader(), framed(b"abc", b"d"), [1] * 100) == [b"abc", b"d"]
-
-
-def test_frames_are_writable_and_not_shared() -> None:
-    into = reader()
-    data = framed(b"abc", b"abc")
-    into.buffer()[: len(data)] = data
-    first, second = into.received(len(data))
-    first[0] = 0
-    assert second == b"abc"
 
 
 @pytest.mark.parametrize("length", [0, -1, -(2**31), SIZE_MAX + 1, 2**31 - 1])
@@ -94,34 +76,12 @@ def test_another_protocol_is_called_by_its_name(step: int) -> None:
 
 def test_a_length_that_is_allowed_is_a_length_whatever_it_spells() -> None:
     assert feed(reader(), framed(b"GET "), [100]) == [b"GET "]
-    large = FrameReader(memoryview(bytearray(1024)), 2**31 - 1, MemoryBudget(1 << 30))
+    large = RequestReader(memoryview(bytearray(1024)), 2**31 - 1, MemoryBudget(1 << 30))
     large.buffer()[:4] = b"GET "
     assert large.received(4) == []
 
 
-def test_a_length_alone_reserves_nothing_and_bytes_reserve_by_what_they_are() -> None:
-    into = reader(100_000)
-    into.buffer()[:4] = SIZE_MAX.to_bytes(4, "big")
-    assert into.received(4) == []
-    into.admit()
-    assert reserved(into) == 0
-    into.buffer()[:1] = b"x"
-    assert into.received(1) == []
-    assert reserved(into) == RESERVE_MIN
-    arrived = 1
-    while arrived < SIZE_MAX:
-        count = min(len(into.buffer()), SIZE_MAX - arrived)
-        finished = into.received(count)
-        assert len(finished) == (arrived + count == SIZE_MAX)
-        arrived += count
-        assert reserved(into) <= max(RESERVE_MIN, RESERVE_FACTOR * (arrived + 1))
-
-
-def reserved(into: FrameReader) -> int:
-    return 0 if into._frame is None else len(into._frame)
-
-
-def begin(budget: MemoryBudget, size: int) -> FrameReader:
+def begin(budget: MemoryBudget, size: int) -> RequestReader:
     into = reader(100_000, budget)
     into.buffer()[:5] = size.to_bytes(4, "big") + b"x"
     assert into.received(5) == []

@@ -19,8 +19,9 @@ import trio
 from raftlog.broker.backend import Partition
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
-from raftlog.broker.outbox import Chunk, FileRange
 from raftlog.broker.routing import confirm_leaders, endpoints, find_partition, leader_hint
+from raftlog.net.sending import Chunk
+from raftlog.net.stream import FileRange
 from raftlog.partition.partition import FetchResult, PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
