@@ -1,12 +1,13 @@
-"""What the handlers need of the broker behind them.
+"""What the handlers need of the broker behind them: its parts, each by a small face.
 
-`cluster.node.Node` is the real one. Protocols, so that a handler is tested against a small fake that
-passes the same contract tests (`tests/memory/broker_contract.py`).
+The real ones are in `raftlog.cluster`. Protocols, so that a handler is tested against a small fake that
+passes the same contract tests (`tests/memory/test_broker_backend.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from raftlog.cluster.admin import AdminFailure, NewTopic
@@ -136,45 +137,27 @@ class Offsets(Protocol):
     ) -> None: ...
 
 
-class Node(Protocol):
-    """This broker's share of the cluster: see `raftlog.cluster.node.Node`."""
+class Replicas(Protocol):
+    """What this broker keeps: see `raftlog.cluster.replicas.Replicas`."""
 
-    @property
-    def broker_id(self) -> BrokerId: ...
-    @property
-    def cluster_id(self) -> str: ...
-    @property
-    def catalog(self) -> Catalog: ...
-    @property
-    def config(self) -> BrokerConfig: ...
-    @property
-    def memory(self) -> MemoryBudget: ...
-    @property
-    def groups(self) -> Groups: ...
-    @property
-    def admin(self) -> Admin: ...
-    @property
-    def offsets(self) -> Offsets: ...
-    @property
-    def operations(self) -> Operations: ...
-    @property
-    def controller_id(self) -> BrokerId:
-        """A broker that is alive, and takes what Kafka sends to its controller."""
+    def partition(self, topic: str, partition: int) -> Partition | None: ...
+    def partition_by_id(self, topic_id: bytes, partition: int) -> Partition | None: ...
+
+
+class Leaders(Protocol):
+    """Who leads which partition: see `raftlog.cluster.leaders.Leaders`."""
+
+    def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, int]:
+        """(leader, epoch) as last heard; the epoch never goes back."""
         ...
 
-    @property
-    def coordinator_id(self) -> BrokerId | None:
-        """The broker on which `groups` answers for the whole cluster, when there is one."""
+    async def wait_for_leaders(self, topic: Topic) -> None:
+        """Until every partition of the topic has a leader; the caller sets the time-out."""
         ...
 
-    async def confirm_coordinator(self) -> bool:
-        """Whether a majority still takes this broker for the coordinator."""
-        ...
 
-    @property
-    def is_coordinator(self) -> bool:
-        """Whether it is this one, and ready."""
-        ...
+class Presence(Protocol):
+    """Who is there: see `raftlog.cluster.presence.Presence`."""
 
     @property
     def has_metadata_leader(self) -> bool:
@@ -185,19 +168,65 @@ class Node(Protocol):
         """Whether clients should be told of a broker: every one that leads something, among others."""
         ...
 
-    def partition(self, topic: str, partition: int) -> Partition | None: ...
-    def partition_by_id(self, topic_id: bytes, partition: int) -> Partition | None: ...
-    def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, int]:
-        """(leader, epoch) as last heard; the epoch never goes back."""
+
+class Coordination(Protocol):
+    """Where the consumer groups are coordinated: see `raftlog.cluster.coordination.Coordination`."""
+
+    @property
+    def coordinator_id(self) -> BrokerId | None:
+        """The broker on which `Groups` answers for the whole cluster, when there is one."""
         ...
 
-    async def wait_for_leaders(self, topic: Topic) -> None:
-        """Until every partition of the topic has a leader; the caller sets the time-out."""
+    @property
+    def is_coordinator(self) -> bool:
+        """Whether it is this one, and ready."""
+        ...
+
+    async def confirm_coordinator(self) -> bool:
+        """Whether a majority still takes this broker for the coordinator."""
         ...
 
     def groups_changed(self) -> None:
         """To be called after what may have moved a deadline of the groups."""
         ...
 
+
+class Proposer(Protocol):
+    """Changes the catalog: see `raftlog.cluster.proposer.Proposer`."""
+
     async def propose(self, command: Command) -> Result | ProposalFailed: ...
-    async def allocate_producer_id(self) -> int | ProposalFailed: ...
+
+
+class ProducerIds(Protocol):
+    """Ids for idempotent producers: see `raftlog.cluster.producer_ids.ProducerIds`."""
+
+    async def allocate(self) -> int | ProposalFailed: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """This broker's share of the cluster, as handlers see it. The parts live as long as the broker."""
+
+    broker_id: BrokerId
+    config: BrokerConfig
+    memory: MemoryBudget
+    catalog: Catalog
+    replicas: Replicas
+    leaders: Leaders
+    presence: Presence
+    groups: Groups
+    coordination: Coordination
+    offsets: Offsets
+    admin: Admin
+    operations: Operations
+    proposer: Proposer
+    producer_ids: ProducerIds
+
+    @property
+    def cluster_id(self) -> str:
+        return self.catalog.cluster_id or "unnamed"
+
+    @property
+    def controller_id(self) -> BrokerId:
+        """A live broker that takes what Kafka sends to its controller: this one, which passes it on."""
+        return self.broker_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.topic_settings import ConfigResource, resource_result
 from raftlog.config import ConfigEntry, ConfigSource, ConfigType, config_error, parse_host_port
@@ -37,7 +37,7 @@ def draining_entry(broker: BrokerInfo) -> ConfigEntry:
 
 
 async def alter_broker(
-    node: Node, resource: ConfigResource, settings: dict[str, str | None]
+    backend: Backend, resource: ConfigResource, settings: dict[str, str | None]
 ) -> dict[str, object]:
     """Change a broker's settings, or remove those without a value; gives the answer."""
     name = resource.resource_name
@@ -51,9 +51,9 @@ async def alter_broker(
     for key, value in given.items():
         problem = None
         if key == DRAINING and value in ("true", "false", None):
-            failure = await node.operations.drain_broker(broker, value == "true")
+            failure = await backend.operations.drain_broker(broker, value == "true")
         elif key == ADDRESS and (problem := config_error(key, value or "", "broker")) is None and value:
-            failure = await node.operations.add_broker(broker, *parse_host_port(value))
+            failure = await backend.operations.add_broker(broker, *parse_host_port(value))
         else:
             only = f"only {ADDRESS}=HOST:PORT and {DRAINING}=true|false of a broker can be set"
             message = problem or f"{key} = {value!r}: {only}"

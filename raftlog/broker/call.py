@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox, Slot
@@ -34,15 +34,15 @@ class Call:
         "_slot",
         "_traffic",
         "api",
+        "backend",
         "header",
-        "node",
         "origin",
         "version",
     )
 
     def __init__(
         self,
-        node: Node,
+        backend: Backend,
         api: ApiKey,
         header: RequestHeader,
         origin: Origin,
@@ -51,7 +51,7 @@ class Call:
         traffic: Traffic,
         disconnect: Callable[[str], None],
     ) -> None:
-        self.node = node
+        self.backend = backend
         self.api = api
         self.header = header
         self.version = header.version

@@ -56,13 +56,13 @@ class Connection:
         flush_soon: Callable[[Outbox], None],
         spawn_drain: Callable[[Outbox], None],
     ) -> None:
-        """What is shared with the other connections: the dispatcher and the memory budget of its node,
+        """What is shared with the other connections: the dispatcher and the memory budget of the broker,
         `scratch` of `FrameCutter`, and the two callbacks of `Outbox`."""
         self.origin = origin
         self.end_reason: str | None = None
         self._stream = stream
         self._dispatcher = dispatcher
-        self._memory = dispatcher.node.memory
+        self._memory = dispatcher.backend.memory
         self._reader = RequestReader(scratch, request_size_max, self._memory)
         self._room: trio.Event | None = None
         self.outbox = Outbox(

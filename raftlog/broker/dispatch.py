@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.call import Call
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
@@ -24,8 +24,8 @@ from raftlog.protocol.codec import RequestHeader, decode_request_header
 class Dispatcher:
     """Shared by all connections of a broker."""
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.traffic: dict[ApiKey, Traffic] = {}
         """By API; those that somebody has asked for."""
 
@@ -53,7 +53,7 @@ class Dispatcher:
         if traffic is None:
             traffic = self.traffic[api.key] = Traffic()
         traffic.request_bytes += len(frame)
-        call = Call(self.node, api.key, header, origin, outbox, outbox.open(frame), traffic, disconnect)
+        call = Call(self.backend, api.key, header, origin, outbox, outbox.open(frame), traffic, disconnect)
         if not api.first <= header.version <= api.last:
             call.reply_chunks([unsupported_version_answer(api, header)])
             return

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from raftlog.broker.admission import Admission
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
 from raftlog.broker.dispatch import Dispatcher
@@ -38,20 +38,20 @@ _SHORTAGES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
-    """The listening sockets of all named listeners, and their connections. Limits are read from the node's
+    """The listening sockets of all named listeners, and their connections. Limits are read from the
     configuration once."""
 
-    def __init__(self, node: Node, sockets: Sequence[tuple[str, socket.socket]]) -> None:
+    def __init__(self, backend: Backend, sockets: Sequence[tuple[str, socket.socket]]) -> None:
         """`sockets` are those that listen, each with the name of its listener."""
-        self._node = node
-        self._dispatcher = Dispatcher(node)
+        self._memory = backend.memory
+        self._dispatcher = Dispatcher(backend)
         self._sockets = sockets
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
         self._to_flush: list[Outbox] = []
         self._flush_wanted = trio.Event()
         self._complaints = Complaints(log, "connections were closed or refused")
-        config = node.config
+        config = backend.config
         self._request_size_max = config.int("socket.request.max.bytes")
         self._admission = Admission(config)
         self._idle_max = config.int("connections.max.idle.ms") / 1000
@@ -179,5 +179,5 @@ class Listener:
             now = trio.current_time()
             for connection in list(self._connections):
                 connection.sweep(now, self._idle_max)
-            self._node.memory.wake()
+            self._memory.wake()
             self._complaints.flush()

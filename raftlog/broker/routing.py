@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
-from raftlog.broker.backend import Node, Partition
+from raftlog.broker.backend import Backend, Partition
 from raftlog.broker.call import Call
 from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
@@ -17,24 +17,24 @@ LeaderHint = tuple[int, int]
 """(leader id, leader epoch)"""
 
 
-def find_topic(node: Node, topic: str | bytes) -> Topic | ErrorCode:
+def find_topic(backend: Backend, topic: str | bytes) -> Topic | ErrorCode:
     """The topic of that name or id."""
-    found = node.catalog.topic(topic)
+    found = backend.catalog.topic(topic)
     if found is not None:
         return found
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if isinstance(topic, str) else ErrorCode.UNKNOWN_TOPIC_ID
 
 
-def find_partition(node: Node, topic: str | bytes, partition: int) -> Partition | ErrorCode:
+def find_partition(backend: Backend, topic: str | bytes, partition: int) -> Partition | ErrorCode:
     """The replica that this broker keeps, or why there is none: no such topic or partition, or another
     broker's."""
     if isinstance(topic, str):
-        replica = node.partition(topic, partition)
+        replica = backend.replicas.partition(topic, partition)
     else:
-        replica = node.partition_by_id(topic, partition)
+        replica = backend.replicas.partition_by_id(topic, partition)
     if replica is not None:
         return replica
-    found = find_topic(node, topic)
+    found = find_topic(backend, topic)
     if isinstance(found, ErrorCode):
         return found
     if not 0 <= partition < len(found.partitions):
@@ -42,12 +42,12 @@ def find_partition(node: Node, topic: str | bytes, partition: int) -> Partition 
     return ErrorCode.NOT_LEADER_OR_FOLLOWER
 
 
-def leader_hint(node: Node, topic: str | bytes, partition: int) -> LeaderHint | None:
+def leader_hint(backend: Backend, topic: str | bytes, partition: int) -> LeaderHint | None:
     """Who leads, for a client that asked the wrong broker (KIP-951); None when that is not known."""
-    found = node.catalog.topic(topic)
+    found = backend.catalog.topic(topic)
     if found is None or not 0 <= partition < len(found.partitions):
         return None
-    leader, epoch = node.leader_of(found, partition)
+    leader, epoch = backend.leaders.leader_of(found, partition)
     return None if leader is None else (leader, epoch)
 
 
@@ -56,7 +56,7 @@ def endpoints(call: Call, leaders: Iterable[LeaderHint | None]) -> list[NodeEndp
     wanted = {BrokerId(leader[0]) for leader in leaders if leader is not None}
     if not wanted:
         return []
-    known = call.node.catalog.brokers
+    known = call.backend.catalog.brokers
     return [
         NodeEndpoint(broker.id, *call.address_of(broker), broker.rack)
         for broker in (known[one] for one in sorted(wanted) if one in known)

@@ -1,4 +1,4 @@
-"""A broker: a node of the cluster, and the listener that Kafka clients talk to."""
+"""A broker: its share of the cluster, and the listener that Kafka clients talk to."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import ipaddress
 import logging
 import random
 import socket
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import trio
 
+from raftlog.broker.backend import Backend
 from raftlog.broker.binding import listen
 from raftlog.broker.listener import Listener
-from raftlog.broker.registry import find_api, spoken
+from raftlog.broker.readiness import Readiness
+from raftlog.broker.registry import spoken
+from raftlog.cluster.front import Front
+from raftlog.cluster.inside import Inside
 from raftlog.cluster.node import Node
 from raftlog.config import BrokerConfig, is_every_interface
 from raftlog.config.addresses import join_host_port
@@ -22,8 +27,6 @@ from raftlog.storage.disk import Disk
 
 log = logging.getLogger("raftlog.broker")
 
-PREPARE_PAUSE_S: Final = 0.05
-"""Between two things that are loaded ahead: what is under way comes first."""
 HAND_OVER_TIMEOUT_S: Final = 2.0
 """How long a stop waits for others to take the leaderships over."""
 OPEN_PEER_PORT: Final = (
@@ -32,25 +35,44 @@ OPEN_PEER_PORT: Final = (
 )
 
 
+class Life(Protocol):
+    """What a broker starts and stops: see `raftlog.cluster.node`."""
+
+    async def run(
+        self,
+        peer_listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None: ...
+    async def hand_over(self, timeout: float) -> None: ...
+    def close(self) -> None: ...
+
+
 class Broker:
     """Opened by `open`, alive inside `run`, released by `close`."""
 
     def __init__(
-        self, node: Node, sockets: list[tuple[str, socket.socket]], peer_sockets: list[socket.socket]
+        self,
+        life: Life,
+        backend: Backend,
+        inside: Inside,
+        readiness: Readiness,
+        sockets: list[tuple[str, socket.socket]],
+        peer_sockets: list[socket.socket],
     ) -> None:
         """`sockets` are those for clients, each with the name of its listener."""
-        self.node = node
+        self.backend = backend
+        """As its handlers see it."""
+        self.inside = inside
+        self._life = life
+        self._readiness = readiness
         self._sockets = sockets
         self._peer_sockets = peer_sockets
-        self._listener: Listener | None = None
-        self._spoken: list[tuple[int, int]] = []
-        self._heard_spoken = trio.Event()
-        node.spoken, node.on_spoken = spoken, self._will_be_spoken
         self.address: tuple[str, int] = sockets[0][1].getsockname()[:2]
         """Where its first listener is: the port that was given when 0 was asked for."""
 
     def __repr__(self) -> str:
-        return f"<Broker {self.node.broker_id} on {self.address[0]}:{self.address[1]}>"
+        return f"<Broker {self.backend.broker_id} on {self.address[0]}:{self.address[1]}>"
 
     @classmethod
     def open(
@@ -74,55 +96,66 @@ class Broker:
                 peer_sockets = _bound(opened, *config.peer_listen, "--peer-listen")
                 if any(map(_is_reached_by_others, peer_sockets)):
                     log.warning(OPEN_PEER_PORT, join_host_port(*config.peer_listen))
-            node = Node.open(config, disk=disk, rng=rng)
+            peer_advertised = ("", 0)
+            if peer_sockets:
+                host, port = config.peer_advertised
+                peer_advertised = (_reachable(host), port or peer_sockets[0].getsockname()[1])
+            readiness = Readiness()
+            front = Front(
+                advertised=tuple(advertised),
+                peer_advertised=peer_advertised,
+                spoken=spoken,
+                on_spoken=readiness.will_be_spoken,
+            )
+            life, backend, inside = _open_node(config, front, disk, rng)
             opened.pop_all()
-        node.advertised = tuple(advertised)
-        if peer_sockets:
-            host, port = config.peer_advertised
-            node.peer_advertised = (_reachable(host), port or peer_sockets[0].getsockname()[1])
-        return cls(node, sockets, peer_sockets)
+        return cls(life, backend, inside, readiness, sockets, peer_sockets)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` when clients can be served. Raises DiskFailed, SafetyError or
         ConfigError (see `Node.run`): then the broker must not go on."""
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.node.run, self._peer_listeners())
-            self._listener = Listener(self.node, self._sockets)
-            nursery.start_soon(self._listener.run)
-            nursery.start_soon(self._get_ready_for_clients)
+            await nursery.start(self._life.run, self._peer_listeners())
+            nursery.start_soon(Listener(self.backend, self._sockets).run)
+            nursery.start_soon(self._readiness.run)
             task_status.started()
-
-    def _will_be_spoken(self, spoken: list[tuple[int, int]]) -> None:
-        self._spoken += spoken
-        self._heard_spoken.set()
-
-    async def _get_ready_for_clients(self) -> None:
-        """Load what the clients of other brokers will need when they come here: some 20 ms for each kind of
-        request, while nobody waits for it yet."""
-        while True:
-            await self._heard_spoken.wait()
-            self._heard_spoken = trio.Event()
-            wanted, self._spoken = self._spoken, []
-            for key, version in wanted:
-                api = find_api(key)
-                if api is None or version in api.used or not api.first <= version <= api.last:
-                    continue
-                await trio.sleep(PREPARE_PAUSE_S)
-                api.prepare(version)
-                log.info("ready for %s v%d, which clients use elsewhere", api.key.name, version)
 
     def _peer_listeners(self) -> list[trio.SocketListener]:
         return [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in self._peer_sockets]
 
     async def hand_over(self) -> None:
         """Before a planned stop: give the leaderships away, so that no client waits for an election."""
-        await self.node.hand_over(HAND_OVER_TIMEOUT_S)
+        await self._life.hand_over(HAND_OVER_TIMEOUT_S)
 
     def close(self) -> None:
         """After `run`: make everything durable and release the data folder. Blocking."""
         for sock in (*(sock for _, sock in self._sockets), *self._peer_sockets):
             sock.close()
-        self.node.close()
+        self._life.close()
+
+
+def _open_node(
+    config: BrokerConfig, front: Front, disk: Disk | None, rng: random.Random | None
+) -> tuple[Life, Backend, Inside]:
+    """The only place that knows a node: from here on it is a life and its parts."""
+    node = Node.open(config, front=front, disk=disk, rng=rng)
+    backend = Backend(
+        broker_id=node.me.id,
+        config=config,
+        memory=node.memory,
+        catalog=node.catalog,
+        replicas=node.replicas,
+        leaders=node.leaders,
+        presence=node.presence,
+        groups=node.groups,
+        coordination=node.coordination,
+        offsets=node.offsets,
+        admin=node.admin,
+        operations=node.operations,
+        proposer=node.proposer,
+        producer_ids=node.producer_ids,
+    )
+    return node, backend, node.inside
 
 
 def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> list[socket.socket]:

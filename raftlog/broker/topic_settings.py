@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.errors import admin_error_code
 from raftlog.cluster.admin import AdminFailure
 from raftlog.metadata.catalog import Topic
@@ -39,24 +39,24 @@ def named_twice(resource: ConfigResource) -> dict[str, object]:
     return resource_result(resource, ErrorCode.INVALID_REQUEST, "the resource is named more than once")
 
 
-def refused_resource(node: Node, resource: ConfigResource) -> Topic | dict[str, object]:
+def refused_resource(backend: Backend, resource: ConfigResource) -> Topic | dict[str, object]:
     """The topic that a resource names, or the answer that says why there is none."""
     name = resource.resource_name
     if resource.resource_type != TOPIC_RESOURCE:
         kind = resource.resource_type
         message = f"only settings of topics can be changed here, not those of resource type {kind}"
         return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
-    topic = node.catalog.topics.get(name)
+    topic = backend.catalog.topics.get(name)
     if topic is None:
         return resource_result(resource, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}")
     return topic
 
 
 async def alter_topic(
-    node: Node, resource: ConfigResource, change: Change, *, validate_only: bool
+    backend: Backend, resource: ConfigResource, change: Change, *, validate_only: bool
 ) -> dict[str, object]:
     """Change a topic's settings; gives the answer."""
-    outcome = await node.admin.alter_topic_config(
+    outcome = await backend.admin.alter_topic_config(
         resource.resource_name, change.set, change.remove, timeout=TIMEOUT_S, validate_only=validate_only
     )
     if isinstance(outcome, AdminFailure):

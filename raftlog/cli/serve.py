@@ -118,8 +118,9 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
             settle_collector()
             bootstrap = join_host_port(*broker.address)
             took = time.monotonic() - started
+            backend = broker.backend
             print(
-                f"ready bootstrap={bootstrap} node={broker.node.broker_id} cluster={broker.node.cluster_id}"
+                f"ready bootstrap={bootstrap} node={backend.broker_id} cluster={backend.cluster_id}"
                 f" after={took:.2f}s",
                 flush=True,
             )

@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import trio
 
+from raftlog.cluster.changes import Changes
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.presence import Presence
+from raftlog.cluster.proposer import Proposer
+from raftlog.cluster.this_broker import ThisBroker
+from raftlog.cluster.visibility import Visibility
 from raftlog.config import config_error
-from raftlog.metadata.catalog import BrokerInfo, PartitionAssignment, Topic
-from raftlog.metadata.commands import AlterTopicConfig, Command, CreatePartitions, CreateTopic, DeleteTopic
+from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
+from raftlog.metadata.commands import AlterTopicConfig, CreatePartitions, CreateTopic, DeleteTopic
 from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
 from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
 from raftlog.metadata.results import (
@@ -29,9 +34,6 @@ from raftlog.metadata.results import (
     TopicDeleted,
 )
 from raftlog.types import BrokerId
-
-if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
 
 Plan = TypeVar("Plan")
 
@@ -89,11 +91,24 @@ class NewTopic:
 
 
 class Admin:
-    """The administrative half of a `Node`. Every call takes a time-out in seconds for the whole of it;
-    a call that is cancelled may have changed the catalog, as one that timed out may have."""
+    """Changes topics. Every call takes a time-out in seconds for the whole of it; a call that is cancelled
+    may have changed the catalog, as one that timed out may have."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(
+        self,
+        me: ThisBroker,
+        catalog: Catalog,
+        proposer: Proposer,
+        presence: Presence,
+        visibility: Visibility,
+        changes: Changes,
+    ) -> None:
+        self._me = me
+        self._catalog = catalog
+        self._proposer = proposer
+        self._presence = presence
+        self._visibility = visibility
+        self._changes = changes
 
     async def create_topic(
         self, new: NewTopic, *, timeout: float, validate_only: bool = False
@@ -106,10 +121,10 @@ class Admin:
         if validate_only:
             return self._preview(command)
         with trio.move_on_at(deadline) as scope:
-            result = await self._propose(command)
+            result = await self._proposer.propose(command)
             match result:
                 case TopicCreated(topic):
-                    await self._node.visible_everywhere(topic)
+                    await self._visibility.visible_everywhere(topic)
                     return topic
                 case _:
                     return admin_failure(result)
@@ -118,16 +133,16 @@ class Admin:
 
     async def delete_topic(self, name_or_id: str | bytes, *, timeout: float) -> Topic | AdminFailure:
         """Delete a topic, its records and the groups' offsets in it."""
-        topic = self._node.catalog.topic(name_or_id)
+        topic = self._catalog.topic(name_or_id)
         if topic is None:
             by_id = isinstance(name_or_id, bytes)
             error = AdminError.UNKNOWN_TOPIC_ID if by_id else AdminError.UNKNOWN_TOPIC
             return AdminFailure(error, f"there is no topic {name_or_id!r}")
         with trio.move_on_after(timeout):
-            result = await self._propose(DeleteTopic(topic_id=topic.topic_id))
+            result = await self._proposer.propose(DeleteTopic(topic_id=topic.topic_id))
             if not isinstance(result, TopicDeleted):
                 return admin_failure(result)
-            await self._node.visible_everywhere()
+            await self._visibility.visible_everywhere()
             return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"topic {topic.name!r} may still be deleted")
 
@@ -141,7 +156,7 @@ class Admin:
         validate_only: bool = False,
     ) -> Topic | AdminFailure:
         """Grow a topic to `count` partitions; `assignments` are the replicas of the new ones."""
-        topic = self._node.catalog.topic(name)
+        topic = self._catalog.topic(name)
         if topic is None:
             return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no topic {name!r}")
         deadline = trio.current_time() + timeout
@@ -176,10 +191,10 @@ class Admin:
             return topic
         command = CreatePartitions(topic_id=topic.topic_id, existing=existing, partitions=replicas)
         with trio.move_on_at(deadline):
-            result = await self._propose(command)
+            result = await self._proposer.propose(command)
             if not isinstance(result, PartitionsCreated):
                 return admin_failure(result)
-            await self._node.visible_everywhere(result.topic)
+            await self._visibility.visible_everywhere(result.topic)
             return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"the new partitions of {name!r} have no leaders yet")
 
@@ -193,7 +208,7 @@ class Admin:
         validate_only: bool = False,
     ) -> Topic | AdminFailure:
         """Set and remove settings of a topic; what is removed falls back to the broker's default."""
-        topic = self._node.catalog.topic(name)
+        topic = self._catalog.topic(name)
         if topic is None:
             return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no topic {name!r}")
         problem = self._config_problem(set_)
@@ -203,10 +218,10 @@ class Admin:
             return topic
         command = AlterTopicConfig(topic_id=topic.topic_id, set=dict(set_), remove=tuple(remove))
         with trio.move_on_after(timeout):
-            result = await self._propose(command)
+            result = await self._proposer.propose(command)
             if not isinstance(result, TopicConfigAltered):
                 return admin_failure(result)
-            await self._node.visible_everywhere()
+            await self._visibility.visible_everywhere()
             return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"the settings of {name!r} may still change")
 
@@ -218,12 +233,12 @@ class Admin:
         planned = plan()
         with trio.move_on_at(deadline):
             while isinstance(planned, AdminFailure) and planned.error is AdminError.TIMED_OUT:
-                await self._node.wait_for_change()
+                await self._changes.wait()
                 planned = plan()
         return planned
 
     def _plan_topic(self, new: NewTopic) -> CreateTopic | AdminFailure:
-        catalog = self._node.catalog
+        catalog = self._catalog
         problem = topic_name_problem(new.name)
         if problem is not None:
             return AdminFailure(AdminError.INVALID_TOPIC, problem)
@@ -243,11 +258,11 @@ class Admin:
         if isinstance(replicas, AdminFailure):
             return replicas
         return CreateTopic(
-            name=new.name, topic_id=self._node.new_topic_id(), partitions=replicas, configs=dict(new.configs)
+            name=new.name, topic_id=self._me.new_topic_id(), partitions=replicas, configs=dict(new.configs)
         )
 
     def _replicas_of(self, new: NewTopic) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
-        config, catalog = self._node.config, self._node.catalog
+        config, catalog = self._me.config, self._catalog
         if new.assignments is not None:
             if new.partitions != -1 or new.replication_factor != -1:
                 return AdminFailure(AdminError.INVALID_REQUEST, "give either assignments or counts, not both")
@@ -270,7 +285,7 @@ class Admin:
         self, assignments: tuple[tuple[BrokerId, ...], ...]
     ) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
         """Replicas that a client chose. Said before they are proposed, and with `validate_only`."""
-        brokers = self._node.catalog.brokers
+        brokers = self._catalog.brokers
         for replicas in assignments:
             if not replicas or len(set(replicas)) < len(replicas) or any(b not in brokers for b in replicas):
                 return AdminFailure(
@@ -282,8 +297,8 @@ class Admin:
     def _place(
         self, count: int, factor: int, topic: Sequence[tuple[BrokerId, ...]] = ()
     ) -> tuple[tuple[BrokerId, ...], ...] | AdminFailure:
-        catalog, usable = self._node.catalog, self._node.catalog.usable_brokers()
-        heard = [broker for broker in usable if self._node.hears(broker.id)]
+        catalog, usable = self._catalog, self._catalog.usable_brokers()
+        heard = [broker for broker in usable if self._presence.hears(broker.id)]
         placed = place_new_partitions(
             heard if len(heard) >= factor else usable,  # who is not heard may be dead, and not fenced yet
             count,
@@ -303,8 +318,8 @@ class Admin:
 
     def _late_brokers(self) -> list[BrokerInfo]:
         """Those that would get replicas if they were heard of, which may be any moment."""
-        brokers = self._node.catalog.brokers.values()
-        return [broker for broker in brokers if not broker.draining and self._node.is_late(broker)]
+        brokers = self._catalog.brokers.values()
+        return [broker for broker in brokers if not broker.draining and self._presence.is_late(broker)]
 
     def _preview(self, command: CreateTopic) -> Topic:
         return Topic(
@@ -321,9 +336,6 @@ class Admin:
             if problem is not None:
                 return AdminFailure(AdminError.INVALID_CONFIG, problem)
         return None
-
-    async def _propose(self, command: Command) -> Result | ProposalFailed:
-        return await self._node.propose(command)
 
 
 def _too_many(count: int) -> AdminFailure:

@@ -46,12 +46,17 @@ class _Question:
 class Calls:
     """Asks peers and answers them."""
 
-    def __init__(self, send: Callable[[BrokerId, bytes], bool], handlers: dict[str, Handler]) -> None:
+    def __init__(self, send: Callable[[BrokerId, bytes], bool]) -> None:
         """`send` gives a frame to the link and returns whether there is one; it does not block."""
         self._send = send
-        self._handlers = handlers
+        self._handlers: dict[str, Handler] = {}
         self._questions: dict[int, _Question] = {}
         self._last_id = 0
+
+    def serve(self, method: str, handler: Handler) -> None:
+        """Have questions of this name answered by `handler`. Each part of a broker serves its own."""
+        assert method not in self._handlers, method
+        self._handlers[method] = handler
 
     async def ask(self, peer: BrokerId, method: str, body: Any, *, timeout: float) -> Any:
         """The peer's answer. Raises Unreachable when none came within `timeout` seconds or the link

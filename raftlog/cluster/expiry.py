@@ -26,7 +26,7 @@ class OffsetExpiry:
 
     def __init__(
         self,
-        catalog: Callable[[], Catalog],
+        catalog: Catalog,
         groups: GroupCoordinator,
         retention_ms: int,
         interval_s: float,
@@ -48,7 +48,7 @@ class OffsetExpiry:
             if now < self._next_round:
                 return []
             self._next_round = now + self._interval_s
-            self._left = list(self._catalog().group_offsets)
+            self._left = list(self._catalog.group_offsets)
         before_ms = now_ms - self._retention_ms
         looked_at = list(self._take())
         empty = self._groups.expirable(looked_at, self._retention_ms, now)
@@ -58,14 +58,14 @@ class OffsetExpiry:
             for first in range(0, len(old), GROUPS_A_COMMAND)
         ]
         for group in looked_at if self._all_know_topics() else ():
-            unread = self._groups.unsubscribed(group, self._catalog().group_offsets.topics(group))
+            unread = self._groups.unsubscribed(group, self._catalog.group_offsets.topics(group))
             topics = self._old_topics(group, before_ms, unread) if unread else []
             if topics:
                 commands.append(ExpireTopicOffsets(group=group, topics=tuple(topics), before_ms=before_ms))
         return commands
 
     def _take(self) -> Iterator[str]:
-        offsets = self._catalog().group_offsets
+        offsets = self._catalog.group_offsets
         rows = groups = 0
         while self._left and rows < ROWS_AT_ONCE and groups < GROUPS_AT_ONCE:
             group = self._left.pop()
@@ -74,7 +74,7 @@ class OffsetExpiry:
             yield group
 
     def _old_topics(self, group: str, before_ms: int, among: list[str] | None = None) -> list[str]:
-        offsets = self._catalog().group_offsets
+        offsets = self._catalog.group_offsets
         return [
             topic
             for topic in (offsets.topics(group) if among is None else among)

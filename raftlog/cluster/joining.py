@@ -7,20 +7,22 @@ by who registers, and not when a registration is applied: what old logs hold cam
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import trio
 
+from raftlog.cluster.changes import Changes
+from raftlog.cluster.metadata_group import MetadataGroup
+from raftlog.cluster.proposer import Proposer
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import ConfigError
 from raftlog.metadata.catalog import BrokerInfo
 from raftlog.metadata.commands import InitializeCluster, RegisterBroker
 from raftlog.metadata.results import Refused
+from raftlog.storage.store import Store
 from raftlog.types import BrokerId
-
-if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
 
 POLL_S: Final = 0.1
 """How often a broker looks whether another, whose address it has, is there."""
@@ -31,63 +33,92 @@ Start = tuple[BrokerId, bytes]
 """One start of a broker: its id and incarnation."""
 
 
-async def join(node: Node) -> None:
-    """Name the cluster if it has no name yet, and say where this broker is.
+class Joining:
+    """Names the cluster if it has no name yet, and says where this broker is."""
 
-    Raises ConfigError when the cluster does not take it in, or another broker is there where this one says
-    that it is.
-    """
-    while node.catalog.cluster_id is None:
-        if node.metadata.is_ready:
-            cluster_id = node.store.cluster_id or node.new_cluster_id()
-            await node.insist(InitializeCluster(cluster_id=cluster_id))
-        else:
-            await node.wait_for_change()
-    if node.store.cluster_id is None:
-        node.store.set_cluster_id(node.catalog.cluster_id)
-    registration = node.registration()
-    gone: set[Start] = set()
-    if node.config.peers or node.config.join:
-        # Changes nothing; once it is applied here, this broker knows where the others are now.
-        await node.insist(InitializeCluster(cluster_id=node.catalog.cluster_id))
-        await _until_place_is_free(node, registration, gone)
-    result = await node.insist(registration)
-    if isinstance(result, Refused):
-        raise ConfigError(f"the cluster does not take broker {node.broker_id} in: {result.detail}")
-    # Of two that started at once each found the place free: the second to be registered finds it taken.
-    await _until_place_is_free(node, registration, gone)
+    def __init__(
+        self,
+        me: ThisBroker,
+        registration: RegisterBroker,
+        store: Store,
+        metadata: MetadataGroup,
+        proposer: Proposer,
+        changes: Changes,
+        *,
+        process_of: Callable[[BrokerId], bytes | None],
+    ) -> None:
+        """`process_of` tells which start of a broker is connected, if any."""
+        self._me = me
+        self._registration = registration
+        self._store = store
+        self._metadata = metadata
+        self._catalog = metadata.catalog
+        self._proposer = proposer
+        self._changes = changes
+        self._process_of = process_of
+        self._gone: set[Start] = set()
+        """Those that are known to be over."""
 
+    async def join(self) -> None:
+        """Returns when this broker is registered, as of its own catalog.
 
-async def _until_place_is_free(node: Node, mine: RegisterBroker, gone: set[Start]) -> None:
-    """Raises ConfigError when a broker that runs has an address of this registration. One that cannot be
-    heard gets a session time-out to show that it lives; then its address is taken over. `gone` are those
-    that are known to be over."""
-    give_up = trio.current_time() + node.config.int("broker.session.timeout.ms") / 1000
-    waits_for: set[Start] = set()
-    while True:
+        Raises ConfigError when the cluster does not take it in, or another broker is there where this one
+        says that it is.
+        """
+        cluster_id = await self._named()
+        if self._store.cluster_id is None:
+            self._store.set_cluster_id(cluster_id)
+        config = self._me.config
+        if config.peers or config.join:
+            # Changes nothing; once it is applied here, this broker knows where the others are now.
+            await self._proposer.insist(InitializeCluster(cluster_id=cluster_id))
+            await self._until_place_is_free()
+        result = await self._proposer.insist(self._registration)
+        if isinstance(result, Refused):
+            raise ConfigError(f"the cluster does not take broker {self._me.id} in: {result.detail}")
+        # Of two that started at once each found the place free: the second to be registered finds it taken.
+        await self._until_place_is_free()
+
+    async def _named(self) -> str:
+        """The cluster's id, once it has one."""
+        while self._catalog.cluster_id is None:
+            if self._metadata.is_ready:
+                cluster_id = self._store.cluster_id or self._me.new_cluster_id()
+                await self._proposer.insist(InitializeCluster(cluster_id=cluster_id))
+            else:
+                await self._changes.wait()
+        return self._catalog.cluster_id
+
+    async def _until_place_is_free(self) -> None:
+        """Raises ConfigError when a broker that runs has an address of this registration. One that cannot be
+        heard gets a session time-out to show that it lives; then its address is taken over."""
+        give_up = trio.current_time() + self._me.config.int("broker.session.timeout.ms") / 1000
+        waits_for: set[Start] = set()
+        while not self._is_free(waits_for, give_up):
+            with trio.move_on_after(POLL_S):
+                await self._changes.wait()
+
+    def _is_free(self, waits_for: set[Start], give_up: float) -> bool:
         is_free = True
-        for other, place in same_place(node.catalog.brokers.values(), mine):
+        for other, place in same_place(self._catalog.brokers.values(), self._registration):
             start = (other.id, other.incarnation)
-            if start in gone:
+            if start in self._gone:
                 continue
-            process = node.peers.links.process_of(other.id)
+            process = self._process_of(other.id)
             if process == other.incarnation:
                 raise ConfigError(
                     f"{place} is where broker {other.id} is, which is running: every broker needs addresses"
                     " of its own for clients (advertised.listeners) and brokers (raftlog.peer.advertise)"
                 )
             if process is not None or other.fenced or trio.current_time() >= give_up:
-                gone.add(start)
+                self._gone.add(start)
                 log.warning("%s was broker %d's, which is not there any more: taken over", place, other.id)
                 continue
             is_free = False
             if start not in waits_for:
                 waits_for.add(start)
                 log.warning("%s is broker %d's: waits to see whether that one is running", place, other.id)
-        if is_free:
-            return
-        with trio.move_on_after(POLL_S):
-            await node.wait_for_change()
+        return is_free
 
 
 def same_place(brokers: Iterable[BrokerInfo], mine: RegisterBroker) -> list[tuple[BrokerInfo, str]]:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput, NewerFormat
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import PROPOSED_BYTES_MAX, UnknownCommand, decode_command, proposal_problem
@@ -22,7 +23,10 @@ from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import stamp
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from raftlog.storage.entry import Entry, EntryKind, Payload
-from raftlog.types import BrokerId, RaftIndex, Term
+from raftlog.storage.store import Store
+from raftlog.types import METADATA_GROUP, BrokerId, RaftIndex, Term
+
+METADATA_DIRNAME: Final = "__cluster_metadata-0"
 
 SNAPSHOT_AFTER_BYTES: Final = 4 * 1024 * 1024
 """Bytes of commands between two snapshots of the state, or as many as the last one had, if that is more: a
@@ -227,3 +231,22 @@ def apply_entry(state: MetadataState, index: RaftIndex, batch: Payload) -> Resul
         log.warning("entry %d of the metadata changes nothing: %s", index, error)
         return Refused(Refusal.MALFORMED, str(error))
     return state.apply(command, index)
+
+
+def open_metadata_group(me: ThisBroker, store: Store, founders: frozenset[BrokerId], now: float) -> RaftGroup:
+    """The metadata group on this broker's disk. A broker that is no founder learns first."""
+    group_log = store.logs.get(METADATA_GROUP)
+    if group_log is None:
+        group_log = store.create_log(METADATA_GROUP, METADATA_DIRNAME, may_lack=store.is_rejoining)
+    return RaftGroup(
+        METADATA_GROUP,
+        me.id,
+        group_log,
+        founders,
+        learners=frozenset({me.id}) - founders,
+        timing=me.timing,
+        rng=me.rng,
+        now=now,
+        preferred=me.id == min(founders),
+        eager_commit=True,
+    )

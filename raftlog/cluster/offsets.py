@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
-from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
+from raftlog.cluster.proposer import Proposer
 from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted, encode_commit, join_commits
 from raftlog.metadata.results import Refusal, Refused
-
-if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
 
 ENTRY_BYTES: Final = 64 * 1024
 """Of commits in one entry, and a piece more: 1,500 offsets, which take five milliseconds."""
@@ -61,8 +59,9 @@ class _Commit:
 class OffsetCommits:
     """Collects commits while the entry before is on its way."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, metadata: MetadataGroup, proposer: Proposer) -> None:
+        self._metadata = metadata
+        self._proposer = proposer
         self._waiting: deque[tuple[_Commit, str, bytes]] = deque()
         self._waiting_bytes = 0
         self._commits = 0
@@ -98,7 +97,7 @@ class OffsetCommits:
         self._arrived.set()
 
     def _problem(self, commit: GroupCommit) -> Refused | None:
-        if self._node.metadata.is_full:
+        if self._metadata.is_full:
             return Refused(Refusal.TOO_LARGE, "the cluster's metadata takes no more offsets")
         if not commit.offsets:
             return Refused(Refusal.INVALID_VALUE, "a commit without offsets")
@@ -128,10 +127,10 @@ class OffsetCommits:
 
     async def _propose(self, command: bytes) -> CommitResult:
         """Propose here and nowhere else: the generations were checked by this coordinator."""
-        index = await self._node.propose_here(command)
+        index = await self._proposer.propose_here(command)
         if isinstance(index, ProposalFailed):
             return index
-        result = self._node.metadata.result_at(index)
+        result = self._metadata.result_at(index)
         assert isinstance(result, OffsetsCommitted | Refused), result
         return result
 

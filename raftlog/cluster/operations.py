@@ -7,15 +7,19 @@ says that a change was accepted, not that it has been carried out; `moves` tells
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from raftlog.cluster.admin import AdminError, AdminFailure, admin_failure
-from raftlog.cluster.calls import Unreachable
+from raftlog.cluster.changes import Changes
 from raftlog.cluster.joining import same_place
+from raftlog.cluster.leaders import Leaders
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.metadata.catalog import PartitionAssignment, Topic
+from raftlog.cluster.proposer import Proposer
+from raftlog.cluster.transfers import TRANSFER_TIMEOUT_S, Transfers
+from raftlog.cluster.visibility import Visibility
+from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
 from raftlog.metadata.commands import (
     CancelMove,
     Command,
@@ -28,19 +32,28 @@ from raftlog.metadata.commands import (
 from raftlog.metadata.results import Refused
 from raftlog.types import BrokerId, group_key
 
-if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
-
 NOT_STARTED: Final = bytes(16)
 """The incarnation of a broker that was added and has not been started yet."""
-TRANSFER_TIMEOUT_S: Final = 2.0
 
 
 class Operations:
-    """The operator's half of a `Node`. A call that is cancelled may have changed the catalog."""
+    """Changes brokers, replicas and leaders. A call that is cancelled may have changed the catalog."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(
+        self,
+        catalog: Catalog,
+        proposer: Proposer,
+        transfers: Transfers,
+        leaders: Leaders,
+        visibility: Visibility,
+        changes: Changes,
+    ) -> None:
+        self._catalog = catalog
+        self._proposer = proposer
+        self._transfers = transfers
+        self._leaders = leaders
+        self._visibility = visibility
+        self._changes = changes
 
     async def move(
         self, topic: str, partition: int, target: Sequence[BrokerId] | None
@@ -52,7 +65,7 @@ class Operations:
         topic_id = found[0].topic_id
         if target is None:
             return await self._change(CancelMove(topic_id=topic_id, partition=partition))
-        unknown = [broker for broker in target if broker not in self._node.catalog.brokers]
+        unknown = [broker for broker in target if broker not in self._catalog.brokers]
         if unknown or not target or len(set(target)) < len(target):
             return AdminFailure(
                 AdminError.INVALID_REPLICA_ASSIGNMENT,
@@ -65,7 +78,7 @@ class Operations:
         """The moves that are under way."""
         return [
             (topic, number, assignment)
-            for topic in self._node.catalog.topics.values()
+            for topic in self._catalog.topics.values()
             for number, assignment in enumerate(topic.partitions)
             if assignment.is_moving
         ]
@@ -76,34 +89,23 @@ class Operations:
         if isinstance(found, AdminFailure):
             return found
         home = found[1].preferred_leader
-        leader, _ = self._node.leader_of(found[0], partition)
+        leader, _ = self._leaders.leader_of(found[0], partition)
         if leader == home:
             return AdminFailure(AdminError.ELECTION_NOT_NEEDED, f"broker {home} leads it already")
         if leader is None:
             return AdminFailure(AdminError.PREFERRED_LEADER_NOT_AVAILABLE, "it has no leader now")
-        reason = await self._transfer(leader, group_key(found[0].topic_id, partition), home)
+        reason = await self._transfers.transfer(leader, group_key(found[0].topic_id, partition), home)
         if reason is not None:
             return AdminFailure(AdminError.PREFERRED_LEADER_NOT_AVAILABLE, reason)
         with trio.move_on_after(TRANSFER_TIMEOUT_S):
-            while self._node.leader_of(found[0], partition)[0] != home:
-                await self._node.wait_for_change()
+            while self._leaders.leader_of(found[0], partition)[0] != home:
+                await self._changes.wait()
             return None
         return AdminFailure(AdminError.PREFERRED_LEADER_NOT_AVAILABLE, f"broker {home} did not take over")
 
-    async def _transfer(self, leader: BrokerId, group: bytes, to: BrokerId) -> str | None:
-        if leader == self._node.broker_id:
-            return self._node.transfer(group, to)
-        try:
-            answer = await self._node.peers.calls.ask(
-                leader, "transfer", [group, to], timeout=TRANSFER_TIMEOUT_S
-            )
-        except Unreachable as error:
-            return str(error)
-        return None if answer is None else str(answer)
-
     async def add_broker(self, broker: BrokerId, peer_host: str, peer_port: int) -> AdminFailure | None:
         """Admit a broker that is about to be started with `raftlog.join`."""
-        known = self._node.catalog.brokers.get(broker)
+        known = self._catalog.brokers.get(broker)
         if known is not None and known.incarnation != NOT_STARTED:
             return AdminFailure(AdminError.INVALID_REQUEST, f"broker {broker} is in the cluster already")
         registration = RegisterBroker(
@@ -114,7 +116,7 @@ class Operations:
             peer_host=peer_host,
             peer_port=peer_port,
         )
-        for other, place in same_place(self._node.catalog.brokers.values(), registration):
+        for other, place in same_place(self._catalog.brokers.values(), registration):
             if not other.fenced:
                 return AdminFailure(AdminError.INVALID_REQUEST, f"{place} is where broker {other.id} is")
         failure = await self._change(registration)
@@ -132,14 +134,14 @@ class Operations:
         return await self._change(UnregisterBroker(broker_id=broker))
 
     def _find(self, name: str, partition: int) -> tuple[Topic, PartitionAssignment] | AdminFailure:
-        topic = self._node.catalog.topic(name)
+        topic = self._catalog.topic(name)
         if topic is None or not 0 <= partition < len(topic.partitions):
             return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no partition {name}-{partition}")
         return topic, topic.partitions[partition]
 
     async def _change(self, command: Command) -> AdminFailure | None:
-        result = await self._node.propose(command)
+        result = await self._proposer.propose(command)
         if isinstance(result, ProposalFailed | Refused):
             return admin_failure(result)
-        await self._node.visible_everywhere()
+        await self._visibility.visible_everywhere()
         return None

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
+from raftlog.cluster.metadata_group import MetadataGroup
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import TopicConfig
+from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import Partition, PartitionSettings
+from raftlog.raft.driver import Driver
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import Membership
 from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
-
-if TYPE_CHECKING:
-    from raftlog.cluster.host import Host
 
 STEP: Final = 20
 """Replicas that are started or stopped before all else gets its turn: about three milliseconds."""
@@ -30,10 +32,29 @@ log = logging.getLogger("raftlog.cluster")
 
 
 class Replicas:
-    """What `Node.partition` looks into."""
+    """Every replica of this broker, by its topic's name and by its id."""
 
-    def __init__(self, node: Host, *, step: int = STEP) -> None:
-        self._node = node
+    def __init__(
+        self,
+        me: ThisBroker,
+        driver: Driver,
+        metadata: MetadataGroup,
+        memory: MemoryBudget,
+        *,
+        on_leadership: Callable[[RaftGroup], None],
+        on_reconciled: Callable[[], None],
+        step: int = STEP,
+    ) -> None:
+        """`on_leadership` gets a partition's group when who leads it, or whether the leader is ready, may
+        have changed; `on_reconciled` is called when what runs here agrees with the catalog again."""
+        self._me = me
+        self._driver = driver
+        self._store = driver.store
+        self._metadata = metadata
+        self._catalog = metadata.catalog
+        self._memory = memory
+        self._on_leadership = on_leadership
+        self._on_reconciled = on_reconciled
         self._step = step
         self.by_name: dict[tuple[str, int], Partition] = {}
         self.by_id: dict[tuple[bytes, int], Partition] = {}
@@ -49,6 +70,13 @@ class Replicas:
     def partitions(self) -> list[Partition]:
         return list(self.by_id.values())
 
+    def partition(self, topic: str, partition: int) -> Partition | None:
+        """The replica that this broker keeps, if any."""
+        return self.by_name.get((topic, partition))
+
+    def partition_by_id(self, topic_id: bytes, partition: int) -> Partition | None:
+        return self.by_id.get((topic_id, partition))
+
     def catalog_changed(self) -> None:
         """Something was applied; `reconcile` will look whether it concerns this broker."""
         self._seen_change = True
@@ -58,7 +86,7 @@ class Replicas:
         when the catalog stood still."""
         if not self._seen_change:
             return False
-        seen = (self._node.catalog.topology_index, self._knows_all)
+        seen = (self._catalog.topology_index, self._knows_all)
         if seen != self._seen:  # also between two steps
             self._seen = seen
             self._to_do = self._differences()
@@ -72,15 +100,12 @@ class Replicas:
             self._is_behind = False
             if self._knows_all:
                 self._delete_strays()
-            self._node.changed()
+            self._on_reconciled()
         return False
 
     def _differences(self) -> deque[_Difference]:
         """Replicas to stop, and then those to start or to configure."""
-        wanted = {
-            (topic.topic_id, number): topic
-            for topic, number in self._node.catalog.hosted_by(self._node.broker_id)
-        }
+        wanted = {(topic.topic_id, number): topic for topic, number in self._catalog.hosted_by(self._me.id)}
         differences = deque[_Difference]()
         if self._knows_all:  # else it knows too little to say what is not wanted
             differences.extend((key, None) for key in self.by_id if key not in wanted)
@@ -94,12 +119,12 @@ class Replicas:
         existing = self.by_id.get(key)
         if topic is None:
             # The group may have this broker in it again, and count on what it has acknowledged since.
-            as_of = self._node.catalog.topology_index
+            as_of = self._catalog.topology_index
             if existing is not None and existing.group.membership.as_of <= as_of:
                 self._stop(key)
         elif existing is not None:
             self._configure(existing, topic)
-        elif self._knows_all or group_key(*key) in self._node.store.logs:
+        elif self._knows_all or group_key(*key) in self._store.logs:
             self._start(topic, key[1], now)
 
     @property
@@ -110,37 +135,37 @@ class Replicas:
         vote as if it had never held anything. Or it names this broker alone where others have joined: it
         would lead without them. And what it does not name may have been made since.
         """
-        return self._node.metadata.is_caught_up and self.registered_index is not None
+        return self._metadata.is_caught_up and self.registered_index is not None
 
     def _start(self, topic: Topic, number: int, now: float) -> None:
-        node = self._node
+        me, store = self._me, self._store
         key = group_key(topic.topic_id, number)
-        group_log = node.store.logs.get(key)
+        group_log = store.logs.get(key)
         assignment = topic.partitions[number]
         voters, learners = frozenset(assignment.replicas), frozenset(assignment.adding)
         if group_log is None:
             # Who joins may have been in the group before, and have deleted what it acknowledged then.
-            joins = node.broker_id not in voters
-            is_lost = node.store.is_rejoining and self._may_have_been_lost(topic)
+            joins = me.id not in voters
+            is_lost = store.is_rejoining and self._may_have_been_lost(topic)
             if is_lost and not joins:
                 # Those that join may vote by now, and hold what was lost here: nobody leads without them.
                 voters, learners = voters | learners, frozenset()
             # A restart goes by what was true when the log was made: its catalog may be from before that.
             membership = Membership(voters, learners - voters).encode()
             dirname = f"{topic.name}-{number}.{topic.topic_id.hex()}"
-            group_log = node.store.create_log(key, dirname, membership=membership, may_lack=joins or is_lost)
+            group_log = store.create_log(key, dirname, membership=membership, may_lack=joins or is_lost)
         if group_log.damage is not None:
             log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
         group = RaftGroup(
             key,
-            node.broker_id,
+            me.id,
             group_log,
             voters,
             learners=learners,
-            timing=node.timing,
-            rng=node.rng,
+            timing=me.timing,
+            rng=me.rng,
             now=now,
-            preferred=assignment.preferred_leader == node.broker_id,
+            preferred=assignment.preferred_leader == me.id,
         )
         partition = Partition(
             TopicName(topic.name),
@@ -149,14 +174,14 @@ class Replicas:
             group,
             group_log,
             PartitionSettings(),
-            now_ms=node.now_ms(),
-            on_leadership=lambda: node.led(group),
-            memory=node.memory,
+            now_ms=me.now_ms(),
+            on_leadership=lambda: self._on_leadership(group),
+            memory=self._memory,
         )
         self._configure(partition, topic)
         self.by_id[topic.topic_id, number] = partition
         self.by_name[topic.name, number] = partition
-        node.driver.add(group, partition)
+        self._driver.add(group, partition)
 
     def _may_have_been_lost(self, topic: Topic) -> bool:
         """Whether this broker, whose folder was empty, may have kept a replica before: the topic is older
@@ -167,22 +192,21 @@ class Replicas:
     @property
     def registered_index(self) -> RaftIndex | None:
         """Where this start of the broker was registered; None while that has not been applied here."""
-        me = self._node.catalog.brokers.get(self._node.broker_id)
-        return me.registered_index if me is not None and me.incarnation == self._node.incarnation else None
+        me = self._catalog.brokers.get(self._me.id)
+        return me.registered_index if me is not None and me.incarnation == self._me.incarnation else None
 
     def note_rejoined(self) -> None:
         """A folder that began empty is like any other once all of its groups have been filled. When this
         start is registered, every group that may have been here before is known."""
-        node = self._node
-        if not node.store.is_rejoining or self.registered_index is None or self._seen_change:
+        if not self._store.is_rejoining or self.registered_index is None or self._seen_change:
             return
-        if all(group.is_trusted and group.leader is not None for group in node.driver.groups.values()):
-            node.store.set_rejoined()
+        if all(group.is_trusted and group.leader is not None for group in self._driver.groups.values()):
+            self._store.set_rejoined()
 
     def _configure(self, partition: Partition, topic: Topic) -> None:
-        config = self._node.topic_config(topic)
+        config = TopicConfig(topic.configs, self._me.config)
         self._configured[topic.topic_id, int(partition.partition)] = topic
-        partition.settings = settings_of(config, self._node.config.int("producer.id.expiration.ms"))
+        partition.settings = settings_of(config, self._me.config.int("producer.id.expiration.ms"))
         partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=config.int("segment.ms"))
 
     def _stop(self, key: tuple[bytes, int]) -> None:
@@ -191,16 +215,16 @@ class Replicas:
         del self._configured[key]
         if self.by_name.get((partition.topic, partition.partition)) is partition:
             del self.by_name[partition.topic, partition.partition]
-        self._node.driver.remove(partition.group.key)
-        self._node.store.delete_log(partition.group.key)
+        self._driver.remove(partition.group.key)
+        self._store.delete_log(partition.group.key)
         partition.close()
         log.info("%s-%d is no longer kept here", partition.topic, partition.partition)
 
     def _delete_strays(self) -> None:
         """Logs that a crash left behind between the deletion of a topic and that of its files."""
         keys = {METADATA_GROUP, *(partition.group.key for partition in self.by_id.values())}
-        for key in [key for key in self._node.store.logs if key not in keys]:
-            self._node.store.delete_log(key)
+        for key in [key for key in self._store.logs if key not in keys]:
+            self._store.delete_log(key)
 
 
 def settings_of(config: TopicConfig, producer_expiration_ms: int) -> PartitionSettings:

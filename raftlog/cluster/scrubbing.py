@@ -7,15 +7,17 @@ rate wants, and at least twenty times as long as the check took, so that tiny ba
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 import trio
 
+from raftlog.config import BrokerConfig
 from raftlog.errors import DamagedLog, FileRefused
+from raftlog.raft.engine import RaftGroup
 from raftlog.storage.scrub import Piece, Scrub
-
-if TYPE_CHECKING:
-    from raftlog.cluster.node import Node
+from raftlog.storage.store import Store
+from raftlog.types import GroupKey
 
 FIRST_S: Final = 10.0
 """After the start, which has other things to do."""
@@ -27,49 +29,55 @@ BUSY_SHARE: Final = 20
 log = logging.getLogger("raftlog.storage")
 
 
-async def scrub(node: Node) -> None:
+class Scrubbing:
     """A pass soon after the start, and one every raftlog.scrub.interval.ms."""
-    rate = node.config.int("raftlog.scrub.bytes.per.second")
-    interval = node.config.int("raftlog.scrub.interval.ms") / 1000
-    if not rate:
-        return
-    pause = FIRST_S
-    while True:
-        await trio.sleep(min(pause, interval))
-        started = trio.current_time()
-        await _pass(node, Scrub(node.store.logs), rate)
-        pause = max(0.0, started + interval - trio.current_time())
 
+    def __init__(self, config: BrokerConfig, store: Store, groups: Mapping[GroupKey, RaftGroup]) -> None:
+        """`groups` are those of this broker: they repair what is found."""
+        self._rate = config.int("raftlog.scrub.bytes.per.second")
+        self._interval_s = config.int("raftlog.scrub.interval.ms") / 1000
+        self._store = store
+        self._groups = groups
 
-async def _pass(node: Node, scrub: Scrub, rate: int) -> None:
-    scrub.begin()
-    while True:
-        try:
-            piece = scrub.next()
-        except (DamagedLog, FileRefused) as error:
-            log.warning("the scrub leaves out a log: %s", error)
-            scrub.skip_log()
-            continue
-        if piece is None:
+    async def run(self) -> None:
+        """Until cancelled; not at all at a rate of 0."""
+        if not self._rate:
             return
-        data = await trio.to_thread.run_sync(piece.read)
-        begun = trio.current_time()
-        try:
-            scrub.check(piece, data)
-        except DamagedLog as error:
-            log.error("the scrub found damage: %s", error)
-            await _repaired(node, scrub, piece)
-            continue
-        busy = trio.current_time() - begun
-        size = len(data) if isinstance(data, memoryview) else 0
-        await trio.sleep(max(size / rate, BUSY_SHARE * busy))
+        pause = FIRST_S
+        while True:
+            await trio.sleep(min(pause, self._interval_s))
+            started = trio.current_time()
+            await self._pass(Scrub(self._store.logs))
+            pause = max(0.0, started + self._interval_s - trio.current_time())
 
+    async def _pass(self, scrub: Scrub) -> None:
+        scrub.begin()
+        while True:
+            try:
+                piece = scrub.next()
+            except (DamagedLog, FileRefused) as error:
+                log.warning("the scrub leaves out a log: %s", error)
+                scrub.skip_log()
+                continue
+            if piece is None:
+                return
+            data = await trio.to_thread.run_sync(piece.read)
+            begun = trio.current_time()
+            try:
+                scrub.check(piece, data)
+            except DamagedLog as error:
+                log.error("the scrub found damage: %s", error)
+                await self._repaired(scrub, piece)
+                continue
+            busy = trio.current_time() - begun
+            size = len(data) if isinstance(data, memoryview) else 0
+            await trio.sleep(max(size / self._rate, BUSY_SHARE * busy))
 
-async def _repaired(node: Node, scrub: Scrub, piece: Piece) -> None:
-    """Have the group repair what was found. What cannot be repaired is gone round, by a segment."""
-    group = node.driver.groups.get(piece.key)
-    until = trio.current_time() + (REPAIR_S if group is not None and len(group.voters) > 1 else 0.0)
-    while piece.log.problem is not None and trio.current_time() < until:  # noqa: ASYNC110
-        await trio.sleep(POLL_S)
-    if piece.log.problem is not None:
-        scrub.skip()
+    async def _repaired(self, scrub: Scrub, piece: Piece) -> None:
+        """Have the group repair what was found. What cannot be repaired is gone round, by a segment."""
+        group = self._groups.get(piece.key)
+        until = trio.current_time() + (REPAIR_S if group is not None and len(group.voters) > 1 else 0.0)
+        while piece.log.problem is not None and trio.current_time() < until:  # noqa: ASYNC110
+            await trio.sleep(POLL_S)
+        if piece.log.problem is not None:
+            scrub.skip()

@@ -6,10 +6,11 @@ Each pass takes at most one step a group and is taken again; nothing here waits 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, next_step
 from raftlog.metadata.commands import Command, FinishMove
 from raftlog.partition.partition import Partition
@@ -18,28 +19,37 @@ from raftlog.raft.events import Cause
 from raftlog.raft.values import ChangeRefused
 from raftlog.types import BrokerId
 
-if TYPE_CHECKING:
-    from raftlog.cluster.host import Host
-
 TRANSFERS_MAX: Final = 16
 """Leaderships that go home in one pass: each costs its clients a retry."""
 
 log = logging.getLogger("raftlog.cluster")
 
 
+class Successors(Protocol):
+    """Who can take a leadership over: `raftlog.cluster.peers.Peers` knows."""
+
+    def is_settled(self, broker: BrokerId, now: float) -> bool:
+        """Whether a broker has been connected for a while: leaders go home only to one that stays."""
+
+    def may_take_over(self) -> Collection[BrokerId]:
+        """The brokers that leaderships can be handed to: connected, and not stopping themselves."""
+
+
 class Upkeep:
     """Looks after the groups that this broker leads."""
 
-    def __init__(self, node: Host) -> None:
-        self._node = node
+    def __init__(self, broker_id: BrokerId, metadata: MetadataGroup, successors: Successors) -> None:
+        self._broker_id = broker_id
+        self._metadata = metadata
+        self._catalog = metadata.catalog
+        self._successors = successors
         self._transfers_left = 0
 
     def begin(self, now: float) -> None:
         """A new pass: the metadata group's next step. The partitions follow, some at a time."""
         self._transfers_left = TRANSFERS_MAX
-        metadata = self._node.metadata
+        metadata, catalog = self._metadata, self._catalog
         if metadata.is_ready:
-            catalog = self._node.catalog
             voters, learners = metadata_members(
                 metadata.group.membership, catalog.brokers, catalog.removed_brokers
             )
@@ -61,7 +71,7 @@ class Upkeep:
 
     def _move(self, partition: Partition, now: float) -> FinishMove | None:
         """Bring the group's members to what the catalog wants."""
-        topic = self._node.catalog.topic(partition.topic_id)
+        topic = self._catalog.topic(partition.topic_id)
         if topic is None or partition.partition >= len(topic.partitions):
             return None
         assignment = topic.partitions[partition.partition]
@@ -77,10 +87,10 @@ class Upkeep:
     ) -> bool:
         """One step towards these members; True when they are there and the last change is committed. Where
         an earlier leader knew more than this broker does yet, what it has wanted stands."""
-        as_of = self._node.catalog.topology_index
+        as_of = self._catalog.topology_index
         if group.membership.as_of > as_of:
             return False
-        match next_step(self._node.broker_id, group.membership, voters, learners):
+        match next_step(self._broker_id, group.membership, voters, learners):
             case Change(membership):
                 refused = group.propose_membership(
                     replace(membership, as_of=as_of), now, lambda outcome, entry: None
@@ -98,16 +108,16 @@ class Upkeep:
 
     def _go_home(self, partition: Partition, now: float) -> bool:
         """Give the leadership back to the preferred leader when it is there again."""
-        topic = self._node.catalog.topic(partition.topic_id)
+        topic = self._catalog.topic(partition.topic_id)
         if topic is None or partition.partition >= len(topic.partitions):
             return False
         assignment = topic.partitions[partition.partition]
         home = assignment.preferred_leader
-        if assignment.is_moving or home == self._node.broker_id or home not in partition.group.voters:
+        if assignment.is_moving or home == self._broker_id or home not in partition.group.voters:
             return False
-        broker = self._node.catalog.brokers.get(home)
-        if broker is None or not broker.is_usable or not self._node.is_settled(home, now):
+        broker = self._catalog.brokers.get(home)
+        if broker is None or not broker.is_usable or not self._successors.is_settled(home, now):
             return False
-        if home not in self._node.may_take_over():  # it is there, and about to stop
+        if home not in self._successors.may_take_over():  # it is there, and about to stop
             return False
         return partition.group.transfer_leadership(home, now, Cause.TO_PREFERRED) is None

@@ -23,8 +23,9 @@ from typing import Final, TypeVar
 
 import trio
 
+from raftlog.broker.backend import Backend
 from raftlog.broker.server import Broker
-from raftlog.cluster.node import Node
+from raftlog.cluster.inside import Inside
 from raftlog.config import BrokerConfig
 from raftlog.errors import RaftlogError, StorageError
 from raftlog.testing.disk import FaultyDisk
@@ -83,9 +84,14 @@ class EmbeddedBroker:
         return not self._resumed.is_set()
 
     @property
-    def node(self) -> Node:
-        """The inside of the running broker, to look at. Not thread-safe: use `call` for anything else."""
-        return self._running().broker().node
+    def backend(self) -> Backend:
+        """The running broker's parts, to look at. Not thread-safe: use `call` for anything else."""
+        return self._running().broker().backend
+
+    @property
+    def inside(self) -> Inside:
+        """What is below them: Raft and the links. As thread-safe as `backend`."""
+        return self._running().broker().inside
 
     def launch(self, settings: Mapping[str, str]) -> None:
         """Start it without waiting; `settings` are Kafka's dotted keys."""
@@ -187,7 +193,7 @@ class _Run:
     def _main(self) -> None:
         try:
             self._broker = Broker.open(self._config, disk=self._disk, rng=self._rng)
-            self._broker.node.peers.links.through = self._network.through
+            self._broker.inside.links.through = self._network.through
             try:
                 trio.run(self._serve, self._broker)
             finally:

@@ -127,7 +127,7 @@ class EmbeddedCluster:
         for broker in self._usable():
 
             async def create(broker: EmbeddedBroker = broker) -> object:
-                return await broker.node.admin.create_topic(new, timeout=CREATE_TIMEOUT_S)
+                return await broker.backend.admin.create_topic(new, timeout=CREATE_TIMEOUT_S)
 
             result = broker.call(create).result(CREATE_TIMEOUT_S + 1)
             if isinstance(result, AdminFailure):
@@ -148,7 +148,7 @@ class EmbeddedCluster:
                 (replica.leader_epoch, broker.id, broker)
                 for broker in self.brokers
                 if broker.is_running
-                and (replica := broker.node.partition(topic, partition)) is not None
+                and (replica := broker.backend.replicas.partition(topic, partition)) is not None
                 and replica.is_leader
             ]
             if leaders:

@@ -53,7 +53,7 @@ def test_a_broker_that_is_too_old_for_its_cluster_says_so(raftlog: Run, tmp_path
         command = cbor2.dumps([1, "make_coffee", {}])
 
         async def propose() -> None:
-            broker.node.metadata.propose(
+            broker.inside.metadata.propose(
                 command, now=trio.current_time(), now_ms=1, on_done=lambda outcome: None
             )
 

@@ -38,16 +38,16 @@ class LoopCpu(trio.abc.Instrument):
 
 
 def answer(broker: Broker, cpu: Durations, question: str) -> dict[str, Any]:
-    node = broker.node
+    inside = broker.inside
     if question == "state":
-        groups = node.driver.groups.values()
+        groups = inside.driver.groups.values()
         return {
             "groups": len(groups),
             "committed": sum(group.commit_index for group in groups),
             "elections": sum(max(group.term - 1, 0) for group in groups),  # beyond each group's first
         }
-    times = node.turn_times
-    measured = {"loop": node.loop_time.stretches, "cpu": cpu, "turns": times.turns, "syncs": times.syncs}
+    times = inside.turn_times
+    measured = {"loop": inside.loop_time.stretches, "cpu": cpu, "turns": times.turns, "syncs": times.syncs}
     return {name: _told(durations) for name, durations in measured.items()}
 
 

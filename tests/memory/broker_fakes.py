@@ -1,7 +1,7 @@
 """A broker without disk, Raft or cluster, for tests of the listener and the handlers.
 
-`FakeNode` has the face of `raftlog.broker.backend.Node`; `test_broker_backend.py` holds it and the real
-node to the same contract.
+`FakeNode` is all parts of a `raftlog.broker.backend.Backend` in one; `test_broker_backend.py` holds it and
+the real parts to the same contract.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, cast
 
 import trio
 
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.binding import listen
 from raftlog.broker.listener import Listener
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
+from raftlog.cluster.changes import Changes
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.operations import Operations
@@ -29,7 +30,7 @@ from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, T
 from raftlog.metadata.commands import Command
 from raftlog.metadata.names import topic_name_problem
 from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
-from raftlog.metadata.results import Refused, Result
+from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
 from raftlog.protocol.api import ApiKey
@@ -202,26 +203,22 @@ class FakePartition:
 
 
 class FakeNode:
-    """One broker, id 1, and a catalog that changes at once. It is its own admin and offsets."""
+    """One broker, id 1, and a catalog that changes at once."""
 
     def __init__(self, **settings: str) -> None:
         named = {name.replace("_", "."): value for name, value in settings.items()}
         self.config = BrokerConfig.of(named)
         self.memory = MemoryBudget(self.config.int("raftlog.memory.max.bytes"))
         self.broker_id = BrokerId(1)
-        self.cluster_id = "fake-cluster"
         self.state = MetadataState()
         self.catalog: Catalog = self.state.catalog
+        self.catalog.cluster_id = "fake-cluster"
         self.catalog.brokers[self.broker_id] = BrokerInfo(
             id=self.broker_id, host="localhost", port=9092, peer_host="", peer_port=0
         )
-        self.controller_id = self.broker_id
         self.has_metadata_leader = True
         self.coordinator_id: BrokerId | None = self.broker_id
         self.is_coordinator = True
-        self.admin = self
-        self.offsets = self
-        self.operations = Operations(self)  # type: ignore[arg-type]
         self.partitions: dict[tuple[str, int], FakePartition] = {}
         self.no_leader = False
         self.proposals_fail = 0
@@ -233,6 +230,28 @@ class FakeNode:
             stored_groups=lambda: self.catalog.group_offsets,
         )
         self.groups.load(0.0)
+        itself = cast(Any, self)
+        self.operations = Operations(self.catalog, itself, itself, itself, itself, Changes())
+
+    @property
+    def backend(self) -> Backend:
+        """As handlers see it."""
+        return Backend(
+            broker_id=self.broker_id,
+            config=self.config,
+            memory=self.memory,
+            catalog=self.catalog,
+            replicas=self,
+            leaders=self,
+            presence=self,
+            groups=self.groups,
+            coordination=self,
+            offsets=self,
+            admin=self,
+            operations=self.operations,
+            proposer=self,
+            producer_ids=self,
+        )
 
     def name_listeners(self, number: int, **ports: int) -> None:
         """Have a broker listen by these names."""
@@ -297,7 +316,7 @@ class FakeNode:
         self._index += 1
         return self.state.apply(command, RaftIndex(self._index))
 
-    async def allocate_producer_id(self) -> int | ProposalFailed:
+    async def allocate(self) -> int | ProposalFailed:
         await trio.lowlevel.checkpoint()
         if self.proposals_fail:
             self.proposals_fail -= 1
@@ -391,10 +410,6 @@ class FakeNode:
         return altered
 
 
-_: Callable[[FakeNode], Node] = lambda node: node  # noqa: E731  mypy holds the fake's face to the real one's
-del Refused
-
-
 class Peer:
     """A client's end of a connection: writes frames, reads frames."""
 
@@ -448,7 +463,7 @@ class Served:
     def __init__(self, node: FakeNode, nursery: trio.Nursery) -> None:
         self.node = node
         self.listener = Listener(
-            cast(Any, node),
+            node.backend,
             [(name, sock) for name in LISTENERS for sock in listen("127.0.0.1", 0)],
         )
         self._streams: list[trio.SocketStream] = []

@@ -1,20 +1,19 @@
-"""What handlers rely on, of the real node and of the fake alike."""
+"""What handlers rely on, of the real parts of a broker and of the fake alike."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
-from raftlog.broker.backend import Node, Partition
+from raftlog.broker.backend import Backend, Partition
+from raftlog.broker.server import Broker
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.cluster.groups import CommitCheck, GroupError, GroupState
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.cluster.node import Node as RealNode
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import Topic
 from raftlog.metadata.offsets import (
@@ -33,13 +32,18 @@ NOW_MS = 1_700_000_000_000
 
 
 @pytest.fixture(params=["fake", "real"])
-async def node(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Node]:
+async def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery
+) -> AsyncIterator[Backend]:
     if request.param == "fake":
-        fake: Any = FakeNode()
-        yield fake
+        yield FakeNode().backend
         return
-    config = BrokerConfig.of({"log.dirs": str(tmp_path / "data"), "raftlog.durability": "os"})
-    real = RealNode.open(config, rng=random.Random(1))
+    settings = {
+        "listeners": "PLAINTEXT://127.0.0.1:0",
+        "log.dirs": str(tmp_path / "data"),
+        "raftlog.durability": "os",
+    }
+    real = Broker.open(BrokerConfig.of(settings), rng=random.Random(1))
     scope, ended = trio.CancelScope(), trio.Event()
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
@@ -50,14 +54,14 @@ async def node(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nur
             ended.set()
 
     await nursery.start(run)
-    yield real
+    yield real.backend
     scope.cancel()
     await ended.wait()
     real.close()
 
 
-async def create(node: Node, name: str = "orders", partitions: int = 2) -> Topic:
-    topic = await node.admin.create_topic(NewTopic(name=name, partitions=partitions), timeout=5)
+async def create(backend: Backend, name: str = "orders", partitions: int = 2) -> Topic:
+    topic = await backend.admin.create_topic(NewTopic(name=name, partitions=partitions), timeout=5)
     assert isinstance(topic, Topic), topic
     return topic
 
@@ -93,34 +97,34 @@ async def delete_before(partition: Partition, offset: int) -> tuple[PartitionErr
     return result
 
 
-async def test_the_catalog_names_this_broker_and_the_cluster(node: Node) -> None:
-    assert node.cluster_id
-    assert node.broker_id in node.catalog.brokers
-    assert node.controller_id in node.catalog.brokers
-    assert node.coordinator_id == node.broker_id
-    assert node.is_coordinator
+async def test_the_catalog_names_this_broker_and_the_cluster(backend: Backend) -> None:
+    assert backend.cluster_id
+    assert backend.broker_id in backend.catalog.brokers
+    assert backend.controller_id in backend.catalog.brokers
+    assert backend.coordination.coordinator_id == backend.broker_id
+    assert backend.coordination.is_coordinator
 
 
-async def test_a_topic_that_was_created_has_leaders_and_takes_records(node: Node) -> None:
-    topic = await create(node)
-    assert node.catalog.topic("orders") == node.catalog.topic(topic.topic_id) == topic
+async def test_a_topic_that_was_created_has_leaders_and_takes_records(backend: Backend) -> None:
+    topic = await create(backend)
+    assert backend.catalog.topic("orders") == backend.catalog.topic(topic.topic_id) == topic
     for index in (0, 1):
-        leader, epoch = node.leader_of(topic, index)
-        assert leader == node.broker_id
-        partition = node.partition("orders", index)
+        leader, epoch = backend.leaders.leader_of(topic, index)
+        assert leader == backend.broker_id
+        partition = backend.replicas.partition("orders", index)
         assert partition is not None
-        assert partition is node.partition_by_id(topic.topic_id, index)
+        assert partition is backend.replicas.partition_by_id(topic.topic_id, index)
         assert partition.is_leader
         assert partition.leader_epoch == epoch
         assert (await produce(partition, b"a", b"b")).base_offset == 0
-    assert node.partition("orders", 2) is None
-    assert node.partition("none", 0) is None
-    assert node.partition_by_id(bytes(16), 0) is None
+    assert backend.replicas.partition("orders", 2) is None
+    assert backend.replicas.partition("none", 0) is None
+    assert backend.replicas.partition_by_id(bytes(16), 0) is None
 
 
-async def test_what_is_acknowledged_is_fetched(node: Node) -> None:
-    topic = await create(node)
-    partition = node.partition("orders", 0)
+async def test_what_is_acknowledged_is_fetched(backend: Backend) -> None:
+    topic = await create(backend)
+    partition = backend.replicas.partition("orders", 0)
     assert partition is not None
     assert [(await produce(partition, b"a", b"b")).base_offset for _ in range(3)] == [0, 2, 4]
     assert partition.high_watermark == 6
@@ -135,7 +139,7 @@ async def test_what_is_acknowledged_is_fetched(node: Node) -> None:
     assert (at_end.error, at_end.slice) == (None, None)
     for offset in (-1, 7, 2**62):
         assert partition.fetch(offset, 1).error is PartitionError.OFFSET_OUT_OF_RANGE
-    _, epoch = node.leader_of(topic, 0)
+    _, epoch = backend.leaders.leader_of(topic, 0)
     assert partition.fetch(0, 1, leader_epoch=epoch).error is None
     assert partition.fetch(0, 1, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
     assert partition.find_offset(-1).offset == 6
@@ -147,9 +151,9 @@ async def test_what_is_acknowledged_is_fetched(node: Node) -> None:
     assert partition.log_start_offset == 6
 
 
-async def test_bytes_that_are_no_batch_are_refused(node: Node) -> None:
-    await create(node)
-    partition = node.partition("orders", 0)
+async def test_bytes_that_are_no_batch_are_refused(backend: Backend) -> None:
+    await create(backend)
+    partition = backend.replicas.partition("orders", 0)
     assert partition is not None
     batch = bytearray(encode_batch([NewRecord(NOW_MS, None, b"x", ())]))
     for wrong, error in (
@@ -162,9 +166,9 @@ async def test_bytes_that_are_no_batch_are_refused(node: Node) -> None:
         assert [result.error for result in results] == [error]
 
 
-async def test_waiters_hear_of_what_is_committed(node: Node) -> None:
-    await create(node)
-    partition = node.partition("orders", 0)
+async def test_waiters_hear_of_what_is_committed(backend: Backend) -> None:
+    await create(backend)
+    partition = backend.replicas.partition("orders", 0)
     assert partition is not None
     heard: list[int] = []
 
@@ -180,9 +184,9 @@ async def test_waiters_hear_of_what_is_committed(node: Node) -> None:
     assert not heard
 
 
-async def test_administrators_are_refused_with_a_reason(node: Node) -> None:
-    topic = await create(node)
-    admin = node.admin
+async def test_administrators_are_refused_with_a_reason(backend: Backend) -> None:
+    topic = await create(backend)
+    admin = backend.admin
 
     async def refused(outcome: Topic | AdminFailure) -> AdminError:
         assert isinstance(outcome, AdminFailure)
@@ -211,29 +215,29 @@ async def test_administrators_are_refused_with_a_reason(node: Node) -> None:
     ]
     grown = await admin.create_partitions("orders", 3, timeout=5)
     assert isinstance(grown, Topic) and len(grown.partitions) == 3
-    assert node.partition("orders", 2) is not None
+    assert backend.replicas.partition("orders", 2) is not None
     altered = await admin.alter_topic_config("orders", {"retention.ms": "5"}, timeout=5)
     assert isinstance(altered, Topic) and altered.configs == {"retention.ms": "5"}
     altered = await admin.alter_topic_config("orders", {}, ["retention.ms"], timeout=5)
     assert isinstance(altered, Topic) and altered.configs == {}
     preview = await admin.create_topic(NewTopic(name="later"), timeout=5, validate_only=True)
-    assert isinstance(preview, Topic) and node.catalog.topic("later") is None
+    assert isinstance(preview, Topic) and backend.catalog.topic("later") is None
     assert isinstance(await admin.delete_topic(topic.topic_id, timeout=5), Topic)
-    assert node.catalog.topic("orders") is None
-    assert node.partition("orders", 0) is None
+    assert backend.catalog.topic("orders") is None
+    assert backend.replicas.partition("orders", 0) is None
 
 
-async def test_producer_ids_are_new(node: Node) -> None:
-    ids = [await node.allocate_producer_id() for _ in range(5)]
+async def test_producer_ids_are_new(backend: Backend) -> None:
+    ids = [await backend.producer_ids.allocate() for _ in range(5)]
     assert not any(isinstance(one, ProposalFailed) for one in ids)
     assert len(set(ids)) == 5
 
 
-async def test_offsets_are_committed_by_callback(node: Node) -> None:
-    await create(node)
-    node.groups_changed()
+async def test_offsets_are_committed_by_callback(backend: Backend) -> None:
+    await create(backend)
+    backend.coordination.groups_changed()
     check = CommitCheck(group_id="g")
-    assert node.groups.check_commit(check, trio.current_time()) is GroupError.NONE
+    assert backend.groups.check_commit(check, trio.current_time()) is GroupError.NONE
     results: list[OffsetsCommitted | Refused | ProposalFailed] = []
     done = trio.Event()
 
@@ -242,18 +246,18 @@ async def test_offsets_are_committed_by_callback(node: Node) -> None:
         done.set()
 
     offsets = (OffsetCommit("orders", 0, 7, 1, "note"), OffsetCommit("orders", 9, 7))
-    node.offsets.commit(GroupCommit("g", NOW_MS, offsets), on_done)
+    backend.offsets.commit(GroupCommit("g", NOW_MS, offsets), on_done)
     with trio.fail_after(5):
         await done.wait()
     assert results == [OffsetsCommitted((("g", "orders", 9),))]
-    committed = node.catalog.group_offsets.of("g")
+    committed = backend.catalog.group_offsets.of("g")
     assert {key: (each.offset, each.metadata) for key, each in committed.items()} == {
         ("orders", 0): (7, "note")
     }
-    described = node.groups.describe("g")
+    described = backend.groups.describe("g")
     assert not isinstance(described, GroupError) and described.state is GroupState.EMPTY
-    listed = node.groups.list_groups()
+    listed = backend.groups.list_groups()
     assert not isinstance(listed, GroupError) and [each.group_id for each in listed] == ["g"]
-    assert node.groups.delete("g", trio.current_time()) is GroupError.NONE
-    assert isinstance(await node.propose(DeleteGroup(group="g")), OffsetsDeleted)
-    assert "g" not in node.catalog.group_offsets
+    assert backend.groups.delete("g", trio.current_time()) is GroupError.NONE
+    assert isinstance(await backend.proposer.propose(DeleteGroup(group="g")), OffsetsDeleted)
+    assert "g" not in backend.catalog.group_offsets

@@ -308,7 +308,7 @@ async def test_answers_name_only_fields_that_some_version_has(broker: Served, ap
     header: RequestHeader = decode_request_header(frame)
     nothing: Any = None
     call = _RecordingCall(
-        node, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), Traffic(), nothing
+        node.backend, api.key, header, Origin("here", "INTERNAL"), nothing, Slot(0), Traffic(), nothing
     )
     answer = api.handle(call, api.decode(frame, header))
     if answer is not None and not isinstance(answer, dict):

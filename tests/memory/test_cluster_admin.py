@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,7 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.cluster.admin import Admin, AdminError, AdminFailure, NewTopic
-from raftlog.cluster.node import Node
+from raftlog.cluster.changes import Changes
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import BrokerInfo, Topic
 from raftlog.metadata.commands import Command
@@ -27,35 +29,32 @@ def clock() -> MockClock:
 
 
 class Cluster:
-    """Three brokers as `Admin` sees them from the first; the entries it proposes are applied at once."""
+    """Three brokers as `Admin` sees them from the first; the entries it proposes are applied at once. It is
+    proposer, presence and visibility in one."""
 
     def __init__(self) -> None:
-        self.broker_id = ONE
-        self.config = BrokerConfig.of({})
         self.state = MetadataState()
         self.catalog = self.state.catalog
         self.heard = {ONE, TWO, THREE}
         self.connected = {ONE, TWO, THREE}
-        self._changed = trio.Event()
+        self.changes = Changes()
         for id in self.heard:
             self.catalog.brokers[id] = BrokerInfo(id=id, host="h", port=int(id), peer_host="h", peer_port=1)
 
+    def admin(self) -> Admin:
+        me = ThisBroker.of(BrokerConfig.of({}), rng=random.Random(1))
+        itself = cast(Any, self)
+        return Admin(me, self.catalog, itself, itself, itself, self.changes)
+
     def fence(self, id: BrokerId, fenced: bool) -> None:
         self.catalog.brokers[id] = replace(self.catalog.brokers[id], fenced=fenced)
-        self._changed.set()
-        self._changed = trio.Event()
+        self.changes.tell()
 
     def hears(self, broker: BrokerId) -> bool:
         return broker in self.heard
 
     def is_late(self, broker: BrokerInfo) -> bool:
         return broker.fenced and broker.id in self.connected
-
-    def new_topic_id(self) -> bytes:
-        return b"0123456789abcdef"
-
-    async def wait_for_change(self) -> None:
-        await self._changed.wait()
 
     async def visible_everywhere(self, topic: Topic | None = None) -> None:
         await trio.lowlevel.checkpoint()
@@ -68,7 +67,7 @@ class Cluster:
 async def create(
     cluster: Cluster, replicas: int = -1, partitions: int = 8, timeout: float = 20.0
 ) -> Topic | AdminFailure:
-    admin = Admin(cast(Node, cluster))
+    admin = cluster.admin()
     new = NewTopic(name="t", partitions=partitions, replication_factor=replicas)
     return await admin.create_topic(new, timeout=timeout)
 
@@ -115,7 +114,7 @@ async def test_new_partitions_wait_for_a_late_broker_too(clock: MockClock, nurse
         cluster.fence(THREE, False)
 
     nursery.start_soon(come_back)
-    grown = await Admin(cast(Node, cluster)).create_partitions("t", 9, timeout=20)
+    grown = await cluster.admin().create_partitions("t", 9, timeout=20)
     assert isinstance(grown, Topic) and len(grown.partitions) == 9
 
 

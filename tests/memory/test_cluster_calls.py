@@ -20,8 +20,10 @@ class Pair:
 
     def __init__(self, **handlers: Handler) -> None:
         self.is_up = True
-        self.asker = Calls(lambda to, frame: self._send(ONE, self.answerer, frame), {})
-        self.answerer = Calls(lambda to, frame: self._send(TWO, self.asker, frame), handlers)
+        self.asker = Calls(lambda to, frame: self._send(ONE, self.answerer, frame))
+        self.answerer = Calls(lambda to, frame: self._send(TWO, self.asker, frame))
+        for method, handler in handlers.items():
+            self.answerer.serve(method, handler)
 
     def _send(self, sender: BrokerId, receiver: Calls, frame: bytes) -> bool:
         if self.is_up:
@@ -81,7 +83,7 @@ async def test_no_link_is_said_at_once(autojump_clock: trio.testing.MockClock) -
 
 
 async def test_an_answer_of_somebody_else_does_not_count(autojump_clock: trio.testing.MockClock) -> None:
-    calls = Calls(lambda to, frame: True, {})
+    calls = Calls(lambda to, frame: True)
 
     async def forge() -> None:
         await trio.sleep(1)
@@ -98,4 +100,4 @@ async def test_an_answer_of_somebody_else_does_not_count(autojump_clock: trio.te
 )
 def test_what_is_no_frame_is_refused(frame: bytes) -> None:
     with pytest.raises(InvalidInput):
-        Calls(lambda to, frame: True, {}).receive(TWO, frame)
+        Calls(lambda to, frame: True).receive(TWO, frame)

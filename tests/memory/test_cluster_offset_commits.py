@@ -31,7 +31,6 @@ class Node:
         self.sizes: list[int] = []
         self.results: dict[RaftIndex, Result] = {}
         self.failure: ProposalFailed | None = None
-        self.metadata: Any = self
         self.is_full = False
         self.result_at = self.results.get
 
@@ -52,7 +51,7 @@ def of_orders(group: str, count: int, metadata: str = "") -> GroupCommit:
 
 async def committed(node: Node, *commits: GroupCommit) -> list[object]:
     """What each of the commits, which arrive at once, came to."""
-    waiting = OffsetCommits(cast(Any, node))
+    waiting = OffsetCommits(cast(Any, node), cast(Any, node))
     results: list[object] = [None] * len(commits)
     answered = trio.Event()
 

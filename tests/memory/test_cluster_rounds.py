@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,9 +11,12 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.cluster import rounds
+from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
+from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.rounds import PARTITIONS_AT_ONCE, Rounds
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import BrokerInfo, Catalog
 from raftlog.metadata.commands import Command, FenceBroker, SetFeature
@@ -30,30 +34,48 @@ class FakePartition:
         self.ticks += 1
 
 
-class Node:
-    """The metadata has no leader: nothing that is proposed happens."""
+class Broker:
+    """What `Rounds` takes, in one. The metadata has no leader: nothing that is proposed happens."""
 
     def __init__(self, partitions: int, brokers: int) -> None:
-        self.config = BrokerConfig.of({"broker.session.timeout.ms": "1000"})
+        config = BrokerConfig.of({"broker.session.timeout.ms": "1000"})
         self.catalog = Catalog()
         for number in range(brokers):
             id = BrokerId(number)
             self.catalog.brokers[id] = BrokerInfo(id=id, host="h", port=1, peer_host="h", peer_port=2)
-        self.partitions = {number: FakePartition(number) for number in range(partitions)}
-        self.groups = GroupCoordinator(
-            settings=lambda: GroupSettings(), new_id=lambda: "id", stored_groups=lambda: ()
-        )
-        self.replicas: Any = self
-        self.upkeep: Any = self
-        self.peers: Any = self
-        self.links: Any = self
-        self.broker_id = BrokerId(0)
+        self.kept = {number: FakePartition(number) for number in range(partitions)}
         self.is_coordinator = True
         self.proposed: list[Command] = []
         self.sizes: list[int] = []
         self.sliced = trio.Event()
+        groups = GroupCoordinator(
+            settings=lambda: GroupSettings(), new_id=lambda: "id", stored_groups=lambda: ()
+        )
+        itself = cast(Any, self)
+        self.rounds = Rounds(
+            ThisBroker.of(config, rng=random.Random(1), now_ms=lambda: 0),
+            self.catalog,
+            itself,
+            itself,
+            itself,
+            Liveness(config.int("broker.session.timeout.ms") / 1000),
+            OffsetExpiry(self.catalog, groups, retention_ms=1, interval_s=1.0),
+            itself,
+        )
 
-    now_ms = staticmethod(lambda: 0)
+    # Replicas
+
+    @property
+    def partitions(self) -> list[FakePartition]:
+        return list(self.kept.values())
+
+    def partition_by_id(self, topic_id: bytes, number: int) -> FakePartition | None:
+        return self.kept.get(number)
+
+    def note_rejoined(self) -> None:
+        pass
+
+    # Upkeep
 
     def begin(self, now: float) -> None:
         self.sizes.clear()
@@ -63,27 +85,12 @@ class Node:
         self.sliced.set()
         return []
 
-    def takes_pieces(self, peer: BrokerId) -> bool:
-        return True
-
-    def note_rejoined(self) -> None:
-        pass
-
-    def partition_by_id(self, topic_id: bytes, number: int) -> FakePartition | None:
-        return self.partitions.get(number)
+    # Proposer
 
     async def propose(self, command: Command, *, timeout: float = 30.0) -> ProposalFailed:
         self.proposed.append(command)
         await trio.sleep(timeout)
         return ProposalFailed("the metadata group has no leader", may_still_happen=True)
-
-
-def replicas_of(node: Node) -> Any:
-    class Replicas:
-        partitions = property(lambda self: list(node.partitions.values()))
-        note_rejoined = staticmethod(lambda: None)
-
-    return Replicas()
 
 
 @pytest.fixture
@@ -92,46 +99,43 @@ def clock() -> MockClock:
 
 
 async def test_rounds_do_not_wait_for_proposals_that_find_no_leader(clock: MockClock) -> None:
-    node = Node(partitions=3, brokers=5)
-    node.replicas = replicas_of(node)
+    broker = Broker(partitions=3, brokers=5)
     with trio.move_on_after(20.5):
-        await Rounds(cast(Any, node)).run()
-    assert node.partitions[0].ticks >= 9
-    fenced = [command.broker_id for command in node.proposed if isinstance(command, FenceBroker)]
-    assert set(fenced) == set(node.catalog.brokers)
+        await broker.rounds.run()
+    assert broker.kept[0].ticks >= 9
+    fenced = [command.broker_id for command in broker.proposed if isinstance(command, FenceBroker)]
+    assert set(fenced) == set(broker.catalog.brokers)
     assert len(fenced) >= 5 * 5
 
 
 async def test_partitions_are_looked_after_in_slices(clock: MockClock) -> None:
-    node = Node(partitions=3 * PARTITIONS_AT_ONCE + 1, brokers=0)
-    node.replicas = replicas_of(node)
+    broker = Broker(partitions=3 * PARTITIONS_AT_ONCE + 1, brokers=0)
     seen: list[int] = []
 
     async def watch() -> None:
         while True:
-            await node.sliced.wait()
-            node.sliced = trio.Event()
-            seen.append(len(node.sizes))
+            await broker.sliced.wait()
+            broker.sliced = trio.Event()
+            seen.append(len(broker.sizes))
 
     with trio.move_on_after(rounds.TICK_S + 0.5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            nursery.start_soon(Rounds(cast(Any, node)).run)
-    assert node.sizes == [PARTITIONS_AT_ONCE] * 3 + [1]
+            nursery.start_soon(broker.rounds.run)
+    assert broker.sizes == [PARTITIONS_AT_ONCE] * 3 + [1]
     assert len(seen) >= 2, seen  # without a pause in between it would be woken once
 
 
 async def test_the_metadata_leader_raises_the_level_when_the_last_broker_knows_it(clock: MockClock) -> None:
-    node = Node(partitions=0, brokers=3)
-    node.replicas = replicas_of(node)
-    brokers = node.catalog.brokers
+    broker = Broker(partitions=0, brokers=3)
+    brokers = broker.catalog.brokers
     wanted = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Rounds(cast(Any, node)).run)
-        for broker in list(brokers):
-            brokers[broker] = replace(brokers[broker], metadata_level=2)
+        nursery.start_soon(broker.rounds.run)
+        for each in list(brokers):
+            brokers[each] = replace(brokers[each], metadata_level=2)
             await trio.sleep(5)
-            wanted.append([one for one in node.proposed if isinstance(one, SetFeature)])
+            wanted.append([one for one in broker.proposed if isinstance(one, SetFeature)])
         nursery.cancel_scope.cancel()
     assert wanted[:2] == [[], []]
     assert set(wanted[2]) == {SetFeature(name="raftlog.metadata.level", level=2)}

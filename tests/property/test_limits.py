@@ -258,8 +258,8 @@ def _of_type(draw: st.DrawFn, name: str, kind: Any, is_chosen: bool) -> Any:
 def test_every_command_at_its_limits(cluster: EmbeddedCluster, command: Command, broker: int) -> None:
     """As a handler proposes it that has forgotten to look, on the leader and on others."""
     note(f"{command.kind}, {len(encode_command(command))} bytes")
-    node = cluster.broker(broker).node
-    result = cluster.broker(broker).call(node.propose, command).result(ANSWER_S)
+    proposer = cluster.broker(broker).backend.proposer
+    result = cluster.broker(broker).call(proposer.propose, command).result(ANSWER_S)
     assert not isinstance(result, ProposalFailed)
     if len(encode_command(command)) > PROPOSED_BYTES_MAX:
         assert isinstance(result, Refused)

@@ -1,7 +1,7 @@
-"""A broker's share of the cluster, without the event loop: what `raftlog.cluster.node.Node` is to Trio.
+"""A broker's share of the cluster, without the event loop: what `raftlog.cluster.node` starts on Trio.
 
 The deciding parts are the real ones: Driver, MetadataGroup, Replicas, Upkeep, Liveness, Hints. Here is only
-what the real node does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it has
+what the real broker does in tasks: retry a proposal, repeat a sign of life, look at the catalog when it has
 changed, hand leaderships over before it stops.
 """
 
@@ -12,18 +12,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from raftlog.cluster.hints import Hint, Hints
-from raftlog.cluster.host import open_metadata_group, timing_of
 from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
-from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
-from raftlog.cluster.node import HAND_OVER_POLL_S, SETTLED_S
+from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed, open_metadata_group
+from raftlog.cluster.peers import SETTLED_S
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.rounds import TICK_S
 from raftlog.cluster.steady_clock import SteadyClock
+from raftlog.cluster.this_broker import ThisBroker, timing_of
+from raftlog.cluster.transfers import HAND_OVER_POLL_S
 from raftlog.cluster.upkeep import Upkeep
-from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.config import BrokerConfig
 from raftlog.errors import DamagedLog
 from raftlog.memory import MemoryBudget
-from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import Command, InitializeCluster, RegisterBroker, encode_command
 from raftlog.metadata.results import Result
 from raftlog.metadata.state import MetadataState
@@ -49,7 +50,7 @@ OnResult = Callable[[Result | ProposalFailed], None]
 
 
 class Peers:
-    """Who leads what, as `raftlog.cluster.peers.Peers` tells it."""
+    """Who leads what, as `raftlog.cluster.announcements.Announcements` tells it."""
 
     def __init__(self, node: SimNode) -> None:
         self._node = node
@@ -94,11 +95,17 @@ class SimNode:
         self.broker_id = broker
         self.store, self.world, self.rng, self.config = store, world, rng, config
         self.incarnation = rng.randbytes(16)
+        self._me = ThisBroker(
+            id=broker,
+            incarnation=self.incarnation,
+            config=config,
+            timing=timing_of(config),
+            rng=rng,
+            now_ms=world.now_ms,
+        )
         self.everyone = everyone
         self._send_note = send_note
         self._on_dirty = on_dirty
-        self.timing = timing_of(config)
-        self.memory = MemoryBudget(config.int("raftlog.memory.max.bytes"))
         self.driver = Driver(store, send=send_raft)
         self.peers = Peers(self)
         self.started_at = world.now
@@ -113,18 +120,25 @@ class SimNode:
         self._call_count = 0
         self._awaited: list[tuple[RaftIndex, OnResult]] = []
         self.metadata = self._open_metadata(founders, state)
-        self.replicas = Replicas(self, step=2)
-        self.upkeep = Upkeep(self)
+        self.replicas = Replicas(
+            self._me,
+            self.driver,
+            self.metadata,
+            MemoryBudget(config.int("raftlog.memory.max.bytes")),
+            on_leadership=self.led,
+            on_reconciled=self._on_dirty,
+            step=2,
+        )
+        self.upkeep = Upkeep(broker, self.metadata, self)
         self._scrub = Scrub(store.logs)
 
     def _open_metadata(self, founders: frozenset[BrokerId], state: MetadataState) -> MetadataGroup:
-        """As Node._open_metadata."""
-        group = open_metadata_group(self, founders, self.world.now)
+        group = open_metadata_group(self._me, self.store, founders, self.world.now)
         metadata = MetadataGroup(group, state, self._metadata_changed)
         self.driver.add(group, metadata)
         return metadata
 
-    # What Replicas and Upkeep ask of a Node
+    # What Replicas and Upkeep ask
 
     @property
     def catalog(self) -> Catalog:
@@ -135,9 +149,6 @@ class SimNode:
 
     def knows(self, topic_id: bytes) -> bool:
         return topic_id in self.catalog.topics_by_id or topic_id == METADATA_TOPIC_ID
-
-    def topic_config(self, topic: Topic) -> TopicConfig:
-        return TopicConfig(topic.configs, self.config)
 
     def led(self, group: RaftGroup) -> None:
         if group.is_ready:
@@ -193,7 +204,7 @@ class SimNode:
     # Proposals
 
     def propose(self, command: Command, on_result: OnResult, *, timeout: float = 30.0) -> None:
-        """As Node.propose: tried until it is applied here, or `timeout` seconds have passed."""
+        """As Proposer.propose: tried until it is applied here, or `timeout` seconds have passed."""
         encoded = encode_command(command)
         give_up = self.world.now + timeout
 
@@ -308,7 +319,7 @@ class SimNode:
         )
 
     def reconcile(self) -> None:
-        """As Node._reconcile, and what waits for something to be applied."""
+        """As Node._follow_catalog, and what waits for something to be applied."""
         if self.replicas.reconcile(self.world.now):
             self._after(0.0, self.reconcile)
         leads = self.metadata.is_ready
@@ -329,7 +340,7 @@ class SimNode:
                     on_result(result)
 
     def _tick(self) -> None:
-        """As Node._tick."""
+        """As Rounds.run."""
         self._after(TICK_S, self._tick)
         now = self.world.now
         now_ms = self._clock.read(now, self.now_ms())
@@ -373,7 +384,7 @@ class SimNode:
         self.peers.hints.sweep()
 
     def hand_over(self, then: Callable[[], None]) -> None:
-        """As Node.hand_over; `then` comes when that is done."""
+        """As Transfers.hand_over; `then` comes when that is done."""
         self.tell_all(("leaving", 0, None))
         give_up = self.world.now + HAND_OVER_S
 

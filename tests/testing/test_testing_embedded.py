@@ -64,17 +64,17 @@ def test_in_a_plain_test_and_beside_another() -> None:
     with running_broker() as one, running_cluster(1) as other:
         assert one.port != other.port
         one.create_topic("here")
-        assert "here" in one.brokers[0].node.catalog.topics
-        assert "here" not in other.brokers[0].node.catalog.topics
+        assert "here" in one.brokers[0].backend.catalog.topics
+        assert "here" not in other.brokers[0].backend.catalog.topics
 
 
 def test_settings_are_kafkas_keys() -> None:
     with running_broker(num_partitions=4, auto_create_topics_enable=False) as broker:
-        config = broker.brokers[0].node.config
+        config = broker.brokers[0].backend.config
         assert config.int("num.partitions") == 4
         assert not config.bool("auto.create.topics.enable")
         broker.create_topic("wide", partitions=-1, retention_ms=1000)
-        topic = broker.brokers[0].node.catalog.topics["wide"]
+        topic = broker.brokers[0].backend.catalog.topics["wide"]
         assert len(topic.partitions) == 4
         assert topic.configs == {"retention.ms": "1000"}
 
@@ -137,6 +137,6 @@ def test_a_broker_that_is_down_says_so() -> None:
         broker = cluster.faults.kill(1)
         assert repr(broker) == f"<EmbeddedBroker 1 127.0.0.1:{broker.port} down>"
         with pytest.raises(BrokerFailed, match="is down"):
-            broker.node  # noqa: B018
+            broker.backend  # noqa: B018
         with pytest.raises(ValueError, match="no broker 2"):
             cluster.broker(2)

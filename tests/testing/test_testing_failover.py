@@ -34,7 +34,7 @@ async def kill_the_leader(cluster: EmbeddedCluster) -> None:
 
 async def kill_the_coordinator(cluster: EmbeddedCluster) -> None:
     """Of every group: the leader of the metadata."""
-    coordinator = next(leader for b in cluster.brokers if (leader := b.node.metadata.leader) is not None)
+    coordinator = next(leader for b in cluster.brokers if (leader := b.inside.metadata.leader) is not None)
     cluster.faults.kill(coordinator)
     await trio.sleep(1.0)
     cluster.faults.restart()

@@ -47,8 +47,8 @@ def named_leader(broker: EmbeddedBroker) -> int | None:
     """Whom a broker names to clients as the leader."""
 
     async def ask() -> int | None:
-        node = broker.node
-        return node.leader_of(node.catalog.topics["orders"], 0)[0]
+        backend = broker.backend
+        return backend.leaders.leader_of(backend.catalog.topics["orders"], 0)[0]
 
     return broker.call(ask).result(20)
 
@@ -107,7 +107,7 @@ def test_a_partition_between_two_leaves_the_third_between_them(cluster: Embedded
     cluster.faults.partition([ones[0], ones[1]], leader)
     time.sleep(1.5)
     assert not any(
-        (replica := broker.node.partition("orders", 0)) is not None and replica.is_leader
+        (replica := broker.backend.replicas.partition("orders", 0)) is not None and replica.is_leader
         for broker in cluster.brokers
     ), "nobody can have a majority"
     cluster.faults.heal()

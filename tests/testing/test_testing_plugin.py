@@ -17,7 +17,7 @@ import pytest
 
 @pytest.mark.parametrize("number", range(4))
 def test_topics(raftlog_broker, raftlog_topic, number):
-    catalog = raftlog_broker.brokers[0].node.catalog
+    catalog = raftlog_broker.brokers[0].backend.catalog
     assert raftlog_topic.startswith(f"test_topics-{number}")
     assert raftlog_topic in catalog.topics
     with open("seen", "a") as seen:
@@ -69,7 +69,7 @@ def test_settings_are_overridden_and_a_failing_test_shows_the_seed(project: pyte
 
         def test_settings(raftlog_broker):
             raftlog_broker.create_topic("five", partitions=-1)
-            assert len(raftlog_broker.brokers[0].node.catalog.topics["five"].partitions) == 5
+            assert len(raftlog_broker.brokers[0].backend.catalog.topics["five"].partitions) == 5
 
         def test_fault(raftlog_cluster):
             raftlog_cluster.faults.kill()

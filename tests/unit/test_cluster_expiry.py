@@ -16,7 +16,7 @@ class Expiring:
         for name in ("orders", "refunds"):
             self.log.apply(create(name, name.encode().ljust(16)))
         self.expiry = OffsetExpiry(
-            lambda: self.log.catalog,
+            self.log.catalog,
             groups.coordinator,
             HOUR_MS,
             interval_s,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from raftlog.cluster.host import open_metadata_group, timing_of
-from raftlog.cluster.metadata_group import MetadataGroup
+from raftlog.cluster.metadata_group import MetadataGroup, open_metadata_group
 from raftlog.cluster.replicas import STEP, Replicas
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.upkeep import Upkeep
-from raftlog.config import BrokerConfig, TopicConfig
+from raftlog.config import BrokerConfig
 from raftlog.memory import MemoryBudget
-from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import (
     AlterTopicConfig,
     Command,
@@ -37,39 +37,31 @@ ONE, TWO, THREE = map(BrokerId, (1, 2, 3))
 
 
 class Broker:
-    """Broker 3, without an event loop and without peers: a `Host`. `wiped` says that its folder is new."""
+    """Broker 3, without an event loop and without peers. `wiped` says that its folder is new."""
 
     def __init__(self, *, wiped: bool) -> None:
-        self.broker_id = THREE
-        self.incarnation = b"i" * 16
-        self.config = BrokerConfig.of({"node.id": "3"})
-        self.rng = random.Random(1)
-        self.store = Store.open(VirtualDisk(self.rng), "/data", StoreSettings(node_id=THREE))
+        rng = random.Random(1)
+        self.me = ThisBroker.of(BrokerConfig.of({"node.id": "3"}), rng=rng, now_ms=lambda: 0)
+        self.store = Store.open(VirtualDisk(rng), "/data", StoreSettings(node_id=THREE))
         if not wiped:
             self.store.set_rejoined()
-        self.timing = timing_of(self.config)
-        self.memory = MemoryBudget(self.config.int("raftlog.memory.max.bytes"))
         self.driver = Driver(self.store, send=lambda to, messages: None)
-        group = open_metadata_group(self, frozenset((ONE, TWO, THREE)), 0.0)
+        group = open_metadata_group(self.me, self.store, frozenset((ONE, TWO, THREE)), 0.0)
         self.metadata = MetadataGroup(group, MetadataState(), lambda: None)
-        self.replicas = Replicas(self)
+        self.replicas = Replicas(
+            self.me,
+            self.driver,
+            self.metadata,
+            MemoryBudget(1 << 20),
+            on_leadership=lambda group: None,
+            on_reconciled=lambda: None,
+        )
+        self.upkeep = Upkeep(THREE, self.metadata, self)
         self._index = 0
 
     @property
     def catalog(self) -> Catalog:
         return self.metadata.catalog
-
-    def topic_config(self, topic: Topic) -> TopicConfig:
-        return TopicConfig(topic.configs, self.config)
-
-    def now_ms(self) -> int:
-        return 0
-
-    def led(self, group: RaftGroup) -> None:
-        pass
-
-    def changed(self) -> None:
-        pass
 
     def is_settled(self, broker: BrokerId, now: float) -> bool:
         return False
@@ -90,7 +82,7 @@ class Broker:
             pass
 
     def registers(self) -> None:
-        self.applies(_register(self.broker_id, self.incarnation))
+        self.applies(_register(self.me.id, self.me.incarnation))
 
     def runs(self) -> RaftGroup | None:
         partition = self.replicas.by_id.get((TOPIC, 0))
@@ -210,7 +202,7 @@ def test_a_leader_that_knows_less_than_an_earlier_one_changes_nothing() -> None:
         Membership(frozenset((THREE,)), frozenset((ONE,)), index + 1), 30.0, lambda outcome, entry: None
     )
     assert isinstance(newer, Entry)
-    upkeep = Upkeep(broker)
+    upkeep = broker.upkeep
     for now in (31.0, 32.0, 33.0):
         broker.driver.turn(now)
         upkeep.begin(now)

@@ -41,12 +41,12 @@ def decode(frame: bytearray, header: RequestHeader) -> object:
 
 async def handle(call: Call, request: AlterConfigsRequest) -> Answer:
     async def alter(resource: AlterConfigsResource) -> dict[str, object]:
-        topic = refused_resource(call.node, resource)
+        topic = refused_resource(call.backend, resource)
         if isinstance(topic, dict):
             return topic
         null = [each.name for each in resource.configs if each.value is None]
         wanted = {each.name: each.value for each in resource.configs if each.value is not None}
         change = Change(wanted, sorted({*topic.configs, *null} - wanted.keys()))
-        return await alter_topic(call.node, resource, change, validate_only=request.validate_only)
+        return await alter_topic(call.backend, resource, change, validate_only=request.validate_only)
 
     return {"responses": await for_each_once(request.resources, resource_key, alter, named_twice)}

@@ -26,7 +26,7 @@ async def handle(call: Call, request: AlterPartitionReassignmentsRequest) -> Ans
     async def move(wanted: tuple[str, ReassignablePartition]) -> dict[str, object]:
         name, each = wanted
         code, message = ErrorCode.NONE, None
-        topic = call.node.catalog.topic(name)
+        topic = call.backend.catalog.topic(name)
         if (
             keeps_factor
             and topic is not None
@@ -36,7 +36,7 @@ async def handle(call: Call, request: AlterPartitionReassignmentsRequest) -> Ans
             code, message = ErrorCode.INVALID_REPLICATION_FACTOR, "the replication factor would change"
         else:
             target = None if each.replicas is None else [BrokerId(broker) for broker in each.replicas]
-            failure = await call.node.operations.move(name, each.partition_index, target)
+            failure = await call.backend.operations.move(name, each.partition_index, target)
             if failure is not None:
                 code, message = admin_error_code(failure.error), failure.message
         return {"partition_index": each.partition_index, "error_code": code, "error_message": message}

@@ -40,7 +40,7 @@ def handle(call: Call, request: ApiVersionsRequest) -> Answer | None:
             call.api,
             call.version,
             call.header.correlation_id,
-            [_body(call.version, call.node.catalog.metadata_level)],
+            [_body(call.version, call.backend.catalog.metadata_level)],
         )
     )
     return None

@@ -26,7 +26,7 @@ async def handle(call: Call, request: CreatePartitionsRequest) -> Answer:
 
     async def grow(wanted: CreatePartitionsTopic) -> dict[str, object]:
         code, message = ErrorCode.NONE, None
-        outcome = await call.node.admin.create_partitions(
+        outcome = await call.backend.admin.create_partitions(
             wanted.name,
             wanted.count,
             _assignments(wanted),

@@ -32,7 +32,9 @@ async def handle(call: Call, request: CreateTopicsRequest) -> Answer:
         outcome = (
             new
             if isinstance(new, AdminFailure)
-            else await call.node.admin.create_topic(new, timeout=timeout, validate_only=request.validate_only)
+            else await call.backend.admin.create_topic(
+                new, timeout=timeout, validate_only=request.validate_only
+            )
         )
         if isinstance(outcome, AdminFailure) and outcome.error is not AdminError.TOPIC_EXISTS:
             call.refuse(wanted.name, outcome.message)

@@ -29,7 +29,7 @@ async def handle(call: Call, request: DeleteGroupsRequest) -> Answer:
 
 
 async def _delete(call: Call, group: str) -> ErrorCode:
-    error = call.node.groups.delete(group, call.now)
+    error = call.backend.groups.delete(group, call.now)
     if error is not GroupError.NONE:
         return group_error_code(error)
-    return refusal_code(await call.node.propose(DeleteGroup(group=group)))
+    return refusal_code(await call.backend.proposer.propose(DeleteGroup(group=group)))

@@ -68,7 +68,7 @@ def _delete(call: Call, topic: str, wanted: DeleteRecordsPartition, pending: _Pe
         answer.update(error_code=partition_error_code(error), low_watermark=start)
         pending.ended()
 
-    replica = find_partition(call.node, topic, index)
+    replica = find_partition(call.backend, topic, index)
     if isinstance(replica, ErrorCode):
         answer["error_code"] = replica
     else:

@@ -44,11 +44,11 @@ async def _delete(
     asked_id = ZERO_UUID if topic_id is None else topic_id.bytes
     if (name is None) == (topic_id is None):
         return _result(name, asked_id, ErrorCode.INVALID_REQUEST, "give a name or an id, and not both")
-    if not call.node.config.bool("delete.topic.enable"):
+    if not call.backend.config.bool("delete.topic.enable"):
         disabled = call.version >= DISABLED_ERROR_FROM
         code = ErrorCode.TOPIC_DELETION_DISABLED if disabled else ErrorCode.INVALID_REQUEST
         return _result(name, asked_id, code, "delete.topic.enable is false")
-    outcome = await call.node.admin.delete_topic(asked_id if name is None else name, timeout=timeout)
+    outcome = await call.backend.admin.delete_topic(asked_id if name is None else name, timeout=timeout)
     if isinstance(outcome, AdminFailure):
         return _result(name, asked_id, admin_error_code(outcome.error), outcome.message)
     return _result(outcome.name, outcome.topic_id, ErrorCode.NONE, None)

@@ -21,7 +21,7 @@ NOBODY: Final = -1
 
 
 def handle(call: Call, request: DescribeClusterRequest) -> Answer:
-    node = call.node
+    backend = call.backend
     endpoint_type = request.endpoint_type
     code, message = ErrorCode.NONE, None
     if endpoint_type != BROKERS:
@@ -31,18 +31,18 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
         "error_code": code,
         "error_message": message,
         "endpoint_type": endpoint_type,
-        "cluster_id": node.cluster_id,
-        "controller_id": node.controller_id if node.has_metadata_leader else NOBODY,
+        "cluster_id": backend.cluster_id,
+        "controller_id": backend.controller_id if backend.presence.has_metadata_leader else NOBODY,
         "brokers": [
             {
                 "broker_id": broker.id,
                 "host": call.address_of(broker)[0],
                 "port": call.address_of(broker)[1],
                 "rack": broker.rack,
-                "is_fenced": not node.is_alive(broker),
+                "is_fenced": not backend.presence.is_alive(broker),
             }
-            for _, broker in sorted(node.catalog.brokers.items())
-            if fenced_too or node.is_alive(broker)
+            for _, broker in sorted(backend.catalog.brokers.items())
+            if fenced_too or backend.presence.is_alive(broker)
         ],
         "cluster_authorized_operations": (
             authorized.OF_THE_CLUSTER

@@ -53,24 +53,24 @@ _Failure = tuple[ErrorCode, str, list[ConfigEntry]]
 
 
 def _entries(call: Call, resource: DescribeConfigsResource) -> list[ConfigEntry] | _Failure:
-    node, name = call.node, resource.resource_name
+    backend, name = call.backend, resource.resource_name
     keys = resource.configuration_keys or None  # empty means all, too: librdkafka before KIP-226 sends it
     match resource.resource_type:
         case 2:
-            topic = node.catalog.topics.get(name)
+            topic = backend.catalog.topics.get(name)
             if topic is None:
                 return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}", []
-            return describe_topic(TopicConfig(topic.configs, node.config), keys)
+            return describe_topic(TopicConfig(topic.configs, backend.config), keys)
         case 4:
             if keys is not None and list(keys) == [DRAINING]:
                 return [
                     draining_entry(broker)
-                    for broker in node.catalog.brokers.values()
+                    for broker in backend.catalog.brokers.values()
                     if name == str(broker.id)
                 ]
-            if name not in ("", str(node.broker_id)):
-                return ErrorCode.INVALID_REQUEST, f"this is broker {node.broker_id}: ask {name} itself", []
-            return describe_broker(node.config, keys, usable_brokers=len(node.catalog.usable_brokers()))
+            if name not in ("", str(backend.broker_id)):
+                return ErrorCode.INVALID_REQUEST, f"this is broker {backend.broker_id}: ask {name} itself", []
+            return describe_broker(backend.config, keys, usable_brokers=len(backend.catalog.usable_brokers()))
         case other:
             return ErrorCode.INVALID_REQUEST, f"resources of type {other} have no settings here", []
 

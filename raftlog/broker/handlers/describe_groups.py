@@ -43,7 +43,7 @@ async def handle(call: Call, request: DescribeGroupsRequest) -> Answer:
 
 
 def _describe(call: Call, group_id: str, asks_for_operations: bool) -> dict[str, object]:
-    found = call.node.groups.describe(group_id)
+    found = call.backend.groups.describe(group_id)
     code, message = ErrorCode.NONE, None
     if isinstance(found, GroupError):
         code = group_error_code(found)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def handle(call: Call, request: DescribeLogDirsRequest) -> Answer:
-    node = call.node
+    backend = call.backend
     wanted = None
     if request.topics is not None:
         wanted = {(topic.topic, index) for topic in request.topics for index in topic.partitions}
     topics: dict[str, list[dict[str, object]]] = {}
-    for topic in node.catalog.topics.values():
+    for topic in backend.catalog.topics.values():
         for index in range(len(topic.partitions)):
-            replica = node.partition(topic.name, index)
+            replica = backend.replicas.partition(topic.name, index)
             if replica is not None and (wanted is None or (topic.name, index) in wanted):
                 topics.setdefault(topic.name, []).append(
                     {
@@ -35,7 +35,7 @@ def handle(call: Call, request: DescribeLogDirsRequest) -> Answer:
                         "is_future_key": False,
                     }
                 )
-    folder = os.path.abspath(node.config.str("log.dirs"))
+    folder = os.path.abspath(backend.config.str("log.dirs"))
     total, usable = _space(folder)
     return {
         "error_code": ErrorCode.NONE,

@@ -25,7 +25,7 @@ async def handle(call: Call, request: ElectLeadersRequest) -> Answer:
     named = request.topic_partitions
     is_for_all = named is None
     if named is None:
-        catalog = call.node.catalog
+        catalog = call.backend.catalog
         wanted = [(topic.name, n) for topic in catalog.topics.values() for n in range(len(topic.partitions))]
     else:
         wanted = [(topic.topic, number) for topic in named for number in topic.partitions]
@@ -36,7 +36,7 @@ async def handle(call: Call, request: ElectLeadersRequest) -> Answer:
         if unclean:
             code, message = ErrorCode.INVALID_REQUEST, "there are no unclean elections here"
         else:
-            failure = await call.node.operations.elect_preferred(*partition)
+            failure = await call.backend.operations.elect_preferred(*partition)
             if failure is not None:
                 code, message = admin_error_code(failure.error), failure.message
         return {"partition_id": partition[1], "error_code": code, "error_message": message}

@@ -97,7 +97,7 @@ async def _in_turns(call: Call, request: FetchRequest) -> None:
 
 
 def _serve(call: Call, request: FetchRequest, topics: Topics) -> Coroutine[None, None, None] | None:
-    memory, config = call.node.memory, call.node.config
+    memory, config = call.backend.memory, call.backend.config
     allowed = min(config.int("fetch.max.bytes"), max(1, memory.room_for_answers), READ_AT_ONCE_MAX)
     max_bytes = min(request.max_bytes, allowed)
     cold = _cold(topics, max_bytes)
@@ -137,7 +137,7 @@ def _answer_or_wait(
 
 
 def _resolve(call: Call, request: FetchRequest) -> Topics:
-    node, by_id, epochs = call.node, call.version >= TOPIC_IDS_FROM, call.version >= 9
+    backend, by_id, epochs = call.backend, call.version >= TOPIC_IDS_FROM, call.version >= 9
     topics: Topics = []
     for each in request.topics:
         topic = uuid_bytes(each.topic_id) if by_id else fetch_topic_name(each)
@@ -147,7 +147,7 @@ def _resolve(call: Call, request: FetchRequest) -> Topics:
                 [
                     Wanted(
                         one.partition,
-                        find_partition(node, topic, one.partition),
+                        find_partition(backend, topic, one.partition),
                         one.fetch_offset,
                         one.partition_max_bytes,
                         one.current_leader_epoch if epochs else -1,
@@ -264,7 +264,7 @@ def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = Error
             if answer.size and not isinstance(wanted.replica, ErrorCode):
                 wanted.replica.bytes_out += answer.size
             if answer.error == ErrorCode.NOT_LEADER_OR_FOLLOWER and hints_wanted:
-                hint = leader_hint(call.node, topic, wanted.partition)
+                hint = leader_hint(call.backend, topic, wanted.partition)
                 answer = answer._replace(leader=hint)
                 hints.append(hint)
             answers.append(answer)

@@ -46,11 +46,11 @@ async def _find(call: Call, key_type: int) -> dict[str, object]:
 
 
 async def _find_for_groups(call: Call) -> dict[str, object]:
-    node = call.node
+    backend = call.backend
     with trio.move_on_after(PATIENCE_S):
         while True:
-            coordinator = node.coordinator_id
-            broker = node.catalog.brokers.get(coordinator) if coordinator is not None else None
+            coordinator = backend.coordination.coordinator_id
+            broker = backend.catalog.brokers.get(coordinator) if coordinator is not None else None
             if broker is not None:
                 host, port = call.address_of(broker)
                 return {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def handle(call: Call, request: HeartbeatRequest) -> None:
-    error = call.node.groups.heartbeat(
+    error = call.backend.groups.heartbeat(
         Heartbeat(
             group_id=request.group_id,
             member_id=request.member_id,

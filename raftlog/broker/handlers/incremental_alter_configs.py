@@ -49,14 +49,14 @@ async def handle(call: Call, request: IncrementalAlterConfigsRequest) -> Answer:
                 if request.validate_only or (settings[each.name] is None and each.config_operation != DELETE):
                     message = "settings of a broker can only be set or removed, and not on trial"
                     return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
-            return await alter_broker(call.node, resource, settings)
-        topic = refused_resource(call.node, resource)
+            return await alter_broker(call.backend, resource, settings)
+        topic = refused_resource(call.backend, resource)
         if isinstance(topic, dict):
             return topic
-        change = _change(TopicConfig(topic.configs, call.node.config), resource.configs)
+        change = _change(TopicConfig(topic.configs, call.backend.config), resource.configs)
         if isinstance(change, str):
             return resource_result(resource, ErrorCode.INVALID_REQUEST, change)
-        return await alter_topic(call.node, resource, change, validate_only=request.validate_only)
+        return await alter_topic(call.backend, resource, change, validate_only=request.validate_only)
 
     return {"responses": await for_each_once(request.resources, resource_key, alter, named_twice)}
 

@@ -30,7 +30,7 @@ async def handle(call: Call, request: InitProducerIdRequest) -> Answer:
         return _refused(NO_TRANSACTIONS)
     with trio.move_on_after(PATIENCE_S):
         while True:
-            producer_id = await call.node.allocate_producer_id()
+            producer_id = await call.backend.producer_ids.allocate()
             if not isinstance(producer_id, ProposalFailed):
                 return {"error_code": ErrorCode.NONE, "producer_id": producer_id, "producer_epoch": 0}
             await trio.sleep(RETRY_S)

@@ -27,7 +27,7 @@ def handle(call: Call, request: JoinGroupRequest) -> None:
     rebalance_timeout_ms = session_timeout_ms
     if call.version >= 1:
         rebalance_timeout_ms = milliseconds(request.rebalance_timeout)
-    call.node.groups.join(
+    call.backend.groups.join(
         JoinRequest(
             group_id=request.group_id,
             member_id=request.member_id,
@@ -44,7 +44,7 @@ def handle(call: Call, request: JoinGroupRequest) -> None:
         call.now,
         lambda result: _reply(call, result),
     )
-    call.node.groups_changed()
+    call.backend.coordination.groups_changed()
 
 
 def _reply(call: Call, result: JoinResult) -> None:

@@ -21,8 +21,8 @@ MANY_FROM: Final = 3
 
 def handle(call: Call, request: LeaveGroupRequest) -> Answer:
     leaving = tuple(LeavingMember(each.member_id, each.group_instance_id) for each in request.members)
-    result = call.node.groups.leave(LeaveRequest(group_id=request.group_id, members=leaving), call.now)
-    call.node.groups_changed()
+    result = call.backend.groups.leave(LeaveRequest(group_id=request.group_id, members=leaving), call.now)
+    call.backend.coordination.groups_changed()
     error = result.error
     if call.version < MANY_FROM and error is GroupError.NONE and result.members:
         error = result.members[0].error

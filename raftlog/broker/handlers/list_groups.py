@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def handle(call: Call, request: ListGroupsRequest) -> Answer:
     states, types = request.states_filter, request.types_filter
-    groups = call.node.groups.list_groups(states, types)
+    groups = call.backend.groups.list_groups(states, types)
     return {
         "error_code": ErrorCode.NONE,
         "groups": [

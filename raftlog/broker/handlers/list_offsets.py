@@ -31,7 +31,7 @@ NEVER: Final = 1 << 15
 
 async def handle(call: Call, request: ListOffsetsRequest) -> Answer:
     asked = (
-        find_partition(call.node, topic.name, wanted.partition_index)
+        find_partition(call.backend, topic.name, wanted.partition_index)
         for topic in request.topics
         for wanted in topic.partitions
         if wanted.timestamp < 0
@@ -50,7 +50,7 @@ async def handle(call: Call, request: ListOffsetsRequest) -> Answer:
 
 async def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[str, object]:
     index = wanted.partition_index
-    replica = find_partition(call.node, topic, index)
+    replica = find_partition(call.backend, topic, index)
     if isinstance(replica, ErrorCode):
         return {"partition_index": index, "error_code": replica}
     if wanted.timestamp < 0 and call.version < SPECIAL_FROM.get(wanted.timestamp, NEVER):

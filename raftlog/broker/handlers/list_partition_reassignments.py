@@ -20,7 +20,7 @@ def handle(call: Call, request: ListPartitionReassignmentsRequest) -> Answer:
     if request.topics is not None:
         wanted = {(topic.name, index) for topic in request.topics for index in topic.partition_indexes}
     topics: dict[str, list[dict[str, object]]] = {}
-    for topic, number, assignment in call.node.operations.moves():
+    for topic, number, assignment in call.backend.operations.moves():
         if wanted is None or (topic.name, number) in wanted:
             topics.setdefault(topic.name, []).append(
                 {

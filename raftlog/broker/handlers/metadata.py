@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from raftlog.broker import authorized
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
@@ -57,27 +57,29 @@ _encoded: dict[tuple[int, int, bytes], tuple[Topic, list[_Leader], frozenset[Bro
 
 
 async def handle(call: Call, request: MetadataRequest) -> Answer:
-    node = call.node
+    backend = call.backend
     wanted = {each.topic_id if each.name is None else each.name: each for each in request.topics or ()}
     everything = request.topics is None or (call.version == 0 and not wanted)
     names = [each.name for each in wanted.values() if each.name is not None]
     failures: dict[str, ErrorCode] = {}
-    missing = sorted({name for name in names if name not in node.catalog.topics})
+    missing = sorted({name for name in names if name not in backend.catalog.topics})
     if missing:
         allowed = request.allow_auto_topic_creation
-        if allowed and node.config.bool("auto.create.topics.enable"):
+        if allowed and backend.config.bool("auto.create.topics.enable"):
             failures = await _create(call, missing)
         else:
             failures = {name: _unknown(name) for name in missing}
-    named = [node.catalog.topics[name] for name in names if name in node.catalog.topics]
-    await _until_led(node, list(node.catalog.topics.values()) if everything else named)
-    brokers = [broker for _, broker in sorted(node.catalog.brokers.items()) if node.is_alive(broker)]
+    named = [backend.catalog.topics[name] for name in names if name in backend.catalog.topics]
+    await _until_led(backend, list(backend.catalog.topics.values()) if everything else named)
+    brokers = [
+        broker for _, broker in sorted(backend.catalog.brokers.items()) if backend.presence.is_alive(broker)
+    ]
     operations = (
         authorized.OF_A_TOPIC if request.include_topic_authorized_operations else authorized.NOT_ASKED
     )
-    view = _View(node, call.version, frozenset(broker.id for broker in brokers), operations)
+    view = _View(backend, call.version, frozenset(broker.id for broker in brokers), operations)
     if everything:
-        topics = [view.describe(topic) for topic in node.catalog.topics.values()]
+        topics = [view.describe(topic) for topic in backend.catalog.topics.values()]
     else:
         topics = []
         for count, each in enumerate(wanted.values(), 1):
@@ -92,8 +94,8 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
             for broker in brokers
             for host, port in [call.address_of(broker)]
         ],
-        "cluster_id": node.cluster_id,
-        "controller_id": node.controller_id,
+        "cluster_id": backend.cluster_id,
+        "controller_id": backend.controller_id,
         "topics": topics,
         "cluster_authorized_operations": (
             authorized.OF_THE_CLUSTER if asks_for_cluster_operations(request) else authorized.NOT_ASKED
@@ -102,29 +104,29 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
     }
 
 
-async def _until_led(node: Node, topics: Sequence[Topic]) -> None:
+async def _until_led(backend: Backend, topics: Sequence[Topic]) -> None:
     """Wait a moment for elections that are under way: a client that is told of no leader, or of one that has
     ended, asks again after a second or more."""
     with trio.move_on_after(ELECTION_WAIT_S):
         for topic in topics:
-            await node.wait_for_leaders(topic)
+            await backend.leaders.wait_for_leaders(topic)
 
 
 async def _create(call: Call, names: Sequence[str]) -> dict[str, ErrorCode]:
     """Create topics that are asked for, side by side; gives an error for those that are not there then."""
-    node = call.node
+    backend = call.backend
     failures: dict[str, ErrorCode] = {}
 
     async def create(name: str) -> None:
-        outcome = await node.admin.create_topic(NewTopic(name=name), timeout=CREATION_TIMEOUT_S)
+        outcome = await backend.admin.create_topic(NewTopic(name=name), timeout=CREATION_TIMEOUT_S)
         if not isinstance(outcome, AdminFailure):
             return
         match outcome.error:
             case AdminError.TOPIC_EXISTS:  # another request creates it just now
-                topic = node.catalog.topics.get(name)
+                topic = backend.catalog.topics.get(name)
                 if topic is not None:
                     with trio.move_on_after(CREATION_TIMEOUT_S):
-                        await node.wait_for_leaders(topic)
+                        await backend.leaders.wait_for_leaders(topic)
             case AdminError.TIMED_OUT | AdminError.UNAVAILABLE:
                 failures[name] = ErrorCode.LEADER_NOT_AVAILABLE
             case error:
@@ -147,8 +149,8 @@ def _unknown(name: str) -> ErrorCode:
 class _View:
     """The topics as one answer shows them: what was asked, the brokers that are alive, the leaders."""
 
-    def __init__(self, node: Node, version: int, alive: frozenset[BrokerId], operations: int) -> None:
-        self.node = node
+    def __init__(self, backend: Backend, version: int, alive: frozenset[BrokerId], operations: int) -> None:
+        self.backend = backend
         self.version = version
         self.alive = alive
         self.operations = operations
@@ -156,7 +158,7 @@ class _View:
     def describe(self, topic: Topic) -> _Described:
         """The topic in the answer. What many clients ask for in turn is encoded once for all of them."""
         count = len(topic.partitions)
-        leaders = [self._listed(self.node.leader_of(topic, index)) for index in range(count)]
+        leaders = [self._listed(self.backend.leaders.leader_of(topic, index)) for index in range(count)]
         if count < CACHED_FROM:
             return self._fields(topic, leaders)
         key = (self.version, self.operations, topic.topic_id)
@@ -202,7 +204,7 @@ class _View:
 
 
 def _named(view: _View, name: str, failures: dict[str, ErrorCode]) -> _Described:
-    topic = view.node.catalog.topics.get(name)
+    topic = view.backend.catalog.topics.get(name)
     if topic is not None:
         return view.describe(topic)
     code = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -211,7 +213,7 @@ def _named(view: _View, name: str, failures: dict[str, ErrorCode]) -> _Described
 
 def _with_id(view: _View, topic_id: uuid.UUID | None) -> _Described:
     id_bytes = uuid_bytes(topic_id)
-    topic = view.node.catalog.topics_by_id.get(id_bytes)
+    topic = view.backend.catalog.topics_by_id.get(id_bytes)
     return _absent(None, id_bytes, ErrorCode.UNKNOWN_TOPIC_ID) if topic is None else view.describe(topic)
 
 

@@ -29,8 +29,8 @@ _Key = tuple[str, int]
 
 
 def handle(call: Call, request: OffsetCommitRequest) -> None:
-    node = call.node
-    error = node.groups.check_commit(
+    backend = call.backend
+    error = backend.groups.check_commit(
         CommitCheck(
             group_id=request.group_id,
             member_id=request.member_id,
@@ -63,13 +63,13 @@ def handle(call: Call, request: OffsetCommitRequest) -> None:
             case _:
                 assert_never(result)
 
-    node.offsets.commit(GroupCommit(request.group_id, call.now_ms, tuple(offsets)), on_done)
+    backend.offsets.commit(GroupCommit(request.group_id, call.now_ms, tuple(offsets)), on_done)
 
 
 def _sort(call: Call, request: OffsetCommitRequest) -> tuple[dict[_Key, ErrorCode], Collection[OffsetCommit]]:
     """What cannot be stored, with the reason, and what can, each partition once."""
-    catalog = call.node.catalog
-    metadata_max = call.node.config.int("offset.metadata.max.bytes")
+    catalog = call.backend.catalog
+    metadata_max = call.backend.config.int("offset.metadata.max.bytes")
     refused: dict[_Key, ErrorCode] = {}
     offsets: dict[_Key, OffsetCommit] = {}
     for topic in request.topics:

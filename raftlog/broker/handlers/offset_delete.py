@@ -25,14 +25,14 @@ ENTRY_PARTITIONS: Final = 1000
 
 async def handle(call: Call, request: OffsetDeleteRequest) -> Answer:
     group, topics = request.group_id, request.topics
-    verdict = call.node.groups.check_delete_offsets(group, [topic.name for topic in topics])
+    verdict = call.backend.groups.check_delete_offsets(group, [topic.name for topic in topics])
     if isinstance(verdict, GroupError):
         return {"error_code": group_error_code(verdict), "topics": []}
     codes = {(topic.name, at): code for topic, at, code in _judge(call, topics, verdict)}
     chosen = [key for key, code in codes.items() if code is ErrorCode.NONE]
     for first in range(0, len(chosen), ENTRY_PARTITIONS):
         some = tuple(chosen[first : first + ENTRY_PARTITIONS])
-        code = refusal_code(await call.node.propose(DeleteOffsets(group=group, partitions=some)))
+        code = refusal_code(await call.backend.proposer.propose(DeleteOffsets(group=group, partitions=some)))
         if code is not ErrorCode.NONE:
             return {"error_code": code, "topics": []}
     return {
@@ -58,7 +58,7 @@ def _judge(
 ) -> Iterator[tuple[OffsetDeleteRequestTopic, int, ErrorCode]]:
     """Every partition that is named, with what stands against it."""
     for topic in topics:
-        count = call.node.catalog.partition_count(topic.name)
+        count = call.backend.catalog.partition_count(topic.name)
         code = group_error_code(verdict.get(topic.name, GroupError.NONE))
         for each in topic.partitions:
             at = each.partition_index

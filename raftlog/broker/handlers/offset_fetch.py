@@ -26,7 +26,9 @@ _NONE: Final = CommittedOffset(-1)
 
 async def handle(call: Call, request: OffsetFetchRequest) -> Answer:
     # A coordinator that was paused and replaced must not hand out positions that have moved since.
-    error = ErrorCode.NONE if await call.node.confirm_coordinator() else ErrorCode.NOT_COORDINATOR
+    error = (
+        ErrorCode.NONE if await call.backend.coordination.confirm_coordinator() else ErrorCode.NOT_COORDINATOR
+    )
     if call.version >= GROUPS_FROM:
         return {
             "groups": [
@@ -47,7 +49,7 @@ def _topics(
 ) -> list[dict[str, object]]:
     if error is not ErrorCode.NONE and call.version >= REQUEST_ERROR_FROM:
         return []
-    offsets = call.node.catalog.group_offsets
+    offsets = call.backend.catalog.group_offsets
     if wanted is None:
         known = [(topic, offsets.rows(group, topic)) for topic in offsets.topics(group)]
         return [_topic(topic, rows, rows, error) for topic, rows in known]

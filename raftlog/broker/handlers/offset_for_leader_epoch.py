@@ -28,7 +28,7 @@ def handle(call: Call, request: OffsetForLeaderEpochRequest) -> Answer:
 
 
 def _end(call: Call, topic: str, wanted: OffsetForLeaderPartition) -> dict[str, object]:
-    replica = find_partition(call.node, topic, wanted.partition)
+    replica = find_partition(call.backend, topic, wanted.partition)
     if isinstance(replica, ErrorCode):
         return {"error_code": replica, "partition": wanted.partition}
     error, epoch, end = replica.end_of_epoch(wanted.leader_epoch, leader_epoch=wanted.current_leader_epoch)

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from raftlog.broker.backend import Node
+from raftlog.broker.backend import Backend
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.routing import endpoints, find_partition, find_topic, leader_hint
@@ -44,7 +44,7 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
     pending = _Pending(call, request)
     refusal = _refusal(call, request)
     call.expect_answer_within(request.timeout_ms / 1000, pending.expire)
-    now, now_ms, node = call.now, call.now_ms, call.node
+    now, now_ms, backend = call.now, call.now_ms, call.backend
     for row, (topic, partitions) in enumerate(request.topics):
         is_internal = topic in INTERNAL_TOPICS
         for column, (index, records) in enumerate(partitions):
@@ -57,24 +57,24 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
             if records is None:
                 pending.refuse(row, column, ErrorCode.INVALID_RECORD, "null instead of records")
                 continue
-            replica = find_partition(node, topic, index)
+            replica = find_partition(backend, topic, index)
             if isinstance(replica, ErrorCode):
                 pending.refuse(row, column, replica)
                 continue
             replica.produce(records, now=now, now_ms=now_ms, on_done=partial(pending.resolve, row, column))
     if pending.leaderless:
-        return _wait_for_leaders(node, pending)
+        return _wait_for_leaders(backend, pending)
     pending.all_started()
     return None
 
 
-async def _wait_for_leaders(node: Node, pending: _Pending) -> None:
+async def _wait_for_leaders(backend: Backend, pending: _Pending) -> None:
     """Before the answer, and before the next request of this client is looked at: it would fare no better."""
     with trio.move_on_after(ELECTION_WAIT_S):
         for name in list(pending.leaderless):  # meanwhile others may be refused
-            topic = find_topic(node, name)
+            topic = find_topic(backend, name)
             if not isinstance(topic, ErrorCode):
-                await node.wait_for_leaders(topic)
+                await backend.leaders.wait_for_leaders(topic)
     pending.all_started()
 
 
@@ -120,7 +120,7 @@ class _Pending:
         if message is not None:
             name = topic if isinstance(topic, str) else topic.hex()
             self._call.refuse(f"{name}-{index}", f"{code.name}, {message}")
-        if code is ErrorCode.NOT_LEADER_OR_FOLLOWER and leader_hint(self._call.node, topic, index) is None:
+        if code is ErrorCode.NOT_LEADER_OR_FOLLOWER and leader_hint(self._call.backend, topic, index) is None:
             self.leaderless.add(topic)
         self._put(row, column, ProduceAnswer(index, code, message=message))
 
@@ -165,4 +165,4 @@ class _Pending:
         """The answer, with the leader's name where that helps."""
         if answer.error != ErrorCode.NOT_LEADER_OR_FOLLOWER or self._call.version < LEADER_HINTS_FROM:
             return answer
-        return answer._replace(leader=leader_hint(self._call.node, topic, answer.partition))
+        return answer._replace(leader=leader_hint(self._call.backend, topic, answer.partition))

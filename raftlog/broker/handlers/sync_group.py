@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def handle(call: Call, request: SyncGroupRequest) -> None:
-    call.node.groups.sync(
+    call.backend.groups.sync(
         SyncRequest(
             group_id=request.group_id,
             member_id=request.member_id,
@@ -29,7 +29,7 @@ def handle(call: Call, request: SyncGroupRequest) -> None:
         call.now,
         lambda result: _reply(call, result),
     )
-    call.node.groups_changed()
+    call.backend.coordination.groups_changed()
 
 
 def _reply(call: Call, result: SyncResult) -> None:

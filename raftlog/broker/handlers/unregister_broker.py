@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def handle(call: Call, request: UnregisterBrokerRequest) -> Answer:
-    failure = await call.node.operations.remove_broker(BrokerId(request.broker_id))
+    failure = await call.backend.operations.remove_broker(BrokerId(request.broker_id))
     if failure is None:
         return {"error_code": ErrorCode.NONE, "error_message": None}
     return {"error_code": admin_error_code(failure.error), "error_message": failure.message}

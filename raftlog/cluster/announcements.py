@@ -1,0 +1,131 @@
+"""Who leads what, told from broker to broker: a change at once, everything again every two seconds.
+
+What is heard goes into `Hints`. A message may be lost; the next repetition makes up for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any, Final
+
+import trio
+
+from raftlog.cluster.calls import Reply
+from raftlog.cluster.changes import Changes
+from raftlog.cluster.hints import Hint, Hints
+from raftlog.cluster.peers import Peers
+from raftlog.errors import InvalidInput
+from raftlog.metadata.catalog import Catalog
+from raftlog.raft.engine import RaftGroup
+from raftlog.types import GROUP_KEY_SIZE, METADATA_TOPIC_ID, BrokerId, GroupKey, Term
+
+ANNOUNCE_INTERVAL_S: Final = 2.0
+"""Between two repetitions of what this broker leads; a change is told at once."""
+ANNOUNCED_AT_ONCE: Final = 200
+"""Groups in one message of who leads what: half a millisecond for who sends it and who takes it."""
+
+log = logging.getLogger("raftlog.cluster")
+
+
+class Announcements:
+    """What this broker leads, told to the others, and what they say that they lead."""
+
+    def __init__(
+        self,
+        broker_id: BrokerId,
+        catalog: Catalog,
+        groups: Mapping[GroupKey, RaftGroup],
+        peers: Peers,
+        changes: Changes,
+    ) -> None:
+        """`groups` are those of this broker."""
+        self.hints = Hints(lambda topic_id: topic_id in self._topics or topic_id == METADATA_TOPIC_ID)
+        self._broker_id = broker_id
+        self._catalog = catalog
+        self._groups = groups
+        self._peers = peers
+        self._changes = changes
+        self._topics: set[bytes] = set()
+        self._led: dict[GroupKey, Term] = {}
+        self._news: dict[GroupKey, Term] = {}
+        self._led_changed = trio.Event()
+        peers.calls.serve("leaders", self._on_leaders)
+        peers.watch(connected=self._connected, disconnected=self._disconnected)
+
+    def catalog_changed(self) -> None:
+        """Forget the leaders of topics that are gone."""
+        topics = set(self._catalog.topics_by_id)
+        self.hints.forget(self._topics - topics)
+        self._topics = topics
+
+    def leads(self, group: GroupKey, term: Term) -> None:
+        """This broker leads a group and is ready to: tell everyone."""
+        if self._led.get(group) != term:
+            log.info("leads %s in term %d", self._name_of(group), term)
+            self._led[group] = self._news[group] = term
+            self.hints.update([Hint(group, term, self._broker_id)])
+            self._led_changed.set()
+
+    def leadership_moved(self, group: RaftGroup) -> None:
+        """Another broker leads a partition, or this one and it became ready."""
+        if group.is_ready:
+            self.leads(group.key, group.term)
+        elif not group.is_leader:
+            # A leader that was cut off must not go on sending clients to itself.
+            self.hints.stepped_down(group.key, self._broker_id)
+        self._changes.tell()
+
+    async def run(self) -> None:
+        """Tell changes at once, and everything now and then, until cancelled."""
+        while True:
+            with trio.move_on_after(ANNOUNCE_INTERVAL_S) as scope:
+                await self._led_changed.wait()
+            self._led_changed = trio.Event()
+            if scope.cancelled_caught:
+                self._led = self._still_led(self._led)
+                self.hints.sweep()
+            news, self._news = self._led if scope.cancelled_caught else self._news, {}
+            left = iter(list(news.items()))
+            while some := dict(islice(left, ANNOUNCED_AT_ONCE)):
+                self._tell(list(self._peers.known()), some)
+                await trio.lowlevel.checkpoint()
+
+    def _tell(self, brokers: Iterable[BrokerId], some: Mapping[GroupKey, Term]) -> None:
+        body = [[key, term] for key, term in self._still_led(some).items()]
+        if body:
+            for broker in brokers:
+                self._peers.calls.tell(broker, "leaders", body)
+
+    def _still_led(self, led: Mapping[GroupKey, Term]) -> dict[GroupKey, Term]:
+        groups = self._groups
+        return {
+            key: term
+            for key, term in led.items()
+            if key in groups and groups[key].is_leader and groups[key].term == term
+        }
+
+    def _connected(self, peer: BrokerId) -> None:
+        self._tell([peer], self._led)
+
+    def _disconnected(self, peer: BrokerId) -> None:
+        # Clients ask for metadata within a millisecond of a broker's end: better to let them wait for the
+        # successor than to send them back. If the peer is there after all, it says so when it reconnects.
+        self.hints.leader_is_gone(peer)
+
+    def _on_leaders(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        hints = []
+        for row in body if isinstance(body, list) else [body]:
+            match row:
+                case [bytes(key), int(term)] if len(key) == GROUP_KEY_SIZE:
+                    hints.append(Hint(GroupKey(key), Term(term), sender))
+                case _:
+                    raise InvalidInput(f"broker {sender} leads {row!r}")
+        if self.hints.update(hints):
+            self._changes.tell()
+
+    def _name_of(self, group: GroupKey) -> str:
+        """A group's name for people."""
+        topic = self._catalog.topic(group[:-4])
+        return f"{topic.name if topic else 'metadata'}-{int.from_bytes(group[-4:], 'big')}"
