@@ -1,0 +1,122 @@
+"""One command of each kind, and a history that fills every part of the catalog."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftlog.metadata.commands import (
+    AllocateProducerIds,
+    AlterTopicConfig,
+    CancelMove,
+    Command,
+    CreatePartitions,
+    CreateTopic,
+    DeleteTopic,
+    DrainBroker,
+    FenceBroker,
+    FinishMove,
+    InitializeCluster,
+    MovePartition,
+    RegisterBroker,
+    SetFeature,
+    UnregisterBroker,
+)
+from raftlog.metadata.offsets import (
+    CommitOffsets,
+    DeleteGroup,
+    DeleteOffsets,
+    ExpireOffsets,
+    ExpireTopicOffsets,
+    GroupCommit,
+    OffsetCommit,
+)
+from raftlog.metadata.state import MetadataState
+from raftlog.types import BrokerId, RaftIndex
+
+B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))
+ORDERS, REFUNDS = b"orders".ljust(16), b"refunds".ljust(16)
+PROCESS: Final = bytes(range(16))
+
+
+def register(number: int, **changed: object) -> RegisterBroker:
+    said: dict[str, object] = {
+        "broker_id": BrokerId(number),
+        "incarnation": PROCESS,
+        "host": f"host-{number}",
+        "port": 9092,
+        "peer_host": f"peer-{number}",
+        "peer_port": 9192,
+    }
+    return RegisterBroker(**(said | changed))  # type: ignore[arg-type]
+
+
+def create(name: str, topic_id: bytes) -> CreateTopic:
+    return CreateTopic(
+        name=name,
+        topic_id=topic_id,
+        partitions=((B1, B2), (B2, B3)),
+        configs={"retention.ms": "5", "cleanup.policy": "delete"},
+    )
+
+
+def commit(group: str, topic: str, partition: int, offset: int) -> GroupCommit:
+    return GroupCommit(group, 1_700_000_000_000, (OffsetCommit(topic, partition, offset, 3, "né"),))
+
+
+EXAMPLES: Final[tuple[Command, ...]] = (
+    InitializeCluster(cluster_id="AbCdEfGhIjKlMnOpQrStUv"),
+    register(1),
+    register(2, rack="r", listeners=(("PLAINTEXT", "a", 1), ("SSL", "b", 2)), metadata_level=2),
+    FenceBroker(broker_id=B2, incarnation=PROCESS, fenced=True),
+    DrainBroker(broker_id=B3, draining=True),
+    UnregisterBroker(broker_id=B4),
+    create("orders", ORDERS),
+    DeleteTopic(topic_id=REFUNDS),
+    CreatePartitions(topic_id=ORDERS, existing=2, partitions=((B3, B1),)),
+    AlterTopicConfig(topic_id=ORDERS, set={"b": "2", "a": "1"}, remove=("retention.ms",)),
+    MovePartition(topic_id=ORDERS, partition=0, target=(B3, B1)),
+    FinishMove(topic_id=ORDERS, partition=0, target=(B3, B1), since=RaftIndex(18)),
+    CancelMove(topic_id=ORDERS, partition=1),
+    CommitOffsets(commits=(commit("g", "orders", 0, 2**40), commit("h", "orders", 1, 7))),
+    DeleteOffsets(group="g", partitions=(("orders", 1), ("refunds", 0))),
+    DeleteGroup(group="h"),
+    ExpireOffsets(groups=("g", "h"), before_ms=1_600_000_000_000),
+    ExpireTopicOffsets(group="g", topics=("orders",), before_ms=1_600_000_000_000),
+    AllocateProducerIds(broker_id=B1, count=500),
+    SetFeature(name="f", level=2),
+)
+"""At least one of each kind, with every field."""
+
+HISTORY: Final[tuple[Command, ...]] = (
+    InitializeCluster(cluster_id="AbCdEfGhIjKlMnOpQrStUv"),
+    register(1),
+    register(2, rack="r", listeners=(("PLAINTEXT", "a", 1), ("SSL", "b", 2)), metadata_level=2),
+    register(3),
+    register(4),
+    FenceBroker(broker_id=B2, incarnation=PROCESS, fenced=True),
+    DrainBroker(broker_id=B3, draining=True),
+    UnregisterBroker(broker_id=B4),
+    create("orders", ORDERS),
+    create("refunds", REFUNDS),
+    create("gone", b"gone".ljust(16)),
+    DeleteTopic(topic_id=b"gone".ljust(16)),
+    CreatePartitions(topic_id=ORDERS, existing=2, partitions=((B3, B1),)),
+    AlterTopicConfig(topic_id=ORDERS, set={"b": "2", "a": "1"}, remove=("retention.ms",)),
+    MovePartition(topic_id=ORDERS, partition=0, target=(B3, B1)),
+    MovePartition(topic_id=ORDERS, partition=0, target=(B2, B1)),
+    MovePartition(topic_id=REFUNDS, partition=1, target=(B1,)),
+    CommitOffsets(commits=(commit("g", "orders", 0, 2**40), commit("h", "orders", 1, 7))),
+    CommitOffsets(commits=(commit("g", "refunds", 1, 3), commit("i", "orders", 2, 0))),
+    DeleteGroup(group="i"),
+    AllocateProducerIds(broker_id=B1, count=500),
+    SetFeature(name="f", level=2),
+    CreateTopic(name="orders", topic_id=b"other".ljust(16), partitions=((B1,),)),
+)
+
+
+def replayed() -> MetadataState:
+    """What the history comes to."""
+    state = MetadataState()
+    for index, command in enumerate(HISTORY, 1):
+        state.apply(command, RaftIndex(index))
+    return state
