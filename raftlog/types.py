@@ -17,6 +17,8 @@ Offset = NewType("Offset", int)
 RaftIndex = NewType("RaftIndex", int)
 """An entry's place in its Raft group; the first entry has index 1, and 0 means "before all"."""
 
+BEFORE_ALL: Final = RaftIndex(0)
+
 Term = NewType("Term", int)
 """A Raft term; to Kafka clients it is the leader epoch."""
 

@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from raftlog.cluster.admin import AdminError
 from raftlog.cluster.groups import GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.metadata.results import Refusal, Refused, Result
+from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.errors import ErrorCode
 

@@ -20,15 +20,19 @@ from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.visibility import Visibility
 from raftlog.config import config_error
-from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
-from raftlog.metadata.commands import AlterTopicConfig, CreatePartitions, CreateTopic, DeleteTopic
+from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
+from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
-from raftlog.metadata.results import (
+from raftlog.metadata.topics import (
+    AlterTopicConfig,
+    CreatePartitions,
+    CreateTopic,
+    DeleteTopic,
+    PartitionAssignment,
     PartitionsCreated,
-    Refusal,
-    Refused,
-    Result,
+    Topic,
     TopicConfigAltered,
     TopicCreated,
     TopicDeleted,

@@ -7,7 +7,7 @@ groups each time it is asked, and begins again when the check interval has passe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from raftlog.cluster.groups import GroupCoordinator
@@ -30,15 +30,11 @@ class OffsetExpiry:
         groups: GroupCoordinator,
         retention_ms: int,
         interval_s: float,
-        *,
-        all_know_topics: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`all_know_topics`: whether no broker would end at an ExpireTopicOffsets that it does not know."""
         self._catalog = catalog
         self._groups = groups
         self._retention_ms = retention_ms
         self._interval_s = interval_s
-        self._all_know_topics = all_know_topics
         self._left: list[str] = []
         self._next_round = 0.0
 
@@ -57,7 +53,9 @@ class OffsetExpiry:
             ExpireOffsets(groups=tuple(old[first : first + GROUPS_A_COMMAND]), before_ms=before_ms)
             for first in range(0, len(old), GROUPS_A_COMMAND)
         ]
-        for group in looked_at if self._all_know_topics() else ():
+        if self._catalog.metadata_level < ExpireTopicOffsets.needs_level:
+            return commands
+        for group in looked_at:
             unread = self._groups.unsubscribed(group, self._catalog.group_offsets.topics(group))
             topics = self._old_topics(group, before_ms, unread) if unread else []
             if topics:

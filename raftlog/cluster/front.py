@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raftlog.cluster.this_broker import ThisBroker
-from raftlog.metadata.commands import RegisterBroker
-from raftlog.metadata.levels import supported
+from raftlog.metadata.brokers import RegisterBroker
+from raftlog.metadata.commands import LEVEL_KNOWN
 
 Spoken = list[tuple[int, int]]
 """What clients use, as (API, version)."""
@@ -39,5 +39,5 @@ class Front:
             peer_port=peer_port,
             rack=me.config.str("broker.rack") or None,
             listeners=self.advertised if len(self.advertised) > 1 else (),
-            metadata_level=supported(),
+            metadata_level=LEVEL_KNOWN,
         )

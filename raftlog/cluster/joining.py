@@ -18,9 +18,9 @@ from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import ConfigError
-from raftlog.metadata.catalog import BrokerInfo
-from raftlog.metadata.commands import InitializeCluster, RegisterBroker
-from raftlog.metadata.results import Refused
+from raftlog.metadata.brokers import BrokerInfo, RegisterBroker
+from raftlog.metadata.cluster import InitializeCluster
+from raftlog.metadata.noun import Refused
 from raftlog.storage.store import Store
 from raftlog.types import BrokerId
 

@@ -12,7 +12,8 @@ import trio
 
 from raftlog.cluster.changes import Changes
 from raftlog.cluster.hints import Hints
-from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.topics import Topic
 from raftlog.raft.engine import RaftGroup
 from raftlog.types import BrokerId, GroupKey, Term, group_key
 

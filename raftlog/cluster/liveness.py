@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from raftlog.metadata.catalog import BrokerInfo
-from raftlog.metadata.commands import FenceBroker
+from raftlog.metadata.brokers import BrokerInfo, FenceBroker
 from raftlog.types import BrokerId
 
 ALIVE_INTERVAL: Final = 0.5

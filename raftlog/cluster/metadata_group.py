@@ -15,8 +15,8 @@ from typing import Final
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput, NewerFormat
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import PROPOSED_BYTES_MAX, UnknownCommand, decode_command, proposal_problem
-from raftlog.metadata.results import Refusal, Refused, Result
+from raftlog.metadata.commands import PROPOSED_BYTES_MAX, UnknownCommand, decode_command, encoded_problem
+from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
@@ -121,7 +121,7 @@ class MetadataGroup:
     def propose_checked(self, command: bytes, *, now: float, now_ms: int, on_done: OnDone) -> None:
         """As `propose`, for an encoded command of whom it was not: nothing enters the log that a broker of
         this cluster cannot apply."""
-        problem = proposal_problem(command, self.catalog.metadata_level)
+        problem = encoded_problem(command, self.catalog, is_full=self.is_full)
         if problem is not None:
             on_done(ProposalFailed(problem, may_still_happen=False, is_final=True))
         else:

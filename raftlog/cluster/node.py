@@ -120,8 +120,6 @@ class Node:
             self.groups,
             retention_ms=config.int("offsets.retention.minutes") * 60_000,
             interval_s=config.int("offsets.retention.check.interval.ms") / 1000,
-            # The build that learnt the command had learnt to take frames in pieces.
-            all_know_topics=peers.all_take_pieces,
         )
         self._rounds = Rounds(
             me, catalog, self.replicas, upkeep, self.coordination, liveness, expiry, self.proposer

@@ -15,8 +15,8 @@ import trio
 
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.proposer import Proposer
+from raftlog.metadata.noun import Refusal, Refused
 from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted, encode_commit, join_commits
-from raftlog.metadata.results import Refusal, Refused
 
 ENTRY_BYTES: Final = 64 * 1024
 """Of commits in one entry, and a piece more: 1,500 offsets, which take five milliseconds."""

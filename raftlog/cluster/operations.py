@@ -19,17 +19,11 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.transfers import TRANSFER_TIMEOUT_S, Transfers
 from raftlog.cluster.visibility import Visibility
-from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
-from raftlog.metadata.commands import (
-    CancelMove,
-    Command,
-    DrainBroker,
-    FenceBroker,
-    MovePartition,
-    RegisterBroker,
-    UnregisterBroker,
-)
-from raftlog.metadata.results import Refused
+from raftlog.metadata.brokers import DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
+from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.moves import CancelMove, MovePartition
+from raftlog.metadata.noun import Command, Refused
+from raftlog.metadata.topics import PartitionAssignment, Topic
 from raftlog.types import BrokerId, group_key
 
 NOT_STARTED: Final = bytes(16)

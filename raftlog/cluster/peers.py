@@ -89,10 +89,6 @@ class Peers:
             if not broker.fenced and broker.id != self._me.id and self.links.is_connected(broker.id)
         ]
 
-    def all_take_pieces(self) -> bool:
-        """Whether every other broker is connected, with a build that takes frames in pieces."""
-        return all(each == self._me.id or self.links.takes_pieces(each) for each in self._catalog.brokers)
-
     def may_take_over(self) -> list[BrokerId]:
         """The brokers that leaderships can be handed to: connected, and not stopping themselves."""
         return [b for b in self.known() if self.links.is_connected(b) and b not in self._leaving]

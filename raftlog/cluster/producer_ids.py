@@ -6,8 +6,7 @@ import trio
 
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.proposer import Proposer
-from raftlog.metadata.commands import AllocateProducerIds
-from raftlog.metadata.results import ProducerIdsAllocated
+from raftlog.metadata.producers import AllocateProducerIds, ProducerIdsAllocated
 from raftlog.types import BrokerId
 
 

@@ -15,9 +15,8 @@ from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput
-from raftlog.metadata.commands import Command, CreatePartitions, CreateTopic, encode_command, size_problem
-from raftlog.metadata.levels import level_problem
-from raftlog.metadata.results import Refusal, Refused, Result
+from raftlog.metadata.commands import encode_command, refused_before
+from raftlog.metadata.noun import Command, Refusal, Refused, Result
 from raftlog.types import BrokerId, RaftIndex
 
 RETRY_S: Final = 0.05
@@ -47,8 +46,9 @@ class Proposer:
         After `timeout` seconds, or when the caller is cancelled, it may still be applied.
         """
         encoded = encode_command(command)
-        if (problem := self._problem(command, encoded)) is not None:
-            return problem
+        catalog, is_full = self._metadata.catalog, self._metadata.is_full
+        if (refused := refused_before(command, len(encoded), catalog, is_full=is_full)) is not None:
+            return refused
         failed = ProposalFailed("the metadata group has no leader", may_still_happen=True)
         with trio.move_on_after(timeout):
             while True:
@@ -82,15 +82,6 @@ class Proposer:
         self._metadata.propose(command, now=now, now_ms=self._me.now_ms(), on_done=on_done)
         await done.wait()
         return answer[0]
-
-    def _problem(self, command: Command, encoded: bytes) -> Refused | None:
-        """What stands against proposing it at all."""
-        if (problem := size_problem(encoded)) is not None:
-            return Refused(Refusal.TOO_LARGE, problem)
-        if self._metadata.is_full and isinstance(command, CreateTopic | CreatePartitions):
-            return Refused(Refusal.TOO_LARGE, "the cluster's metadata takes no more partitions")
-        problem = level_problem(command.kind, self._metadata.catalog.metadata_level)
-        return None if problem is None else Refused(Refusal.INVALID_VALUE, problem)
 
     async def _propose_anywhere(self, command: bytes) -> RaftIndex | ProposalFailed:
         leader = self._metadata.leader

@@ -20,8 +20,8 @@ from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import Command, SetFeature
-from raftlog.metadata.levels import FEATURE, known_to_all
+from raftlog.metadata.features import METADATA_LEVEL, SetFeature, known_to_all
+from raftlog.metadata.noun import Command
 from raftlog.partition.partition import Partition
 
 TICK_S: Final = 1.0
@@ -87,7 +87,7 @@ class Rounds:
         """Finalize the metadata level that every broker knows by now."""
         catalog = self._catalog
         level = known_to_all(catalog.brokers.values())
-        return [SetFeature(name=FEATURE, level=level)] if level > catalog.metadata_level else []
+        return [SetFeature(name=METADATA_LEVEL, level=level)] if level > catalog.metadata_level else []
 
     async def _propose(self, commands: list[Command]) -> None:
         """Side by side, until about the next round: what did not happen by then comes again."""

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, next_step
-from raftlog.metadata.commands import Command, FinishMove
+from raftlog.metadata.moves import FinishMove
+from raftlog.metadata.noun import Command
 from raftlog.partition.partition import Partition
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.events import Cause

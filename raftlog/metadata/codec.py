@@ -8,7 +8,7 @@ many of. Maps are written in key order: equal values are equal bytes, on every b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from io import BytesIO
@@ -55,6 +55,21 @@ def to_plain(value: object) -> object:
         return [to_plain(item) for _, item in values]
     defaults = _defaults(cls)
     return {name: to_plain(item) for name, item in values if name not in defaults or item != defaults[name]}
+
+
+def joined(items: Sequence[bytes]) -> bytes:
+    """The CBOR array of items that are encoded already."""
+    return b"".join((array_head(len(items)), *items))
+
+
+def array_head(count: int) -> bytes:
+    """What CBOR begins an array of `count` items with."""
+    if count < 24:
+        return bytes((0x80 | count,))
+    for code, size in ((0x98, 1), (0x99, 2), (0x9A, 4)):
+        if count < 1 << 8 * size:
+            return bytes((code,)) + count.to_bytes(size, "big")
+    raise ValueError(f"an array of {count} items")
 
 
 def from_plain(cls: type[T], plain: object) -> T:

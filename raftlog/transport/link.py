@@ -16,7 +16,6 @@ class Connection:
 
     def __init__(self, stream: Stream, *, in_pieces: bool) -> None:
         self.stream = stream
-        self.takes_pieces = in_pieces
         self._lanes = Outflow(in_pieces=in_pieces)
         self._queue = SendQueue(stream, bytes_max=UNBOUNDED, refill=self._lanes.take)
         self._waits = trio.Event()
@@ -69,11 +68,6 @@ class Link:
     @property
     def is_connected(self) -> bool:
         return self._connection is not None
-
-    @property
-    def takes_pieces(self) -> bool:
-        """Connected, with a build that understands pieces."""
-        return self._connection is not None and self._connection.takes_pieces
 
     @property
     def has_queued(self) -> bool:

@@ -169,11 +169,6 @@ class Links:
         """Which start of a peer this broker is connected with; None when it is not."""
         return self._processes.get(peer)
 
-    def takes_pieces(self, peer: BrokerId) -> bool:
-        """Whether the peer is connected and of a build that understands pieces."""
-        link = self._links.get(peer)
-        return link is not None and link.takes_pieces
-
     def statistics(self) -> dict[str, int]:
         links = self._links.values()
         return {

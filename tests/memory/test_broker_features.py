@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from raftlog.metadata import levels
+from raftlog.metadata.commands import LEVEL_KNOWN
+from raftlog.metadata.features import METADATA_LEVEL
 from raftlog.protocol.api import ApiKey
 from tests.memory.broker_fakes import FakeNode, Served
 
@@ -18,13 +19,13 @@ async def test_features_say_what_is_finalized(version: int, nursery: trio.Nurser
     software = {"client_software_name": "test", "client_software_version": "1"}
     for level in (1, 2):
         if level > 1:
-            node.catalog.features[levels.FEATURE] = level
+            node.catalog.features[METADATA_LEVEL] = level
         answer = await peer.ask(ApiKey.API_VERSIONS, version, **software)
         finalized = {one.name: one.max_version_level for one in answer.finalized_features}
-        assert finalized == {"metadata.version": 25, levels.FEATURE: level}
+        assert finalized == {"metadata.version": 25, METADATA_LEVEL: level}
         assert answer.finalized_features_epoch == level
         supported = {one.name: (one.min_version, one.max_version) for one in answer.supported_features}
-        assert supported == {"metadata.version": (25, 25), levels.FEATURE: (1, levels.supported())}
+        assert supported == {"metadata.version": (25, 25), METADATA_LEVEL: (1, LEVEL_KNOWN)}
     await served.aclose()
 
 

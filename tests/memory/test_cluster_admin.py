@@ -14,10 +14,10 @@ from raftlog.cluster.admin import Admin, AdminError, AdminFailure, NewTopic
 from raftlog.cluster.changes import Changes
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
-from raftlog.metadata.catalog import BrokerInfo, Topic
-from raftlog.metadata.commands import Command
-from raftlog.metadata.results import Result
+from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import Topic
 from raftlog.types import BrokerId, RaftIndex
 
 ONE, TWO, THREE = BrokerId(1), BrokerId(2), BrokerId(3)

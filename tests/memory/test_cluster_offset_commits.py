@@ -12,12 +12,8 @@ from raftlog.cluster import offsets as batching
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.offsets import ENTRY_BYTES, OffsetCommits
 from raftlog.metadata.commands import PROPOSED_BYTES_MAX, decode_command
-from raftlog.metadata.offsets import (
-    GroupCommit,
-    OffsetCommit,
-    OffsetsCommitted,
-)
-from raftlog.metadata.results import Refusal, Refused, Result
+from raftlog.metadata.noun import Refusal, Refused, Result
+from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
 from raftlog.types import RaftIndex
 from tests.unit.test_metadata_state import Log, create
 

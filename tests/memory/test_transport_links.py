@@ -107,17 +107,6 @@ async def test_messages_go_both_ways_over_one_connection() -> None:
         assert one.notes == [(2, b"hint")]
 
 
-async def test_it_is_known_whose_build_takes_pieces() -> None:
-    """An older one is not sent what it does not know, here and in layers above."""
-    one, two = End(1), End(2)
-    assert not one.links.takes_pieces(two.broker)
-    async with running(one, two):
-        await until(lambda: connected(one, two))
-        assert one.links.takes_pieces(two.broker)
-        assert two.links.takes_pieces(one.broker)
-        assert not one.links.takes_pieces(BrokerId(3))
-
-
 async def test_large_and_small_frames_arrive_whole_and_in_order() -> None:
     one, two = End(1), End(2)
     rng = random.Random(5)

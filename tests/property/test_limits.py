@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from raftlog.broker.registry import Api, served
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.metadata.commands import COMMANDS, PROPOSED_BYTES_MAX, Command, encode_command
-from raftlog.metadata.results import Refused
+from raftlog.metadata.commands import COMMANDS, PROPOSED_BYTES_MAX, encode_command
+from raftlog.metadata.noun import Command, Refused
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
 from raftlog.protocol.schema import Field, Struct, message_struct

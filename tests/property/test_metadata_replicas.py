@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import cbor2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftlog.errors import InvalidInput
+from raftlog.metadata.brokers import BrokerChanged, DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import (
-    COMMANDS,
-    AllocateProducerIds,
-    AlterTopicConfig,
-    CancelMove,
-    Command,
-    CreatePartitions,
-    CreateTopic,
-    DeleteTopic,
-    DrainBroker,
-    FenceBroker,
-    FinishMove,
-    InitializeCluster,
-    MovePartition,
-    RegisterBroker,
-    SetFeature,
-    UnregisterBroker,
-    decode_command,
-    encode_command,
-)
+from raftlog.metadata.cluster import InitializeCluster
+from raftlog.metadata.commands import COMMANDS, decode_command, encode_command
+from raftlog.metadata.features import SetFeature
+from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition
 from raftlog.metadata.names import folded, topic_name_problem
+from raftlog.metadata.noun import Command, Refused
 from raftlog.metadata.offsets import (
     CommitOffsets,
     DeleteGroup,
@@ -41,14 +27,16 @@ from raftlog.metadata.offsets import (
     GroupCommit,
     OffsetCommit,
 )
-from raftlog.metadata.results import (
-    BrokerChanged,
+from raftlog.metadata.producers import AllocateProducerIds, ProducerIdsAllocated
+from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import (
+    AlterTopicConfig,
+    CreatePartitions,
+    CreateTopic,
+    DeleteTopic,
     PartitionsCreated,
-    ProducerIdsAllocated,
-    Refused,
     TopicCreated,
 )
-from raftlog.metadata.state import MetadataState
 from raftlog.types import BrokerId, RaftIndex
 
 brokers = st.integers(0, 3).map(BrokerId)
@@ -66,44 +54,44 @@ offset = st.builds(
 commit = st.builds(
     GroupCommit, group=groups, timestamp_ms=st.integers(0, 9), offsets=st.lists(offset, max_size=4).map(tuple)
 )
-register = st.builds(
-    RegisterBroker,
-    broker_id=brokers,
-    incarnation=ids,
-    host=st.just("h"),
-    port=st.just(1),
-    peer_host=st.just("p"),
-    peer_port=st.just(2),
-    rack=st.sampled_from([None, "r"]),
-)
-create = st.builds(CreateTopic, name=names, topic_id=ids, partitions=partitions, configs=configs)
+fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
+    RegisterBroker: {
+        "broker_id": brokers,
+        "incarnation": ids,
+        "host": st.just("h"),
+        "port": st.just(1),
+        "peer_host": st.just("p"),
+        "peer_port": st.just(2),
+        "rack": st.sampled_from([None, "r"]),
+    },
+    CreateTopic: {"name": names, "topic_id": ids, "partitions": partitions, "configs": configs},
+    InitializeCluster: {"cluster_id": st.sampled_from(["", "c", "d"])},
+    FenceBroker: {"broker_id": brokers, "incarnation": ids, "fenced": st.booleans()},
+    DrainBroker: {"broker_id": brokers, "draining": st.booleans()},
+    UnregisterBroker: {"broker_id": brokers},
+    DeleteTopic: {"topic_id": ids},
+    CreatePartitions: {"topic_id": ids, "existing": numbers, "partitions": partitions},
+    AlterTopicConfig: {"topic_id": ids, "set": configs, "remove": keys},
+    MovePartition: {"topic_id": ids, "partition": numbers, "target": replicas},
+    FinishMove: {"topic_id": ids, "partition": numbers, "target": replicas},
+    CancelMove: {"topic_id": ids, "partition": numbers},
+    CommitOffsets: {"commits": st.lists(commit, max_size=3).map(tuple)},
+    DeleteOffsets: {
+        "group": groups,
+        "partitions": st.lists(st.tuples(names, numbers), max_size=3).map(tuple),
+    },
+    DeleteGroup: {"group": groups},
+    ExpireOffsets: {"groups": st.lists(groups, max_size=3).map(tuple), "before_ms": st.integers(0, 9)},
+    ExpireTopicOffsets: {
+        "group": groups,
+        "topics": st.lists(names, max_size=3).map(tuple),
+        "before_ms": st.integers(0, 9),
+    },
+    AllocateProducerIds: {"broker_id": brokers, "count": st.integers(-1, 5)},
+    SetFeature: {"name": st.sampled_from(["", "f"]), "level": st.integers(-1, 2)},
+}
 commands: st.SearchStrategy[Command] = st.one_of(
-    register,
-    create,
-    st.builds(InitializeCluster, cluster_id=st.sampled_from(["", "c", "d"])),
-    st.builds(FenceBroker, broker_id=brokers, incarnation=ids, fenced=st.booleans()),
-    st.builds(DrainBroker, broker_id=brokers, draining=st.booleans()),
-    st.builds(UnregisterBroker, broker_id=brokers),
-    st.builds(DeleteTopic, topic_id=ids),
-    st.builds(CreatePartitions, topic_id=ids, existing=numbers, partitions=partitions),
-    st.builds(AlterTopicConfig, topic_id=ids, set=configs, remove=keys),
-    st.builds(MovePartition, topic_id=ids, partition=numbers, target=replicas),
-    st.builds(FinishMove, topic_id=ids, partition=numbers, target=replicas),
-    st.builds(CancelMove, topic_id=ids, partition=numbers),
-    st.builds(CommitOffsets, commits=st.lists(commit, max_size=3).map(tuple)),
-    st.builds(
-        DeleteOffsets, group=groups, partitions=st.lists(st.tuples(names, numbers), max_size=3).map(tuple)
-    ),
-    st.builds(DeleteGroup, group=groups),
-    st.builds(ExpireOffsets, groups=st.lists(groups, max_size=3).map(tuple), before_ms=st.integers(0, 9)),
-    st.builds(
-        ExpireTopicOffsets,
-        group=groups,
-        topics=st.lists(names, max_size=3).map(tuple),
-        before_ms=st.integers(0, 9),
-    ),
-    st.builds(AllocateProducerIds, broker_id=brokers, count=st.integers(-1, 5)),
-    st.builds(SetFeature, name=st.sampled_from(["", "f"]), level=st.integers(-1, 2)),
+    [st.builds(kind, **drawn) for kind, drawn in fields_of.items()]
 )
 grounds = [
     RegisterBroker(
@@ -116,6 +104,10 @@ grounds = [
     )
     for number in range(3)
 ]
+
+
+def test_every_command_is_drawn() -> None:
+    assert set(fields_of) == set(COMMANDS.values())
 
 
 def check_catalog(catalog: Catalog) -> None:
@@ -212,7 +204,7 @@ plain = st.recursive(
 @given(data=st.data())
 def test_what_is_decoded_is_applied_and_the_rest_is_refused(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(COMMANDS)))
-    cls = COMMANDS[kind]
+    cls: Any = COMMANDS[kind]
     shape = {field.name: plain | _plausible(get_type_hints(cls)[field.name]) for field in fields(cls)}
     body = data.draw(st.fixed_dictionaries({}, optional=shape))
     state = MetadataState()

@@ -13,24 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.errors import InvalidInput
-from raftlog.metadata.commands import (
-    AllocateProducerIds,
+from raftlog.metadata.brokers import DrainBroker
+from raftlog.metadata.commands import encode_command
+from raftlog.metadata.moves import MovePartition
+from raftlog.metadata.noun import Command, Refusal, Refused, Result
+from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit
+from raftlog.metadata.producers import AllocateProducerIds, ProducerIdsAllocated
+from raftlog.metadata.topics import (
     AlterTopicConfig,
-    Command,
     CreatePartitions,
     CreateTopic,
     DeleteTopic,
-    DrainBroker,
-    MovePartition,
-    encode_command,
-)
-from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit
-from raftlog.metadata.results import (
     PartitionsCreated,
-    ProducerIdsAllocated,
-    Refusal,
-    Refused,
-    Result,
     TopicCreated,
 )
 from raftlog.partition.partition import EARLIEST, PartitionError, ProduceResult

@@ -22,9 +22,8 @@ from zlib import crc32
 
 from raftlog.errors import DamagedLog
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import Command
-from raftlog.metadata.offsets import Offsets
-from raftlog.metadata.results import Result
+from raftlog.metadata.noun import Command, Result
+from raftlog.metadata.offset_table import Offsets
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.log_start import log_start_of
 from raftlog.partition.partition import Partition

@@ -24,9 +24,11 @@ from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig
 from raftlog.errors import DamagedLog
 from raftlog.memory import MemoryBudget
+from raftlog.metadata.brokers import RegisterBroker
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import Command, InitializeCluster, RegisterBroker, encode_command
-from raftlog.metadata.results import Result
+from raftlog.metadata.cluster import InitializeCluster
+from raftlog.metadata.commands import encode_command
+from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from raftlog.cluster import upkeep
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
-from raftlog.metadata.offsets import Offsets
+from raftlog.metadata.offset_table import Offsets
 from raftlog.partition.log_start import LogStart, encode_log_start
 from raftlog.partition.partition import FetchResult, Partition, PartitionError
 from raftlog.partition.producers import NewBatch, Producers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.metadata.commands import CreateTopic
+from raftlog.metadata.topics import CreateTopic
 from raftlog.types import METADATA_GROUP
 from tests.sim.cluster import Cluster
 

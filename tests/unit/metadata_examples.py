@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftlog.metadata.commands import (
-    AllocateProducerIds,
-    AlterTopicConfig,
-    CancelMove,
-    Command,
-    CreatePartitions,
-    CreateTopic,
-    DeleteTopic,
-    DrainBroker,
-    FenceBroker,
-    FinishMove,
-    InitializeCluster,
-    MovePartition,
-    RegisterBroker,
-    SetFeature,
-    UnregisterBroker,
-)
+from raftlog.metadata.brokers import DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
+from raftlog.metadata.cluster import InitializeCluster
+from raftlog.metadata.features import SetFeature
+from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition
+from raftlog.metadata.noun import Command
 from raftlog.metadata.offsets import (
     CommitOffsets,
     DeleteGroup,
@@ -30,7 +18,9 @@ from raftlog.metadata.offsets import (
     GroupCommit,
     OffsetCommit,
 )
+from raftlog.metadata.producers import AllocateProducerIds
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import AlterTopicConfig, CreatePartitions, CreateTopic, DeleteTopic
 from raftlog.types import BrokerId, RaftIndex
 
 B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))

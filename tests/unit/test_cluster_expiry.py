@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftlog.cluster.expiry import OffsetExpiry
+from raftlog.metadata.features import METADATA_LEVEL
 from raftlog.metadata.offsets import ExpireOffsets, ExpireTopicOffsets
 from tests.groups import Groups
 from tests.unit.test_metadata_state import Log, create
@@ -11,18 +12,12 @@ HOUR_MS = 3_600_000
 
 
 class Expiring:
-    def __init__(self, groups: Groups, interval_s: float = 60.0, *, all_know_topics: bool = True) -> None:
+    def __init__(self, groups: Groups, interval_s: float = 60.0, *, level: int = 2) -> None:
         self.log = Log()
         for name in ("orders", "refunds"):
             self.log.apply(create(name, name.encode().ljust(16)))
-        self.expiry = OffsetExpiry(
-            self.log.catalog,
-            groups.coordinator,
-            HOUR_MS,
-            interval_s,
-            all_know_topics=lambda: self.all_know_topics,
-        )
-        self.all_know_topics = all_know_topics
+        self.log.catalog.features[METADATA_LEVEL] = level
+        self.expiry = OffsetExpiry(self.log.catalog, groups.coordinator, HOUR_MS, interval_s)
         self.groups = groups
 
     def tick(self, now_ms: int = 2 * HOUR_MS) -> list[ExpireOffsets | ExpireTopicOffsets]:
@@ -39,11 +34,11 @@ def test_topics_expire_only_when_every_broker_knows_the_command() -> None:
     groups = Groups()
     later(groups)
     groups.stable(1)
-    expiring = Expiring(groups, 1.0, all_know_topics=False)
+    expiring = Expiring(groups, 1.0, level=1)
     for group in ("g", "nobody"):
         expiring.log.commit(group, "refunds", 0, 1, at_ms=0)
     assert expiring.tick() == [ExpireOffsets(groups=("nobody",), before_ms=HOUR_MS)]
-    expiring.all_know_topics = True
+    expiring.log.catalog.features[METADATA_LEVEL] = 2
     groups.advance(2)
     assert ExpireTopicOffsets(group="g", topics=("refunds",), before_ms=HOUR_MS) in expiring.tick()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from raftlog.cluster.metadata_group import MetadataGroup
-from raftlog.metadata.commands import InitializeCluster
+from raftlog.metadata.cluster import InitializeCluster
 from raftlog.metadata.state import MetadataState
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import RaftTiming

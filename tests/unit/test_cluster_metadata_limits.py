@@ -10,19 +10,13 @@ import pytest
 from raftlog.cluster import metadata_group
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.errors import NewerFormat
-from raftlog.metadata import levels
-from raftlog.metadata.commands import (
-    APPLIED_BYTES_MAX,
-    PROPOSED_BYTES_MAX,
-    AlterTopicConfig,
-    CreateTopic,
-    RegisterBroker,
-    SetFeature,
-    encode_command,
-)
+from raftlog.metadata.brokers import RegisterBroker
+from raftlog.metadata.commands import APPLIED_BYTES_MAX, PROPOSED_BYTES_MAX, encode_command
+from raftlog.metadata.features import METADATA_LEVEL, FeatureSet, SetFeature
+from raftlog.metadata.noun import Refusal, Refused
 from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit
-from raftlog.metadata.results import FeatureSet, Refusal, Refused
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import AlterTopicConfig, CreateTopic
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import RaftTiming
@@ -115,7 +109,7 @@ def test_what_a_peer_proposes_is_looked_at_before_it_enters_the_log(
 def test_a_kind_that_the_cluster_is_not_ready_for_is_not_proposed(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(levels.LEVELS, "create_topic", 2)
+    monkeypatch.setattr(CreateTopic, "needs_level", 2)
     create = encode_command(CreateTopic(name="t", topic_id=b"t" * 16, partitions=((B1,),)))
     refused = leader.propose(create)
     assert isinstance(refused, ProposalFailed) and "raftlog.metadata.level 2" in str(refused)
@@ -130,7 +124,7 @@ def test_a_kind_that_the_cluster_is_not_ready_for_is_not_proposed(
             metadata_level=level,
         )
         leader.propose(encode_command(register))
-        leader.propose(encode_command(SetFeature(name=levels.FEATURE, level=2)))
+        leader.propose(encode_command(SetFeature(name=METADATA_LEVEL, level=2)))
     assert not isinstance(leader.propose(create), ProposalFailed)
 
 

@@ -13,17 +13,12 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.config import BrokerConfig
 from raftlog.memory import MemoryBudget
+from raftlog.metadata.brokers import RegisterBroker
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.commands import (
-    AlterTopicConfig,
-    Command,
-    CreateTopic,
-    DeleteTopic,
-    FinishMove,
-    MovePartition,
-    RegisterBroker,
-)
+from raftlog.metadata.moves import FinishMove, MovePartition
+from raftlog.metadata.noun import Command
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import AlterTopicConfig, CreateTopic, DeleteTopic
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from raftlog.metadata import levels
-from raftlog.metadata.commands import RegisterBroker, SetFeature, decode_command, encode_command
-from raftlog.metadata.results import FeatureSet, Refused
+from raftlog.metadata.brokers import RegisterBroker
+from raftlog.metadata.commands import decode_command, encode_command
+from raftlog.metadata.features import METADATA_LEVEL, FeatureSet, SetFeature, known_to_all
+from raftlog.metadata.noun import Refused
 from raftlog.metadata.state import MetadataState
 from raftlog.types import BrokerId, RaftIndex
 
@@ -22,7 +23,7 @@ def register(number: int, level: int) -> RegisterBroker:
 
 
 def to(level: int) -> SetFeature:
-    return SetFeature(name=levels.FEATURE, level=level)
+    return SetFeature(name=METADATA_LEVEL, level=level)
 
 
 def test_the_level_goes_up_with_the_last_broker_and_never_down() -> None:
@@ -37,11 +38,11 @@ def test_the_level_goes_up_with_the_last_broker_and_never_down() -> None:
     for number in (1, 2, 3):
         apply(register(number, 1))
     for number in (1, 2, 3):
-        assert levels.known_to_all(state.catalog.brokers.values()) == 1
+        assert known_to_all(state.catalog.brokers.values()) == 1
         assert isinstance(apply(to(2)), Refused) and state.catalog.metadata_level == 1
         apply(register(number, 2))
-    assert levels.known_to_all(state.catalog.brokers.values()) == 2
-    assert apply(to(2)) == FeatureSet(levels.FEATURE, 2) and state.catalog.metadata_level == 2
+    assert known_to_all(state.catalog.brokers.values()) == 2
+    assert apply(to(2)) == FeatureSet(METADATA_LEVEL, 2) and state.catalog.metadata_level == 2
     assert isinstance(apply(to(1)), Refused) and isinstance(apply(to(0)), Refused)
     old = apply(register(3, 1))
     assert isinstance(old, Refused) and "level 1, and the cluster is at 2" in old.detail

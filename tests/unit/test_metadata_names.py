@@ -9,14 +9,14 @@ from raftlog.errors import InvalidInput
 from raftlog.metadata.commands import (
     APPLIED_BYTES_MAX,
     COMMANDS,
-    CreateTopic,
-    SetFeature,
     UnknownCommand,
     decode_command,
     encode_command,
 )
+from raftlog.metadata.features import SetFeature
 from raftlog.metadata.names import topic_collision, topic_name_problem
 from raftlog.metadata.offsets import DeleteGroup
+from raftlog.metadata.topics import CreateTopic
 from raftlog.types import BrokerId
 
 

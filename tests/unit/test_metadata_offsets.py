@@ -6,20 +6,21 @@ import cbor2
 import pytest
 
 from raftlog.errors import InvalidInput, NewerFormat
-from raftlog.metadata.commands import CreateTopic, DeleteTopic, decode_command, encode_command
+from raftlog.metadata.codec import array_head
+from raftlog.metadata.commands import decode_command, encode_command
 from raftlog.metadata.image import decode_catalog
+from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.metadata.offsets import (
     CommitOffsets,
-    CommittedOffset,
     DeleteGroup,
     DeleteOffsets,
     GroupCommit,
     OffsetCommit,
-    array_head,
     encode_commit,
     join_commits,
 )
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import CreateTopic, DeleteTopic
 from raftlog.types import BrokerId, RaftIndex
 from tests.unit.test_metadata_state import ORDERS, REFUNDS, Log, create, log
 

@@ -8,29 +8,23 @@ import cbor2
 import pytest
 
 from raftlog.errors import InvalidInput
-from raftlog.metadata.catalog import PartitionAssignment
-from raftlog.metadata.commands import (
-    AllocateProducerIds,
-    AlterTopicConfig,
-    CancelMove,
-    Command,
-    CreatePartitions,
-    CreateTopic,
-    DeleteTopic,
+from raftlog.metadata.brokers import (
+    REMOVED_BROKERS_MAX,
+    BrokerChanged,
+    BrokerUnregistered,
     DrainBroker,
     FenceBroker,
-    FinishMove,
-    InitializeCluster,
-    MovePartition,
     RegisterBroker,
-    SetFeature,
     UnregisterBroker,
-    decode_command,
-    encode_command,
 )
+from raftlog.metadata.cluster import ClusterInitialized, InitializeCluster
+from raftlog.metadata.commands import decode_command, encode_command
+from raftlog.metadata.features import FeatureSet, SetFeature
+from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition, PartitionMoved
+from raftlog.metadata.noun import Command, Refusal, Refused, Result
+from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.metadata.offsets import (
     CommitOffsets,
-    CommittedOffset,
     DeleteGroup,
     DeleteOffsets,
     ExpireOffsets,
@@ -40,26 +34,19 @@ from raftlog.metadata.offsets import (
     OffsetsCommitted,
     OffsetsDeleted,
 )
-from raftlog.metadata.results import (
-    BrokerChanged,
-    BrokerUnregistered,
-    ClusterInitialized,
-    FeatureSet,
-    PartitionMoved,
+from raftlog.metadata.producers import PRODUCER_ID_MAX, AllocateProducerIds, ProducerIdsAllocated
+from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import (
+    DELETED_TOPICS_MAX,
+    AlterTopicConfig,
+    CreatePartitions,
+    CreateTopic,
+    DeleteTopic,
+    PartitionAssignment,
     PartitionsCreated,
-    ProducerIdsAllocated,
-    Refusal,
-    Refused,
-    Result,
     TopicConfigAltered,
     TopicCreated,
     TopicDeleted,
-)
-from raftlog.metadata.state import (
-    DELETED_TOPICS_MAX,
-    PRODUCER_ID_MAX,
-    REMOVED_BROKERS_MAX,
-    MetadataState,
 )
 from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer, served
-from raftlog.metadata.levels import FEATURE, supported
+from raftlog.metadata.commands import LEVEL_KNOWN
+from raftlog.metadata.features import METADATA_LEVEL
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import frame_response
 from raftlog.protocol.encode import Fields, encode
@@ -67,8 +68,8 @@ def _encode_body(version: int, level: int) -> bytes:
 
 def _features(level: int) -> Fields:
     """The epoch of what is finalized must grow with every change, and the level does."""
-    ranges = {KAFKAS_FEATURE: (KAFKA_4_0, KAFKA_4_0), FEATURE: (1, supported())}
-    finalized = {KAFKAS_FEATURE: KAFKA_4_0, FEATURE: level}
+    ranges = {KAFKAS_FEATURE: (KAFKA_4_0, KAFKA_4_0), METADATA_LEVEL: (1, LEVEL_KNOWN)}
+    finalized = {KAFKAS_FEATURE: KAFKA_4_0, METADATA_LEVEL: level}
     return {
         "supported_features": [
             {"name": name, "min_version": low, "max_version": high} for name, (low, high) in ranges.items()

@@ -18,8 +18,8 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
 from raftlog.cluster.groups import CommitCheck, GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.metadata.noun import Refusal, Refused
 from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
-from raftlog.metadata.results import Refusal, Refused
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
-from raftlog.metadata.offsets import CommittedOffset
+from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:

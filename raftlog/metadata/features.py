@@ -1,0 +1,64 @@
+"""Features and their finalized levels; first of all the metadata level, up to which every broker can apply.
+
+A build says with its registration up to which level it knows the metadata commands. The metadata leader
+finalizes a level once every registered broker has said that it knows it, and only then is a command of that
+level proposed: the last broker that is restarted with a newer build brings the level up. It never goes down,
+and a build that does not know it is not taken in any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.noun import Command, Noun, Refusal, Refused, Result, attribute
+from raftlog.types import RaftIndex
+
+if TYPE_CHECKING:
+    from raftlog.metadata.catalog import Catalog
+
+METADATA_LEVEL: Final = "raftlog.metadata.level"
+"""The feature whose finalized level the cluster's is; without it that is 1."""
+
+FEATURE_NAME_MAX: Final = 249
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet(Result):
+    name: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFeature(Command):
+    """Finalizes a feature level; 0 removes it."""
+
+    kind: ClassVar[str] = "set_feature"
+    name: str
+    level: int
+
+    def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
+        if not 0 < len(self.name) <= FEATURE_NAME_MAX or not 0 <= self.level < 2**15:
+            return Refused(
+                Refusal.INVALID_VALUE, f"feature {self.name[:60]!r} cannot have level {self.level}"
+            )
+        if self.name == METADATA_LEVEL:
+            known = known_to_all(catalog.brokers.values())
+            if not catalog.metadata_level <= self.level <= known:
+                detail = f"from level {catalog.metadata_level} to {self.level}: every broker knows {known}"
+                return Refused(Refusal.INVALID_VALUE, detail)
+        if self.level:
+            catalog.features[self.name] = self.level
+        else:
+            catalog.features.pop(self.name, None)
+        return FeatureSet(self.name, self.level)
+
+
+def known_to_all(brokers: Iterable[BrokerInfo]) -> int:
+    """The metadata level that all of them know."""
+    return min((broker.metadata_level for broker in brokers), default=1)
+
+
+FEATURES: Final = Noun(commands=(SetFeature,), fields=(attribute("features", Mapping[str, int]),))
