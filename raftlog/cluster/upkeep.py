@@ -18,10 +18,15 @@ from raftlog.partition.partition import Partition
 from raftlog.raft.engine import RaftGroup
 from raftlog.raft.events import Cause
 from raftlog.raft.values import ChangeRefused
-from raftlog.types import BrokerId
+from raftlog.types import BrokerId, GroupKey, RaftIndex
 
 TRANSFERS_MAX: Final = 16
 """Leaderships that go home in one pass: each costs its clients a retry."""
+
+CALM_S: Final = 5.0
+"""How long a broker has to hold all that was committed a pass before, of every group that is led here, until
+leaderships go home to it. One that catches up is busy, and so are those that send it what it lacks."""
+NEVER: Final = float("-inf")
 
 log = logging.getLogger("raftlog.cluster")
 
@@ -45,10 +50,16 @@ class Upkeep:
         self._catalog = metadata.catalog
         self._successors = successors
         self._transfers_left = 0
+        self._committed: dict[GroupKey, RaftIndex] = {}
+        self._committed_before: dict[GroupKey, RaftIndex] = {}
+        """As of the last pass, of the groups that were led here."""
+        self._behind_at: dict[BrokerId, float] = {}
+        """When a broker was last seen to lack what had been committed a pass before."""
 
     def begin(self, now: float) -> None:
         """A new pass: the metadata group's next step. The partitions follow, some at a time."""
         self._transfers_left = TRANSFERS_MAX
+        self._committed_before, self._committed = self._committed, {}
         metadata, catalog = self._metadata, self._catalog
         if metadata.is_ready:
             voters, learners = metadata_members(
@@ -63,6 +74,7 @@ class Upkeep:
         for partition in partitions:
             if not partition.group.is_ready:
                 continue
+            self._note_behind(partition.group, now)
             finish = self._move(partition, now)
             if finish is not None:
                 commands.append(finish)
@@ -107,8 +119,16 @@ class Upkeep:
             case Arrived():
                 return group.is_membership_committed
 
+    def _note_behind(self, group: RaftGroup, now: float) -> None:
+        self._committed[group.key] = group.commit_index
+        before = self._committed_before.get(group.key)
+        if before is not None:
+            for broker in group.voters:
+                if broker != self._broker_id and not group.holds(broker, before):
+                    self._behind_at[broker] = now
+
     def _go_home(self, partition: Partition, now: float) -> bool:
-        """Give the leadership back to the preferred leader when it is there again."""
+        """Give the leadership back to the preferred leader when it is there again, and has caught up."""
         topic = self._catalog.topic(partition.topic_id)
         if topic is None or partition.partition >= len(topic.partitions):
             return False
@@ -120,5 +140,8 @@ class Upkeep:
         if broker is None or not broker.is_usable or not self._successors.is_settled(home, now):
             return False
         if home not in self._successors.may_take_over():  # it is there, and about to stop
+            return False
+        before = self._committed_before.get(partition.group.key)
+        if before is None or now - self._behind_at.get(home, NEVER) < CALM_S:
             return False
         return partition.group.transfer_leadership(home, now, Cause.TO_PREFERRED) is None

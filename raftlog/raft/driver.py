@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftlog.errors import RaftlogError
@@ -41,6 +41,12 @@ FILES_MAX: Final = 16
 0.3 ms, and longer while the file system's journal is written."""
 PART_MESSAGES: Final = 50
 """Messages of one delivery that are taken together: a frame may hold some for each group of a broker."""
+PART_BYTES: Final = 1 << 20
+"""Bytes of appends among them; one that is larger is taken alone."""
+
+TURN_BYTES_MAX: Final = 4 << 20
+"""Bytes of appends after which a turn takes no more from the inbox: checked, written to the log and later to
+their segments they take ten milliseconds."""
 
 INBOX_BYTES_MAX: Final = 128 << 20
 """Bytes of appends among them; one frame is taken however long it is."""
@@ -57,6 +63,19 @@ TIMER_GRID: Final = 0.1
 FOREVER: Final = float("inf")
 
 Send = Callable[[BrokerId, Sequence[Message]], None]
+
+
+def _parts(messages: Sequence[Message]) -> Iterator[tuple[Sequence[Message], int]]:
+    """A long delivery in parts, with the bytes of the appends in each."""
+    begin = size = 0
+    for end, message in enumerate(messages):
+        more = payload_size(message) if type(message) is Append else 0
+        if end - begin == PART_MESSAGES or (size + more > PART_BYTES and end > begin):
+            yield messages[begin:end], size
+            begin, size = end, 0
+        size += more
+    if begin < len(messages):
+        yield messages[begin:], size
 
 
 class StateMachine(Protocol):
@@ -133,7 +152,7 @@ class Driver:
         self._files = Ration(FILES_MAX)
         self._members: dict[GroupKey, _Member] = {}
         self._inbox: deque[tuple[BrokerId, Sequence[Message], int]] = deque()
-        """By sender, with the bytes of a delivery's appends at its last part."""
+        """By sender, with the bytes of the appends."""
         self._urgent: list[tuple[BrokerId, Sequence[Message]]] = []
         """The metadata group's: they go first, since all else hangs on them."""
         self._inbox_messages = self._inbox_bytes = 0
@@ -186,16 +205,16 @@ class Driver:
             self.dropped_messages += len(messages)
             return
         self._inbox_messages += len(messages)
-        self._inbox_bytes += size
         urgent = [message for message in messages if message.group == METADATA_GROUP]
         if urgent:
             self._urgent.append((sender, urgent))
             messages = [message for message in messages if message.group != METADATA_GROUP]
-        taken = 0
-        while len(messages) - taken > PART_MESSAGES:
-            self._inbox.append((sender, messages[taken : taken + PART_MESSAGES], 0))
-            taken += PART_MESSAGES
-        self._inbox.append((sender, messages[taken:] if taken else messages, size))
+            size = sum([payload_size(message) for message in messages if type(message) is Append])
+        if len(messages) > PART_MESSAGES or size > PART_BYTES:
+            self._inbox.extend([(sender, part, bytes_) for part, bytes_ in _parts(messages)])
+        elif messages:
+            self._inbox.append((sender, messages, size))
+        self._inbox_bytes += size
         self.on_work()
 
     def hear_bytes(self, peer: BrokerId, now: float) -> None:
@@ -203,8 +222,8 @@ class Driver:
         self._bytes_heard[peer] = now
 
     def yield_leadership(self, now: float) -> int:
-        """Hand over all groups led here that somebody can take. How many; they go within an election
-        time-out, or stay."""
+        """The disk here stalls: hand over all groups led here of which somebody has more on its disk. How
+        many; they go within an election time-out, or stay."""
         return sum([group.yield_leadership(now) for group in self.groups.values()])
 
     def peer_is_gone(self, broker: BrokerId, now: float) -> None:
@@ -221,6 +240,8 @@ class Driver:
     def has_work(self) -> bool:
         """A turn would do something now, whatever the time."""
         if self._active or self._inbox or self._urgent or self._files.is_wanted:
+            return True
+        if any(window.wants_turn for window in self._windows.values()):
             return True
         return self._ticket is None and self.store.has_pending
 
@@ -266,6 +287,8 @@ class Driver:
 
     def _go_on(self, now: float) -> None:
         """With what earlier turns had no time for."""
+        for window in self._windows.values():
+            window.begin_turn()
         for group in self._files.renew():
             member = self._members.get(group.key)
             if member is not None and member.group is group:
@@ -278,11 +301,12 @@ class Driver:
         for sender, messages in urgent:
             self._inbox_messages -= len(messages)
             self._deliver_from(sender, messages, replies, now)
-        inbox, left = self._inbox, TURN_STEPS_MAX
-        while inbox and left > 0:
+        inbox, left, bytes_left = self._inbox, TURN_STEPS_MAX, TURN_BYTES_MAX
+        while inbox and left > 0 and bytes_left > 0:
             sender, messages, size = inbox.popleft()
             self._inbox_messages -= len(messages)
             self._inbox_bytes -= size
+            bytes_left -= size
             left -= self._deliver_from(sender, messages, replies, now)
         if replies:
             self._send_all(replies)

@@ -309,8 +309,13 @@ class RaftGroup:
         else why not. Proposals are refused meanwhile, for one election time-out at most."""
         return self._leading.transfer(to, now, why)
 
+    def holds(self, broker: BrokerId, index: RaftIndex) -> bool:
+        """Whether this replica leads, and knows that another has everything up to `index` on its disk."""
+        leadership = self._leading.leadership
+        return leadership is not None and leadership.holds(broker, index)
+
     def yield_leadership(self, now: float) -> bool:
-        """Hand leadership to whoever can take it, if it is here and somebody can."""
+        """The disk here stalls: hand leadership, if it is here, to a replica whose disk does not."""
         leadership = self._leading.leadership
         successor = None if leadership is None else leadership.successor(now)
         return successor is not None and (

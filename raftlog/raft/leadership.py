@@ -251,6 +251,10 @@ class Leadership:
         self._send(peer.broker, Welcome(self._key, self.term, rejoin.nonce, commit_index))
         self._replicate_to(peer, now)
 
+    def holds(self, broker: BrokerId, index: RaftIndex) -> bool:
+        """Whether a follower is known to have everything up to `index` on its disk."""
+        return any(peer.broker == broker and self._match[peer] >= index for peer in self._peers)
+
     def is_well(self, peer: Progress, now: float) -> bool:
         """Whether the follower answers, and has not said lately that it lost its log: then it has noted,
         durably, that it may vote. A change of members that needs others could keep a group from electing."""
@@ -463,10 +467,12 @@ class Leadership:
         return self._transfer is not None
 
     def successor(self, now: float) -> BrokerId | None:
-        """The voter that could take over soonest: heard lately, and holding the most."""
-        since = now - self._timing.election_min
-        heard = [peer for peer in self._voters if self.last_heard[peer] > since]
-        return max(heard, key=lambda peer: self._match[peer]).broker if heard else None
+        """The voter that could take over soonest, while the disk here stalls: heard lately, and holding the
+        most. Only one that has on its disk what this broker has not: where all disks stall, as where all
+        brokers share one, who takes over is no better off, and every hand-over costs the clients a retry."""
+        since, synced = now - self._timing.election_min, self._log.synced_index
+        ahead = [p for p in self._voters if self.last_heard[p] > since and self._match[p] > synced]
+        return max(ahead, key=lambda peer: self._match[peer]).broker if ahead else None
 
     def transfer(self, to: BrokerId, now: float) -> str | None:
         """Start handing over; returns why not."""

@@ -29,7 +29,11 @@ PEER_BYTES_MAX: Final = 32 << 20
 """Bytes under way to one broker, over all groups that are led here."""
 CATCH_UP_BYTES_MAX: Final = 8 << 20
 """Bytes under way to one broker up to which it is also sent entries that are committed already. A broker that
-comes back needs those of all its groups: they must not keep new ones waiting, nor a turn reading."""
+comes back needs those of all its groups: they must not keep new ones waiting."""
+CATCH_UP_TURN_BYTES: Final = 2 << 20
+"""Bytes of those that one turn reads, checks and sends to one broker."""
+CATCH_UP_COST_MIN: Final = 64 << 10
+"""What the smallest append counts for there: to find it takes as long as to read so much."""
 
 
 class FollowerProgress(NamedTuple):
@@ -52,6 +56,8 @@ class PeerWindow:
 
     def __init__(self) -> None:
         self.bytes_under_way = 0
+        self._turn_left = float("inf")
+        """Bytes that are still read in this turn; without bound for who has no turns."""
         self._waiting: dict[Progress, None] = {}
         self._granted: set[Progress] = set()
 
@@ -60,7 +66,7 @@ class PeerWindow:
         others have what it would be sent, so it only catches up."""
         if not is_committed:
             limit = PEER_BYTES_MAX
-        elif self._waiting and follower not in self._granted:
+        elif self._turn_left <= 0 or (self._waiting and follower not in self._granted):
             limit = 0
         else:
             limit = CATCH_UP_BYTES_MAX
@@ -73,11 +79,30 @@ class PeerWindow:
     def has_to_wait(self, follower: Progress) -> bool:
         return follower in self._waiting or follower in self._granted
 
+    @property
+    def wants_turn(self) -> bool:
+        """Somebody waits for the next turn, and for nothing else."""
+        return self._turn_left <= 0 and bool(self._waiting) and self.bytes_under_way < CATCH_UP_BYTES_MAX
+
+    def begin_turn(self) -> None:
+        self._turn_left = CATCH_UP_TURN_BYTES
+        self._grant()
+
+    def sent(self, size: int) -> None:
+        self.bytes_under_way += size
+        self._turn_left -= max(size, CATCH_UP_COST_MIN)
+
     def release(self, size: int) -> None:
         """So many bytes are acknowledged, or lost."""
         self.bytes_under_way -= size
+        self._grant()
+
+    def _grant(self) -> None:
         waiting, granted = self._waiting, self._granted
-        while waiting and self.bytes_under_way + len(granted) * APPEND_BYTES_MAX < CATCH_UP_BYTES_MAX:
+        while waiting:
+            promised = len(granted) * APPEND_BYTES_MAX
+            if self.bytes_under_way + promised >= CATCH_UP_BYTES_MAX or promised >= self._turn_left:
+                return
             follower = next(iter(waiting))
             del waiting[follower]
             granted.add(follower)
@@ -136,7 +161,7 @@ class Progress:
     def sent(self, last_index: int, size: int) -> None:
         self._under_way.append((last_index, size))
         self._bytes_under_way += size
-        self.window.bytes_under_way += size
+        self.window.sent(size)
 
     def acked(self, match_index: int) -> None:
         """The follower's log matches up to `match_index`: stream to it from here on."""

@@ -9,9 +9,18 @@ from collections.abc import Sequence
 import pytest
 
 from raftlog.errors import DiskFailed
-from raftlog.raft.driver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, PART_MESSAGES, TURN_STEPS_MAX, Driver
+from raftlog.raft.driver import (
+    INBOX_BYTES_MAX,
+    INBOX_MESSAGES_MAX,
+    PART_BYTES,
+    PART_MESSAGES,
+    TURN_BYTES_MAX,
+    TURN_STEPS_MAX,
+    Driver,
+)
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import (
+    Addressed,
     Append,
     AppendReply,
     Heartbeat,
@@ -21,7 +30,13 @@ from raftlog.raft.messages import (
     VoteReply,
     payload_size,
 )
-from raftlog.raft.progress import APPEND_BYTES_MAX, CATCH_UP_BYTES_MAX, PeerWindow, Progress
+from raftlog.raft.progress import (
+    APPEND_BYTES_MAX,
+    CATCH_UP_BYTES_MAX,
+    CATCH_UP_TURN_BYTES,
+    PeerWindow,
+    Progress,
+)
 from raftlog.raft.values import Outcome, RaftTiming
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, Offset, RaftIndex, Term
@@ -205,6 +220,19 @@ def test_a_leader_whose_disk_stalls_hands_over_and_the_group_goes_on() -> None:
     assert b"stuck" in cluster[new].machine.applied.values()
 
 
+def test_a_leader_keeps_what_others_have_no_more_of_on_their_disks() -> None:
+    """All brokers of a machine share its disk: where it stalls for all, leaderships went round and round."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    driver = cluster[leader].driver
+    assert driver.yield_leadership(cluster.now) == 0, "nothing waits for a disk"
+    cluster.sync_time = lambda b: 60.0
+    cluster.propose(leader, b"stuck")
+    cluster.run(0.3)
+    assert driver.yield_leadership(cluster.now) == 0, "no disk is better off"
+
+
 def test_nobody_yields_to_nobody() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()
@@ -248,6 +276,58 @@ def test_a_turn_takes_a_bounded_part_of_one_long_delivery(monkeypatch: pytest.Mo
         assert len(stepped) - before <= TURN_STEPS_MAX + PART_MESSAGES
     assert stepped == list(range(1000))
     assert driver._inbox_messages == driver._inbox_bytes == 0
+
+
+def test_a_turn_takes_a_bounded_part_of_the_bytes_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that comes back is sent megabytes for each of many groups."""
+    cluster = Cluster(1)
+    driver, group = cluster[1].driver, cluster[1].group
+    stepped: list[int] = []
+    monkeypatch.setattr(group, "step", lambda sender, message, now: stepped.append(message.prev_index))
+    entry = Entry(RaftIndex(1), Term(1), EntryKind.BATCH, bytes(600 << 10), Offset(0), Offset(1))
+    numbers = list(range(40))
+    appends = [Append(KEY, Term(1), RaftIndex(n), Term(0), RaftIndex(0), [entry]) for n in numbers]
+    driver.receive(BrokerId(2), [VoteReply(key(9), Term(1), False), *appends])
+    turns = 0
+    while driver.has_work:
+        before = len(stepped)
+        driver.turn(cluster.now)
+        assert (len(stepped) - before) * len(entry.payload) < TURN_BYTES_MAX + PART_BYTES
+        turns += 1
+    assert stepped == numbers
+    assert turns >= 40 * len(entry.payload) // (TURN_BYTES_MAX + PART_BYTES)
+    assert driver._inbox_messages == driver._inbox_bytes == 0
+
+
+def test_a_leader_reads_a_bounded_part_of_what_followers_lack_in_a_turn() -> None:
+    """What is under way to a broker may be megabytes; a turn that reads them all at once takes too long."""
+    fleet = Fleet(30)
+    fleet.run(1.05)
+    fleet.away = {3}
+    fleet.run(3.0)
+    for driver in fleet.drivers.values():
+        for group in driver.groups.values():
+            if group.is_leader:
+                group.propose(bytes(1 << 20), 1, fleet.now, lambda outcome, entry: None)
+    fleet.run(0.5)
+    fleet.away = set()
+    sent: dict[tuple[int, int], int] = {}
+    send_all = Driver._send_all
+
+    def count(self: Driver, outbox: list[Addressed]) -> None:
+        turn = (id(self), self.turns)
+        for to, message in outbox:
+            if to == 3 and isinstance(message, Append):
+                sent[turn] = sent.get(turn, 0) + payload_size(message)
+        send_all(self, outbox)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "_send_all", count)
+        fleet.run(3.0)
+    assert sum(sent.values()) >= 20 << 20
+    assert max(sent.values()) < CATCH_UP_TURN_BYTES + APPEND_BYTES_MAX
+    logs = [store.logs for store in fleet.stores.values()]
+    assert all(len({log[key(number)].last_index for log in logs}) == 1 for number in range(30))
 
 
 def test_a_leader_waits_a_second_for_answers_that_are_here_and_unread(
@@ -425,6 +505,7 @@ def test_new_entries_pass_those_that_a_follower_lacks() -> None:
     while window.may_send(behind, is_committed=True):
         size += APPEND_BYTES_MAX
         behind.sent(size, APPEND_BYTES_MAX)
+        window.begin_turn()
     assert size == CATCH_UP_BYTES_MAX
     assert window.may_send(live, is_committed=False)
     assert not window.may_send(live, is_committed=True), "it waits behind the other"
