@@ -1,6 +1,7 @@
 """`python -m tests.loop_time.broker KEY=VALUE…`: `raftlog serve`, and a line of JSON for each line of stdin.
 
-`state`: how many groups there are, what they have committed together and how often they have elected.
+`state`: how many groups there are, what they have committed together, how often a replica here has become a
+candidate because it heard no leader (elections), and how often because a leader asked it to (hand-overs).
 `times`: what the loop (by the clock, and of the CPU), its turns of Raft and its syncs took since the last
 time that this was asked.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any, Final
@@ -19,9 +21,11 @@ from raftlog.broker.server import Broker
 from raftlog.cli.serve import settle_collector
 from raftlog.config import BrokerConfig
 from raftlog.raft.durations import Durations
+from raftlog.raft.events import Cause, Kind
 from raftlog.storage.descriptors import raise_limit
 
 EDGES_MS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1000.0)
+TIME_OUTS: Final = (Cause.SILENT, Cause.NO_LEADER)
 
 
 class LoopCpu(trio.abc.Instrument):
@@ -42,9 +46,11 @@ def answer(broker: Broker, cpu: Durations, question: str) -> dict[str, Any]:
     if question == "state":
         groups = inside.driver.groups.values()
         return {
+            "process": os.getpid(),
             "groups": len(groups),
             "committed": sum(group.commit_index for group in groups),
-            "elections": sum(max(group.term - 1, 0) for group in groups),  # beyond each group's first
+            "elections": sum(inside.driver.events.counts[Kind.CANDIDATE, cause] for cause in TIME_OUTS),
+            "hand-overs": inside.driver.events.counts[Kind.CANDIDATE, Cause.HANDED_OVER],
         }
     times = inside.turn_times
     measured = {"loop": inside.loop_time.stretches, "cpu": cpu, "turns": times.turns, "syncs": times.syncs}

@@ -80,14 +80,15 @@ class MeasuredCluster:
         told: dict[str, Any] = json.loads(self._pipe(number, "stdout").readline())
         return told
 
-    def ask_all(self, question: str) -> list[dict[str, Any]]:
-        return [self.ask(number, question) for number in range(COUNT)]
+    def ask_all(self, question: str) -> dict[int, dict[str, Any]]:
+        """What each broker that runs says, by its id."""
+        return {number + 1: self.ask(number, question) for number in range(COUNT) if self._brokers[number]}
 
     def wait_equal(self) -> None:
         """Wait until all brokers have the same groups and have committed the same."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            states = [(state["groups"], state["committed"]) for state in self.ask_all("state")]
+            states = [(state["groups"], state["committed"]) for state in self.ask_all("state").values()]
             if len(set(states)) == 1:
                 return
             assert time.monotonic() < deadline, f"the brokers differ: {states}"

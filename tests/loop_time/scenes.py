@@ -133,8 +133,8 @@ def _commit(raw: Raw, group: str, partitions: int) -> int:
     return next((error for error in errors if error), 0)
 
 
-def a_broker_returns(cluster: MeasuredCluster, sizes: Sizes) -> None:
-    """A broker is killed, much is written without it, and it comes back."""
+def a_broker_dies(cluster: MeasuredCluster, sizes: Sizes) -> None:
+    """A broker is killed, and much is written without it."""
     create(cluster, "missed", sizes.behind_partitions)
     cluster.kill(COUNT - 1)
     producer = Producer(
@@ -156,6 +156,10 @@ def a_broker_returns(cluster: MeasuredCluster, sizes: Sizes) -> None:
                 producer.poll(0.1)
     assert producer.flush(300) == 0
     assert not failures, failures[:3]
+
+
+def a_broker_returns(cluster: MeasuredCluster, sizes: Sizes) -> None:
+    """It comes back, and lacks that."""
     with trickle(cluster, "steady", 1):
         cluster.launch(COUNT - 1)
         cluster.wait_ready(COUNT - 1)
@@ -168,5 +172,6 @@ SCENES: Final[dict[str, Scene]] = {
     "partitions": many_partitions,
     "producers": many_producers,
     "offsets": many_offsets,
+    "death": a_broker_dies,
     "return": a_broker_returns,
 }
