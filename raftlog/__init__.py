@@ -43,9 +43,6 @@ if TYPE_CHECKING:
         GroupMember,
         NewTopic,
     )
-    from raftlog.client.assignment import (
-        Record,
-    )
     from raftlog.client.client import (
         Client,
         ClientStatistics,
@@ -101,6 +98,9 @@ if TYPE_CHECKING:
         Delivery,
         Producer,
         RecordMetadata,
+    )
+    from raftlog.client.record import (
+        Record,
     )
     from raftlog.client.settings import (
         ClientSettings,
@@ -180,7 +180,6 @@ _HOMES = {
         "GroupMember",
         "NewTopic",
     ),
-    "raftlog.client.assignment": ("Record",),
     "raftlog.client.client": (
         "Client",
         "ClientStatistics",
@@ -235,6 +234,7 @@ _HOMES = {
         "Producer",
         "RecordMetadata",
     ),
+    "raftlog.client.record": ("Record",),
     "raftlog.client.settings": (
         "ClientSettings",
         "ConsumerSettings",

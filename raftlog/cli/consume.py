@@ -26,10 +26,10 @@ from raftlog.cli.times import PLACES, Place, parse_place
 if TYPE_CHECKING:
     import trio
 
-    from raftlog.client.assignment import Record
     from raftlog.client.client import Client
     from raftlog.client.consumer import Consumer
     from raftlog.client.metadata import TopicPartition
+    from raftlog.client.record import Record
 
 RECORDS_MAX: Final = 1000
 """Records that are printed in one go."""

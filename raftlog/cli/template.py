@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from raftlog.client.assignment import Record
+    from raftlog.client.record import Record
 
 Print = Callable[["Record"], bytes]
 

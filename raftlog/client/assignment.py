@@ -15,29 +15,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from raftlog.client.errors import DeserializationError
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.record import Record
 from raftlog.client.settings import Deserializer
 from raftlog.records.batch import BatchHeader, iter_headers
 from raftlog.records.record import Columns, Headers, decode_columns
 
 EARLIEST: Final = -2
 LATEST: Final = -1
-
-
-class Record(NamedTuple):
-    """A record that was read. `timestamp` is in milliseconds since the epoch; `key` and `value` are bytes or
-    None, or what the deserializers made of what is not None; `headers` are in the order they were sent."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: Any
-    value: Any
-    headers: Headers
 
 
 _Row: TypeAlias = tuple[str, int, int, int, Any, Any, Headers]

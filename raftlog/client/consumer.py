@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from raftlog.client.arguments import checked
-from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition, Record
+from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition
 from raftlog.client.cluster import Cluster
 from raftlog.client.commits import Commits
 from raftlog.client.errors import Closed, RequestTimedOut
@@ -24,6 +24,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.client.offsets import CommittedOffset, OffsetAndTimestamp, list_offsets
 from raftlog.client.reading import Reading
+from raftlog.client.record import Record
 from raftlog.client.settings import ConsumerSettings
 from raftlog.client.share import Pattern, Share
 from raftlog.errors import ConfigError

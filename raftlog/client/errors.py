@@ -9,13 +9,11 @@ A failure to write is never vague: `DeliveryError.may_be_written` says whether t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from raftlog.client.record import Record
 from raftlog.errors import RaftlogError
 from raftlog.protocol.errors import ErrorCode
-
-if TYPE_CHECKING:
-    from raftlog.client.assignment import Record
 
 
 class ClientError(RaftlogError):

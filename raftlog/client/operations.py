@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from raftlog.client.arguments import checked
 from raftlog.client.errors import BrokerError, error_in, raise_error_in
 from raftlog.client.metadata import TopicPartition
 from raftlog.protocol.api import ApiKey
-
-if TYPE_CHECKING:
-    from raftlog.client.admin import Admin
+from raftlog.protocol.encode import Fields
 
 BROKER_RESOURCE = 4
 SET = 0
@@ -45,12 +43,19 @@ class Move:
     removing: tuple[int, ...]
 
 
+class Asker(Protocol):
+    """Asks brokers, and again while an error may pass: `raftlog.client.admin.Admin` does."""
+
+    async def ask_controller(self, api: ApiKey, fields: Fields, what: str) -> Any: ...
+    async def ask_broker(self, broker: int, api: ApiKey, fields: Fields, what: str) -> Any: ...
+
+
 @checked()
 class Operations:
     """Made by `Admin.operations`. Errors and cancellation are those of `Admin`: a call that is cancelled may
     have taken effect."""
 
-    def __init__(self, admin: Admin) -> None:
+    def __init__(self, admin: Asker) -> None:
         self._admin = admin
 
     def __repr__(self) -> str:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from itertools import islice
 from operator import length_hint
 
-from raftlog.client.assignment import Decoder, Partition, Record
+from raftlog.client.assignment import Decoder, Partition
 from raftlog.client.errors import ClientError, Disconnected
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.record import Record
 from raftlog.errors import InvalidInput
 
 

@@ -18,7 +18,7 @@ from raftlog.cluster.hints import Hint, Hints
 from raftlog.cluster.peers import Peers
 from raftlog.errors import InvalidInput
 from raftlog.metadata.catalog import Catalog
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.types import GROUP_KEY_SIZE, METADATA_TOPIC_ID, BrokerId, GroupKey, Term
 
 ANNOUNCE_INTERVAL_S: Final = 2.0

@@ -14,7 +14,7 @@ from raftlog.cluster.changes import Changes
 from raftlog.cluster.hints import Hints
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.topics import Topic
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.types import BrokerId, GroupKey, Term, group_key
 
 LEADER_POLL_S: Final = 0.05

@@ -18,7 +18,7 @@ from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import PROPOSED_BYTES_MAX, UnknownCommand, decode_command, encoded_problem
 from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.metadata.state import MetadataState
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import stamp
 from raftlog.records.record import NewRecord, decode_batch, encode_batch

@@ -18,7 +18,7 @@ from raftlog.memory import MemoryBudget
 from raftlog.metadata.topics import Topic
 from raftlog.partition.partition import Partition, PartitionSettings
 from raftlog.raft.driver import Driver
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership
 from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
 

@@ -14,7 +14,7 @@ import trio
 
 from raftlog.config import BrokerConfig
 from raftlog.errors import DamagedLog, FileRefused
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.storage.scrub import Piece, Scrub
 from raftlog.storage.store import Store
 from raftlog.types import GroupKey

@@ -11,8 +11,8 @@ from raftlog.cluster.calls import Reply, Unreachable
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput
-from raftlog.raft.engine import RaftGroup
 from raftlog.raft.events import Cause
+from raftlog.raft.group import RaftGroup
 from raftlog.types import BrokerId, GroupKey
 
 TRANSFER_TIMEOUT_S: Final = 2.0

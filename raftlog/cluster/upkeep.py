@@ -15,8 +15,8 @@ from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, n
 from raftlog.metadata.moves import FinishMove
 from raftlog.metadata.noun import Command
 from raftlog.partition.partition import Partition
-from raftlog.raft.engine import RaftGroup
 from raftlog.raft.events import Cause
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import ChangeRefused
 from raftlog.types import BrokerId, GroupKey, RaftIndex
 

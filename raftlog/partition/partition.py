@@ -35,7 +35,7 @@ from raftlog.partition.producers import (
     UnknownProducer,
 )
 from raftlog.partition.refused import Refused
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome, Role
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
 from raftlog.records.produced import check_produced_batch

@@ -253,13 +253,6 @@ class Driver:
             "dropped_messages": self.dropped_messages,
         }
 
-    async def run(self) -> None:
-        """Turn for ever. Raises DiskFailed or SafetyError when the broker must stop; however it ends, all
-        pending proposals have been answered then."""
-        from raftlog.raft.runner import Runner
-
-        await Runner(self).run()
-
     # The turn
 
     def turn(self, now: float) -> None:

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from pysyncobj import syncobj
 from pysyncobj.config import SyncObjConf
@@ -29,9 +29,6 @@ from raftlog.raft.values import RaftTiming, Role
 from raftlog.storage.entry import EntryKind, HardState
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, RaftIndex, Term
-
-if TYPE_CHECKING:
-    from raftlog.raft.group import RaftGroup as RaftGroup
 
 PRIVATE_METHODS: Final = (
     "_SyncObj__generateRaftTimeout",
@@ -386,11 +383,3 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def _checkCommandsToApply(self) -> None:
         pass
-
-
-def __getattr__(name: str) -> Any:
-    if name == "RaftGroup":  # its place is raftlog.raft.group, which builds on this module
-        from raftlog.raft.group import RaftGroup
-
-        return RaftGroup
-    raise AttributeError(name)

@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
+from raftlog.testing.broker import EmbeddedBroker
 from raftlog.types import BrokerId
 
-if TYPE_CHECKING:
-    from raftlog.testing.broker import EmbeddedBroker
-    from raftlog.testing.cluster import EmbeddedCluster
+Target = int | EmbeddedBroker
+Side = Target | Iterable[Target]
 
-    Target = int | EmbeddedBroker
-    Side = Target | Iterable[Target]
+
+class Cluster(Protocol):
+    """What faults are done to: `raftlog.testing.cluster.EmbeddedCluster`."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def brokers(self) -> Sequence[EmbeddedBroker]: ...
+    def broker(self, broker: Target) -> EmbeddedBroker: ...
+    def leader(self, topic: str, partition: int = 0) -> EmbeddedBroker: ...
+    def start(self, broker: EmbeddedBroker) -> None: ...
 
 
 class Faults:
     """The faults of one cluster, `cluster.faults`. Blocking and short; for one thread at a time."""
 
-    def __init__(self, cluster: EmbeddedCluster, rng: random.Random) -> None:
+    def __init__(self, cluster: Cluster, rng: random.Random) -> None:
         self.rng = rng
         """For a test's own choices, to have them come from the seed, too."""
         self.history: list[str] = []

@@ -57,7 +57,7 @@ async def ready(group: RaftGroup) -> None:
 async def test_a_group_of_one_commits(autojump_clock: trio.testing.MockClock) -> None:
     driver, group, machine = single(MemoryStore())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run)
+        nursery.start_soon(Runner(driver).run)
         await ready(group)
         proposal = Waiting(group, b"a")
         await proposal.done.wait()
@@ -74,7 +74,7 @@ async def test_proposals_of_many_tasks_share_a_sync(autojump_clock: trio.testing
         await Waiting(group, b"x").done.wait()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run)
+        nursery.start_soon(Runner(driver).run)
         await ready(group)
         await trio.sleep(1)
         before = store.syncs
@@ -89,7 +89,7 @@ async def test_proposals_of_many_tasks_share_a_sync(autojump_clock: trio.testing
 async def test_an_idle_driver_only_wakes_for_deadlines(autojump_clock: trio.testing.MockClock) -> None:
     driver, group, _ = single(MemoryStore())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run)
+        nursery.start_soon(Runner(driver).run)
         await ready(group)
         await trio.sleep(1)
         before = driver.turns
@@ -106,7 +106,7 @@ async def test_a_disk_that_fails_stops_the_loop_and_answers_everyone(
 
     async def run() -> None:
         with pytest.raises(DiskFailed):
-            await driver.run()
+            await Runner(driver).run()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
@@ -121,7 +121,7 @@ async def test_a_disk_that_fails_stops_the_loop_and_answers_everyone(
 async def test_cancelling_answers_everyone(autojump_clock: trio.testing.MockClock) -> None:
     driver, group, _ = single(MemoryStore())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run)
+        nursery.start_soon(Runner(driver).run)
         await ready(group)
         proposal = Waiting(group, b"x")
         nursery.cancel_scope.cancel()

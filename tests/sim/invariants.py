@@ -27,7 +27,7 @@ from raftlog.metadata.offset_table import Offsets
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.log_start import log_start_of
 from raftlog.partition.partition import Partition
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import AppendReply, HeartbeatReply, PreVote, Vote, VoteReply
 from raftlog.raft.values import Membership
 from raftlog.records.batch import NO_PRODUCER, read_header

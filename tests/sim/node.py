@@ -32,7 +32,7 @@ from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.storage.scrub import Scrub
 from raftlog.storage.store import Store
 from raftlog.types import METADATA_GROUP, METADATA_TOPIC_ID, BrokerId, GroupKey, RaftIndex, Term, group_key

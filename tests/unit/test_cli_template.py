@@ -7,7 +7,7 @@ import json
 import pytest
 
 from raftlog.cli.template import BadTemplate, as_json, compile_template, keyed, unescape
-from raftlog.client.assignment import Record
+from raftlog.client.record import Record
 
 RECORD = Record("orders", 2, 17, 1_700_000_000_123, b"alice", b"one apple", (("a", b"1"), ("b", None)))
 NULLS = Record("orders", 0, 0, -1, None, None, ())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.client.assignment import EARLIEST, Decoder, Partition, Record
+from raftlog.client.assignment import EARLIEST, Decoder, Partition
 from raftlog.client.errors import DeserializationError
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.record import Record
 from raftlog.errors import CorruptBatch
 from raftlog.records.record import NewRecord, encode_batch
 

@@ -19,7 +19,7 @@ from raftlog.partition.partition import (
 )
 from raftlog.partition.refused import REFUSED_S
 from raftlog.raft.driver import Driver
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import RaftTiming
 from raftlog.records.batch import Codec, read_header
 from raftlog.records.record import NewRecord, Record, decode_batch, encode_batch

@@ -9,7 +9,7 @@ from functools import partial
 from raftlog.partition.partition import Partition, PartitionError, PartitionSettings, ProduceResult
 from raftlog.raft.driver import Driver
 from raftlog.raft.elections import SILENT_BEATS
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Message
 from raftlog.raft.values import RaftTiming
 from raftlog.records.record import NewRecord, encode_batch

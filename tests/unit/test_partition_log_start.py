@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from raftlog.partition.partition import EARLIEST, Partition, PartitionError, PartitionSettings, ProduceResult
 from raftlog.raft.driver import Driver
-from raftlog.raft.engine import RaftGroup
+from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership, RaftTiming
 from raftlog.records.record import NewRecord, encode_batch
 from raftlog.storage.store import Store, StoreSettings
