@@ -27,11 +27,9 @@ from raftlog.cluster.groups import (
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
 from raftlog.memory import MemoryBudget
-from raftlog.metadata.brokers import BrokerInfo
-from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.noun import Command, Refused, Result
 from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
-from raftlog.metadata.topics import PartitionAssignment, Topic
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
 from raftlog.storage.timestamps import Steps
 from raftlog.storage.warming import Warming

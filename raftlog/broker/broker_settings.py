@@ -13,7 +13,7 @@ from raftlog.broker.backend import Backend
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.topic_settings import ConfigResource, resource_result
 from raftlog.config import ConfigEntry, ConfigSource, ConfigType, config_error, parse_host_port
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.protocol.errors import ErrorCode
 from raftlog.types import BrokerId
 

@@ -13,7 +13,7 @@ from raftlog.broker.complaints import Complaints
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox, Slot
 from raftlog.broker.traffic import Traffic
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.net.sending import Chunk
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import RequestHeader, encode_response

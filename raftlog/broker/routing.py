@@ -8,7 +8,7 @@ import trio
 
 from raftlog.broker.backend import Backend, Partition
 from raftlog.broker.call import Call
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import NodeEndpoint
 from raftlog.types import BrokerId

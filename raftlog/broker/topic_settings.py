@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from raftlog.broker.backend import Backend
 from raftlog.broker.errors import admin_error_code
 from raftlog.cluster.admin import AdminFailure
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
 
 TOPIC_RESOURCE: Final = 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raftlog.client.client import Client
     from raftlog.client.metadata import TopicView
     from raftlog.client.operations import BrokerState
-    from raftlog.metadata.brokers import BrokerInfo
+    from raftlog.metadata.catalog import BrokerInfo
     from raftlog.metadata.placement import Move
 
 MOVES_AT_ONCE: Final = 20
@@ -264,7 +264,7 @@ async def _topics(client: Client) -> dict[str, TopicView]:
 
 async def _brokers(client: Client) -> list[BrokerInfo]:
     """The brokers in the planner's terms; those that are down count as fenced."""
-    from raftlog.metadata.brokers import BrokerInfo
+    from raftlog.metadata.catalog import BrokerInfo
 
     return [
         BrokerInfo(

@@ -20,8 +20,7 @@ from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.visibility import Visibility
 from raftlog.config import config_error
-from raftlog.metadata.brokers import BrokerInfo
-from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
 from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
@@ -30,9 +29,7 @@ from raftlog.metadata.topics import (
     CreatePartitions,
     CreateTopic,
     DeleteTopic,
-    PartitionAssignment,
     PartitionsCreated,
-    Topic,
     TopicConfigAltered,
     TopicCreated,
     TopicDeleted,

@@ -18,7 +18,8 @@ from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import ConfigError
-from raftlog.metadata.brokers import BrokerInfo, RegisterBroker
+from raftlog.metadata.brokers import RegisterBroker
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.metadata.cluster import InitializeCluster
 from raftlog.metadata.noun import Refused
 from raftlog.storage.store import Store

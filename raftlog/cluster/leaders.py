@@ -12,8 +12,7 @@ import trio
 
 from raftlog.cluster.changes import Changes
 from raftlog.cluster.hints import Hints
-from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.raft.group import RaftGroup
 from raftlog.types import BrokerId, GroupKey, Term, group_key
 

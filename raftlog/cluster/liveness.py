@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from raftlog.metadata.brokers import BrokerInfo, FenceBroker
+from raftlog.metadata.brokers import FenceBroker
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.types import BrokerId
 
 ALIVE_INTERVAL: Final = 0.5

@@ -20,10 +20,9 @@ from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.transfers import TRANSFER_TIMEOUT_S, Transfers
 from raftlog.cluster.visibility import Visibility
 from raftlog.metadata.brokers import DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
-from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
 from raftlog.metadata.moves import CancelMove, MovePartition
 from raftlog.metadata.noun import Command, Refused
-from raftlog.metadata.topics import PartitionAssignment, Topic
 from raftlog.types import BrokerId, group_key
 
 NOT_STARTED: Final = bytes(16)

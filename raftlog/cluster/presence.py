@@ -15,7 +15,7 @@ from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.types import BrokerId
 
 HEARD_S: Final = 3 * ALIVE_INTERVAL

@@ -15,7 +15,7 @@ from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import TopicConfig
 from raftlog.memory import MemoryBudget
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import Partition, PartitionSettings
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup

@@ -19,8 +19,8 @@ from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.upkeep import Upkeep
-from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.features import METADATA_LEVEL, SetFeature, known_to_all
+from raftlog.metadata.catalog import METADATA_LEVEL, Catalog
+from raftlog.metadata.features import SetFeature, known_to_all
 from raftlog.metadata.noun import Command
 from raftlog.partition.partition import Partition
 

@@ -17,7 +17,7 @@ from raftlog.cluster.leaders import Leaders
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.peers import Peers
 from raftlog.errors import InvalidInput
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.types import BrokerId, RaftIndex
 
 BARRIER_TIMEOUT_S: Final = 10.0

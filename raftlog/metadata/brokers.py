@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
+from raftlog.metadata.catalog import BrokerInfo, Catalog
 from raftlog.metadata.noun import Command, Field, Noun, Refusal, Refused, Result
-from raftlog.types import BEFORE_ALL, BrokerId, RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
+from raftlog.types import BrokerId, RaftIndex
 
 REMOVED_BROKERS_MAX: Final = 1024
 """Removed brokers that are remembered: more than a metadata group has ever had as voters."""
 
 HOST_MAX: Final = 255
 """Characters of a host's name (RFC 1035), and of a rack's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerInfo:
-    """A registered broker. `incarnation` is new with every start of the process, 16 bytes."""
-
-    id: BrokerId
-    host: str
-    port: int
-    peer_host: str
-    peer_port: int
-    rack: str | None = None
-    incarnation: bytes = bytes(16)
-    registered_index: RaftIndex = BEFORE_ALL
-    """The index of the registration: what Kafka calls the broker epoch."""
-    fenced: bool = False
-    """Not to be given work: it has not been heard of."""
-    draining: bool = False
-    """Not to be given new replicas: it is being emptied."""
-    listeners: tuple[tuple[str, str, int], ...] = ()
-    """(name, host, port) of the Kafka listeners if there are several; `host` and `port` are the first's."""
-    metadata_level: int = 1
-    """Up to which level its build knows the metadata commands."""
-
-    def address(self, listener: str) -> tuple[str, int]:
-        """Where clients of the listener of that name reach the broker: a broker that has none of that name
-        is reached by its first."""
-        for name, host, port in self.listeners:
-            if name == listener:
-                return host, port
-        return self.host, self.port
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether new replicas may be placed on it."""
-        return not self.fenced and not self.draining
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The catalog: what the cluster has agreed on, as values that everyone may read, and the nouns it is made of.
+"""The catalog: what the cluster has agreed on, as values that everyone may read.
 
 It decides nothing: only commands change it, as they are applied. Brokers and topics are replaced, never
 changed in place, so that a reader that holds a Topic holds a consistent one.
@@ -6,22 +6,127 @@ changed in place, so that a reader that holds a Topic holds a consistent one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from raftlog.metadata.brokers import BROKERS, BrokerInfo
-from raftlog.metadata.cluster import CLUSTER
-from raftlog.metadata.features import FEATURES, METADATA_LEVEL
-from raftlog.metadata.moves import MOVES
-from raftlog.metadata.noun import Noun
+import cbor2
+
+from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.metadata.offset_table import CommittedOffset, Offsets
-from raftlog.metadata.offsets import OFFSETS
-from raftlog.metadata.producers import PRODUCERS
-from raftlog.metadata.topics import TOPICS, Topic
 from raftlog.types import BEFORE_ALL, BrokerId, RaftIndex
 
-NOUNS: Final[tuple[Noun, ...]] = (CLUSTER, TOPICS, MOVES, BROKERS, FEATURES, PRODUCERS, OFFSETS)
-"""All of them. An image holds their parts in this order: it changes only by additions at the end."""
+METADATA_LEVEL: Final = "raftlog.metadata.level"
+"""The feature whose finalized level the cluster's is; without it that is 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerInfo:
+    """A registered broker. `incarnation` is new with every start of the process, 16 bytes."""
+
+    id: BrokerId
+    host: str
+    port: int
+    peer_host: str
+    peer_port: int
+    rack: str | None = None
+    incarnation: bytes = bytes(16)
+    registered_index: RaftIndex = BEFORE_ALL
+    """The index of the registration: what Kafka calls the broker epoch."""
+    fenced: bool = False
+    """Not to be given work: it has not been heard of."""
+    draining: bool = False
+    """Not to be given new replicas: it is being emptied."""
+    listeners: tuple[tuple[str, str, int], ...] = ()
+    """(name, host, port) of the Kafka listeners if there are several; `host` and `port` are the first's."""
+    metadata_level: int = 1
+    """Up to which level its build knows the metadata commands."""
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Where clients of the listener of that name reach the broker: a broker that has none of that name
+        is reached by its first."""
+        for name, host, port in self.listeners:
+            if name == listener:
+                return host, port
+        return self.host, self.port
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether new replicas may be placed on it."""
+        return not self.fenced and not self.draining
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionAssignment:
+    """Where a partition's replicas are. The first is the preferred leader.
+
+    While the partition is being moved, `target` is where to; empty otherwise.
+    """
+
+    replicas: tuple[BrokerId, ...]
+    target: tuple[BrokerId, ...] = ()
+    leaving: tuple[BrokerId, ...] = ()
+    """Those of a target that was given up: they may be members of the group by now, even its majority, so
+    they keep what they have until the move that replaced theirs is finished."""
+    since: RaftIndex = BEFORE_ALL
+    """The entry that wanted `target`: what tells a move from an earlier one to the same brokers."""
+
+    @property
+    def is_moving(self) -> bool:
+        return bool(self.target)
+
+    @property
+    def adding(self) -> tuple[BrokerId, ...]:
+        return tuple(broker for broker in self.target if broker not in self.replicas)
+
+    @property
+    def removing(self) -> tuple[BrokerId, ...]:
+        if not self.target:
+            return ()
+        return tuple(broker for broker in self.replicas if broker not in self.target) + self.leaving
+
+    @property
+    def hosts(self) -> tuple[BrokerId, ...]:
+        """Every broker that keeps a replica now: what Kafka's Metadata shows while a move is under way."""
+        return self.replicas + self.adding + self.leaving
+
+    @property
+    def preferred_leader(self) -> BrokerId:
+        return self.replicas[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    topic_id: bytes
+    """16 bytes, never reused: a topic that is deleted and made again has another."""
+    partitions: tuple[PartitionAssignment, ...]
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Only what was set on the topic itself; defaults come from `raftlog.config.TopicConfig`."""
+    created_index: RaftIndex = BEFORE_ALL
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+
+    @property
+    def is_internal(self) -> bool:
+        return self.name in INTERNAL_TOPICS
+
+    @property
+    def replication_factor(self) -> int:
+        """As clients are shown it: that of the first partition."""
+        return len(self.partitions[0].replicas)
+
+    @property
+    def is_encoded(self) -> bool:
+        return bool(self._encoded)
+
+    def encoded(self) -> bytes:
+        """The topic in an image. Kept, for the next one: a topic that changes is another value."""
+        if not self._encoded:
+            partitions = [(at.replicas, at.target, at.leaving, at.since) for at in self.partitions]
+            configs = {name: self.configs[name] for name in sorted(self.configs)}
+            row = cbor2.dumps([self.name, self.topic_id, partitions, configs, self.created_index])
+            object.__setattr__(self, "_encoded", row)
+        return self._encoded
 
 
 @dataclass(slots=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.noun import Command, Noun, Refusal, Refused, Result, attribute
 from raftlog.types import RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import cbor2
 
 from raftlog.errors import InvalidInput
 from raftlog.metadata import codec
-from raftlog.metadata.catalog import NOUNS, Catalog
-from raftlog.metadata.features import METADATA_LEVEL
+from raftlog.metadata.catalog import METADATA_LEVEL, Catalog
 from raftlog.metadata.noun import Command, Refusal, Refused
+from raftlog.metadata.nouns import NOUNS
 
 COMMAND_VERSION: Final = 1
 """The version of commands that this build writes."""

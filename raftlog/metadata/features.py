@@ -10,17 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import METADATA_LEVEL, BrokerInfo, Catalog
 from raftlog.metadata.noun import Command, Noun, Refusal, Refused, Result, attribute
 from raftlog.types import RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
-
-METADATA_LEVEL: Final = "raftlog.metadata.level"
-"""The feature whose finalized level the cluster's is; without it that is 1."""
 
 FEATURE_NAME_MAX: Final = 249
 

@@ -13,8 +13,9 @@ import cbor2
 
 from raftlog.errors import InvalidInput, NewerFormat
 from raftlog.metadata import codec
-from raftlog.metadata.catalog import NOUNS, Catalog
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.noun import Encoding, Field, attribute
+from raftlog.metadata.nouns import NOUNS
 from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.metadata.topics import put_topics
 from raftlog.types import RaftIndex

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
+from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
 from raftlog.metadata.noun import Command, Noun, Refusal, Refused, Result
-from raftlog.metadata.topics import (
-    PartitionAssignment,
-    Topic,
-    put_topic,
-    replicas_problem,
-    unknown_topic,
-)
+from raftlog.metadata.topics import put_topic, replicas_problem, unknown_topic
 from raftlog.types import BrokerId, RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What a noun of the metadata is made of: commands, what they come to, and its part of an image.
 
-A noun is a file: topics, brokers, offsets… It holds the values that readers see, the commands that change
-them, and at its end a `Noun` that says which commands those are and how its part of the catalog is encoded.
-`catalog.NOUNS` lists the nouns.
+A noun is a file: topics, brokers, offsets… It holds the commands that change its part of the catalog, what
+they come to, and at its end a `Noun` that says which commands those are and how the part is encoded.
+`nouns.NOUNS` lists the nouns; the values that readers see are the catalog's.
 
 A command carries everything that its application needs, ids and times included, so that every broker comes
 to the same catalog. A field that is added needs a default; a changed meaning needs another kind and a level.
@@ -15,12 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+from raftlog.metadata.catalog import Catalog
 from raftlog.types import RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
 
 
 class Refusal(Enum):

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import cbor2
 
 from raftlog.metadata import codec
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.noun import Command, Noun, Refusal, Refused, Result, Table
 from raftlog.metadata.offset_table import CommittedOffset, Offsets
 from raftlog.types import RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)

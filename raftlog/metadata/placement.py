@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.types import BrokerId
 
 Replicas = tuple[BrokerId, ...]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
+from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.noun import Command, Noun, Refusal, Refused, Result, attribute
 from raftlog.types import BrokerId, RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
 
 PRODUCER_ID_MAX: Final = 2**63 - 1
 PRODUCER_ID_BLOCK_MAX: Final = 1_000_000

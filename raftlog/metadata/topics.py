@@ -7,96 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Final
-
-import cbor2
+from typing import ClassVar, Final
 
 from raftlog.errors import InvalidInput
 from raftlog.metadata import codec
-from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
+from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
+from raftlog.metadata.names import topic_collision, topic_name_problem
 from raftlog.metadata.noun import Command, Field, Noun, Refusal, Refused, Result, Table
-from raftlog.types import BEFORE_ALL, METADATA_TOPIC_ID, BrokerId, RaftIndex
-
-if TYPE_CHECKING:
-    from raftlog.metadata.catalog import Catalog
+from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
 
 DELETED_TOPICS_MAX: Final = 4096
 """Deleted topics that are remembered: more than go while one proposal is repeated."""
 
 _RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionAssignment:
-    """Where a partition's replicas are. The first is the preferred leader.
-
-    While the partition is being moved, `target` is where to; empty otherwise.
-    """
-
-    replicas: tuple[BrokerId, ...]
-    target: tuple[BrokerId, ...] = ()
-    leaving: tuple[BrokerId, ...] = ()
-    """Those of a target that was given up: they may be members of the group by now, even its majority, so
-    they keep what they have until the move that replaced theirs is finished."""
-    since: RaftIndex = BEFORE_ALL
-    """The entry that wanted `target`: what tells a move from an earlier one to the same brokers."""
-
-    @property
-    def is_moving(self) -> bool:
-        return bool(self.target)
-
-    @property
-    def adding(self) -> tuple[BrokerId, ...]:
-        return tuple(broker for broker in self.target if broker not in self.replicas)
-
-    @property
-    def removing(self) -> tuple[BrokerId, ...]:
-        if not self.target:
-            return ()
-        return tuple(broker for broker in self.replicas if broker not in self.target) + self.leaving
-
-    @property
-    def hosts(self) -> tuple[BrokerId, ...]:
-        """Every broker that keeps a replica now: what Kafka's Metadata shows while a move is under way."""
-        return self.replicas + self.adding + self.leaving
-
-    @property
-    def preferred_leader(self) -> BrokerId:
-        return self.replicas[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    name: str
-    topic_id: bytes
-    """16 bytes, never reused: a topic that is deleted and made again has another."""
-    partitions: tuple[PartitionAssignment, ...]
-    configs: Mapping[str, str] = field(default_factory=dict)
-    """Only what was set on the topic itself; defaults come from `raftlog.config.TopicConfig`."""
-    created_index: RaftIndex = BEFORE_ALL
-    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
-
-    @property
-    def is_internal(self) -> bool:
-        return self.name in INTERNAL_TOPICS
-
-    @property
-    def replication_factor(self) -> int:
-        """As clients are shown it: that of the first partition."""
-        return len(self.partitions[0].replicas)
-
-    @property
-    def is_encoded(self) -> bool:
-        return bool(self._encoded)
-
-    def encoded(self) -> bytes:
-        """The topic in an image. Kept, for the next one: a topic that changes is another value."""
-        if not self._encoded:
-            partitions = [(at.replicas, at.target, at.leaving, at.since) for at in self.partitions]
-            configs = {name: self.configs[name] for name in sorted(self.configs)}
-            row = cbor2.dumps([self.name, self.topic_id, partitions, configs, self.created_index])
-            object.__setattr__(self, "_encoded", row)
-        return self._encoded
 
 
 # What they come to

@@ -26,13 +26,11 @@ from raftlog.cluster.operations import Operations
 from raftlog.config import BrokerConfig, config_error
 from raftlog.errors import InvalidBatch, InvalidInput
 from raftlog.memory import MemoryBudget
-from raftlog.metadata.brokers import BrokerInfo
-from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.names import topic_name_problem
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
 from raftlog.metadata.state import MetadataState
-from raftlog.metadata.topics import PartitionAssignment, Topic
 from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request

@@ -15,9 +15,9 @@ from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.cluster.groups import CommitCheck, GroupError, GroupState
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.config import BrokerConfig
+from raftlog.metadata.catalog import Topic
 from raftlog.metadata.noun import Refused
 from raftlog.metadata.offsets import DeleteGroup, GroupCommit, OffsetCommit, OffsetsCommitted, OffsetsDeleted
-from raftlog.metadata.topics import Topic
 from raftlog.partition.partition import PartitionError, ProduceResult
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from tests.memory.broker_fakes import FakeNode

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
+from raftlog.metadata.catalog import METADATA_LEVEL
 from raftlog.metadata.commands import LEVEL_KNOWN
-from raftlog.metadata.features import METADATA_LEVEL
 from raftlog.protocol.api import ApiKey
 from tests.memory.broker_fakes import FakeNode, Served
 

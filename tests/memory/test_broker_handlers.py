@@ -16,7 +16,7 @@ from raftlog.broker.outbox import Slot
 from raftlog.broker.registry import Api, served
 from raftlog.broker.rights import Operation
 from raftlog.broker.traffic import Traffic
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import PartitionError
 from raftlog.protocol.api import VERSIONS, ApiKey
 from raftlog.protocol.codec import RequestHeader, decode_request_header, decode_response, encode_request

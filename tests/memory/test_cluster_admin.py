@@ -14,10 +14,9 @@ from raftlog.cluster.admin import Admin, AdminError, AdminFailure, NewTopic
 from raftlog.cluster.changes import Changes
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import BrokerInfo, Topic
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.state import MetadataState
-from raftlog.metadata.topics import Topic
 from raftlog.types import BrokerId, RaftIndex
 
 ONE, TWO, THREE = BrokerId(1), BrokerId(2), BrokerId(3)

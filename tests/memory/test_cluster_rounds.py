@@ -18,8 +18,8 @@ from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.rounds import PARTITIONS_AT_ONCE, Rounds
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
-from raftlog.metadata.brokers import BrokerInfo, FenceBroker
-from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.brokers import FenceBroker
+from raftlog.metadata.catalog import BrokerInfo, Catalog
 from raftlog.metadata.features import SetFeature
 from raftlog.metadata.noun import Command
 from raftlog.types import BrokerId

@@ -17,7 +17,7 @@ from typing import Final
 
 from raftlog.cluster import metadata_group
 from raftlog.config import BrokerConfig
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership
 from raftlog.storage.store import StoreSettings

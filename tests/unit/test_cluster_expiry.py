@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftlog.cluster.expiry import OffsetExpiry
-from raftlog.metadata.features import METADATA_LEVEL
+from raftlog.metadata.catalog import METADATA_LEVEL
 from raftlog.metadata.offsets import ExpireOffsets, ExpireTopicOffsets
 from tests.groups import Groups
 from tests.unit.test_metadata_state import Log, create

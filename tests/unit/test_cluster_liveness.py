@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from raftlog.cluster.liveness import Liveness
-from raftlog.metadata.brokers import BrokerInfo, FenceBroker
+from raftlog.metadata.brokers import FenceBroker
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.types import BrokerId
 
 ONE = BrokerInfo(id=BrokerId(1), host="h", port=1, peer_host="h", peer_port=2, incarnation=b"a" * 16)

@@ -11,8 +11,9 @@ from raftlog.cluster import metadata_group
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.errors import NewerFormat
 from raftlog.metadata.brokers import RegisterBroker
+from raftlog.metadata.catalog import METADATA_LEVEL
 from raftlog.metadata.commands import APPLIED_BYTES_MAX, PROPOSED_BYTES_MAX, encode_command
-from raftlog.metadata.features import METADATA_LEVEL, FeatureSet, SetFeature
+from raftlog.metadata.features import FeatureSet, SetFeature
 from raftlog.metadata.noun import Refusal, Refused
 from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit
 from raftlog.metadata.state import MetadataState

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from raftlog.cluster.moves import Arrived, Change, HandOver, metadata_members, next_step
-from raftlog.metadata.brokers import BrokerInfo
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.raft.values import Membership
 from raftlog.types import BrokerId
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from raftlog.metadata.brokers import RegisterBroker
+from raftlog.metadata.catalog import METADATA_LEVEL
 from raftlog.metadata.commands import decode_command, encode_command
-from raftlog.metadata.features import METADATA_LEVEL, FeatureSet, SetFeature, known_to_all
+from raftlog.metadata.features import FeatureSet, SetFeature, known_to_all
 from raftlog.metadata.noun import Refused
 from raftlog.metadata.state import MetadataState
 from raftlog.types import BrokerId, RaftIndex

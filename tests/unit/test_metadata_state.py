@@ -17,6 +17,7 @@ from raftlog.metadata.brokers import (
     RegisterBroker,
     UnregisterBroker,
 )
+from raftlog.metadata.catalog import PartitionAssignment
 from raftlog.metadata.cluster import ClusterInitialized, InitializeCluster
 from raftlog.metadata.commands import decode_command, encode_command
 from raftlog.metadata.features import FeatureSet, SetFeature
@@ -42,7 +43,6 @@ from raftlog.metadata.topics import (
     CreatePartitions,
     CreateTopic,
     DeleteTopic,
-    PartitionAssignment,
     PartitionsCreated,
     TopicConfigAltered,
     TopicCreated,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer, served
+from raftlog.metadata.catalog import METADATA_LEVEL
 from raftlog.metadata.commands import LEVEL_KNOWN
-from raftlog.metadata.features import METADATA_LEVEL
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import frame_response
 from raftlog.protocol.encode import Fields, encode

@@ -15,7 +15,7 @@ from raftlog.broker.concurrent import for_each_once
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
-from raftlog.metadata.topics import Topic
+from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import ZERO_UUID, milliseconds
 from raftlog.types import BrokerId

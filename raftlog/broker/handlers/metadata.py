@@ -23,8 +23,8 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
+from raftlog.metadata.catalog import Topic
 from raftlog.metadata.names import topic_name_problem
-from raftlog.metadata.topics import Topic
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode

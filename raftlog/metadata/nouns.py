@@ -1,0 +1,17 @@
+"""The nouns that the catalog is made of, each a file of commands and of how its part is encoded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftlog.metadata.brokers import BROKERS
+from raftlog.metadata.cluster import CLUSTER
+from raftlog.metadata.features import FEATURES
+from raftlog.metadata.moves import MOVES
+from raftlog.metadata.noun import Noun
+from raftlog.metadata.offsets import OFFSETS
+from raftlog.metadata.producers import PRODUCERS
+from raftlog.metadata.topics import TOPICS
+
+NOUNS: Final[tuple[Noun, ...]] = (CLUSTER, TOPICS, MOVES, BROKERS, FEATURES, PRODUCERS, OFFSETS)
+"""All of them. An image holds their parts in this order: it changes only by additions at the end."""
