@@ -12,7 +12,7 @@ from typing import Any, Unpack
 from raftlog.client.admin import Admin
 from raftlog.client.arguments import checked, demand
 from raftlog.client.cluster import Cluster
-from raftlog.client.connection import ConnectionStatistics, OpenSocket, open_socket
+from raftlog.client.connection import ConnectionStatistics, OpenSocket
 from raftlog.client.consumer import Consumer, RebalanceListener
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
@@ -28,6 +28,7 @@ from raftlog.client.settings import (
     make_settings,
     read_properties,
 )
+from raftlog.net.dialing import open_socket
 
 
 @checked()

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from raftlog.client.backoff import Backoff
-from raftlog.client.connection import Connection, OpenSocket, open_socket
+from raftlog.client.connection import Connection, OpenSocket
 from raftlog.client.errors import (
     ClientError,
     Closed,
@@ -30,6 +30,8 @@ from raftlog.client.errors import (
 )
 from raftlog.client.metadata import MetadataCache, TopicPartition
 from raftlog.client.settings import ClientSettings
+from raftlog.net.dialing import open_socket
+from raftlog.net.stream import PlainStream
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
@@ -200,7 +202,8 @@ class Cluster:
             sock = await self._open_socket(host, port)
         if sock is None:
             raise Disconnected(f"{host}:{port} does not accept a connection within {setup:g} s")
-        connection = Connection(sock, name=f"{host}:{port}/{slot.lane}", client_id=self.settings.client_id)
+        name = f"{host}:{port}/{slot.lane}"
+        connection = Connection(PlainStream(sock), name=name, client_id=self.settings.client_id)
         self._nursery.start_soon(self._run_connection, connection, slot)
         try:
             await connection.handshake(self.request_deadline())

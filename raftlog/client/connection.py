@@ -7,8 +7,7 @@ the connection's one task: it reads, and it writes what the kernel did not take 
 A request that is not answered by its deadline breaks the connection, since every later answer comes behind
 it. When the connection ends, every request under way ends with its error, exactly once.
 
-It must not know what a request means, nor retry anything. The socket is a plain non-blocking one: `recv_into`
-a reused buffer costs a sixth of a Trio stream's `receive_some` on large answers (TLS will wrap it here).
+It must not know what a request means, nor retry anything.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import trio
 
 from raftlog.client.errors import ClientError, Disconnected, RequestTimedOut, UnsupportedVersion
 from raftlog.errors import InvalidInput
+from raftlog.net.frames import SCRATCH_SIZE, FrameCutter
+from raftlog.net.sending import UNBOUNDED, SendQueue
+from raftlog.net.stream import Buffer, Stream
 from raftlog.protocol.api import VERSIONS, ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
-from raftlog.protocol.encode import Buffer, Fields
+from raftlog.protocol.encode import Fields
 
-RECEIVE_BUFFER_BYTES: Final = 256 * 1024
-"""Answers that fit are cut out of one reused buffer; a larger one gets a buffer of its own."""
 FRAME_BYTES_MAX: Final = 1 << 30
 """A longer answer is taken for garbage; fetch.max.bytes stays far below."""
+RESERVE: Final = 16 << 20
+"""Bytes of memory that an answer gets before they have come."""
 READS_PER_TURN_MAX: Final = 16
 """Reads before other tasks get their turn, however much has arrived."""
-IOV_MAX: Final = 512
-"""Chunks in one sendmsg; Linux takes 1024."""
 
 OnAnswer = Callable[[Any], None]
 """Called once with the decoded answer, or with the exception that ended the request. It must not raise."""
@@ -62,28 +61,19 @@ class ConnectionStatistics:
     bytes_received: int = 0
 
 
-async def open_socket(host: str, port: int) -> socket.socket:
-    """A connected non-blocking TCP socket. Raises OSError. Cancelled, it leaves nothing open."""
-    stream = await trio.open_tcp_stream(host, port)
-    connected = socket.socket(fileno=stream.socket.detach())
-    connected.setblocking(False)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected
-
-
 class Connection:
-    """A connected socket on which requests may be pipelined."""
+    """A stream on which requests may be pipelined."""
 
-    def __init__(self, sock: socket.socket, *, name: str, client_id: str) -> None:
+    def __init__(self, stream: Stream, *, name: str, client_id: str) -> None:
         self.name = name
         self.versions: Mapping[int, tuple[int, int]] = {}
         self.closed: ClientError | None = None
-        self._socket = sock
+        self._stream = stream
+        self._queue = SendQueue(stream, bytes_max=UNBOUNDED)  # who submits bounds what is in flight
+        self._queue_waits = trio.Event()
         self._client_id = client_id
         self._correlation_id = 0
         self._under_way: deque[_UnderWay] = deque()
-        self._outgoing: deque[memoryview] = deque()
-        self._outgoing_waits = trio.Event()
         self._scope = trio.CancelScope()
         self._statistics = ConnectionStatistics()
 
@@ -150,10 +140,9 @@ class Connection:
         if self.closed is not None:
             return
         self.closed = reason or Disconnected(f"{self.name} was closed")
-        trio.lowlevel.notify_closing(self._socket)
-        self._socket.close()
+        self._stream.close()
         self._scope.cancel()
-        self._outgoing.clear()
+        self._queue.clear()
         under_way, self._under_way = self._under_way, deque()
         for request in under_way:
             request.on_answer(self.closed)
@@ -196,7 +185,7 @@ class Connection:
     def statistics(self) -> ConnectionStatistics:
         """A snapshot of the counters."""
         now = self._statistics
-        return ConnectionStatistics(now.requests, now.answers, now.bytes_sent, now.bytes_received)
+        return ConnectionStatistics(now.requests, now.answers, self._queue.bytes_sent, now.bytes_received)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -205,92 +194,44 @@ class Connection:
     # -- writing
 
     def _send(self, chunks: list[Buffer]) -> None:
-        if self._outgoing:
-            self._outgoing.extend(memoryview(chunk) for chunk in chunks)
-            return
         try:
-            sent = self._socket.sendmsg(chunks[:IOV_MAX])
-        except BlockingIOError:
-            sent = 0
+            self._queue.send(chunks)
         except OSError as error:
             self.close(_disconnected(self.name, error))
-            return
-        self._statistics.bytes_sent += sent
-        for chunk in chunks:
-            if sent >= len(chunk):
-                sent -= len(chunk)
-                continue
-            self._outgoing.append(memoryview(chunk)[sent:])
-            sent = 0
-        if self._outgoing:
-            self._outgoing_waits.set()
+        if self._queue:
+            self._queue_waits.set()
 
     async def _write(self) -> None:
         while True:
-            await self._outgoing_waits.wait()
-            while self._outgoing:
-                try:
-                    await trio.lowlevel.wait_writable(self._socket)
-                    sent = self._socket.sendmsg(list(islice(self._outgoing, IOV_MAX)))
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    self.close(_disconnected(self.name, error))
-                    return
-                except trio.ClosedResourceError:
-                    return
-                self._statistics.bytes_sent += sent
-                while sent:
-                    head = self._outgoing[0]
-                    if sent < len(head):
-                        self._outgoing[0] = head[sent:]
-                        break
-                    sent -= len(head)
-                    self._outgoing.popleft()
-            self._outgoing_waits = trio.Event()
+            await self._queue_waits.wait()
+            try:
+                await self._queue.drain()
+            except OSError as error:
+                self.close(_disconnected(self.name, error))
+                return
+            except trio.ClosedResourceError:
+                return
+            self._queue_waits = trio.Event()
 
     # -- reading
 
     async def _read(self) -> None:
-        buffer = bytearray(RECEIVE_BUFFER_BYTES)
-        view = memoryview(buffer)
-        start = end = 0
-        large: memoryview | None = None  # the frame that is larger than the buffer, and how much has come
-        large_end = 0
+        stream = self._stream
+        scratch = memoryview(bytearray(SCRATCH_SIZE))
+        cutter = FrameCutter(scratch, _size_of, bytearray, reserve=RESERVE)
         try:
             while self.closed is None:  # a request that cannot be sent closes it, also before the first turn
-                await trio.lowlevel.wait_readable(self._socket)
+                await stream.readable()
                 for _ in range(READS_PER_TURN_MAX):
-                    target = view[end:] if large is None else large[large_end:]
                     try:
-                        received = self._socket.recv_into(target)
+                        received = stream.receive_into(cutter.buffer())
                     except BlockingIOError:
                         break
                     if received == 0:
                         raise ConnectionResetError(errno.ECONNRESET, "the broker closed the connection")
                     self._statistics.bytes_received += received
-                    if large is not None:
-                        large_end += received
-                        if large_end == len(large):
-                            self._take(large)
-                            large, large_end = None, 0
-                        continue
-                    end += received
-                    start = self._take_frames(view, start, end)
-                    if start == end:
-                        start = end = 0
-                        continue
-                    size = int.from_bytes(view[start : start + 4], "big") if end - start >= 4 else 0
-                    if size + 4 > RECEIVE_BUFFER_BYTES:
-                        if size > FRAME_BYTES_MAX:
-                            raise InvalidInput(f"an answer of {size} bytes")
-                        large = memoryview(bytearray(size))
-                        large_end = end - start - 4
-                        large[:large_end] = view[start + 4 : end]
-                        start = end = 0
-                    elif start + size + 4 > RECEIVE_BUFFER_BYTES or end == RECEIVE_BUFFER_BYTES:
-                        view[: end - start] = bytes(view[start:end])
-                        start, end = 0, end - start
+                    for frame in cutter.received(received):
+                        self._take(memoryview(frame))
         except OSError as error:
             self.close(_disconnected(self.name, error))
         except trio.ClosedResourceError:
@@ -299,16 +240,6 @@ class Connection:
             failure = Disconnected(f"{self.name} sent what is not the protocol: {error}")
             failure.__cause__ = error
             self.close(failure)
-
-    def _take_frames(self, view: memoryview, start: int, end: int) -> int:
-        """Handle every whole frame in [start, end); where the first one that is not whole starts."""
-        while end - start >= 4:
-            size = int.from_bytes(view[start : start + 4], "big")
-            if start + 4 + size > end:
-                break
-            self._take(memoryview(bytes(view[start + 4 : start + 4 + size])))
-            start += 4 + size
-        return start
 
     def _take(self, frame: memoryview) -> None:
         if not self._under_way:
@@ -330,6 +261,12 @@ class Connection:
                 raise
             _, answer = decode_response(request.api, 0, frame)
         return answer
+
+
+def _size_of(word: int) -> int:
+    if word > FRAME_BYTES_MAX:
+        raise InvalidInput(f"an answer of {word} bytes")
+    return word
 
 
 def _disconnected(name: str, error: OSError) -> Disconnected:

@@ -19,7 +19,7 @@ from typing import Final
 
 from raftlog.errors import InvalidInput
 from raftlog.net.frames import WORD_SIZE, FrameCutter
-from raftlog.transport.wire import FRAME_BYTES_MAX, Buffers, frame_size
+from raftlog.transport.wire import Buffers, frame_size
 
 PIECE_BYTES: Final = 256 << 10
 """20 ms at 100 Mbit/s: what a heartbeat may have to wait for, behind something large."""
@@ -29,6 +29,8 @@ LANE_BYTES_MAX: Final = 64 << 20
 """Bytes that wait in one lane for one peer; a longer frame is taken only when none waits."""
 LANE_FRAMES_MAX: Final = 1 << 15
 """Frames that wait there, however small: each costs some hundred bytes of objects."""
+RESERVE: Final = 16 << 20
+"""Bytes of memory that a frame gets before they have come."""
 
 _IS_PIECE: Final = 1 << 31
 _LANE_SHIFT: Final = 28
@@ -128,9 +130,7 @@ class Inflow:
 
     def __init__(self, scratch: memoryview) -> None:
         """`scratch`: see `FrameCutter`."""
-        self._cutter = FrameCutter(
-            scratch, _bytes_behind, bytearray, reserve=FRAME_BYTES_MAX, keeps_word=True
-        )
+        self._cutter = FrameCutter(scratch, _bytes_behind, bytearray, reserve=RESERVE, keeps_word=True)
         self.buffer = self._cutter.buffer
         """Where to receive into next."""
         self._incoming: dict[int, _Incoming] = {}

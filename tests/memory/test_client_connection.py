@@ -10,13 +10,13 @@ import trio
 
 from raftlog.client.connection import Connection
 from raftlog.client.errors import Disconnected
+from raftlog.net.stream import PlainStream
 from raftlog.protocol.api import ApiKey
 
 
 @pytest.fixture
 def pair() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
     return ours, theirs
 
 
@@ -27,7 +27,7 @@ async def test_a_connection_that_breaks_with_its_first_request_ends_quietly(
     stopped between taking a connection and reading from it."""
     ours, theirs = pair
     theirs.close()
-    connection = Connection(ours, name="broker", client_id="test")
+    connection = Connection(PlainStream(ours), name="broker", client_id="test")
     answers: list[Any] = []
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -53,7 +53,7 @@ async def test_a_request_of_more_pieces_than_the_kernel_takes_at_once_is_sent(
         "timeout": 1,
         "topic_data": [{"name": "t", "partition_data": partitions}],
     }
-    connection = Connection(ours, name="broker", client_id="test")
+    connection = Connection(PlainStream(ours), name="broker", client_id="test")
     received = 0
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
