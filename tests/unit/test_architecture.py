@@ -1,0 +1,163 @@
+"""What keeps the parts apart, as numbers. import-linter has the layers and the circles (pyproject.toml)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import raftlog
+
+HERE: Final = Path(raftlog.__file__).parent
+MEMBERS_MAX: Final = 25
+"""Public members of a class: methods, properties, attributes, those of our own bases too."""
+
+LARGER: Final = {
+    "raftlog.client.cluster.Cluster": 26,
+    "raftlog.cluster.groups.group.Group": 39,
+    "raftlog.partition.partition.Partition": 36,
+    "raftlog.raft.group.RaftGroup": 70,
+    "raftlog.raft.leadership.Leadership": 30,
+    "raftlog.storage.committed.CommittedLog": 29,
+    "raftlog.storage.group_log.GroupLog": 56,
+    "raftlog.storage.segment.Segment": 38,
+}
+"""Classes that have more, and how many. Only ever to be shortened."""
+
+ENUMS: Final = {"Enum", "IntEnum", "Flag", "IntFlag"}
+"""Their members are values, not what a class can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A class by what its source says. Bases are full names as far as imports tell them."""
+
+    name: str
+    bases: list[str]
+    members: set[str] = field(default_factory=set)
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(HERE.rglob("*.py")):
+        parts = path.relative_to(HERE.parent).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())
+
+
+def classes(module: str, tree: ast.Module) -> Iterator[Class]:
+    """The classes of a module, those in classes and functions too."""
+    full = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+            named = [full.get(base, base if "." in base else f"{module}.{base}") for base in bases]
+            yield Class(f"{module}.{node.name}", named, set(members(node)))
+
+
+def members(node: ast.ClassDef) -> Iterator[str]:
+    for statement in node.body:
+        match statement:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+                yield from attributes(statement)
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.Assign(targets=targets):
+                yield from (name.id for target in targets for name in ast.walk(target) if is_name(name))
+
+
+def is_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name)
+
+
+def attributes(function: ast.AST) -> Iterator[str]:
+    """What a method sets of its object."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                yield name
+
+
+def public_members(found: dict[str, Class], name: str) -> set[str]:
+    """Of a class and of those of its bases that are ours."""
+    if name not in found:
+        return set()
+    own = {member for member in found[name].members if not member.startswith("_")}
+    return own.union(*(public_members(found, base) for base in found[name].bases))
+
+
+def is_enum(found: dict[str, Class], name: str) -> bool:
+    bases = found[name].bases if name in found else []
+    return name.rpartition(".")[2] in ENUMS or any(is_enum(found, base) for base in bases)
+
+
+def counted(trees: dict[str, ast.Module]) -> dict[str, int]:
+    found = {one.name: one for module, tree in trees.items() for one in classes(module, tree)}
+    return {name: len(public_members(found, name)) for name in found if not is_enum(found, name)}
+
+
+def uses_of(name: str, tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Where a module names something: the function, or "" outside of all, and whether it is called there."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {id(node): function.name for function in functions for node in ast.walk(function)}
+    called = {
+        id(node.func.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == name:
+            yield inside.get(id(node), ""), id(node) in called
+
+
+def test_no_class_can_do_too_much() -> None:
+    larger = {name: count for name, count in counted(dict(modules())).items() if count > MEMBERS_MAX}
+    assert larger.keys() == LARGER.keys()
+    assert {name: count for name, count in larger.items() if count > LARGER[name]} == {}
+
+
+def test_members_are_counted() -> None:
+    tree = ast.parse(
+        "class A:\n"
+        "    one: int\n"
+        "    two = three = 1\n"
+        "    def __init__(self): self.four, self._five = 1, 2\n"
+        "    @property\n"
+        "    def six(self): ...\n"
+        "    async def seven(self): self.eight += 1\n"
+        "class B(A):\n"
+        "    one: int\n"
+        "    def nine(self, other): other.ten = 1\n"
+        "class C(Enum):\n"
+        "    ELEVEN = 1\n"
+    )
+    assert counted({"m": tree}) == {"m.A": 7, "m.B": 8}
+
+
+def test_nobody_holds_the_node() -> None:
+    """One function opens it, and gives away its life and its parts."""
+    importers = {
+        module: tree
+        for module, tree in modules()
+        if any(
+            isinstance(node, ast.ImportFrom) and node.module == "raftlog.cluster.node"
+            for node in ast.walk(tree)
+        )
+    }
+    assert set(importers) == {"raftlog.broker.server"}
+    assert list(uses_of("Node", importers["raftlog.broker.server"])) == [("_open_node", True)]
+
+
+def test_who_holds_something_is_found() -> None:
+    tree = ast.parse(
+        "def f():\n    x = Node.open()\n"
+        "class A:\n    def __init__(self, node: Node): self.node = node\n"
+        "    held: Node\n"
+    )
+    assert sorted(uses_of("Node", tree)) == [("", False), ("__init__", False), ("f", True)]
