@@ -126,6 +126,8 @@ class World:
         self.synced: Model = {}
         self.states: dict[tuple[GroupKey, int], set[bytes]] = {}
         self.ticket: WriteTicket | None = None
+        self.is_put = False
+        """Whether the ticket's block is written, and may wait for its sync."""
         self.job: CheckpointJob | None = None
         self.stops_in_recovery = False
         """Whether the power may go off again while a store is recovered."""
@@ -253,6 +255,14 @@ class World:
         if self.ticket is None and self.store.has_pending:
             self.written = copy.deepcopy(self.now)
             self.ticket = self.store.write()
+            self.is_put = False
+            if number % 2:
+                self.do_put(number)
+
+    def do_put(self, number: int) -> None:
+        if self.ticket is not None:
+            self.ticket.write()
+            self.is_put = True
 
     def do_sync(self, number: int) -> None:
         if self.ticket is not None:
@@ -297,7 +307,7 @@ class World:
 
     def do_kill(self, number: int) -> None:
         self.disk.kill()
-        self.recover([self.written if self.ticket is not None else self.synced])
+        self.recover([self.written if self.ticket is not None and self.is_put else self.synced])
 
     def do_power_loss(self, number: int) -> None:
         self.disk.power_loss()

@@ -3,8 +3,8 @@
 The driver's turn:
 
     if store.has_pending:
-        ticket = store.write()        # one pwritev of everything pending of all groups
-        ticket.sync()                 # one fdatasync; blocking, may run in a worker thread
+        ticket = store.write()        # one block of everything pending of all groups
+        ticket.sync()                 # one pwritev, one fdatasync; blocking, may run in a worker thread
         store.synced(ticket)          # the logs' synced_index moves
     if store.checkpoint_due:
         job = store.begin_checkpoint()
@@ -76,7 +76,7 @@ class StoreSettings:
 
 
 class WriteTicket:
-    """One write of the WAL that waits for its sync."""
+    """One block of the WAL on its way to the disk."""
 
     __slots__ = ("_wal", "abandoned", "block", "is_synced", "job", "logs")
 
@@ -92,9 +92,13 @@ class WriteTicket:
         self.block, self.logs, self.abandoned, self.job = block, logs, abandoned, job
         self.is_synced = False
 
+    def write(self) -> None:
+        """What `sync` does first. Raises DiskFailed."""
+        self._wal.put(self.block)
+
     def sync(self) -> None:
-        """Block until the write is durable. Raises DiskFailed, which is final. Safe in a worker thread,
-        and so is abandoning it: call it again."""
+        """Write the block, and wait until it is durable. Raises DiskFailed, which is final. Safe in a worker
+        thread, and so is abandoning it: call it again."""
         self._wal.sync(self.block)
         self.is_synced = True
 
@@ -312,7 +316,7 @@ class Store:
         return self._wal.pending_count > 0
 
     def write(self) -> WriteTicket:
-        """Write what is pending of all groups as one block. `has_pending` must be true and the ticket
+        """Put what is pending of all groups into one block. `has_pending` must be true and the ticket
         before must have been `synced`. Raises DiskFailed."""
         assert self._ticket is None, "one ticket at a time"
         assert self._wal.pending_count, "nothing is pending"

@@ -11,6 +11,7 @@ already, and syncing an overwrite is the cheapest sync there is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,14 +54,17 @@ class WalBlock:
 
     file: WalFile
     sequence: int
+    position: int
     seal_position: int
     new_name: bool
+    buffers: Sequence[Bytes]
+    """What is to be written; nothing once it was."""
     must_sync: tuple[WalFile, ...] = field(default=())
     """Files to sync even where the log is not synced every turn: a checkpoint rests on them."""
 
 
 class Wal:
-    """The log's writing end. `write`, `add…` and `release_before` on the loop's thread; `sync` anywhere."""
+    """The log's writing end. `put` and `sync` anywhere, all else on the loop's thread."""
 
     def __init__(
         self, disk: Disk, folder: str, health: Health, wal_id: int, *, file_bytes: int, fsync: bool
@@ -146,7 +150,7 @@ class Wal:
         self._count += 1
 
     def write(self) -> WalBlock:
-        """Write everything pending as one block; it is durable when `sync` of it returned."""
+        """Make one block of everything pending. `sync` of it writes it, and is to return before the next."""
         heads, payloads = self._heads, self._payloads
         body_size = len(heads) + self._payload_bytes
         crc = crc32c(heads)
@@ -158,8 +162,7 @@ class Wal:
         padding = size - BLOCK_HEADER_SIZE - body_size
         with self._health:
             new_name = self._make_room(size)
-            target = self._files[-1]
-            target.file.pwritev([header, heads, *payloads, _ZEROS[:padding]], self._position)
+        target, position = self._files[-1], self._position
         self._position += size
         self.bytes_written += size
         if not target.first_sequence:
@@ -168,7 +171,8 @@ class Wal:
         self.next_sequence += 1
         self._heads, self._payloads = bytearray(), []
         self._payload_bytes = self._count = self._flags = 0
-        block = WalBlock(target, sequence, self._position, new_name)
+        buffers = [header, heads, *payloads, _ZEROS[:padding]]
+        block = WalBlock(target, sequence, position, self._position, new_name, buffers)
         if not self._fsync:
             self._unsynced[target.path] = target
             if flags & FLAG_CHECKPOINT:
@@ -194,8 +198,17 @@ class Wal:
         self._files.append(WalFile(path, file, file_size))
         return True
 
+    def put(self, block: WalBlock) -> None:
+        """Write the block, if that was not done yet. Blocking, since a busy disk holds up who writes as well
+        as who syncs; safe in a worker thread."""
+        if block.buffers:
+            with self._health:
+                block.file.file.pwritev(block.buffers, block.position)
+            block.buffers = ()
+
     def sync(self, block: WalBlock) -> None:
-        """Return when the block is durable. Blocking; safe in a worker thread."""
+        """Write the block, and return when it is durable. Blocking; safe in a worker thread."""
+        self.put(block)
         with self._health:
             if self._fsync:
                 block.file.file.fdatasync()

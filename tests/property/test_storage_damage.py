@@ -95,7 +95,7 @@ def unsealed(world: World) -> int:
     (log,) = world
     before = end_of_wal(world) // 4096 * 4096
     log.append(Term(1), EntryKind.BATCH, batch(log, 1, 1, 900), 1)
-    world.store.write()
+    world.store.write().write()
     return before
 
 

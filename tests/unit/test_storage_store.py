@@ -98,6 +98,24 @@ def test_one_turn_is_one_write_and_one_sync() -> None:
     assert (log.synced_index, other.synced_index) == (2, 2)
 
 
+def test_a_block_is_written_where_its_sync_is_waited_for() -> None:
+    """A busy disk holds up who writes as well as who syncs: that must not be the event loop."""
+    disk, store, log = new_log()
+    flush(store)
+    add(log)
+    seen: list[str] = []
+    disk.on_operation = lambda operation, path: seen.append(operation)
+    ticket = store.write()
+    assert not seen
+    ticket.write()
+    ticket.write()
+    assert seen == ["write"], "once"
+    ticket.sync()
+    assert seen == ["write", "sync", "write"]  # the block, its sync, the seal
+    store.synced(ticket)
+    assert log.synced_index == 1
+
+
 def test_one_ticket_at_a_time() -> None:
     _, store, log = new_log()
     ticket = store.write()
@@ -277,6 +295,7 @@ def test_a_wal_file_whose_maker_died_gets_its_name_synced() -> None:
     while len(disk.files("/data/wal")) == 1:
         add(log, size=9000)
         ticket = store.write()
+        ticket.write()
         if len(disk.files("/data/wal")) == 1:
             ticket.sync()
         store.synced(ticket) if ticket.is_synced else disk.kill()
