@@ -25,6 +25,7 @@ START_TIMEOUT_S: Final = 60.0
 """How long a start may take; generous, since the machine may be busy with other tests."""
 
 PORTS: Final = (15_000, 32_000)
+RAFTLOG: Final = ("-m", "raftlog")
 
 
 class BrokerDidNotStart(RaftlogError):
@@ -51,7 +52,7 @@ class BrokerProcess:
 
     `options` are Kafka's dotted keys; `arguments` are added to the command line as they are;
     `open_files_max` is `ulimit -n` for the process; `host` is where it listens; `within` is a command that
-    the command line is given to, such as `ip netns exec NAME`.
+    the command line is given to, such as `ip netns exec NAME`; `program` is what Python runs.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class BrokerProcess:
         open_files_max: int | None = None,
         host: str = "127.0.0.1",
         within: tuple[str, ...] = (),
+        program: tuple[str, ...] = RAFTLOG,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.port = port if port is not None else free_port()
@@ -74,6 +76,7 @@ class BrokerProcess:
         self.open_files_max = open_files_max
         self.host = host
         self.within = within
+        self.program = program
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.ready_after_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -112,7 +115,7 @@ class BrokerProcess:
         """Start the process without waiting for it."""
         assert not self.is_running, self
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        command = [*self.within, sys.executable, "-m", "raftlog", "serve", "--node-id", str(self.node_id)]
+        command = [*self.within, sys.executable, *self.program, "serve", "--node-id", str(self.node_id)]
         command += ["--listen", self.bootstrap, "--data-dir", str(self.data_dir), *self.arguments]
         for key, value in self.options.items():
             command += ["-o", f"{key}={value}"]
@@ -216,8 +219,8 @@ def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerP
 
 class ClusterProcesses:
     """Brokers 1 to `nodes` as processes that know each other by `--peers`, each with a folder of its own
-    under `root`. `options` and `arguments` are every broker's, `hosts` and `within` each broker's own. A
-    context manager that kills them all."""
+    under `root`. `options` and `arguments` are every broker's, `hosts`, `within` and `programs` each broker's
+    own. A context manager that kills them all."""
 
     def __init__(
         self,
@@ -228,6 +231,7 @@ class ClusterProcesses:
         arguments: tuple[str, ...] = (),
         hosts: Mapping[int, str] | None = None,
         within: Mapping[int, tuple[str, ...]] | None = None,
+        programs: Mapping[int, tuple[str, ...]] | None = None,
     ) -> None:
         self.root = Path(root)
         self.brokers: dict[int, BrokerProcess] = {}
@@ -236,6 +240,7 @@ class ClusterProcesses:
         self._arguments = arguments
         self._hosts = dict(hosts or {})
         self._within = dict(within or {})
+        self._programs = dict(programs or {})
         for node_id in range(1, nodes + 1):
             self._peers[node_id] = self._free_address(node_id)
         for node_id in self._peers:
@@ -322,5 +327,6 @@ class ClusterProcesses:
             arguments=("--peer-listen", self._peers[node_id], *others, *self._arguments),
             host=self._host(node_id),
             within=self._within.get(node_id, ()),
+            program=self._programs.get(node_id, RAFTLOG),
         )
         return broker

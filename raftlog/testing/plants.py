@@ -1,0 +1,320 @@
+"""Bugs that are planted into raftlog on purpose, to see whether its tests find them.
+
+Each replaces a method or two, and puts in their place what somebody might have written. The simulator finds
+all of them, in the profiles that `tests.sim.planted` names; the chaos suite finds those that can show in real
+processes, which are started with one (`raftlog.testing.serve`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from raftlog.cluster import upkeep
+from raftlog.cluster.moves import Arrived, Change, Step, next_step
+from raftlog.metadata.offset_table import Offsets
+from raftlog.partition.log_start import LogStart, encode_log_start
+from raftlog.partition.partition import FetchResult, Partition, PartitionError
+from raftlog.partition.producers import NewBatch, Producers
+from raftlog.raft import following, group, leadership, membership
+from raftlog.raft.driver import Driver
+from raftlog.raft.messages import Append, AppendReply, HeartbeatReply
+from raftlog.raft.values import Membership, Outcome
+from raftlog.storage import recovery
+from raftlog.storage.entry import EntryKind
+from raftlog.storage.group_log import GroupLog
+from raftlog.storage.index import Place
+from raftlog.storage.segment import Segment, Slice
+from raftlog.types import BrokerId, Offset, RaftIndex
+
+Patch = tuple[Any, str, Any]
+"""What to put in the place of what: the owner, the attribute's name, and the value."""
+
+
+def _without_commit_guard() -> Patch:
+    """GroupLog refuses to commit what is not synced; whoever forgets the rule would not have that either."""
+    original = GroupLog.commit_to
+
+    def commit_to(self: GroupLog, index: RaftIndex) -> Any:
+        self.synced_index = max(self.synced_index, min(index, self.last_index))
+        return original(self, index)
+
+    return GroupLog, "commit_to", commit_to
+
+
+def _ack_before_fsync() -> list[Patch]:
+    """What is written counts as synced."""
+    original = GroupLog.note_written
+
+    def note_written(self: GroupLog) -> None:
+        original(self)
+        self.note_synced()
+
+    return [(GroupLog, "note_written", note_written)]
+
+
+def _leader_counts_unsynced() -> list[Patch]:
+    """The leader's own entry counts from when it is appended."""
+    original = leadership.Leadership.committable_index
+
+    def committable_index(self: Any) -> RaftIndex:
+        log = self._log
+        synced, log.synced_index = log.synced_index, log.last_index
+        try:
+            return original(self)
+        finally:
+            log.synced_index = synced
+
+    return [(leadership.Leadership, "committable_index", committable_index), _without_commit_guard()]
+
+
+def _vote_not_synced() -> list[Patch]:
+    """Term and vote are written with the next block, and nobody waits for it."""
+
+    def on_hard_state(self: Any) -> None:
+        pass
+
+    return [(group.RaftGroup, "on_hard_state", on_hard_state)]
+
+
+def _replies_without_term() -> list[Patch]:
+    """An acknowledgement is believed whatever term it is of."""
+    original = group.RaftGroup.step
+
+    def step(self: Any, sender: BrokerId, message: Any, now: float) -> None:
+        if type(message) in (AppendReply, HeartbeatReply):
+            message = message._replace(
+                term=self.term, match_index=min(message.match_index, self.log.last_index)
+            )
+            if type(message) is HeartbeatReply:
+                message = AppendReply(message.group, message.term, message.match_index)
+        original(self, sender, message, now)
+
+    def hear_idle_reply(self: Any, sender: BrokerId, reply: Any, now: float) -> bool:
+        return False
+
+    return [(group.RaftGroup, "step", step), (group.RaftGroup, "hear_idle_reply", hear_idle_reply)]
+
+
+def _truncation_of_matching() -> list[Patch]:
+    """A follower drops everything behind an append's first entry, as SyncObj does."""
+    original = following.Following.append
+
+    def append(self: Any, message: Append, term: Any) -> Any:
+        log, first = self._log, RaftIndex(message.prev_index + 1)
+        fits = log.term_at(message.prev_index) == message.prev_term
+        if fits and log.commit_index < first <= log.last_index:
+            log.truncate_from(first)
+        return original(self, message, term)
+
+    return [(following.Following, "append", append)]
+
+
+def _truncation_below_commit() -> list[Patch]:
+    """A follower trusts a leader's append more than its own commit index."""
+    original = following.Following.append
+
+    def append(self: Any, message: Append, term: Any) -> Any:
+        log, first = self._log, RaftIndex(message.prev_index + 1)
+        if message.entries and log.first_index <= first <= log.last_index:
+            log.truncate_from(first)
+        return original(self, message, term)
+
+    def truncate_from(self: GroupLog, index: RaftIndex) -> None:
+        if index <= self.commit_index:
+            keep = self._committed.entries(self.first_index, 1 << 30, index - self.first_index)
+            end = keep[-1] if keep else None
+            self.commit_index = RaftIndex(index - 1)
+            self.last_index = min(self.last_index, RaftIndex(index - 1))
+            if end is not None:
+                self.last_term, self.high_watermark = end.term, end.next_offset
+                self.log_end_offset = end.next_offset
+            del self._memory[:]
+            self._memory_first = index
+            return
+        truncate(self, index)
+
+    truncate = GroupLog.truncate_from
+    return [(following.Following, "append", append), (GroupLog, "truncate_from", truncate_from)]
+
+
+def _votes_counted_twice() -> list[Patch]:
+    """Answers are counted, not voters."""
+    from raftlog.raft import elections
+
+    original = elections.Elections.on_vote_reply
+
+    def on_vote_reply(self: Any, sender: BrokerId, reply: Any, now: float) -> None:
+        self._votes.discard(sender)
+        original(self, sender, reply, now)
+
+    return [(elections.Elections, "on_vote_reply", on_vote_reply)]
+
+
+def _stored_commit_trusted() -> list[Patch]:
+    """A restart takes everything in its log for committed."""
+    original = recovery._Replay.finish
+
+    def finish(self: Any) -> None:
+        for key, log in self.logs.items():
+            self._end_tail(log)
+            self._committed[key] = log.last_index
+        original(self)
+
+    return [(recovery._Replay, "finish", finish)]
+
+
+def _high_watermark_at_the_end() -> list[Patch]:
+    """A fetch is told of, and given, what is not committed."""
+    original = Partition.fetch
+
+    def fetch(self: Partition, offset: int, max_bytes: int, **rest: Any) -> FetchResult:
+        result = original(self, offset, max_bytes, **rest)
+        return result._replace(high_watermark=self.log.log_end_offset)
+
+    return [(Partition, "fetch", fetch)]
+
+
+def _unchecked_bytes() -> list[Patch]:
+    """What a segment gives to clients is not held to its checksums."""
+
+    def read(self: Segment, place: Place, end: Place, term_at: object) -> Slice:
+        return self._slice(place, end)
+
+    return [(Segment, "read", read)]
+
+
+def _dedupe_off() -> list[Patch]:
+    def check(self: Producers, header: Any) -> Any:
+        return NewBatch()
+
+    return [(Producers, "check", check)]
+
+
+def _apply_twice() -> list[Patch]:
+    """The last entry that was applied is applied again when the leadership moves."""
+
+    def apply(self: Any, member: Any, now: float) -> None:
+        entries = member.group.take_committed()
+        if entries:
+            member.machine.apply(entries, now)
+            if member.group.is_leader and entries[-1].kind is EntryKind.BATCH and len(entries) > 1:
+                member.machine.apply(entries[-1:], now)
+
+    return [(Driver, "_apply", apply)]
+
+
+def _two_changes_at_once() -> list[Patch]:
+    """Members are exchanged in one step, and while the step before is not committed."""
+
+    def step(
+        leader: BrokerId, current: Membership, voters: Sequence[BrokerId], learners: Sequence[BrokerId] = ()
+    ) -> Step:
+        wanted = Membership(frozenset(voters), frozenset(learners))
+        found = next_step(leader, current, voters, learners)
+        if isinstance(found, Arrived) or leader not in wanted.voters:
+            return found
+        strangers = wanted.voters - current.members
+        return Change(Membership(current.voters, current.learners | strangers) if strangers else wanted)
+
+    def refuse(self: Any, wanted: Membership, leader: BrokerId, commit_index: RaftIndex) -> str | None:
+        return None
+
+    return [(upkeep, "next_step", step), (membership.Memberships, "refuse", refuse)]
+
+
+def _woken_by_entries_only() -> list[Patch]:
+    """Of what a write holds, only new entries wake their group when it is synced: not a term or a vote."""
+    original = Driver._write
+
+    def write(self: Any) -> Any:
+        ticket = original(self)
+        if ticket is not None:
+            self._written = [m for m in self._written if m.group.log.synced_index < m.group.log.last_index]
+        return ticket
+
+    return [(Driver, "_write", write)]
+
+
+def _snapshot_misses_changes() -> list[Patch]:
+    """A group that changes while a snapshot is made is left out of it."""
+
+    def about_to_change(self: Offsets, group: str) -> None:
+        self._wanted.pop(group, None)
+
+    return [(Offsets, "_about_to_change", about_to_change)]
+
+
+def _deleted_here_alone() -> list[Patch]:
+    """DeleteRecords is answered when the leader's own files say so."""
+
+    def delete_before(self: Partition, offset: int, *, now: float, on_done: Any) -> None:
+        log = self.log
+        target = log.high_watermark if offset == -1 else offset
+        if self.group.is_ready and log.log_start_offset < target <= log.high_watermark:
+            log.delete_before(Offset(target))
+            on_done(None, log.log_start_offset)
+        else:
+            on_done(PartitionError.NOT_LEADER, -1)
+
+    return [(Partition, "delete_before", delete_before)]
+
+
+def _deletion_not_awaited() -> list[Patch]:
+    """DeleteRecords is answered when the command has been proposed."""
+
+    def move_to(self: LogStart, offset: Offset, on_moved: Any) -> None:
+        self._group.propose_command(encode_log_start(offset), lambda outcome, entry: None)
+        on_moved(Outcome.COMMITTED)
+
+    def delete_before(self: Partition, offset: int, *, now: float, on_done: Any) -> None:
+        original(self, offset, now=now, on_done=lambda error, start: on_done(error, max(start, offset)))
+
+    original = Partition.delete_before
+    return [(LogStart, "move_to", move_to), (Partition, "delete_before", delete_before)]
+
+
+def _retention_of_each_replica() -> list[Patch]:
+    """Every replica drops what is too much by its own segments."""
+
+    def tick(self: Partition, now_ms: int, **rest: Any) -> None:
+        original(self, now_ms, **rest | {"retention_due": False})
+        settings = self.settings
+        start = self.log.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
+        self.log.delete_before(start)
+
+    original = Partition.tick
+    return [(Partition, "tick", tick)]
+
+
+PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
+    "ack before fsync": _ack_before_fsync,
+    "leader counts its unsynced entry": _leader_counts_unsynced,
+    "vote not synced": _vote_not_synced,
+    "replies without a term": _replies_without_term,
+    "truncation of matching entries": _truncation_of_matching,
+    "truncation below the commit index": _truncation_below_commit,
+    "votes counted twice": _votes_counted_twice,
+    "stored commit index trusted": _stored_commit_trusted,
+    "high watermark at the log end": _high_watermark_at_the_end,
+    "bytes served unchecked": _unchecked_bytes,
+    "dedupe off": _dedupe_off,
+    "records deleted on the leader alone": _deleted_here_alone,
+    "deletion answered before it is replicated": _deletion_not_awaited,
+    "retention of each replica": _retention_of_each_replica,
+    "apply twice": _apply_twice,
+    "two membership changes at once": _two_changes_at_once,
+    "a synced vote wakes nobody": _woken_by_entries_only,
+    "a snapshot misses what changes meanwhile": _snapshot_misses_changes,
+}
+
+
+@contextmanager
+def plant(name: str) -> Iterator[None]:
+    """Have a bug until the context ends. Raises KeyError for a name that is none."""
+    with ExitStack() as stack:
+        for owner, attribute, value in PLANTS[name]():
+            stack.callback(setattr, owner, attribute, getattr(owner, attribute))
+            setattr(owner, attribute, value)
+        yield
