@@ -8,7 +8,7 @@ ARGS   ?=
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-versions check format lint types quick docs bench bench-kafka test-kafka test-foreign clean
+.PHONY: help demo test test-versions check format lint types quick docs bench bench-kafka test-kafka test-foreign chaos toxiproxy clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -52,6 +52,13 @@ bench-kafka: $(READY)  ## the same loads on raftlog and Apache Kafka in turn, th
 
 test-kafka: $(READY)  ## the client's tests against Apache Kafka from Maven Central; needs Java and Maven
 	$(BIN)/python -m tests.kafka_peer run -- $(BIN)/pytest tests/client $(ARGS)
+
+chaos: $(READY)  ## real faults on real brokers, and a verdict: ARGS='--scenario part-kill --time 300'; or list
+	@$(BIN)/python -m chaos $(if $(ARGS),run $(ARGS),list)
+
+toxiproxy:  ## what some of chaos needs: Toxiproxy's server, built with Go, into ~/.cache/raftlog
+	GOBIN=$(HOME)/.cache/raftlog go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+	mv $(HOME)/.cache/raftlog/server $(HOME)/.cache/raftlog/toxiproxy-server
 
 test-foreign: $(READY)  ## Kafka's own Java client and tools, and kafkajs, against three brokers; needs Java, Maven, npm
 	$(BIN)/pytest tests/foreign $(ARGS)

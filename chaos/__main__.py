@@ -1,0 +1,162 @@
+"""python -m chaos: play scenarios, judge histories.
+
+Exit code 0: all that was played is good. 1: something is wrong or could not be judged. 2: it could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from chaos.checkers import Judgement, judge
+from chaos.faults.fault import CannotRun
+from chaos.history import History, NotAHistory
+from chaos.report.page import as_page
+from chaos.report.text import as_data, as_text, sum_up
+from chaos.runner import RATE, Options, Result, run
+from chaos.scenarios import SCENARIOS, Scenario
+from chaos.workloads import find_workload
+
+REQUIRE: Final = "RAFTLOG_TEST_REQUIRE"
+"""`all`: what this machine cannot run is a failure, as in CI."""
+COULD_NOT: Final = 2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("list", help="scenarios, and what this machine cannot run")
+    command.set_defaults(call=show)
+    command = commands.add_parser("run", help="play scenarios, and write a report of each")
+    command.add_argument("--scenario", required=True, help="names, with commas between, or all")
+    command.add_argument("--time", type=float, help="seconds of faults for each (default: the scenario's)")
+    command.add_argument("--seed", type=int, help="of an earlier run, for the same faults")
+    command.add_argument("--runs", type=int, default=1, help="of each, with seeds that follow one another")
+    command.add_argument(
+        "--workload", default="", help="another than the scenario's; your own as module:Class"
+    )
+    command.add_argument("--rate", type=float, default=RATE, help="records a second of all producers")
+    command.add_argument("--plant", default="", help="a bug of raftlog.testing.plants to be found")
+    command.add_argument("--out", type=Path, default=Path("chaos-runs"), help="for the reports")
+    command.add_argument("--keep", action="store_true", help="the brokers' data, also of good runs")
+    command.set_defaults(call=play)
+    command = commands.add_parser("check", help="judge a history again")
+    command.add_argument("history", type=Path)
+    command.add_argument("--page", type=Path, help="write the page, too")
+    command.set_defaults(call=check)
+    command = commands.add_parser("sum", help="what many runs came to")
+    command.add_argument("folders", type=Path, nargs="+")
+    command.set_defaults(call=lambda arguments: print(sum_up(arguments.folders)) or 0)
+    arguments = parser.parse_args()
+    code: int = arguments.call(arguments)
+    return code
+
+
+def show(_: argparse.Namespace) -> int:
+    for one in sorted(SCENARIOS.values(), key=lambda each: (each.number, each.name)):
+        why = why_not(one)
+        print(f"{one.number:>3} {one.name:<20} {one.what}" + (f" [{why}]" if why else ""))
+    return 0
+
+
+def why_not(one: Scenario) -> str:
+    """Why a scenario cannot be played here, or nothing."""
+    if one.needs:
+        return f"needs {one.needs}, which raftlog does not have yet"
+    try:
+        one.wants.check()
+    except CannotRun as error:
+        return f"cannot run here: {error}"
+    return ""
+
+
+def play(arguments: argparse.Namespace) -> int:
+    try:
+        chosen = list(_chosen(arguments.scenario))
+        if arguments.workload:
+            find_workload(arguments.workload)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return COULD_NOT
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1_000_000)
+    worst = 0
+    for number in range(arguments.runs):
+        for one in chosen:
+            if why := why_not(one):
+                print(f"SKIPPED  {one.name}: {why}", flush=True)
+                if not one.needs and os.environ.get(REQUIRE) == "all":
+                    worst = 1
+                continue
+            options = Options(
+                scenario=one,
+                seed=seed + number,
+                seconds=arguments.time or one.seconds,
+                workload=arguments.workload,
+                plant=arguments.plant,
+                rate=arguments.rate,
+            )
+            worst = max(worst, play_one(options, arguments.out, keep=arguments.keep))
+    return worst
+
+
+def _chosen(names: str) -> Iterator[Scenario]:
+    if names == "all":
+        yield from SCENARIOS.values()
+        return
+    for name in names.split(","):
+        if name not in SCENARIOS:
+            raise ValueError(f"{name} is no scenario: {', '.join(SCENARIOS)}")
+        yield SCENARIOS[name]
+
+
+def play_one(options: Options, out: Path, *, keep: bool = False) -> int:
+    """Play, print and write the report; the exit code. The brokers' data stays when something is wrong."""
+    folder = out / f"{options.scenario.name}-{options.seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="raftlog-chaos-") as temporary:
+        data = Path(temporary) / "data"
+        result = run(options, data)
+        is_good = result.verdict.judgement is Judgement.GOOD
+        if keep or not is_good:
+            shutil.copytree(data, folder / "data", ignore_dangling_symlinks=True, dirs_exist_ok=True)
+    write(result, folder)
+    print(as_text(result.history, result.verdict), f"page:  {folder / 'report.html'}", sep="\n", flush=True)
+    return 0 if is_good else 1
+
+
+def write(result: Result, folder: Path) -> None:
+    """The history, the verdict, and the page that shows both."""
+    result.history.save(folder / "history.jsonl.gz")
+    (folder / "verdict.json").write_text(json.dumps(as_data(result.history, result.verdict), indent=1))
+    (folder / "report.txt").write_text(as_text(result.history, result.verdict))
+    (folder / "report.html").write_text(as_page(result.history, result.verdict, result.logs))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    try:
+        history = History.load(arguments.history)
+    except (OSError, NotAHistory) as error:
+        print(error, file=sys.stderr)
+        return COULD_NOT
+    try:
+        own = find_workload(history.head.workload).checkers if history.head.workload else ()
+    except ValueError:
+        own = ()  # somebody's own, which is not here: what always holds is checked
+    verdict = judge(history, own)
+    print(as_text(history, verdict))
+    if arguments.page is not None:
+        arguments.page.write_text(as_page(history, verdict, {}))
+    return 0 if verdict.judgement is Judgement.GOOD else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Partitions that are real: each broker in a network namespace of its own, and nftables that drops packets.
+
+What is dropped is dropped as in a broken switch: nothing is refused or closed, and what TCP still has to
+say arrives after the end. Needs Linux, root, iproute2 and nftables. A rule lies where the packet arrives, or
+where it leaves to the clients, who are in no namespace; it counts, so that a cut that lost nothing is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from chaos.faults.fault import CannotRun, Fault, NoEffect, ids
+
+CLIENTS: Final = 0
+"""Whoever is in no broker's namespace, as an end of a cut."""
+
+TABLE: Final = "chaos"
+Link = tuple[int, int]
+"""From where, to where."""
+
+_numbers = itertools.count()
+
+
+def check_namespaces() -> None:
+    """Raises CannotRun."""
+    missing = [name for name in ("ip", "nft") if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        raise CannotRun("network namespaces need Linux, root, iproute2's ip and nftables' nft")
+
+
+class Network:
+    """Namespaces for brokers 1 to `nodes` on one bridge. A context manager that takes them down again."""
+
+    def __init__(self, nodes: int) -> None:
+        number = next(_numbers)
+        self._name = f"rc{os.getpid()}{chr(97 + number % 26)}"
+        self._subnet = f"10.{78 + number % 26}.{os.getpid() % 250}"
+        self._brokers = range(1, nodes + 1)
+
+    def __enter__(self) -> Network:
+        try:
+            _run("ip", "link", "add", self._name, "type", "bridge")
+            _run("ip", "addr", "add", f"{self.host(CLIENTS)}/24", "dev", self._name)
+            _run("ip", "link", "set", self._name, "up")
+            for broker in self._brokers:
+                self._add(broker)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for broker in self._brokers:
+            _run("ip", "netns", "del", self._namespace(broker), check=False)
+        _run("ip", "link", "del", self._name, check=False)
+
+    def _add(self, broker: int) -> None:
+        space, outside = self._namespace(broker), f"{self._name}v{broker}"
+        _run("ip", "netns", "add", space)
+        _run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _run("ip", "link", "set", outside, "master", self._name, "up")
+        _run("ip", "-n", space, "addr", "add", f"{self.host(broker)}/24", "dev", "eth0")
+        _run("ip", "-n", space, "link", "set", "eth0", "up")
+        _run("ip", "-n", space, "link", "set", "lo", "up")
+        for chain in ("input", "output"):
+            hook = f"{{ type filter hook {chain} priority 0 ; }}"
+            self._nft(broker, f"add table inet {TABLE} ; add chain inet {TABLE} {chain} {hook}")
+
+    def _namespace(self, broker: int) -> str:
+        return f"{self._name}n{broker}"
+
+    def host(self, broker: int) -> str:
+        return f"{self._subnet}.{broker + 1}"
+
+    @property
+    def hosts(self) -> dict[int, str]:
+        return {broker: self.host(broker) for broker in self._brokers}
+
+    @property
+    def within(self) -> dict[int, tuple[str, ...]]:
+        """What runs a command in a broker's namespace."""
+        return {broker: ("ip", "netns", "exec", self._namespace(broker)) for broker in self._brokers}
+
+    def lose(self, links: Iterable[Link]) -> None:
+        """Drop every packet on these links, until `heal`."""
+        for source, target in links:
+            if target == CLIENTS:
+                rule = f"output ip daddr {self.host(CLIENTS)}"
+                broker = source
+            else:
+                rule = f"input ip saddr {self.host(source)}"
+                broker = target
+            self._nft(broker, f'add rule inet {TABLE} {rule} counter drop comment "{source}>{target}"')
+
+    def heal(self) -> dict[Link, int]:
+        """Drop nothing any more; how many packets each link has lost."""
+        lost: dict[Link, int] = {}
+        for broker in self._brokers:
+            listed = json.loads(self._nft(broker, f"list table inet {TABLE}", "-j"))["nftables"]
+            for rule in (one["rule"] for one in listed if "rule" in one):
+                source, _, target = rule["comment"].partition(">")
+                lost[int(source), int(target)] = _packets(rule)
+            self._nft(broker, f"flush table inet {TABLE}")
+        return lost
+
+    def _nft(self, broker: int, command: str, *options: str) -> str:
+        return _run("ip", "netns", "exec", self._namespace(broker), "nft", *options, command)
+
+
+class Cut(Fault):
+    """Links lose everything. `what` is said with the links that are meant, such as `1 | 2,3`."""
+
+    kind = "cut"
+
+    def __init__(self, network: Network, what: str, links: Iterable[Link]) -> None:
+        self._links = sorted(set(links))
+        super().__init__(f"cut {what}", sorted({end for link in self._links for end in link} - {CLIENTS}))
+        self._network = network
+
+    def begin(self) -> None:
+        self._network.lose(self._links)
+
+    def end(self) -> str:
+        lost = self._network.heal()
+        # Whether a client sends a broker anything is up to the client. Of two brokers one dials the other, so
+        # that where both ways are cut, packets may be lost on one of them only.
+        idle = [
+            link
+            for link in self._links
+            if not lost.get(link) and not lost.get(link[::-1]) and CLIENTS not in link
+        ]
+        if idle or not sum(lost.values()):
+            raise NoEffect(f"no packet was lost on {idle or self._links}")
+        return f"{sum(lost.values())} packets lost on {len(lost)} one-way links"
+
+
+def both_ways(ones: Sequence[int], others: Sequence[int]) -> list[Link]:
+    return [link for one in ones for other in others for link in ((one, other), (other, one))]
+
+
+def apart(network: Network, ones: Sequence[int], others: Sequence[int]) -> Cut:
+    """Nothing passes between two sides."""
+    return Cut(network, f"{names(ones)} | {names(others)}", both_ways(ones, others))
+
+
+def one_way(network: Network, sources: Sequence[int], targets: Sequence[int]) -> Cut:
+    """Nothing passes from `sources` to `targets`."""
+    links = [(source, target) for source in sources for target in targets]
+    return Cut(network, f"{names(sources)} -> {names(targets)} one way", links)
+
+
+def names(brokers: Sequence[int]) -> str:
+    """As ids, with the clients by name."""
+    real = ids([one for one in brokers if one != CLIENTS])
+    return ",".join(filter(None, (real, "clients" if CLIENTS in brokers else "")))
+
+
+def _packets(rule: Mapping[str, Any]) -> int:
+    return sum(part["counter"]["packets"] for part in rule["expr"] if "counter" in part)
+
+
+def _run(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    if check and done.returncode != 0:
+        raise NoEffect(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

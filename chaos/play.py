@@ -1,0 +1,213 @@
+"""What a scenario plays with: the stage, the load, and faults that are written down with their effect."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from chaos import history as events
+from chaos.faults.fault import Fault, NoEffect
+from chaos.faults.processes import start_all
+from chaos.gaps import Gap, worst_gap
+from chaos.history import History, Outcome
+from chaos.look import sizes
+from chaos.stage import Stage
+from chaos.workloads import Workload
+from chaos.workloads.producers import CONFLUENT
+
+PATIENCE_S: Final = 90.0
+"""For what must come; generous, since the machine may be busy."""
+ASK_S: Final = 5.0
+POLL_S: Final = 0.1
+
+
+class NotInTime(Exception):
+    """The cluster did not get where it should be; the message says what is missing."""
+
+
+class Play:
+    """One run of a scenario. `seconds` is how long faults are played."""
+
+    def __init__(
+        self, stage: Stage, history: History, workload: Workload, rng: random.Random, seconds: float
+    ) -> None:
+        self.stage = stage
+        self.history = history
+        self.workload = workload
+        self.rng = rng
+        self._until = time.monotonic() + seconds
+        self.topic = next(iter(workload.topics))
+        """The one that scenarios look at."""
+
+    # Time
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+    def calm(self, seconds: float) -> None:
+        """Let the load run, with whatever is broken."""
+        time.sleep(max(0.0, seconds))
+
+    def rounds(self) -> Iterator[int]:
+        """Numbers, until the time is up; one at least."""
+        number = 0
+        while number == 0 or self.left_s > 0:
+            yield number
+            number += 1
+
+    # Faults
+
+    def begins(self, fault: Fault) -> Callable[[], None]:
+        """The fault holds until the function that this returns is called, which looks at its effect, too."""
+        entered = self.history.begin(
+            events.Fault(client="chaos", kind=fault.kind, what=fault.what, brokers=list(fault.brokers))
+        )
+        try:
+            fault.begin()
+        except NoEffect as failure:
+            self.history.end(entered, Outcome.FAILED, str(failure))
+            raise
+
+        def end() -> None:
+            try:
+                entered.seen = fault.end()
+            except NoEffect as failure:
+                self.history.end(entered, Outcome.FAILED, str(failure))
+            else:
+                self.history.end(entered, Outcome.OK)
+
+        return end
+
+    @contextmanager
+    def suffers(self, fault: Fault) -> Iterator[Fault]:
+        """The fault holds inside. Where that ends with an error, `heal` takes back what is left of it."""
+        end = self.begins(fault)
+        yield fault
+        end()
+
+    def suffer(self, fault: Fault, seconds: float) -> None:
+        with self.suffers(fault):
+            self.calm(seconds)
+
+    def goal(self, what: str, is_met: bool, seen: object) -> None:
+        """Enter whether something that this scenario asks for is so."""
+        goal = self.history.begin(events.Goal(client="chaos", what=what, seen=str(seen)))
+        self.history.end(goal, Outcome.OK if is_met else Outcome.FAILED)
+
+    # Looking
+
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.stage.bootstrap, **CONFLUENT})
+
+    @property
+    def ids(self) -> list[int]:
+        return list(self.stage.brokers)
+
+    def leader(self, partition: int = 0) -> int:
+        """Who leads a partition of the topic; waits until somebody does."""
+        admin, found = self.admin(), -1
+
+        def is_led() -> bool:
+            nonlocal found
+            try:
+                partitions = admin.list_topics(self.topic, timeout=ASK_S).topics[self.topic].partitions
+            except KafkaException:
+                return False
+            found = partitions[partition].leader if partition in partitions else -1
+            return found > 0
+
+        self.wait_until(is_led, f"somebody leads {self.topic}-{partition}")
+        return found
+
+    def leader_first(self, partition: int = 0) -> list[int]:
+        """All brokers, the leader first, the others as chance has them."""
+        leader = self.leader(partition)
+        others = [one for one in self.ids if one != leader]
+        self.rng.shuffle(others)
+        return [leader, *others]
+
+    def coordinator(self) -> int:
+        """The broker that coordinates groups, as `raftlog group describe` would ask; any when nobody says."""
+        groups = list(self.workload.groups)
+        if groups:
+            admin = self.admin()  # its futures end with it
+            try:
+                described = admin.describe_consumer_groups(groups[:1], request_timeout=ASK_S)
+                found = described[groups[0]].result(2 * ASK_S).coordinator
+            except (KafkaException, TimeoutError):
+                found = None
+            if found is not None and found.id in self.stage.brokers:
+                return int(found.id)
+        return self.rng.choice(self.ids)
+
+    def acknowledged(self) -> int:
+        """Records, of all producers."""
+        return self.history.acknowledged.total()
+
+    def gap(self, begin: float) -> Gap:
+        """The worst since a moment of the history."""
+        return worst_gap(self.history, begin, self.history.now())
+
+    # Waiting
+
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> float:
+        """How long it took. Raises NotInTime."""
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > timeout_s:
+                raise NotInTime(f"not within {timeout_s:.0f} s: {what}")
+            time.sleep(POLL_S)
+        return time.monotonic() - began
+
+    def await_progress(self, records: int = 30) -> None:
+        """Until so many records more of each producer are acknowledged."""
+        names = [name for name in self.workload.producers if name != "churn"]
+        enough = {name: self.history.acknowledged[name] + records for name in names}
+
+        def is_enough() -> bool:
+            return all(self.history.acknowledged[name] >= count for name, count in enough.items())
+
+        self.wait_until(is_enough, f"{records} records of each producer are acknowledged")
+
+    def await_whole(self, timeout_s: float = PATIENCE_S) -> float:
+        """Until every broker has on its disk, of each topic that stays, what any of them had when this
+        began; how long that took."""
+        topics = list(self.workload.topics)
+        goals: dict[tuple[str, int], int] = {}
+        for broker in self.stage.brokers.values():
+            for topic in topics:
+                for partition, size in sizes(broker.data_dir, topic).items():
+                    goals[topic, partition] = max(size, goals.get((topic, partition), 0))
+
+        def is_whole() -> bool:
+            return all(
+                sizes(broker.data_dir, topic).get(partition, 0) >= goal
+                for broker in self.stage.brokers.values()
+                if broker.is_running
+                for (topic, partition), goal in goals.items()
+            )
+
+        return self.wait_until(is_whole, "all replicas have caught up", timeout_s)
+
+    def heal(self) -> None:
+        """Whatever a scenario left behind when it failed: links carry, and every broker runs."""
+        if self.stage.network is not None:
+            self.stage.network.heal()
+        down = []
+        for broker in self.stage.brokers.values():
+            if broker.is_running:
+                broker.resume()
+            else:
+                down.append(broker)
+        start_all(down)
+
+    def others(self, than: int | Sequence[int]) -> list[int]:
+        out = {than} if isinstance(than, int) else set(than)
+        return [one for one in self.ids if one not in out]

@@ -1,0 +1,194 @@
+"""One run: the stage is set, clients work, a scenario is played, all is read in the end, and judged."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import random
+import shutil
+import subprocess
+import time
+import traceback
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import KafkaException
+
+from chaos.checkers import Verdict, judge
+from chaos.faults.fault import NoEffect
+from chaos.history import Head, History
+from chaos.look import ends_of, look_at_disks, read_commits, read_to_the_end
+from chaos.play import PATIENCE_S, NotInTime, Play
+from chaos.scenarios import Scenario
+from chaos.stage import CommandFailed, Stage
+from chaos.workloads import Site, Workload, find_workload
+from chaos.workloads.watch import LeaderWatch
+from chaos.workloads.workload import create_topics
+from raftlog.testing.processes import BrokerDidNotStart
+
+RATE: Final = 360.0
+"""Records a second of all producers together."""
+DRAIN_TIMEOUT_S: Final = 60.0
+"""For groups to commit everything; the guide asks for 30 s, on a machine of one's own."""
+LOG_LINES: Final = 200
+SETTLE_S: Final = 1.0
+"""Between the last record and the end of the brokers: followers hear of the last commit by a heartbeat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Of one run."""
+
+    scenario: Scenario
+    seed: int
+    seconds: float
+    workload: str = ""
+    plant: str = ""
+    rate: float = RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run came to. `logs`: the last lines of each broker."""
+
+    history: History
+    verdict: Verdict
+    logs: dict[int, str]
+
+
+def run(options: Options, folder: Path) -> Result:
+    """Play a scenario in a folder, which is left with the data and logs of the brokers. Raises CannotRun when
+    this machine lacks something; whatever else goes wrong is in the history."""
+    kind = find_workload(options.workload or options.scenario.workload)
+    history = History(_head(options, kind))
+    rng = random.Random(f"{options.scenario.name} {options.seed}")
+    logs: dict[int, str] = {}
+    with (
+        warnings.catch_warnings(),
+        Stage(folder, options.scenario.wants, plant=options.plant, rng=rng) as stage,
+    ):
+        warnings.simplefilter("ignore")  # the clients'
+        try:
+            _play(options, stage, history, kind, rng)
+        except (
+            NotInTime,
+            NoEffect,
+            CommandFailed,
+            BrokerDidNotStart,
+            KafkaException,
+            AssertionError,
+        ) as error:
+            history.note("runner", f"{type(error).__name__}: {error}")
+        except Exception:
+            history.note("runner", traceback.format_exc())
+        finally:
+            logs = {broker.node_id: broker.log_tail(LOG_LINES) for broker in stage.brokers.values()}
+    return Result(history, judge(history, kind.checkers), logs)
+
+
+def _play(options: Options, stage: Stage, history: History, kind: type[Workload], rng: random.Random) -> None:
+    create_topics(stage.bootstrap, kind.topics, min(3, stage.wants.brokers))
+    workload = kind(Site(stage.bootstrap, history, kind.topics, options.rate))
+    watch = LeaderWatch(history, stage.bootstrap, list(kind.topics))
+    watch.start()
+    workload.start()
+    play = Play(stage, history, workload, rng, options.seconds)
+    try:
+        play.await_progress()
+        play.calm(1)  # what the machine does by itself is on the page, too
+        options.scenario.play(play)
+        play.calm(play.left_s)
+        play.await_progress()
+        is_played = True
+    except BaseException:
+        is_played = False
+        with contextlib.suppress(Exception):
+            play.heal()
+        raise
+    finally:
+        workload.stop_producing()
+        if is_played:
+            _drain(play)
+        workload.stop()
+        watch.stopping.set()
+        watch.join(10)
+        _look(play)
+    history.head.is_whole = is_played
+
+
+def _drain(play: Play) -> None:
+    """Groups commit everything, and replicas catch up."""
+    for group, topic in play.workload.groups.items():
+        lag: list[str] = []
+        is_drained = functools.partial(_is_drained, play, group, topic, lag)
+        try:
+            took = play.wait_until(is_drained, f"{group} has committed everything", DRAIN_TIMEOUT_S)
+        except NotInTime:
+            seen = f"{', '.join(lag)} after {DRAIN_TIMEOUT_S:.0f} s"
+            play.goal(f"{group} commits everything", False, seen)
+        else:
+            play.goal(f"{group} commits everything", True, f"after {took:.1f} s")
+    try:
+        took = play.await_whole(PATIENCE_S)
+        play.goal("all replicas catch up", True, f"after {took:.1f} s")
+    except NotInTime as error:
+        play.goal("all replicas catch up", False, error)
+
+
+def _is_drained(play: Play, group: str, topic: str, lag: list[str]) -> bool:
+    """Whether a group has committed all there is; `lag` says what it has not."""
+    partitions = play.workload.topics[topic]
+    try:
+        ends = ends_of(play.stage.bootstrap, topic, partitions)
+    except KafkaException as error:
+        lag[:] = [str(error)]
+        return False
+    committed = read_commits(play.history, play.stage.bootstrap, group, topic, partitions)
+    lag[:] = [f"{at} of {end}" for at, end in zip(committed, ends, strict=True) if at < end and end > 0]
+    return not lag
+
+
+def _look(play: Play) -> None:
+    """Everything is read by a fresh client, the brokers stop, and their disks are compared."""
+    for topic, partitions in play.workload.topics.items():
+        read_to_the_end(play.history, play.stage.bootstrap, topic, partitions)
+    for group, topic in play.workload.groups.items():
+        partitions = play.workload.topics[topic]
+        read_commits(play.history, play.stage.bootstrap, group, topic, partitions)
+    time.sleep(SETTLE_S)
+    play.stage.cluster.stop()
+    look_at_disks(play.history, play.stage, list(play.workload.topics))
+
+
+def _head(options: Options, kind: type[Workload]) -> Head:
+    return Head(
+        scenario=options.scenario.name,
+        workload=options.workload or options.scenario.workload,
+        seed=options.seed,
+        seconds=options.seconds,
+        brokers=options.scenario.wants.brokers,
+        commit=_commit(),
+        machine=f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
+        at=datetime.now(UTC).strftime("%d %b %Y %H:%M UTC"),
+        plant=options.plant,
+        producers=dict(kind.producers),
+    )
+
+
+def _commit() -> str:
+    """What is checked out, or nothing where that cannot be told."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    done = subprocess.run(
+        [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()

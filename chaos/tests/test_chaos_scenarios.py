@@ -1,0 +1,75 @@
+"""Eight scenarios of twenty seconds, drawn anew each time: the short form of `python -m chaos run`.
+
+All run in one worker, one after the other: each wants the machine for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from chaos.__main__ import REQUIRE, why_not, write
+from chaos.checkers import Judgement
+from chaos.report.text import as_text
+from chaos.runner import Options, run
+from chaos.scenarios import SCENARIOS, Scenario
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("chaos"),
+    pytest.mark.filterwarnings("default"),  # the clients' own
+]
+
+DRAWN: Final = 8
+SECONDS: Final = 20.0
+RATE_MIN: Final = 200.0
+"""Acknowledged records a second, at least, while faults are played: a run that is down shows little."""
+READY: Final = {name: one for name, one in SCENARIOS.items() if not one.needs}
+DOWN: Final = (
+    "kill-majority",
+    "kill-starting",
+    "pause-majority",
+    "power-loss",
+    "pause-kill",
+    "part-kill",
+    "ring",
+)
+"""In these a majority is away for much of the time, or every sync takes 50 ms."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_this_machine_can_play(name: str) -> None:
+    one = SCENARIOS[name]
+    if why := why_not(one):
+        if os.environ.get(REQUIRE) == "all" and not one.needs:
+            pytest.fail(f"{name} {why}")
+        pytest.skip(f"{name} {why}")
+
+
+def drawn(uid: str) -> list[Scenario]:
+    """The scenarios of one run of the tests, the same in every worker."""
+    possible = [one for one in READY.values() if not why_not(one)]
+    return random.Random(uid).sample(possible, min(DRAWN, len(possible)))
+
+
+@pytest.mark.parametrize("place", range(DRAWN))
+def test_a_drawn_scenario_is_good(place: int, testrun_uid: str, tmp_path: Path) -> None:
+    one = drawn(testrun_uid)[place]
+    seed = random.Random(f"{testrun_uid} {place}").randrange(1_000_000)
+    seconds = max(SECONDS, one.seconds)
+    result = run(Options(scenario=one, seed=seed, seconds=seconds), tmp_path / "data")
+    write(result, tmp_path)
+    report = as_text(result.history, result.verdict)
+    print(report, *result.logs.values(), sep="\n\n")  # pytest shows it when this fails
+    assert result.verdict.judgement is Judgement.GOOD, f"{report}\n\nkept: {tmp_path}"
+    if one.name not in DOWN:
+        assert result.history.acknowledged.total() >= RATE_MIN * seconds
+
+
+def test_all_scenarios_of_the_list_are_there() -> None:
+    assert {one.number for one in SCENARIOS.values()} == set(range(1, 21))
+    assert all(one.what for one in SCENARIOS.values())
