@@ -23,7 +23,7 @@ from chaos.faults.power import PowerLoss
 from chaos.faults.toxiproxy import Toxiproxy, server_path
 from raftlog.testing.processes import RAFTLOG, BrokerProcess, ClusterProcesses
 
-TESTING: Final = ("-m", "raftlog.testing.serve")
+TESTING: Final = (sys.executable, "-m", "raftlog.testing.serve")
 COMMAND_TIMEOUT_S: Final = 180.0
 
 
@@ -109,8 +109,7 @@ class Stage:
             options=wants.options,
             arguments=("-v",),
             hosts=self.network.hosts if self.network else None,
-            within=within,
-            programs={broker: self._program(broker) for broker in self.journals},
+            programs={broker: (*within.get(broker, ()), *self._program(broker)) for broker in self.journals},
         )
         if wants.disk_bytes:
             self._give_small_disks(wants.disk_bytes)

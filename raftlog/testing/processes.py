@@ -25,7 +25,7 @@ START_TIMEOUT_S: Final = 60.0
 """How long a start may take; generous, since the machine may be busy with other tests."""
 
 PORTS: Final = (15_000, 32_000)
-RAFTLOG: Final = ("-m", "raftlog")
+RAFTLOG: Final = (sys.executable, "-m", "raftlog")
 
 
 class BrokerDidNotStart(RaftlogError):
@@ -51,8 +51,8 @@ class BrokerProcess:
     """`raftlog serve` as a child process.
 
     `options` are Kafka's dotted keys; `arguments` are added to the command line as they are;
-    `open_files_max` is `ulimit -n` for the process; `host` is where it listens; `within` is a command that
-    the command line is given to, such as `ip netns exec NAME`; `program` is what Python runs.
+    `open_files_max` is `ulimit -n` for the process; `host` is where it listens; `program` is what the command
+    line begins with, such as `ip netns exec NAME python -m raftlog`.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class BrokerProcess:
         arguments: tuple[str, ...] = (),
         open_files_max: int | None = None,
         host: str = "127.0.0.1",
-        within: tuple[str, ...] = (),
         program: tuple[str, ...] = RAFTLOG,
     ) -> None:
         self.data_dir = Path(data_dir)
@@ -75,7 +74,6 @@ class BrokerProcess:
         self.arguments = arguments
         self.open_files_max = open_files_max
         self.host = host
-        self.within = within
         self.program = program
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.ready_after_s = 0.0
@@ -115,7 +113,7 @@ class BrokerProcess:
         """Start the process without waiting for it."""
         assert not self.is_running, self
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        command = [*self.within, sys.executable, *self.program, "serve", "--node-id", str(self.node_id)]
+        command = [*self.program, "serve", "--node-id", str(self.node_id)]
         command += ["--listen", self.bootstrap, "--data-dir", str(self.data_dir), *self.arguments]
         for key, value in self.options.items():
             command += ["-o", f"{key}={value}"]
@@ -219,8 +217,8 @@ def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerP
 
 class ClusterProcesses:
     """Brokers 1 to `nodes` as processes that know each other by `--peers`, each with a folder of its own
-    under `root`. `options` and `arguments` are every broker's, `hosts`, `within` and `programs` each broker's
-    own. A context manager that kills them all."""
+    under `root`. `options` and `arguments` are every broker's, `hosts` and `programs` each broker's own. A
+    context manager that kills them all."""
 
     def __init__(
         self,
@@ -230,7 +228,6 @@ class ClusterProcesses:
         options: Mapping[str, object] | None = None,
         arguments: tuple[str, ...] = (),
         hosts: Mapping[int, str] | None = None,
-        within: Mapping[int, tuple[str, ...]] | None = None,
         programs: Mapping[int, tuple[str, ...]] | None = None,
     ) -> None:
         self.root = Path(root)
@@ -239,7 +236,6 @@ class ClusterProcesses:
         self._options = dict(options or {})
         self._arguments = arguments
         self._hosts = dict(hosts or {})
-        self._within = dict(within or {})
         self._programs = dict(programs or {})
         for node_id in range(1, nodes + 1):
             self._peers[node_id] = self._free_address(node_id)
@@ -326,7 +322,6 @@ class ClusterProcesses:
             options=self._options,
             arguments=("--peer-listen", self._peers[node_id], *others, *self._arguments),
             host=self._host(node_id),
-            within=self._within.get(node_id, ()),
             program=self._programs.get(node_id, RAFTLOG),
         )
         return broker

@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterable
 from typing import Final
 
+from raftlog.testing.processes import RAFTLOG
+
 CLIENTS: Final = 0
 """Whoever is in no broker's namespace, as an end of a cut."""
 NOWHERE: Final = "02:00:00:00:de:ad"
@@ -69,9 +71,9 @@ class Network:
         return {broker: self.host(broker) for broker in self._brokers}
 
     @property
-    def within(self) -> dict[int, tuple[str, ...]]:
-        """What runs a command in a broker's namespace."""
-        return {broker: ("ip", "netns", "exec", self.namespace(broker)) for broker in self._brokers}
+    def programs(self) -> dict[int, tuple[str, ...]]:
+        """What runs raftlog in a broker's namespace."""
+        return {broker: ("ip", "netns", "exec", self.namespace(broker), *RAFTLOG) for broker in self._brokers}
 
     def cut(self, sources: Iterable[int], targets: Iterable[int], *, both_ways: bool = True) -> None:
         """Lose every packet from `sources` to `targets`, and back."""

@@ -83,7 +83,7 @@ def writes(cluster: ClusterProcesses) -> None:
 
 
 def test_the_broker_that_ended_is_named_not_those_that_wait_for_it(tmp_path: Path) -> None:
-    cluster = ClusterProcesses(tmp_path, within={3: ("/bin/false",), 2: ("/bin/false",)})
+    cluster = ClusterProcesses(tmp_path, programs={3: ("/bin/false",), 2: ("/bin/false",)})
     with pytest.raises(BrokerDidNotStart, match=r"broker [23]: exited with 1"):
         cluster.start()
     assert [broker.is_running for broker in cluster.brokers.values()] == [False, False, False]

@@ -56,7 +56,7 @@ class Trial:
             options=options,
             arguments=("-v",),
             hosts=network.hosts if network else None,
-            within=network.within if network else None,
+            programs=network.programs if network else None,
         )
         self._clients = clients
         self._probe = Probe(root / "probe")
