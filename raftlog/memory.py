@@ -4,7 +4,9 @@ Three accounts with a quarter of the whole each, so that the sum stays below it 
 *requests* are being received, or have no answer yet; *kept* is what logs still hold of requests that were
 answered, because no majority or no disk has taken it; *answers* wait for clients that do not read. The last
 quarter is for what may be let in at once when an account is all but full, and for what a request costs beside
-its bytes. Plain and synchronous: who has to wait gives a callback.
+its bytes. Logs remember committed batches for followers that are a little behind: they give way before *kept*
+is full, so that only what no majority has taken can fill it. Plain and synchronous: who has to wait gives a
+callback.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ WOKEN_AT_ONCE_MAX: Final = 64
 class MemoryBudget:
     """The accounts of one broker."""
 
-    __slots__ = ("_waiting", "answers", "kept", "requests", "share")
+    __slots__ = ("_waiting", "answers", "forget_some", "kept", "requests", "share")
 
     def __init__(self, bytes_max: int) -> None:
         self.share = bytes_max // 4
         self.requests = 0
         self.kept = 0
         self.answers = 0
+        self.forget_some: Callable[[], bool] = lambda: False
+        """Has the logs let go of some bytes that they could read from the disk again. False when there are
+        none. Whoever owns the logs sets it."""
         self._waiting: deque[Callable[[], None]] = deque()
 
     def __repr__(self) -> str:
@@ -46,6 +51,13 @@ class MemoryBudget:
     def keeps_too_much(self) -> bool:
         """Whether batches should be refused rather than appended to logs that cannot let go of them."""
         return self.kept >= self.share
+
+    def keep(self, size: int) -> None:
+        """Logs hold bytes of a request that was answered."""
+        self.kept += size
+        if self.kept > self.share // 4 * 3:
+            while self.kept > self.share // 2 and self.forget_some():
+                pass
 
     @property
     def room_for_answers(self) -> int:
@@ -98,8 +110,8 @@ class Frame(bytearray):
         """The client has its answer. Whatever holds the bytes from now on keeps them."""
         if not self._is_answered:
             self._is_answered = True
-            self._budget.kept += self._charge
             self._budget.give_back(self._charge)
+            self._budget.keep(self._charge)
 
     def discharge(self) -> None:
         """Charge nothing any more: the request has been decoded, and its bytes are about to go."""

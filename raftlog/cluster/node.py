@@ -71,6 +71,7 @@ class Node:
         self.me = me
         self._store = store
         self.memory = MemoryBudget(config.int("raftlog.memory.max.bytes"))
+        self.memory.forget_some = store.forget_some
         self._changes = changes = Changes()
         driver = Driver(store, send=lambda to, messages: self._peers.links.send(to, messages))
         group = open_metadata_group(me, store, founders_of(config, store), time.monotonic())

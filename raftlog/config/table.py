@@ -144,9 +144,9 @@ _BROKER: Final = [
         268_435_456,
         "The most memory for what clients send and have not been answered, what is kept for want of a"
         " majority, and answers that clients do not read, together. At a quarter for the first, clients with"
-        " large requests wait; at a quarter for the second, Produce is told to come back. Beside it a broker"
-        " takes some 100 MB with 1,000 partitions, up to 64 MiB for followers that are a little behind, and"
-        " what it holds as a follower.",
+        " large requests wait; at a quarter for the second, Produce is told to come back. What a leader"
+        " remembers for followers that are a little behind is among the second, and gives way. Beside it a"
+        " broker takes some 100 MB with 1,000 partitions, and what it holds as a follower.",
         minimum=16 << 20,
     ),
     _key(

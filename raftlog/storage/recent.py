@@ -39,12 +39,18 @@ class RecentEntries:
             size += cost
         self.size += size
         if self.size > self._bytes_max:
-            self._shrink()
+            self._shrink(self._bytes_max - self._bytes_max // 8)
 
-    def _shrink(self) -> None:
-        """Down to seven eighths at once: forgetting entries one by one would move a long list each time."""
+    def forget_some(self) -> bool:
+        """Let go of the oldest eighth, since their memory is needed. False when nothing is remembered."""
+        if not self._queue:
+            return False
+        self._shrink(min(self.size - 1, self.size - self.size // 8))
+        return True
+
+    def _shrink(self, target: int) -> None:
+        """Many at once: forgetting entries one by one would move a long list each time."""
         last: dict[Remembering, RaftIndex] = {}
-        target = self._bytes_max - self._bytes_max // 8
         while self._queue and self.size > target:
             log, index, cost = self._queue.popleft()
             self.size -= cost

@@ -439,6 +439,11 @@ class Store:
             self._wal.close()
             self._lock.close()
 
+    def forget_some(self) -> bool:
+        """Let go of some committed entries that logs hold in memory, oldest first: their memory is needed.
+        False when there are none."""
+        return self._context.recent.forget_some()
+
     def statistics(self) -> dict[str, int]:
         """Counts and bytes, for metrics."""
         return {

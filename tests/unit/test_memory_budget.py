@@ -68,3 +68,27 @@ def test_who_waits_is_woken_when_there_is_room_the_oldest_first() -> None:
     assert woken == list(range(WOKEN_AT_ONCE_MAX))
     budget.wake()
     assert len(woken) == WOKEN_AT_ONCE_MAX + 1 and not budget.is_waited_for
+
+
+def test_what_logs_remember_gives_way_before_too_much_is_kept() -> None:
+    budget = MemoryBudget(4 * 16 * CHARGE)
+    remembered: list[memoryview] = []
+
+    def forget_some() -> bool:
+        had = bool(remembered)
+        del remembered[: max(1, len(remembered) // 8)]
+        return had
+
+    budget.forget_some = forget_some
+    for _ in range(200):
+        request = frame(budget)
+        remembered.append(memoryview(request)[10:20])
+        request.answered()
+        del request
+        assert not budget.keeps_too_much
+    assert 0 < budget.kept <= 12 * CHARGE
+    unsafe = []
+    while not budget.keeps_too_much:  # no majority takes these
+        unsafe.append(frame(budget))
+        unsafe[-1].answered()
+    assert remembered == []
