@@ -69,10 +69,9 @@ class SimDisk(VirtualDisk):
         inode = self._inode(path)
         return any(content[position : position + 1] not in sound for content in (inode.seen, inode.kept))
 
-    def wal_mark(self) -> tuple[str, int]:
-        """Names the last write of the log, for `is_durable`."""
-        path = self.last_wal_write
-        return path, self.wal_writes.get(path, 0)
+    def next_write(self, path: str) -> tuple[str, int]:
+        """Names the write of a file of the log that comes next, for `is_durable`."""
+        return path, self.wal_writes.get(path, 0) + 1
 
     def may_look_torn(self, path: str, position: int) -> bool:
         """Whether the byte lies in what the log wrote last, or in what it synced last: what was written since

@@ -261,11 +261,11 @@ class Invariants:
                 replica.written = replica.torn = None  # its creation was lost with the power
         self._hosted[broker.id] = set()
 
-    def wrote(self, broker: SimBroker, keys: list[GroupKey]) -> None:
-        """The store has written what is pending of these groups, and will sync it."""
+    def writes(self, broker: SimBroker, keys: list[GroupKey], path: str) -> None:
+        """The store will write what is pending of these groups to a file of the log, next, and sync it."""
         node = broker.node
         assert node is not None
-        mark = broker.disk.wal_mark()
+        mark = broker.disk.next_write(path)
         for key in keys:
             log = node.store.logs.get(key)
             if log is None:
@@ -380,12 +380,7 @@ class Invariants:
         """The store will write and sync everything there is."""
         node = broker.node
         assert node is not None
-        self.wrote(broker, list(node.store.logs))
-        path, writes = broker.disk.wal_mark()
-        for key in node.store.logs:
-            ledger = self.ledgers.get(key)
-            if ledger is not None and broker.id in ledger.replicas:
-                ledger.replicas[broker.id].mark = (path, writes + 1)
+        self.writes(broker, list(node.store.logs), broker.disk.last_wal_write)
 
     def ended(self, broker: SimBroker, how: End) -> None:
         for ledger in self.ledgers.values():
