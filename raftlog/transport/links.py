@@ -1,9 +1,8 @@
 """The connections between brokers: one a pair, for all groups.
 
 The broker with the higher id dials the lower; `greeting` has how they get acquainted. Messages are sent
-where they arise, with one non-blocking `sendmsg` of the buffers as they lie; what the socket does not take
-waits in queues bounded in bytes (`lanes` has which goes first). A full one, or no connection, drops messages:
-Raft repairs that.
+where they arise, in one call, from where they lie; what the stream does not take waits in lanes that are
+bounded (`lanes` has which goes first). A full one, or no connection, drops messages: Raft repairs that.
 
 It must not know what a message says. A payload that waits to be sent is held by reference and must not
 change.
@@ -27,7 +26,7 @@ from raftlog.errors import InvalidInput
 from raftlog.net.dialing import in_words, open_socket, take_socket
 from raftlog.net.frames import SCRATCH_SIZE
 from raftlog.net.stream import KEEP_ALIVE, Option, PlainStream, Stream
-from raftlog.raft.messages import Message, payload_size
+from raftlog.raft.messages import Message
 from raftlog.transport.greeting import Greeted, Greeter, Probe
 from raftlog.transport.lanes import Inflow, Lane
 from raftlog.transport.link import Connection, Link
@@ -148,10 +147,7 @@ class Links:
             self._last_frames = frames_of(messages)  # followers that keep up all get the same
         frames = self._last_frames
         if link.has_queued and len(frames) == 1:
-            if len(messages) > 1:
-                frames = split(messages, [payload_size(message) for message in messages])
-            else:
-                frames = [(lane_of(messages[0]), frames[0][1])]
+            frames = split(messages) if len(messages) > 1 else [(lane_of(messages[0]), frames[0][1])]
         for lane, frame in frames:
             link.send(lane, frame)
 

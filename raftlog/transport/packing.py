@@ -16,18 +16,18 @@ FRAME_PAYLOAD_BYTES: Final = 1 << 20
 
 def frames_of(messages: Sequence[Message]) -> list[tuple[Lane, Buffers]]:
     """One turn's messages to a peer as frames, each for its lane. All in one when they are few bytes."""
-    sizes = [payload_size(message) for message in messages]
-    if sum(sizes) <= PIECE_BYTES:
-        return [(Lane.LOG, encode(messages))]
-    return split(messages, sizes)
+    frame = encode(messages)
+    if sum(map(len, frame)) <= PIECE_BYTES:
+        return [(Lane.LOG, frame)]
+    return split(messages)
 
 
-def split(messages: Sequence[Message], sizes: Sequence[int]) -> list[tuple[Lane, Buffers]]:
+def split(messages: Sequence[Message]) -> list[tuple[Lane, Buffers]]:
     """A frame of what is urgent, and frames of what belongs to logs: each group's messages in their order."""
     lanes: dict[Lane, list[list[Message]]] = {lane: [[]] for lane in Lane}
     filled = dict.fromkeys(Lane, 0)
-    for message, size in zip(messages, sizes, strict=True):
-        lane = lane_of(message)
+    for message in messages:
+        lane, size = lane_of(message), payload_size(message)
         if filled[lane] and filled[lane] + size > FRAME_PAYLOAD_BYTES:
             lanes[lane].append([])
             filled[lane] = 0

@@ -25,6 +25,7 @@ class MemoryStream:
         self.offered: list[tuple[int, bytes]] = []
         """What each `send` was offered, and how many bytes had been taken before."""
         self._bytes_taken = 0
+        self._refused = b""
         self._other = self
         self._is_shut = False
         self._changed = trio.Event()
@@ -61,7 +62,11 @@ class MemoryStream:
         self.calls += 1
         data = b"".join(buffers)
         self.offered.append((self._bytes_taken, data))
-        return self._take(data)
+        assert data.startswith(self._refused), "what was not taken is offered again first"
+        self._refused = data
+        taken = self._take(data)
+        self._refused = b""
+        return taken
 
     def send_file(self, part: FileRange) -> int:
         data = part.file.pread(part.length, part.position)

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 import trio
 
-from raftlog.broker.outbox import Outbox
+from raftlog.broker.outbox import UNSENT_BYTES_MAX, Outbox
 from raftlog.memory import Frame, MemoryBudget
 from raftlog.net.stream import FileRange, PlainStream
 from raftlog.storage.disk import File
@@ -161,6 +161,20 @@ async def test_a_socket_that_is_gone_ends_it_once(ends: Ends) -> None:
         await ends.outbox.room(1, 1)
     ends.outbox.complete(first, [b"x"])
     assert len(ends.broken) == 1
+
+
+async def test_a_client_that_takes_nothing_is_given_up_at_the_bound(ends: Ends) -> None:
+    """`Connection` stops before; whoever else opens slots meets it."""
+    large = bytes(UNSENT_BYTES_MAX // 4)
+    for number in range(3):
+        ends.outbox.complete(ends.outbox.open(request(1)), [large, large] if number == 0 else [large])
+    assert not ends.broken
+    slots = [ends.outbox.open(request(1)) for _ in range(2)]
+    ends.outbox.complete(slots[0], [large])
+    assert len(ends.broken) == 1 and "takes no answers" in str(ends.broken[0])
+    assert ends.outbox.is_settled and ends.outbox.is_broken
+    assert ends.outbox.request_bytes == 0
+    ends.outbox.complete(slots[1], [b"late"])
 
 
 async def test_a_file_that_is_shorter_than_promised_ends_it(ends: Ends) -> None:

@@ -171,5 +171,10 @@ async def test_a_broken_stream_raises_and_a_cleared_queue_is_empty() -> None:
         await queue.drain()
     queue.clear()
     assert not queue and queue.bytes_waiting == 0
+
+
+async def test_a_message_to_a_stream_that_broke_raises() -> None:
+    queue, _, theirs = queue_of(4)
+    theirs.close()
     with pytest.raises(BrokenPipeError):
         queue.send([b"x"])

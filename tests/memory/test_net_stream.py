@@ -80,7 +80,7 @@ async def test_a_full_stream_says_so_and_takes_more_once_it_was_read(pair: Pair)
     await receive(other, sent)
     with trio.fail_after(5):
         await one.writable()
-    assert one.send([b"more"]) == 4
+    assert one.send([bytes(100_000), bytes(1), b"more"]) > 0
 
 
 async def test_a_file_goes_from_where_the_range_begins(pair: Pair) -> None:

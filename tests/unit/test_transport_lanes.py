@@ -8,7 +8,7 @@ import pytest
 
 from raftlog.errors import InvalidInput
 from raftlog.net.frames import SCRATCH_SIZE
-from raftlog.raft.messages import Append, Heartbeat, Message, payload_size
+from raftlog.raft.messages import Append, Heartbeat, Message
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.transport.lanes import LANE_BYTES_MAX, LANE_FRAMES_MAX, PIECE_BYTES, Inflow, Lane, Outflow
 from raftlog.transport.packing import frames_of, split
@@ -159,4 +159,4 @@ def test_a_turns_messages_are_one_frame_when_they_are_small_and_bounded_ones_whe
     frames = frames_of(messages)
     assert [lane for lane, _ in frames[:2]] == [Lane.URGENT, Lane.METADATA]
     assert max(sum(map(len, buffers)) for _, buffers in frames) < 2 << 20
-    assert len(split(messages, [payload_size(message) for message in messages])) == 102
+    assert len(split(messages)) == 102
