@@ -65,7 +65,7 @@ OnDone = Callable[[RaftIndex | ProposalFailed], None]
 
 
 class MetadataGroup:
-    """Implements `raft.driver.StateMachine` for the metadata group."""
+    """Implements `raft.machine.StateMachine` for the metadata group."""
 
     def __init__(self, group: RaftGroup, state: MetadataState, on_change: Callable[[], None]) -> None:
         """`on_change` is called after entries were applied and when the leadership moved."""
@@ -189,7 +189,7 @@ class MetadataGroup:
         """The last entry that is in the catalog."""
         return self._applied
 
-    # raft.driver.StateMachine
+    # raft.machine.StateMachine
 
     def apply(self, entries: Sequence[Entry], now: float) -> None:
         for entry in entries:

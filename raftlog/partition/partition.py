@@ -137,7 +137,7 @@ Waiter = Callable[[], None]
 
 
 class Partition:
-    """One replica of a partition. Implements `raft.driver.StateMachine`."""
+    """One replica of a partition. Implements `raft.machine.StateMachine`."""
 
     def __init__(
         self,
@@ -558,7 +558,7 @@ class Partition:
         """The last entry whose effect the producers' state holds."""
         return self._applied
 
-    # raft.driver.StateMachine
+    # raft.machine.StateMachine
 
     def apply(self, entries: Sequence[Entry], now: float) -> None:
         """Entries are committed and in their segment."""

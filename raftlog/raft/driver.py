@@ -1,12 +1,11 @@
 """The loop that drives every group of a broker over one disk.
 
-Always in this order: **deliver, tick, persist, release, resolve**. No message leaves and no proposal
-resolves before the fsync that it rests on; only what a leader sends leaves before its own fsync, so that
-all disks of a group work at once, since a leader counts itself by what it has synced.
+Always in this order: **deliver, tick, persist, release, resolve**. What a group wants done, and when, it says
+in a value (`flow`, which tells what a turn is); this module carries it out, for many groups together. What
+arrived since the last turn goes out in one write and one fdatasync.
 
-A turn handles the groups for which there is a message, a proposal or a deadline, and nothing else: an idle
-group costs its heartbeat. What arrived since the last turn goes out in one write and one fdatasync, for all
-groups together.
+A turn handles the groups for which there is a message, a proposal or a deadline, and no others: an idle group
+costs its heartbeat.
 
 `Driver` is synchronous and knows no clock; the simulator calls `turn`. `raftlog.raft.runner` is its shell.
 It must not know what an entry means, nor how a message travels.
@@ -16,41 +15,36 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from raftlog.errors import RaftlogError
 from raftlog.raft.events import Cause, Events, Kind
+from raftlog.raft.flow import NOTHING, Ready
 from raftlog.raft.group import RaftGroup
+from raftlog.raft.inbox import Inbox
+from raftlog.raft.machine import StateMachine
 from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message, payload_size
 from raftlog.raft.progress import PeerWindow
 from raftlog.raft.ration import Ration
-from raftlog.raft.values import Role
-from raftlog.storage.entry import Entry
-from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex, Term
+from raftlog.raft.replica import Replica
+from raftlog.raft.values import Outcome
+from raftlog.types import BrokerId, GroupKey, RaftIndex
 
 if TYPE_CHECKING:
     from raftlog.storage.store import Store, WriteTicket
 
-INBOX_MESSAGES_MAX: Final = 20_000
-"""Messages that wait for a turn; more are dropped, which Raft repairs."""
 TURN_STEPS_MAX: Final = 100
 """Messages after which a turn takes no more from the inbox; signs of life do not count."""
 FILES_MAX: Final = 16
 """Groups that begin a file in one turn, each with the first record of a partition: a folder and a file take
 0.3 ms, and longer while the file system's journal is written."""
-PART_MESSAGES: Final = 50
-"""Messages of one delivery that are taken together: a frame may hold some for each group of a broker."""
-PART_BYTES: Final = 1 << 20
-"""Bytes of appends among them; one that is larger is taken alone."""
-
 TURN_BYTES_MAX: Final = 4 << 20
 """Bytes of appends after which a turn takes no more from the inbox: checked, written to the log and later to
 their segments they take ten milliseconds."""
-
-INBOX_BYTES_MAX: Final = 128 << 20
-"""Bytes of appends among them; one frame is taken however long it is."""
-
+READS_MAX: Final = 4
+"""Groups that read committed entries from their log in one turn, to apply them: up to 1 MB each, which is in
+memory until it is applied."""
 WAITING_BYTES_MAX: Final = 64 << 20
 """Bytes of appends that are taken while a sync is under way; more are dropped, which Raft repairs. So a
 stalled disk costs a bounded amount of memory, however many groups go on sending."""
@@ -65,49 +59,6 @@ FOREVER: Final = float("inf")
 Send = Callable[[BrokerId, Sequence[Message]], None]
 
 
-def _parts(messages: Sequence[Message]) -> Iterator[tuple[Sequence[Message], int]]:
-    """A long delivery in parts, with the bytes of the appends in each."""
-    begin = size = 0
-    for end, message in enumerate(messages):
-        more = payload_size(message) if type(message) is Append else 0
-        if end - begin == PART_MESSAGES or (size + more > PART_BYTES and end > begin):
-            yield messages[begin:end], size
-            begin, size = end, 0
-        size += more
-    if begin < len(messages):
-        yield messages[begin:], size
-
-
-class StateMachine(Protocol):
-    """What a group's committed entries are for. Called from the driver's turn; nothing here may block or
-    raise: an exception is our bug and stops the broker, since trying again would apply an entry twice.
-    """
-
-    @property
-    def applied_index(self) -> RaftIndex:
-        """The last entry whose effect the machine holds. Read once, by `Driver.add`: the committed entries
-        behind it are applied again, a bounded number a turn."""
-        ...
-
-    def apply(self, entries: Sequence[Entry], now: float) -> None:
-        """Committed entries of every kind, in order, each exactly once in the life of the process."""
-        ...
-
-    def restore(self, state: bytes, index: RaftIndex) -> None:
-        """A leader's snapshot that ends at `index` replaced the log: forget all, take `state`. It is empty,
-        with index 0, when the log starts from nothing."""
-        ...
-
-    def leadership_changed(self, role: Role, term: Term, leader: BrokerId | None) -> None:
-        """Role, term or leader are no longer what the last call said. A LEADER may propose from here on;
-        all that this replica knew to be committed has been applied."""
-        ...
-
-    def truncated(self, from_index: RaftIndex) -> None:
-        """Uncommitted entries from `from_index` on are gone; others may come in their place."""
-        ...
-
-
 class _Member:
     """A group and what the driver remembers of it."""
 
@@ -117,8 +68,6 @@ class _Member:
         "is_removed",
         "machine",
         "scheduled_at",
-        "seen_changes",
-        "told",
     )
 
     def __init__(self, group: RaftGroup, machine: StateMachine) -> None:
@@ -129,8 +78,6 @@ class _Member:
         self.is_removed = False
         self.scheduled_at = FOREVER
         """The earliest deadline that the heap holds for it; its own may be later by now."""
-        self.seen_changes = -1
-        self.told: tuple[Role, Term, BrokerId | None] = (group.role, group.term, None)
 
 
 class Driver:
@@ -143,7 +90,8 @@ class Driver:
         self.on_work: Callable[[], None] = lambda: None
         """Called when there is something to do that no deadline announces; the shell sets it."""
         self.events = Events()
-        self.dropped_messages = 0
+        self._dropped = 0
+        """Appends that found no room while a sync was under way."""
         self.turns = 0
         self._now = float("-inf")
         self._send = send
@@ -151,13 +99,12 @@ class Driver:
         self._windows: defaultdict[BrokerId, PeerWindow] = defaultdict(PeerWindow)
         self._files = Ration(FILES_MAX)
         self._members: dict[GroupKey, _Member] = {}
-        self._inbox: deque[tuple[BrokerId, Sequence[Message], int]] = deque()
-        """By sender, with the bytes of the appends."""
-        self._urgent: list[tuple[BrokerId, Sequence[Message]]] = []
-        """The metadata group's: they go first, since all else hangs on them."""
-        self._inbox_messages = self._inbox_bytes = 0
+        self._reads = Ration(READS_MAX)
+        self._inbox = Inbox()
         self._new: list[_Member] = []
         self._active: list[_Member] = []
+        self._unresolved: deque[tuple[_Member, Ready]] = deque()
+        """What this turn's groups gave after the sync, and is not carried out yet."""
         self._written: list[_Member] = []
         self._ticket: WriteTicket | None = None
         self._waiting_bytes = 0
@@ -178,6 +125,7 @@ class Driver:
         group.bytes_heard = self._bytes_heard
         group.window_of = lambda broker: self._windows[broker]
         group.may_begin_file = self._files.take
+        group.may_read = self._reads.take
         self._new.append(member)
         self._activate(member)
 
@@ -190,7 +138,7 @@ class Driver:
         member.is_removed = True
         self._activate(member)
 
-    def _note(self, group: RaftGroup, kind: Kind, cause: Cause, other: BrokerId | None) -> None:
+    def _note(self, group: Replica, kind: Kind, cause: Cause, other: BrokerId | None) -> None:
         self.events.add(group.key, group.term, kind, cause, other, self._now)
 
     def notify(self, group: RaftGroup) -> None:
@@ -199,23 +147,8 @@ class Driver:
 
     def receive(self, sender: BrokerId, messages: Sequence[Message]) -> None:
         """Messages from a peer; they are delivered in the next turn."""
-        size = sum([payload_size(message) for message in messages if type(message) is Append])
-        is_full = self._inbox_bytes + size > INBOX_BYTES_MAX and self._inbox_bytes
-        if self._inbox_messages + len(messages) > INBOX_MESSAGES_MAX or is_full:
-            self.dropped_messages += len(messages)
-            return
-        self._inbox_messages += len(messages)
-        urgent = [message for message in messages if message.group == METADATA_GROUP]
-        if urgent:
-            self._urgent.append((sender, urgent))
-            messages = [message for message in messages if message.group != METADATA_GROUP]
-            size = sum([payload_size(message) for message in messages if type(message) is Append])
-        if len(messages) > PART_MESSAGES or size > PART_BYTES:
-            self._inbox.extend([(sender, part, bytes_) for part, bytes_ in _parts(messages)])
-        elif messages:
-            self._inbox.append((sender, messages, size))
-        self._inbox_bytes += size
-        self.on_work()
+        if self._inbox.put(sender, messages):
+            self.on_work()
 
     def hear_bytes(self, peer: BrokerId, now: float) -> None:
         """Part of a frame came from a peer: it lives, although it has had no time to say so."""
@@ -232,6 +165,11 @@ class Driver:
             group.peer_is_gone(broker, now)
 
     @property
+    def dropped_messages(self) -> int:
+        """Messages for which there was no room."""
+        return self._inbox.dropped + self._dropped
+
+    @property
     def next_deadline(self) -> float:
         """When a turn is due although nothing arrived."""
         return self._heap[0][0] if self._heap else FOREVER
@@ -239,7 +177,7 @@ class Driver:
     @property
     def has_work(self) -> bool:
         """A turn would do something now, whatever the time."""
-        if self._active or self._inbox or self._urgent or self._files.is_wanted:
+        if self._active or not self._inbox.is_empty or self._files.is_wanted:
             return True
         if any(window.wants_turn for window in self._windows.values()):
             return True
@@ -275,13 +213,14 @@ class Driver:
         self._go_on(now)
         self._deliver(now)
         self._tick(now)
-        self._send_before_sync(now)
+        self._before_sync(now)
         return self._write()
 
     def _go_on(self, now: float) -> None:
         """With what earlier turns had no time for."""
         for window in self._windows.values():
             window.begin_turn()
+        self._reads.renew()  # the groups that wait for it are active
         for group in self._files.renew():
             member = self._members.get(group.key)
             if member is not None and member.group is group:
@@ -290,15 +229,11 @@ class Driver:
 
     def _deliver(self, now: float) -> None:
         replies: list[Addressed] = []
-        urgent, self._urgent = self._urgent, []
-        for sender, messages in urgent:
-            self._inbox_messages -= len(messages)
+        for sender, messages in self._inbox.take_urgent():
             self._deliver_from(sender, messages, replies, now)
         inbox, left, bytes_left = self._inbox, TURN_STEPS_MAX, TURN_BYTES_MAX
-        while inbox and left > 0 and bytes_left > 0:
-            sender, messages, size = inbox.popleft()
-            self._inbox_messages -= len(messages)
-            self._inbox_bytes -= size
+        while inbox.has_parts and left > 0 and bytes_left > 0:
+            sender, messages, size = inbox.take_part()
             bytes_left -= size
             left -= self._deliver_from(sender, messages, replies, now)
         if replies:
@@ -323,7 +258,7 @@ class Driver:
             elif isinstance(message, HeartbeatReply) and member.group.hear_idle_reply(sender, message, now):
                 continue
             elif self._ticket is not None and isinstance(message, Append) and not self._has_room(message):
-                self.dropped_messages += 1
+                self._dropped += 1
                 continue
             member.group.step(sender, message, now)
             steps += 1
@@ -343,7 +278,7 @@ class Driver:
             self._new.clear()
         beats: list[Addressed] = []
         unread: list[_Member] = []
-        heap = self._heap
+        heap, is_unread = self._heap, self._inbox.has_parts
         while heap and heap[0][0] <= now:
             at, _, member = heapq.heappop(heap)
             if at != member.scheduled_at or member.is_removed:
@@ -351,9 +286,9 @@ class Driver:
             member.scheduled_at = FOREVER
             if member.group.next_deadline > now:
                 self._schedule(member)
-            elif self._inbox and not member.group.is_leader and now - at < UNREAD_MAX:
+            elif is_unread and not member.group.is_leader and now - at < UNREAD_MAX:
                 unread.append(member)
-            elif member.group.tick(now, UNREAD_MAX if self._inbox else 0.0) and not member.is_active:
+            elif member.group.tick(now, UNREAD_MAX if is_unread else 0.0) and not member.is_active:
                 beats += member.group.take_beats()
                 self._schedule(member)
             else:
@@ -363,34 +298,28 @@ class Driver:
         for member in unread:  # what its leader said may wait in the inbox
             self._schedule(member)
 
-    def _send_before_sync(self, now: float) -> None:
+    def _before_sync(self, now: float) -> None:
         outbox: list[Addressed] = []
-        for member in self._active:  # grows while machines propose
-            if member.group.changes != member.seen_changes:
-                self._announce(member, now)
-            messages = member.group.take_messages(now)
-            if messages:
-                outbox += messages
+        for member in self._active:  # grows while state machines propose
+            ready = member.group.before_sync(now)
+            if ready is not NOTHING:
+                if ready.has_news:
+                    self._tell(member.machine, ready, now)
+                outbox += ready.messages
             if not member.is_removed:
                 self._schedule(member)
         if outbox:
             self._send_all(outbox)
 
-    def _announce(self, member: _Member, now: float) -> None:
-        group, machine = member.group, member.machine
-        member.seen_changes = group.changes
-        if group.take_restored():
-            machine.restore(group.log.snapshot_state, group.applied_index)
-        from_index = group.take_truncated()
-        if from_index is not None:
-            machine.truncated(from_index)
-        told = (group.role, group.term, group.leader)
-        if told != member.told:
-            member.told = told
-            if told[0] is Role.LEADER:
-                while group.has_committed:
-                    self._apply(member, now)
-            machine.leadership_changed(*told)
+    def _tell(self, machine: StateMachine, ready: Ready, now: float) -> None:
+        if ready.restored is not None:
+            machine.restore(*ready.restored)
+        if ready.truncated_from is not None:
+            machine.truncated(ready.truncated_from)
+        for entries in ready.catch_up:
+            machine.apply(entries, now)
+        if ready.standing is not None:
+            machine.leadership_changed(*ready.standing)
 
     def _write(self) -> WriteTicket | None:
         if self._ticket is not None or not self.store.has_pending:
@@ -423,43 +352,41 @@ class Driver:
         outbox: list[Addressed] = []
         for member in active:
             member.is_active = False
-            replies = member.group.take_replies()
-            if replies:
-                outbox += replies
+            ready = member.group.after_sync()
+            if ready is not NOTHING:
+                outbox += ready.replies
+                self._unresolved.append((member, ready))
         if outbox:
             self._send_all(outbox)
-        for member in active:
-            self._resolve(member, now)
+        while self._unresolved:
+            self._resolve(*self._unresolved.popleft(), now)
 
-    def _resolve(self, member: _Member, now: float) -> None:
-        group = member.group
-        if not member.is_removed:
-            self._apply(member, now)
-            if group.has_committed or group.has_messages or group.changes != member.seen_changes:
-                self._activate(member)
-        for on_done, outcome, entry in group.take_done():
-            on_done(outcome, entry)
-        if group.has_reads:
-            for on_ready, led in group.take_reads():
-                on_ready(led)
-
-    def _apply(self, member: _Member, now: float) -> None:
-        entries = member.group.take_committed()
-        if entries:
-            member.machine.apply(entries, now)
+    def _resolve(self, member: _Member, ready: Ready, now: float) -> None:
+        if member.is_removed:
+            _answer(ready, Outcome.MAY_STILL_HAPPEN)
+            return
+        if ready.committed:
+            try:
+                member.machine.apply(ready.committed, now)
+            except BaseException:  # the broker stops: nothing is applied again, and `abandon` answers
+                self._unresolved.appendleft((member, ready._replace(committed=())))
+                raise
+        if ready.has_more:
+            self._activate(member)
+        _answer(ready, Outcome.COMMITTED)
 
     def abandon(self) -> None:
         """The broker stops, or its disk failed: whatever is pending here ends now, as far as it is known."""
+        for _, ready in self._unresolved:
+            _answer(ready, Outcome.MAY_STILL_HAPPEN)  # the state machine does not apply it any more
+        self._unresolved.clear()
         removed = [member for member in self._active if member.is_removed]
         for member in [*self._members.values(), *removed]:
             try:
                 member.group.close()
             except RaftlogError:
                 pass  # the disk failed, or the log is not to be relied on: that is why the broker stops
-            for on_done, outcome, entry in member.group.take_done():
-                on_done(outcome, entry)
-            for on_ready, led in member.group.take_reads():
-                on_ready(led)
+            _answer(member.group.after_sync(), Outcome.MAY_STILL_HAPPEN)
 
     def _send_all(self, outbox: list[Addressed]) -> None:
         by_broker: dict[BrokerId, list[Message]] = {}
@@ -488,3 +415,11 @@ class Driver:
             member.scheduled_at = deadline
             self._heap_count += 1
             heapq.heappush(self._heap, (deadline, self._heap_count, member))
+
+
+def _answer(ready: Ready, committed: Outcome) -> None:
+    """`committed`: the outcome of those that are, which is another one where nobody has applied them."""
+    for on_done, outcome, entry in ready.ended:
+        on_done(committed if outcome is Outcome.COMMITTED else outcome, entry)
+    for on_ready, led in ready.reads:
+        on_ready(led)

@@ -50,7 +50,6 @@ PRIVATE_ATTRIBUTES: Final = (
     "_SyncObj__raftLeader",
     "_SyncObj__raftElectionDeadline",
     "_SyncObj__raftCommitIndex",
-    "_SyncObj__raftLastApplied",
     "_SyncObj__raftNextIndex",
     "_SyncObj__raftMatchIndex",
     "_SyncObj__otherNodes",
@@ -272,15 +271,6 @@ class Engine(SyncObj):  # type: ignore[misc]
     @commit_index.setter
     def commit_index(self, index: RaftIndex) -> None:
         self._SyncObj__raftCommitIndex = index
-
-    @property
-    def applied_index(self) -> RaftIndex:
-        index: RaftIndex = self._SyncObj__raftLastApplied
-        return index
-
-    @applied_index.setter
-    def applied_index(self, index: RaftIndex) -> None:
-        self._SyncObj__raftLastApplied = index
 
     @property
     def election_deadline(self) -> float:

@@ -49,6 +49,7 @@ class Cause(Enum):
     NO_MAJORITY = "no majority was heard"
     NEWER_TERM = "broker {other} is in a newer term"
     DAMAGED = "the log here is damaged"
+    UNREADABLE = "no file of the log here can be opened"
     ENDED = "the replica here ends"
     TO_PREFERRED = "broker {other} is its preferred leader"
     TO_MOVE = "its replicas move to others"

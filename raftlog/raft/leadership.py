@@ -75,7 +75,7 @@ class Leadership:
         self.first_index = log.last_index
         """The index of this term's no-op: everything from here on is of this term."""
         self.sent_index = log.last_index
-        """Up to here entries have been offered to a peer or the disk."""
+        """Up to here entries have been offered to a peer."""
         self.last_heard: dict[Progress, float] = {}
         self._key = key
         self._self_id = self_id

@@ -6,7 +6,7 @@ not counted; nothing is forwarded to whoever leads. What waits for a leadership 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from raftlog.raft.elections import SILENT_BEATS
@@ -17,7 +17,7 @@ from raftlog.raft.membership import Memberships
 from raftlog.raft.messages import AppendReject, AppendReply, HeartbeatReply, Rejoin
 from raftlog.raft.outbox import Outbox
 from raftlog.raft.progress import PeerWindow
-from raftlog.raft.proposals import Ended, OnDone, Proposals
+from raftlog.raft.proposals import OnDone, Proposals
 from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
@@ -77,6 +77,8 @@ class Leading:
         self._eager_commit = eager_commit
         self._is_excused = False
         self._failed_reads: list[OnReady] = []
+        self._written_index = RaftIndex(0)
+        """Up to here entries of this leadership have been offered to the disk."""
 
     # Its begin and its end
 
@@ -113,7 +115,8 @@ class Leading:
         for peer in self._engine.peers.values():
             peer.reset()
         self.beat_due = FOREVER
-        offered = leadership.sent_index
+        offered = max(leadership.sent_index, self._written_index)
+        self._written_index = RaftIndex(0)
         self.proposals.leadership_ended(offered)
         self._failed_reads += leadership.drop_reads()
         if log.last_index > offered:
@@ -273,14 +276,21 @@ class Leading:
                 leadership.beat(now)
             leadership.replicate(now)
 
-    def take_ended(self, applied_index: RaftIndex) -> list[Ended]:
-        return self.proposals.take_ended(applied_index)
+    @property
+    def has_unsent(self) -> bool:
+        """Entries wait for `replicate`: the state machine proposed after this turn's."""
+        return self.leadership is not None and self.leadership.sent_index < self._log.last_index
+
+    def written(self) -> None:
+        """What the log holds is in the write that is synced next."""
+        if self.leadership is not None:
+            self._written_index = self._log.last_index
 
     @property
     def has_reads(self) -> bool:
         return bool(self._failed_reads) or (self.leadership is not None and self.leadership.has_reads)
 
-    def take_reads(self, applied_index: RaftIndex) -> list[tuple[OnReady, bool]]:
+    def take_reads(self, applied_index: RaftIndex) -> Sequence[tuple[OnReady, bool]]:
         """Callbacks of the reads that may be answered, with whether this replica led."""
         reads = [(on_ready, False) for on_ready in self._failed_reads]
         self._failed_reads.clear()

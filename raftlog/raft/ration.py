@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from raftlog.raft.group import RaftGroup
+    from raftlog.raft.replica import Replica
 
 
 class Ration:
@@ -19,16 +19,16 @@ class Ration:
     def __init__(self, count: int) -> None:
         self._count = count
         self._left = count
-        self._kept: set[RaftGroup] = set()
+        self._kept: set[Replica] = set()
         """Those that waited, and whose turn this is: theirs is kept for them."""
-        self._waiting: dict[RaftGroup, None] = {}
+        self._waiting: dict[Replica, None] = {}
 
     @property
     def is_wanted(self) -> bool:
         """Somebody waits for the next turn."""
         return bool(self._waiting)
 
-    def take(self, group: RaftGroup) -> bool:
+    def take(self, group: Replica) -> bool:
         """Whether the group may, now; if not, `renew` names it in one of the next turns."""
         if group in self._kept:
             self._kept.discard(group)
@@ -39,7 +39,7 @@ class Ration:
             return False
         return True
 
-    def renew(self) -> list[RaftGroup]:
+    def renew(self) -> list[Replica]:
         """A turn begins: the groups that may ask again, and get it."""
         groups = list(islice(self._waiting, self._count))
         for group in groups:

@@ -19,6 +19,7 @@ from raftlog.partition.partition import FetchResult, Partition, PartitionError
 from raftlog.partition.producers import NewBatch, Producers
 from raftlog.raft import following, group, leadership, membership
 from raftlog.raft.driver import Driver
+from raftlog.raft.flow import Ready
 from raftlog.raft.messages import Append, AppendReply, HeartbeatReply
 from raftlog.raft.values import Membership, Outcome
 from raftlog.storage import recovery
@@ -195,14 +196,16 @@ def _dedupe_off() -> list[Patch]:
 def _apply_twice() -> list[Patch]:
     """The last entry that was applied is applied again when the leadership moves."""
 
-    def apply(self: Any, member: Any, now: float) -> None:
-        entries = member.group.take_committed()
-        if entries:
-            member.machine.apply(entries, now)
-            if member.group.is_leader and entries[-1].kind is EntryKind.BATCH and len(entries) > 1:
-                member.machine.apply(entries[-1:], now)
+    original = Driver._resolve
 
-    return [(Driver, "_apply", apply)]
+    def resolve(self: Any, member: Any, ready: Ready, now: float) -> None:
+        original(self, member, ready, now)
+        entries = ready.committed
+        is_batch = len(entries) > 1 and entries[-1].kind is EntryKind.BATCH
+        if is_batch and member.group.is_leader and not member.is_removed:
+            member.machine.apply(entries[-1:], now)
+
+    return [(Driver, "_resolve", resolve)]
 
 
 def _two_changes_at_once() -> list[Patch]:

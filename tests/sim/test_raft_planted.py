@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from raftlog.errors import SafetyError
-from raftlog.raft import group as group_module
+from raftlog.raft import replica as replica_module
 from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine
 from raftlog.raft.following import Accepted, Following
@@ -163,8 +163,8 @@ def answer_before_the_majority(patch: pytest.MonkeyPatch) -> None:
 
 def forget_the_configuration(patch: pytest.MonkeyPatch) -> None:
     """e: after a restart the first configuration counts."""
-    sound = group_module.Memberships
-    patch.setattr(group_module, "Memberships", lambda first, entries=(): sound(first))
+    sound = replica_module.Memberships
+    patch.setattr(replica_module, "Memberships", lambda first, entries=(): sound(first))
 
 
 def chaos(size: int) -> Finder:

@@ -12,6 +12,7 @@ import random
 import pytest
 
 from raftlog.errors import StorageError
+from raftlog.raft.events import Cause
 from raftlog.raft.messages import Message
 from raftlog.raft.values import Membership, Outcome
 from raftlog.types import BrokerId, RaftIndex
@@ -222,7 +223,7 @@ class Chaos:
         """Several ask for votes at once, and some voters lose power just after."""
         cluster = self.cluster
         for broker in list(cluster.brokers.values()):
-            broker.group.close()  # whoever led does no more
+            broker.group.step_down(Cause.AS_ASKED)  # whoever led does no more
             if self.rng.random() < 0.6 and self.may_campaign(broker):
                 broker.group._elections.campaign(cluster.now, transfer=True)  # as if pre-votes had been won
             broker.driver.notify(broker.group)

@@ -23,7 +23,7 @@ def left_out(driver: Driver) -> str | None:
             continue
         group = member.group
         work = list(_work(group, driver))
-        if group.changes != member.seen_changes:
+        if group._news.is_waiting:
             work.append("a change to tell its state machine")
         is_rotten = group.log.rot is not None  # a read may have seen it; its next deadline repairs it
         if group.next_deadline < member.scheduled_at and not is_rotten:
@@ -40,14 +40,14 @@ def _work(group: RaftGroup, driver: Driver) -> Iterator[str]:
         yield "a term that no write makes durable"
     if group._outbox._after_sync and group._outbox.is_hard_state_durable:
         yield "replies to send"
-    if group.has_committed:
+    if group._applying.is_behind:
         yield "entries to apply"
     proposals = group._leading.proposals
     if proposals._ended or (proposals._waiting and proposals._waiting[0][0].index <= group.applied_index):
         yield "proposals to answer"
     if group._leading._failed_reads:
         yield "reads to refuse"
-    if group._truncated_from is not None or group._was_restored:
+    if group._news._truncated_from is not None or group._news._was_restored:
         yield "a cut of its log to tell"
     if group.log.damage is not None:
         return

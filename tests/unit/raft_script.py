@@ -17,6 +17,7 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from raftlog.raft import engine
+from raftlog.raft.events import Cause
 from raftlog.raft.messages import (
     Append,
     AppendReject,
@@ -182,7 +183,7 @@ class Hardened(Base):
     def campaign(self, node: int) -> None:
         self.now += 10
         self.cluster.now = self.now
-        self.broker(node).group.close()  # a leader is none any more
+        self.broker(node).group.step_down(Cause.AS_ASKED)  # a leader is none any more
         self.broker(node).group._elections.campaign(self.now, transfer=True)  # as if pre-votes had been won
         self.broker(node).driver.notify(self.broker(node).group)
         self.turn(node)

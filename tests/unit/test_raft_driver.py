@@ -9,16 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from raftlog.errors import DiskFailed
-from raftlog.raft.driver import (
-    INBOX_BYTES_MAX,
-    INBOX_MESSAGES_MAX,
-    PART_BYTES,
-    PART_MESSAGES,
-    TURN_BYTES_MAX,
-    TURN_STEPS_MAX,
-    Driver,
-)
+from raftlog.raft.driver import TURN_BYTES_MAX, TURN_STEPS_MAX, Driver
 from raftlog.raft.group import RaftGroup
+from raftlog.raft.inbox import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, PART_BYTES, PART_MESSAGES
 from raftlog.raft.messages import (
     Addressed,
     Append,
@@ -258,7 +251,7 @@ def test_the_inbox_is_bounded() -> None:
     beat = [Heartbeat(key(99), Term(1), RaftIndex(0), 1)] * 1000
     for _ in range(INBOX_MESSAGES_MAX // 1000 + 5):
         driver.receive(BrokerId(2), beat)
-    assert driver._inbox_messages <= INBOX_MESSAGES_MAX
+    assert driver._inbox.messages <= INBOX_MESSAGES_MAX
     assert driver.statistics()["dropped_messages"] == 5000
 
 
@@ -275,7 +268,7 @@ def test_a_turn_takes_a_bounded_part_of_one_long_delivery(monkeypatch: pytest.Mo
         driver.turn(cluster.now)
         assert len(stepped) - before <= TURN_STEPS_MAX + PART_MESSAGES
     assert stepped == list(range(1000))
-    assert driver._inbox_messages == driver._inbox_bytes == 0
+    assert driver._inbox.messages == driver._inbox.bytes == 0
 
 
 def test_a_turn_takes_a_bounded_part_of_the_bytes_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +289,7 @@ def test_a_turn_takes_a_bounded_part_of_the_bytes_that_wait(monkeypatch: pytest.
         turns += 1
     assert stepped == numbers
     assert turns >= 40 * len(entry.payload) // (TURN_BYTES_MAX + PART_BYTES)
-    assert driver._inbox_messages == driver._inbox_bytes == 0
+    assert driver._inbox.messages == driver._inbox.bytes == 0
 
 
 def test_a_leader_reads_a_bounded_part_of_what_followers_lack_in_a_turn() -> None:
@@ -339,14 +332,14 @@ def test_a_leader_waits_a_second_for_answers_that_are_here_and_unread(
     cluster.run(0.5)
     driver, group = cluster[leader].driver, cluster[leader].group
     monkeypatch.setattr("raftlog.raft.driver.TURN_STEPS_MAX", 1)
-    monkeypatch.setattr("raftlog.raft.driver.PART_MESSAGES", 1)
+    monkeypatch.setattr("raftlog.raft.inbox.PART_MESSAGES", 1)
     driver.receive(BrokerId(leader % 3 + 1), [VoteReply(KEY, group.term, False)] * 1000)
     for step in range(1, 18):
         driver.turn(cluster.now + step / 10)
         assert group.is_leader
     for step in range(18, 40):
         driver.turn(cluster.now + step / 10)
-    assert driver._inbox and not group.is_leader
+    assert driver._inbox.has_parts and not group.is_leader
 
 
 def test_a_stalled_disk_takes_a_bounded_amount_of_appends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,7 +513,7 @@ def test_bytes_that_wait_for_a_turn_are_bounded() -> None:
     append = Append(KEY, Term(1), RaftIndex(0), Term(0), RaftIndex(0), [entry])
     for _ in range(40):
         driver.receive(BrokerId(2), [append])
-    assert driver._inbox_bytes <= INBOX_BYTES_MAX
+    assert driver._inbox.bytes <= INBOX_BYTES_MAX
     assert driver.dropped_messages == 40 - INBOX_BYTES_MAX // (8 << 20)
 
 
@@ -567,13 +560,13 @@ def test_the_metadata_group_is_served_before_all_that_wait() -> None:
     entry = metadata.propose(b"command", 1, fleet.now, lambda outcome, entry: None)
     assert isinstance(entry, Entry)
     driver.turn(fleet.now)
-    assert driver._inbox, "more than one turn's"
+    assert driver._inbox.has_parts, "more than one turn's"
     for sender in (1, 2, 3):
         if driver is not fleet.drivers[sender]:
             reply = AppendReply(METADATA_GROUP, metadata.term, entry.index)
             driver.receive(BrokerId(sender), [reply])
     driver.turn(fleet.now)
-    assert driver._inbox
+    assert driver._inbox.has_parts
     assert metadata.commit_index == entry.index
 
 

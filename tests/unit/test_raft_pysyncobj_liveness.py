@@ -9,9 +9,9 @@ import pytest
 from pysyncobj import SyncObj
 
 from raftlog.errors import SafetyError
+from raftlog.raft.applying import APPLY_ENTRIES_MAX
 from raftlog.raft.messages import Append, AppendReject, Heartbeat, Message, PreVoteReply, Vote, VoteReply
 from raftlog.raft.progress import APPEND_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX
-from raftlog.raft.proposals import APPLY_ENTRIES_MAX
 from raftlog.raft.values import Outcome, RaftTiming
 from raftlog.types import BrokerId, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, TIMING, Cluster

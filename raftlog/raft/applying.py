@@ -1,0 +1,98 @@
+"""Committed entries that wait to be applied: how far the state machine is, and what it gets next.
+
+It gets a bounded number at a time, so that the event loop goes on answering, also after a restart with a long
+log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from raftlog.errors import DamagedLog, FileRefused
+from raftlog.storage.entry import Entry
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import RaftIndex
+
+APPLY_ENTRIES_MAX: Final = 1024
+"""Entries that a group applies in one turn."""
+APPLY_BYTES_MAX: Final = 1 << 20
+"""Bytes that a group reads from its log in one turn, to apply them."""
+
+
+class Applying:
+    """Of one replica in one group. An entry that was committed here a moment ago is still in memory. What is
+    not is read from the log when its turn comes."""
+
+    def __init__(self, log: GroupLog, *, may_read: Callable[[], bool], on_damage: Callable[[], None]) -> None:
+        """`may_read`: whether this turn has time to read from the log; if not, a later one has. `on_damage`:
+        the log could not be read."""
+        self.index = log.commit_index
+        self.is_stuck = False
+        """What comes next is damaged and waits to be repaired, or the group has ended."""
+        self._log = log
+        self._may_read = may_read
+        self._on_damage = on_damage
+        self._waiting: list[Entry] = []
+
+    @property
+    def is_behind(self) -> bool:
+        """There is something to apply."""
+        log = self._log
+        return self.index < log.commit_index and not self.is_stuck and log.damage is None
+
+    def restart(self, index: RaftIndex) -> None:
+        """The state machine stands at `index`."""
+        self.index = index
+        self.is_stuck = False
+        self._waiting = []
+
+    def close(self) -> None:
+        """The group ends: nothing is applied any more."""
+        self.is_stuck = True
+        self._waiting = []
+
+    def committed(self, entries: list[Entry]) -> None:
+        waiting = self._waiting
+        if self.index + len(waiting) + 1 == entries[0].index and len(waiting) < APPLY_ENTRIES_MAX:
+            self._waiting = waiting + entries if waiting else entries
+
+    def take(self) -> Sequence[Entry]:
+        """The next entries, in order, a bounded number. They count as applied."""
+        if not self.is_behind or not (self._waiting or self._may_read()):
+            return ()
+        try:
+            return self._take()
+        except FileRefused:  # there is no descriptor for the file: a later turn tries again
+            return ()
+
+    def take_all(self) -> Iterator[Sequence[Entry]]:
+        """Everything, in the same bounded parts. Ends early where the log is damaged. Raises FileRefused."""
+        while self.is_behind:
+            entries = self._take()
+            if not entries:
+                return
+            yield entries
+
+    def _take(self) -> Sequence[Entry]:
+        entries = self._waiting
+        if entries:
+            self._waiting = entries[APPLY_ENTRIES_MAX:]
+            if self._waiting:
+                entries = entries[:APPLY_ENTRIES_MAX]
+        else:
+            entries = self._read()
+        if entries:
+            self.index = entries[-1].index
+        return entries
+
+    def _read(self) -> list[Entry]:
+        log, commit_index = self._log, self._log.commit_index
+        try:
+            entries = log.entries(RaftIndex(self.index + 1), APPLY_BYTES_MAX, APPLY_ENTRIES_MAX)
+        except DamagedLog:
+            self.is_stuck = True
+            self._on_damage()
+            return []
+        del entries[commit_index - self.index :]
+        return entries
