@@ -1,14 +1,16 @@
 """Who may lead: pre-votes, votes, and when to ask for them. The counting of votes is SyncObj's.
 
-It does not know what a leader does. Invariants: nobody gets a vote while a leader is heard, unless that
-leader asked for the election; a voter counts once, and only a voter of the group; a replica that may lack
-what it acknowledged neither votes nor wins, unless every voter takes part and has nothing: then there never
-was anything that could have been acknowledged by a majority.
+It does not know what a leader does. Invariants:
 
-A replica that knows which entries it has, and cannot read the bytes of some (`GroupLog.rot`), votes as ever,
-and does not ask. A vote says: what I acknowledged is in the candidate's log (Raft §5.4.1). That is compared
-by term and index alone, which are intact; so whoever wins with that vote has every committed entry, and, not
-knowing of damage itself, can give it to the others.
+- While a replica hears a leader it votes for nobody else, unless that leader asked for the election.
+- Only voters of the group are counted, and each once.
+- A replica that may lack what it acknowledged does not vote and does not win (`trust`). The exception is a
+  group of which every voter takes part and has an empty log: no majority can have acknowledged anything.
+
+A replica that cannot read the bytes of an entry (`GroupLog.rot`) votes, and asks for no votes. A vote says
+that the candidate's log has every entry that the voter acknowledged (Raft §5.4.1). The voter compares terms
+and indexes for that, and those it still has. The candidate that wins has every committed entry and can send
+it, since a candidate has no damage that it knows of.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from raftlog.types import BrokerId, GroupKey, Term
 SILENT_BEATS: Final = 3
 """Heartbeats that do not come before a leader is doubted; elections wait longer."""
 FAILED_MAX: Final = 2
-"""Failed elections in a row that lengthen the next time-out, each by half its upper bound: where brokers are
-too busy to answer in time, asking as often as before keeps them so."""
+"""Failed elections in a row that lengthen the next time-out, each by half the upper bound. Brokers may be too
+busy to answer in time; to ask them as often as before keeps them busy."""
 
 
 class ElectionOwner(Protocol):
@@ -83,15 +85,16 @@ class Elections:
         """Time-outs run from `now` on. Who is alone is due at once, and so is who should lead a new group."""
         engine = self._engine
         is_new = engine.term == 0
-        # A restart must not cut short the promise that a leader's lease rests on: whom this replica heard
-        # before it counts as heard now. Who was never in any term has promised nothing.
+        # A leader's lease rests on this replica's promise to refuse its vote for a while. A restart must not
+        # cut that short, so a leader counts as heard now. A replica that was in no term has promised nothing.
         self._heard_at = float("-inf") if is_new else now
         at_once = self._is_alone or (is_new and preferred)
         engine.election_deadline = now if at_once else now + engine.election_timeout()
 
     @property
     def deadline(self) -> float:
-        # A replica that lost its log asks as well, and wins only when all did; a damaged one does not.
+        # A replica with an empty log asks too: it wins when all have one. A replica with a damaged log does
+        # not.
         is_damaged = self._trust.must_drop_log or self._is_rotten
         may_ask = self._self_id in self._owner.voters and not is_damaged
         return self._engine.election_deadline if may_ask else float("inf")
@@ -102,8 +105,8 @@ class Elections:
 
     @property
     def _is_rotten(self) -> bool:
-        """Bytes are damaged that others may have: this replica leads again when it has them. One that is
-        alone can only go on without them."""
+        """An entry is damaged that another replica may have: this one does not lead until it is repaired. A
+        group of one has no other replica, and goes on."""
         return self._log.rot is not None and not self._is_alone
 
     @property
@@ -118,7 +121,7 @@ class Elections:
         self.heard_idle_leader(now)
 
     def heard_idle_leader(self, now: float) -> None:
-        """The same, where chance need not be asked again."""
+        """As `heard_leader`, with the time-out that was drawn before."""
         self._heard_at = now
         self._engine.failed_elections = 0
         self._is_excused = False
@@ -128,9 +131,10 @@ class Elections:
         self._engine.election_deadline = now + self._engine.election_timeout()
 
     def excuse_leader(self, now: float) -> bool:
-        """This broker's own loop came late to the deadline, so that what the leader said may lie unread in a
-        socket. It is given half a time-out more, once: who was stopped must not call elections in all its
-        groups because he himself was silent."""
+        """Whether to wait for the leader a little longer. This broker's own loop may come late to the
+        deadline (it was stopped, or starved), and the leader's heartbeat may lie unread in a socket. The
+        leader gets half a time-out more, once. Otherwise a broker that was stopped would call elections in
+        all its groups."""
         beats = SILENT_BEATS * self._timing.heartbeat
         is_late = now - self._engine.election_deadline > beats
         if not is_late or self._is_excused or self._engine.leader is None or self._heard_at == float("-inf"):
@@ -147,7 +151,8 @@ class Elections:
         self._pre_votes = None
 
     def leader_is_gone(self, now: float) -> None:
-        """Its process has ended: whoever asks soon may have the vote, and this replica asks soon."""
+        """The leader's process has ended. This replica refuses nobody its vote for it, and asks soon
+        itself."""
         self._heard_at = float("-inf")
         self._gone = self._engine.leader
         soon = now + self._engine.election_timeout() / 16
@@ -158,8 +163,8 @@ class Elections:
         return now - self._heard_at > SILENT_BEATS * self._timing.heartbeat
 
     def _hears_other_leader(self, now: float, asking: BrokerId) -> bool:
-        """A leader is alive as far as this replica knows: then nobody gets a vote (f). Who led and now asks
-        for votes leads no more."""
+        """Whether this replica hears a leader, and therefore refuses its vote: a broker that was cut off must
+        not depose the leader when it comes back. When the leader itself asks for votes, it leads no more."""
         if self._owner.is_leader:
             return True
         heard = now - self._heard_at < self._timing.election_min
@@ -168,7 +173,8 @@ class Elections:
     # Asking
 
     def ask(self, now: float) -> None:
-        """Ask first who would vote, without a new term that would depose a leader (f)."""
+        """Ask the others whether they would vote (a pre-vote). It begins no term, and so deposes no
+        leader."""
         engine, log = self._engine, self._log
         if self._is_alone:
             self.cause = (Cause.ALONE, None)
@@ -205,24 +211,25 @@ class Elections:
         if not self._trust.is_lost and 2 * sum(not fresh for fresh in votes.values()) > len(voters):
             self.campaign(now, transfer=False)
         elif votes.keys() == voters and (self._log.last_index == 0 or all(votes.values())):
-            # Whoever grants to an empty log has an empty one. What an emptied disk had acknowledged, with
-            # others, would be on theirs; and the new term is above all that any of them has been in, so also
-            # above every one in which an earlier self of an emptied one can have been elected.
+            # Every voter grants, and each that grants to an empty log has an empty one itself. Had an emptied
+            # replica acknowledged something together with others, it would be in their logs. The new term is
+            # above every term that any voter was in, so also above those in which an emptied one was elected.
             self.campaign(now, transfer=False, fresh=True)
 
     def _has_nothing_for(self, candidate: BrokerId) -> bool:
-        """Whether this replica, which lost its log, may take part in the first election of a group: as one
-        voter of it for another. Who only listens has joined a group that has a leader somewhere; who asks him
-        goes by the members of before."""
+        """Whether this replica, which lost its log, may vote in the first election of a group. Both it and
+        the candidate must be voters. A learner has joined a group that has a leader already; a candidate that
+        asks a learner for its vote goes by an older membership."""
         return self._log.last_index == 0 and {self._self_id, candidate} <= self._owner.voters
 
     @property
     def _has_nothing(self) -> bool:
-        """Neither in the log, nor anything to be kept: what lets emptied replicas vote for this one."""
+        """The log is empty or lost. The request says so: it lets replicas without a log vote for this one."""
         return self._trust.is_lost or self._log.last_index == 0
 
     def campaign(self, now: float, *, transfer: bool, fresh: bool = False) -> None:
-        """A new term, and SyncObj's election in it. `fresh`: the group is new, as all voters say."""
+        """Begin a new term, and SyncObj's election in it. `fresh`: every voter has said that its log is
+        empty."""
         assert not self._owner.is_leader
         self._pre_votes = None
         self._votes = {self._self_id}
@@ -247,7 +254,7 @@ class Elections:
         if not self._engine.is_candidate or not reply.granted:
             return
         if sender not in self._owner.voters or sender in self._votes:
-            return  # a voter counts once (e)
+            return  # each voter counts once
         self._votes.add(sender)
         self._engine.count_vote(sender, reply.term, now)
         if self._engine.is_leader:
@@ -288,7 +295,7 @@ class Elections:
             engine.consider_vote(sender, request.term, request.last_index, request.last_term, now)
             if engine.voted_for == sender:
                 self._owner.note(Kind.VOTED, Cause.ASKED_FOR_VOTE, sender)
-        granted = engine.voted_for == sender  # also when it was before: the answer may have been lost (j)
+        granted = engine.voted_for == sender  # also when it voted so before: that reply may have been lost
         if granted:
             self.postpone(now)
         self._outbox.send_after_sync(sender, VoteReply(self._key, engine.term, granted))

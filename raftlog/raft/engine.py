@@ -2,8 +2,8 @@
 
 The only importer of pysyncobj and the only speller of its private names. SyncObj holds the role, the term,
 the vote, the log, the next and match indexes and the commit index, and runs elections. What it does about
-appends, acknowledgements and commits is switched off here and done by `leadership` and `following`, since it
-loses acknowledged writes; docs/raft.md has the list, whose letters the comments here name.
+appends, acknowledgements and commits is switched off here, since it loses acknowledged writes: `leadership`
+and `following` do that instead (docs/raft.md has the list).
 
 It does no I/O and decides nothing of its own; `group` does. Time and chance are passed in.
 """
@@ -152,8 +152,8 @@ class _Journal(Journal):  # type: ignore[misc]
         return self._log.hard_state.voted_for
 
     def getRaftCommitIndex(self) -> int:
-        """The commit index is volatile (d). Segments hold committed entries only, so their end is a lower
-        bound that is always right."""
+        """The commit index is volatile in Raft: a stored one may lie beyond a log that lost its end. Segments
+        hold committed entries only, so that their end is a commit index that is always right."""
         return self._log.commit_index
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
@@ -330,7 +330,7 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def count_vote(self, voter: BrokerId, term: Term, now: float) -> None:
         """One more vote; with a majority SyncObj becomes leader and appends its no-op. It counts messages,
-        not voters: the caller passes on one a voter (e)."""
+        not voters: the caller passes on one of each voter."""
         with clock_at(now):
             self._SyncObj__onMessageReceived(self.peer(voter), {"type": "response_vote", "term": term})
 
@@ -360,7 +360,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         return True
 
     def _SyncObj__getEntries(self, *_: object) -> list[object]:
-        return []  # without entries it commits nothing: it would count itself before its disk has them (c)
+        return []  # without entries SyncObj commits nothing: it would count this broker before its sync
 
     def _SyncObj__applyLogEntries(self) -> bool:
         return False

@@ -1,10 +1,14 @@
-"""What a follower does with what a leader sends: take it, acknowledge it once it is durable, never lose what
-it acknowledged.
+"""What a follower does with what its leader sends: take it, acknowledge it once it is on disk, never lose
+what it acknowledged.
 
-It knows no votes and decides nothing about terms: what it is given is of the current one.
+It knows no votes and compares no terms: every message that it gets is of the current term.
 
-Invariants: an entry is removed only where its term conflicts with the leader's, and never at or below the
-commit index (b: SyncObj cuts on every append); what is acknowledged is on this disk; one leader a term.
+Invariants:
+
+- A follower removes an entry only where its term conflicts with the leader's, and never at or below the
+  commit index. (SyncObj removes everything behind the leader's previous index, on every append.)
+- A follower acknowledges only what is on its disk.
+- In one term it hears one leader.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ log = logging.getLogger("raftlog.raft")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The log matches the leader's up to `match_index`, on disk or about to be."""
+    """The log is the leader's up to `match_index`; its end may not be on disk yet."""
 
     match_index: RaftIndex
     truncated_from: RaftIndex | None
@@ -83,20 +87,21 @@ class Following:
         self.restart()
 
     def restart(self) -> None:
-        """Another leader, another term or another log: what is committed matches, nothing else is known."""
+        """The leader, the term or the log is another one. Up to the commit index the log is the leader's; of
+        what lies behind, nothing is known."""
         self.match_index = self._log.commit_index
-        """Up to here the log is the leader's; on disk only up to `durable_match`."""
+        """Up to here the log is the leader's. `durable_match` says how much of that is on disk."""
         self.leader_commit = RaftIndex(0)
         self._owes_ack = False
 
     @property
     def durable_match(self) -> RaftIndex:
-        """What may be acknowledged (c)."""
+        """What the follower may acknowledge."""
         return RaftIndex(min(self.match_index, self._log.synced_index))
 
     @property
     def committable_index(self) -> RaftIndex:
-        """What the leader committed, as far as the log is known to be the leader's (k) and is durable."""
+        """What the leader has committed, as far as the log is the leader's and is on disk."""
         return RaftIndex(min(self.leader_commit, self.match_index, self._log.synced_index))
 
     # What a leader sends
@@ -107,7 +112,7 @@ class Following:
             return
         try:
             self._log.check_received(append.entries)
-        except InvalidInput as error:  # it counts as lost on the way, and will be sent again
+        except InvalidInput as error:  # as if it were lost on the way: the leader sends it again
             log.error("broker %d sent a damaged entry of %r: %s", sender, self._log, error)
             return
         result = self.append(append, self._engine.term)
@@ -141,8 +146,8 @@ class Following:
         self.commit()
 
     def on_idle_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> HeartbeatReply | None:
-        """The reply to a heartbeat that says nothing new; it rests on nothing that is not durable. None when
-        there is more to do than to note that the leader is alive."""
+        """The reply to a heartbeat that only says that the leader lives. The reply rests on nothing that is
+        not on disk. None when the heartbeat says more, or this replica has more to say."""
         engine, log = self._engine, self._log
         if (
             heartbeat.term != engine.term
@@ -194,13 +199,13 @@ class Following:
     # What the leader is told
 
     def on_synced(self) -> None:
-        """The last write is durable: acknowledge and commit what rests on it."""
+        """The last write is on disk: acknowledge and commit what was in it."""
         if self._owes_ack:
             self._acknowledge()
         self.commit()
 
     def _release_ack(self) -> None:
-        """Acknowledge at once what is durable already; the rest when it is synced (c)."""
+        """Acknowledge at once what is on disk already. The rest waits for its sync."""
         if self.match_index <= self._log.synced_index:
             self._acknowledge()
 
@@ -211,7 +216,7 @@ class Following:
             self._outbox.send_after_sync(leader, AppendReply(self._key, self._engine.term, match_index))
 
     def commit(self) -> None:
-        """What is known to be committed, as far as it is here."""
+        """Commit what the leader has committed, as far as it is here."""
         index = self.committable_index
         if index > self._log.commit_index:
             self._owner.commit_to(index)
@@ -219,14 +224,15 @@ class Following:
     # A replica that lost its log
 
     def _may_take_entries(self, leader: BrokerId) -> bool:
-        """A replica that lost its log first has the leader forget what it acknowledged before, and then
-        takes the log anew. A damaged log is dropped only now, when there is a leader to fill it."""
+        """Whether this replica may take the leader's entries. A replica that lost its log waits until the
+        leader has forgotten its old acknowledgements. It drops a damaged log here and not before: now there
+        is a leader to fill it again."""
         trust, log = self._trust, self._log
         if not trust.is_lost:
             return True
         if trust.must_drop_log:
             trust.must_drop_log = False
-            log.may_lack = True  # also when the next start finds an empty log, and no damage
+            log.may_lack = True  # the next start finds an empty log without damage, and must know this too
             log.reset(*LOG_BEGIN, b"", LOG_BEGIN.membership(self._memberships.current.encode()))
             self._memberships.forget()
             self._owner.log_was_replaced(RaftIndex(0))
@@ -242,13 +248,13 @@ class Following:
 
 
 def accept(log: GroupLog, append: Append, term: Term) -> Accepted | AppendReject:
-    """Bring the log in line with a leader's append of the current term."""
+    """Make the log what the leader's append, of the current term, says it is."""
     entries = append.entries
     prev_index = append.prev_index
     commit_index = log.commit_index
     end_index = RaftIndex(prev_index + len(entries))
     if prev_index < commit_index:
-        # What is committed is in every leader's log (Raft §5.4): it matches without being compared.
+        # Every leader's log has every committed entry (Raft §5.4): up to there the logs match unseen.
         if end_index <= commit_index:
             return Accepted(commit_index, None, 0)
         entries = entries[commit_index - prev_index :]
@@ -275,8 +281,9 @@ def accept(log: GroupLog, append: Append, term: Term) -> Accepted | AppendReject
 
 
 def _refuse(log: GroupLog, append: Append, term: Term) -> AppendReject:
-    """Say where the logs may agree: the last entry here, at or before the refused one, whose term is not
-    above the leader's there. At the commit index they agree for certain."""
+    """Say where the two logs may agree, so that the leader skips a whole term at a time. That is the last
+    entry here, at or before the refused one, whose term is not above the leader's previous term. The logs
+    agree at the commit index for certain."""
     index = min(append.prev_index, log.last_index)
     while index > log.commit_index:
         here = log.term_at(index)
@@ -289,8 +296,8 @@ def _refuse(log: GroupLog, append: Append, term: Term) -> AppendReject:
 
 
 def install(log: GroupLog, snapshot: Snapshot) -> bool:
-    """Start anew behind a leader's snapshot. False when the log contains the snapshot's end already, or
-    has committed past it: then nothing may be wiped (k)."""
+    """Begin the log anew behind a leader's snapshot. False when the log holds the snapshot's last entry, or
+    has committed past it: then the snapshot may wipe nothing."""
     if snapshot.last_index <= log.commit_index or log.term_at(snapshot.last_index) == snapshot.last_term:
         return False
     start = LogPoint(snapshot.last_index, snapshot.last_term, snapshot.offset)

@@ -1,11 +1,14 @@
 """What a leader does in its term: replicate, count, answer reads, hand over.
 
-An object of this class lives as long as one leadership of one group, so nothing of an old term can be
-counted in a new one. It knows no pysyncobj: the engine hands it SyncObj's own next and match index.
+A `Leadership` lives as long as one broker leads one group in one term, so that no acknowledgement of an old
+term is counted in a new one. It works on SyncObj's own next and match indexes, which `engine` hands to it.
 
-Invariants: an index is committed when a majority of the voters has it on disk, this broker included, and it
-is of this term (Raft §5.4.2); `next_index` is never lowered by an acknowledgement, a voter's `match_index`
-never at all, unless it says that it lost its log.
+Invariants:
+
+- The leader commits an index when a majority of the voters, itself included, has it on disk, and the entry
+  there is of the leader's term (Raft §5.4.2).
+- An acknowledgement never lowers the next index of a follower. Nothing lowers the match index of a voter,
+  unless the voter says that it lost its log.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ PENDING_READS_MAX: Final = 10_000
 ROUNDS_MAX: Final = 64
 """Heartbeat rounds whose time of sending is remembered, for the lease."""
 WELL_BEATS: Final = 3
-"""Heartbeats that a follower may be silent, and must not have complained, to be counted on in a change."""
+"""Heartbeats. A follower is well when it has answered within so many and has not said meanwhile that it lost
+its log; a change of members needs followers that are well."""
 SNAPSHOT_RETRY: Final = 5.0
 """Seconds before an unanswered snapshot is sent again: it may be large, and on its way."""
 
@@ -129,7 +133,7 @@ class Leadership:
 
     def _replicate_to(self, peer: Progress, now: float) -> None:
         last_index = self._log.last_index
-        # Answers send at once what was proposed since the last turn: that may happen from here on.
+        # An acknowledgement sends at once what was proposed since the last turn: it is offered from here on.
         self.sent_index = last_index
         next_index = self._next[peer]
         while peer.may_send:
@@ -154,8 +158,8 @@ class Leadership:
         self._next[peer] = next_index
 
     def _append_from(self, next_index: int) -> Append | None:
-        """What follows from `next_index` on, as much as one append takes; None below the log's start. The
-        last one is remembered: followers that keep up all get the same."""
+        """An append from `next_index` on, with as many entries as one takes; None when the log begins behind
+        that. The last append is kept: followers that keep up all get the same one."""
         log = self._log
         last = self._last_append
         now_at = (next_index - 1, log.last_index, log.commit_index)
@@ -175,8 +179,9 @@ class Leadership:
         return append
 
     def _send_snapshot(self, peer: Progress, now: float) -> None:
-        """The follower's log ends before this one begins. It gets the state and goes on behind it: where the
-        log is data, with all that is left of it, else with what the newest snapshot does not hold."""
+        """The follower's log ends before the leader's begins. So the leader sends the state, and later the
+        entries behind it. Where the entries are data, the state is that of the log's start, and all entries
+        follow. Where they are commands (`state_is_all`), it is the newest snapshot."""
         if now - peer.snapshot_sent_at < SNAPSHOT_RETRY:
             return
         log = self._log
@@ -191,7 +196,7 @@ class Leadership:
         peer.paused = True
         peer.snapshot_sent_at = now
         self._next[peer] = index + 1
-        # As of there: a later change may yet be undone.
+        # The membership as of that index: a later change may still be undone.
         membership = self._memberships.at(index).encode()
         snapshot = Snapshot(self._key, self.term, index, index_term, offset, membership, log.snapshot_state)
         self._send(peer.broker, snapshot)
@@ -222,8 +227,8 @@ class Leadership:
         self.last_heard[peer] = now
         match = self._match[peer]
         if reject.hint_index < match and peer not in self._voters:
-            # A learner that was removed, deleted and added again, and whose earlier self was heard meanwhile.
-            # Who does not vote counts for nothing: it may go back.
+            # A learner was removed, deleted and added again, and an acknowledgement of its old log came late.
+            # A learner is in no majority, so that its match index may fall.
             match = self._match[peer] = 0
         stale = reject.prev_index != self._next[peer] - 1 if peer.probing else reject.prev_index <= match
         if stale or reject.hint_index < match:
@@ -240,7 +245,7 @@ class Leadership:
         self._replicate_to(peer, now)
 
     def on_rejoin(self, peer: Progress, rejoin: Rejoin, now: float) -> None:
-        """The follower lost its log. What it acknowledged before must not be counted again."""
+        """The follower lost its log. The leader no longer counts what the follower acknowledged before."""
         self.last_heard[peer] = peer.rejoined_at = now
         if peer.rejoin_nonce != rejoin.nonce:
             peer.rejoin_nonce = rejoin.nonce
@@ -256,8 +261,8 @@ class Leadership:
         return any(peer.broker == broker and self._match[peer] >= index for peer in self._peers)
 
     def is_well(self, peer: Progress, now: float) -> bool:
-        """Whether the follower answers, and has not said lately that it lost its log: then it has noted,
-        durably, that it may vote. A change of members that needs others could keep a group from electing."""
+        """Whether the follower answers, and has not said lately that it lost its log. Then it knows, durably,
+        that it may vote. A membership that needs the votes of other followers could fail to elect."""
         since = now - WELL_BEATS * self._timing.heartbeat
         return self.last_heard[peer] >= since and peer.rejoined_at < since
 
@@ -272,7 +277,7 @@ class Leadership:
         return 2 * (1 + len(holding)) > len(self._voters) + 1
 
     def refuse_change(self, wanted: Membership, now: float) -> str | None:
-        """Why the group may not change to `wanted` now (e); None when it may."""
+        """Why the group may not change to `wanted`; None when it may."""
         commit_index = self._log.commit_index
         if not self.has_committed:
             return "this leader has not committed an entry of its term yet"  # (Ongaro's fix of 2015)
@@ -340,8 +345,8 @@ class Leadership:
         return RaftIndex(max(index, log.commit_index))
 
     def has_quorum(self, now: float, bytes_heard: Mapping[BrokerId, float]) -> bool:
-        """A majority has been heard within the lower election bound (check-quorum, Raft thesis §6.2). Part of
-        a message counts: what it says is not known yet, but who sends it lives."""
+        """Whether the leader has heard a majority within `election_min` (check-quorum, Raft thesis §6.2).
+        Part of a message counts too: the follower that sends it lives."""
         since = now - self._timing.election_min
         heard = 1
         for peer in self._voters:
@@ -381,13 +386,14 @@ class Leadership:
             peer.acked_round = round_
             self._count_round(now)
         next_index = self._next[peer]
-        # Also who answers less than is known of it: it has started again since, and asks what matches.
+        # A follower that started again may answer less than it acknowledged before. It is asked what matches.
         if peer.probing or match_index < next_index - 1:
             self._probe(peer, now)
         return moved
 
     def on_idle_reply(self, peer: Progress, match_index: RaftIndex, round_: int, now: float) -> bool:
-        """The usual answer: the follower has everything, as was known. False when it is any other."""
+        """Take a heartbeat's usual answer: the follower has the whole log, as the leader knew. False when the
+        answer is another one, or something waits for it."""
         last_index = self._log.last_index
         if peer.probing or match_index != last_index or self._match.get(peer) != last_index:
             return False
@@ -483,8 +489,8 @@ class Leadership:
             return f"broker {to} is no other voter of this group"
         if now - self.last_heard[target] > self._timing.election_min:
             return f"broker {to} has not been heard for {now - self.last_heard[target]:.1f} s"
-        # The target's election ignores that this leader is alive, so no lease of this term holds any more,
-        # also when the request is delayed and the transfer given up meanwhile.
+        # The target is elected although its voters hear this leader. So no lease of this term holds from here
+        # on, also when the request is late and this leader has given the transfer up meanwhile.
         self._lease_allowed = False
         self._lease_until = float("-inf")
         self._transfer = (target, now + self._timing.election_min)

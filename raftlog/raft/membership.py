@@ -1,4 +1,4 @@
-"""Which configuration of a group counts: the latest in its log, committed or not (Raft §4.1).
+"""Which membership of a group counts: the latest in its log, committed or not (Raft thesis §4.1).
 
 Pure; it knows the entries that hold memberships, and where.
 """
@@ -63,7 +63,7 @@ class Memberships:
         self._known = [(RaftIndex(0), self.current)]
 
     def refuse(self, wanted: Membership, leader: BrokerId, commit_index: RaftIndex) -> str | None:
-        """Why a leader may not change to `wanted`, by the log alone (e); None when it may."""
+        """Why a leader may not change to `wanted`, by the log alone; None when it may."""
         current = self.current
         if self.index > commit_index:
             return f"the change at index {self.index} is not committed yet"

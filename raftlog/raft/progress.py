@@ -1,7 +1,7 @@
 """What a leader knows of one follower, besides the next and match index, which SyncObj holds.
 
 Bounds what is under way to a follower, in messages and bytes, and to a broker over all groups, so that a slow
-one costs no memory (n). Knows no log and no clock.
+one costs no memory. Knows no log and no clock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WINDOW_MESSAGES_MAX: Final = 64
 WINDOW_BYTES_MAX: Final = 16 << 20
 """Bytes under way to one follower: 80 ms at 200 MB/s. One append may exceed it."""
 APPEND_BYTES_MAX: Final = 1 << 20
-"""Bytes of one append; a larger entry goes alone, whole (no chunks: l)."""
+"""Bytes of one append; a larger entry goes alone and whole."""
 PROBE_BYTES_MAX: Final = 64 << 10
 """Bytes of an append that asks whether a log matches. It is sent again with each heartbeat until it is
 answered, and would fill a slow link with copies; more is sent when the answer has come."""

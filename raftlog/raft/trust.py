@@ -1,9 +1,11 @@
-"""Whether a replica still has what it once acknowledged, and so whether its vote may count.
+"""Whether a replica still holds every entry that it acknowledged. Only then may it vote (Raft §5.4).
 
-A replica that lost its log, by an empty disk or by damage, says so to the leader with a number of its own
-(`Rejoin`); the leader forgets what it acknowledged before and answers (`Welcome`) with what is committed by
-then. When it holds that much again on its own disk, it is trusted: every entry that its old acknowledgements
-helped to commit is here (Raft §5.4).
+A replica may lose its log: the disk is empty, or the log is damaged. It gets its vote back in three steps:
+
+1. The replica tells the leader that it lost its log (`Rejoin`), under a number that it draws for this loss.
+2. The leader forgets what this replica had acknowledged. It answers with its commit index (`Welcome`).
+3. The leader sends the log again. When the replica has it on disk up to that commit index, it may vote: every
+   entry that its old acknowledgements helped to commit is here again.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ class Trust:
 
     def __init__(self, rng: random.Random) -> None:
         self.nonce = 0
-        """Names this loss of the log to the leader; 0 when there is nothing to be told."""
+        """The number of the loss that the leader is told; 0 when nothing is lost."""
         self.is_welcome = False
-        """The leader has forgotten what was acknowledged before: entries may be taken and acknowledged."""
+        """The leader has forgotten the old acknowledgements: this replica may take and acknowledge
+        entries."""
         self.must_drop_log = False
-        """What is in the log is damaged. It goes when there is a leader to fill it, not before."""
+        """The log is damaged. It is dropped when a leader is there to fill it, not before."""
         self._rng = rng
 
     @property

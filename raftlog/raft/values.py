@@ -18,7 +18,7 @@ _FORMAT = 1
 
 
 class Role(IntEnum):
-    """What a replica is in its group at present. A learner receives the log and does not vote."""
+    """What a replica is in its group. A learner receives the log and does not vote."""
 
     FOLLOWER = 0
     CANDIDATE = 1
@@ -32,9 +32,9 @@ class Outcome(Enum):
     COMMITTED = "committed"
     """It is on a majority of disks and has been applied here."""
     WILL_NOT_HAPPEN = "will not happen"
-    """It left this process for no disk and no peer, and never will. A retry cannot make a duplicate."""
+    """The entry reached no disk and no peer, and never will. A retry cannot make a duplicate."""
     MAY_STILL_HAPPEN = "may still happen"
-    """Leadership ended first. A later leader commits it, or replaces it."""
+    """The leadership ended before the outcome was known. A later leader commits the entry, or replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,15 @@ class ChangeRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaftTiming:
-    """Seconds. A follower that has not heard its leader for a time between the two election bounds asks
-    for an election; within the lower one it refuses to vote, and a leader that has not heard a majority
-    for that long steps down.
+    """Seconds.
 
-    Under a lease a leader answers linearizable reads without asking anyone. It must be shorter than
-    `election_min` by what clocks may drift apart, and it is 0, no lease, where `RaftGroup.peer_is_gone` is
-    used: that lets others elect while a leader may still live."""
+    A follower draws an election time-out between `election_min` and `election_max`. When it has not heard
+    its leader for that long, it asks for an election. While it has heard a leader within `election_min`, it
+    refuses its vote. A leader that has not heard a majority within `election_min` steps down.
+
+    Under a `lease` a leader answers linearizable reads without asking its followers. The lease must be
+    shorter than `election_min` by as much as clocks may drift apart. It must be 0, which is no lease, where
+    `RaftGroup.peer_is_gone` is used: then followers may elect while their leader still lives."""
 
     heartbeat: float = 0.15
     election_min: float = 1.0
@@ -77,11 +79,12 @@ class RaftTiming:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who is in a group: voters, of whom a majority decides, and learners, who only receive.
+    """Who is in a group: the voters, a majority of whom elects and commits, and the learners, which only
+    receive the log.
 
-    `as_of` says how new the knowledge is that wanted it so, in the counting of whoever decides (the catalog's
-    index). It is not part of what a membership is. The log's memberships never go back in it: so nobody who
-    knows less undoes them, or takes what this replica has for what nobody needs."""
+    `as_of` is the index of the catalog that asked for this membership. Two memberships that differ only in
+    it are equal. From one membership entry of a log to the next it never falls: a leader with an older
+    catalog may not undo a change, and a broker with an older catalog may not delete its replica."""
 
     voters: frozenset[BrokerId]
     learners: frozenset[BrokerId] = field(default_factory=frozenset)
