@@ -74,10 +74,10 @@ class _Member:
         self.group = group
         self.machine = machine
         self.is_active = False
-        """In the list of what this turn, or the next, handles."""
+        """This turn, or the next one, handles the group."""
         self.is_removed = False
         self.scheduled_at = FOREVER
-        """The earliest deadline that the heap holds for it; its own may be later by now."""
+        """The group's earliest deadline in the heap; its real one may be later by now."""
 
 
 class Driver:
@@ -206,8 +206,8 @@ class Driver:
             self.store.finish_checkpoint(job)
 
     def begin(self, now: float) -> WriteTicket | None:
-        """Deliver, tick, and the write of persist. The caller syncs the ticket, wherever it likes, and calls
-        `synced`; until then further turns deliver and tick, and write nothing."""
+        """Deliver, tick, and the write. The caller syncs the ticket, in the loop or in a thread, and then
+        calls `synced`. Until then further turns write nothing."""
         self.turns += 1
         self._now = now
         self._go_on(now)
@@ -242,7 +242,7 @@ class Driver:
     def _deliver_from(
         self, sender: BrokerId, messages: Sequence[Message], replies: list[Addressed], now: float
     ) -> int:
-        """How many needed more than to note who is alive."""
+        """Returns how many messages needed more than a note of who is alive."""
         members, steps = self._members, 0
         for message in messages:
             member = members.get(message.group)
@@ -326,8 +326,8 @@ class Driver:
             return None
         ticket = self._ticket = self.store.write()
         self._waiting_bytes = 0
-        # Whoever has something in the write is told of its sync, and nobody else: a group that waits for no
-        # disk must not be handled in every turn in which others write.
+        # Only groups with something in the write are told of its sync: a group that waits for no disk must
+        # not be handled in every turn in which others write.
         members = self._members
         self._written = [members[log.key] for log in ticket.logs if log.key in members]
         for member in self._written:
@@ -347,7 +347,7 @@ class Driver:
         self._written = []
 
     def finish(self, now: float) -> None:
-        """Release and resolve what this turn's groups may let go of."""
+        """Release and resolve."""
         active, self._active = self._active, []
         outbox: list[Addressed] = []
         for member in active:
@@ -406,8 +406,9 @@ class Driver:
             self.on_work()
 
     def _schedule(self, member: _Member) -> None:
-        """See that a turn comes for the group's deadline. One that is far off is looked at again shortly
-        before, at an instant that many groups share: by then a heartbeat has moved most of them."""
+        """See that a turn comes for the group's deadline. A far deadline is put a little earlier, to an
+        instant that many groups share, and looked at again there: by then a heartbeat has moved most of
+        them."""
         deadline = member.group.next_deadline
         if self._now + 2 * TIMER_GRID < deadline < FOREVER:
             deadline = deadline // TIMER_GRID * TIMER_GRID

@@ -234,8 +234,8 @@ class Leading:
     # What its clock asks
 
     def tick(self, now: float, unread_for: float) -> bool:
-        """Beat when it is due, or step down without a majority. True when it did nothing but beat. What
-        followers said in the last `unread_for` seconds may have come and not be delivered."""
+        """Send heartbeats when they are due, or step down without a majority. True when it only made
+        heartbeats. `unread_for`: see `Replica.tick`."""
         leadership = self.leadership
         assert leadership is not None
         if now < self.beat_due:

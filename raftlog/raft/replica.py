@@ -205,8 +205,8 @@ class Replica:
         if isinstance(message, Append | Heartbeat | Snapshot):
             self._outbox.send_after_sync(sender, AppendReply(self.key, self.term, RaftIndex(0)))
 
-    # The two messages of an idle group, without the turn that others take. They answer None and False when
-    # there is more to do than to note who is alive.
+    # The two messages of an idle group, which need no turn. None and False mean that there is more to do than
+    # to note that the sender lives: then the message is for `step`.
 
     def hear_idle_heartbeat(
         self, sender: BrokerId, heartbeat: Heartbeat, now: float
@@ -221,8 +221,9 @@ class Replica:
     # Phase 2: tick
 
     def tick(self, now: float, unread_for: float = 0.0) -> bool:
-        """What is due by the clock: heartbeats, check-quorum, elections. True when all it did was to beat.
-        What followers said in the last `unread_for` seconds may have come and not be delivered."""
+        """Do what is due by the clock: heartbeats, check-quorum, elections. True when it only made heartbeats
+        (`take_beats`). Messages of the last `unread_for` seconds may have arrived and not be delivered yet: a
+        leader does not miss its majority for those."""
         self._now = now
         self.look_for_damage()
         if self.is_leader:
@@ -297,7 +298,7 @@ class Replica:
         self._news.log_was_cut(from_index)
 
     def log_was_replaced(self, index: RaftIndex) -> None:
-        """Nothing of before counts: the log is a snapshot's, up to `index`, or empty."""
+        """The log was begun anew: behind a leader's snapshot that ends at `index`, or empty, at 0."""
         self.note(Kind.FILLED_ANEW, Cause.FROM_LEADER, self.leader)
         self.use_membership()
         self._engine.commit_index = index
@@ -306,7 +307,8 @@ class Replica:
         self._news.log_was_replaced()
 
     def commit_to(self, index: RaftIndex) -> None:
-        """At once, or in a later turn: what is committed late is only known late."""
+        """Commit at once, or in a later turn when this one has begun its share of files. Nothing is lost by
+        that: a commit index may always be known later."""
         if self.log.commit_begins_file(index) and not self.may_begin_file(self):
             return
         entries = self.log.commit_to(index)
@@ -317,7 +319,7 @@ class Replica:
             self._leading.beat_soon(self._now)
 
     def commit_what_is_due(self, now: float) -> None:
-        """What a turn before this one had no time for, as far as it is still to be committed."""
+        """Commit what an earlier turn had no time for, as far as it is still to be committed."""
         self._now = now
         if self.is_leader:
             self._leading.commit()

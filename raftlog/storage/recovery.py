@@ -1,13 +1,15 @@
-"""From a checkpoint and the WAL behind it back to the logs as they were.
+"""From a checkpoint and the write-ahead log (WAL) behind it back to the logs as they were.
 
-What a segment holds beyond the checkpoint may be anything after a crash, so it is cut there and written
-again from the WAL, which has all of it: nothing is committed here before it is durable in the WAL. The
-commit index is volatile in Raft, but each WAL entry tells what its group had committed when it was
-written, and an entry that was committed then is so for ever; that much goes back into the segments. The
-rest becomes the uncommitted tail, and Raft finds out again.
+After a crash a segment may hold anything beyond the checkpoint. So it is cut at the checkpoint, and its end
+is written again from the WAL. The WAL has all of it: an entry goes into a segment only when it is committed,
+and a broker commits an entry only when it is durable in its WAL.
 
-Damage is judged a log at a time, and only of what survives the replay: a log that is deleted or reset in
-the WAL does not miss the files that went before it.
+Raft's commit index is volatile. But each record of the WAL says what its group had committed when the record
+was written, and a committed entry stays committed. So recovery writes the entries up to there into the
+segments. The entries behind it become the uncommitted tail; Raft finds out how much of that is committed.
+
+Recovery looks for damage log by log, and only in logs that still exist after the replay. A log that the WAL
+deletes or resets does not miss its old files.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ from raftlog.storage.wal_recovery import WalScan
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 COMMIT_EVERY: Final = 256
-"""Entries of a group that are gathered before they are written to its segments together."""
+"""Committed entries of a group that recovery gathers before it writes them into the segments together."""
 GATHERED_MAX: Final = 8 << 20
-"""Bytes of entries of all groups that are gathered in memory before all are written that are known to be
-committed: not the whole write-ahead log."""
+"""Bytes of entries, of all groups, that recovery holds in memory. Beyond that it writes those that are
+committed: the write-ahead log as a whole may be larger than the memory."""
 
 
 def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
-    """The logs as the checkpoint and the WAL say. The WAL's own end must have been made durable.
+    """The logs as the checkpoint and the WAL say. The end of the WAL itself must be durable already.
 
     Raises DamagedLog when the WAL does not fit the checkpoint, FileRefused, DiskFailed.
     """
@@ -54,14 +56,14 @@ def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
     replay.finish()
     context.wal.replaying = False
     with context.health:
-        context.disk.sync_dir(context.root)  # or a removed folder might come back as another log's
+        context.disk.sync_dir(context.root)  # else a removed folder may come back, as another log's
     context.touched.clear()
     return replay.logs
 
 
 def _load(context: LogContext, line: list[Any], start: int) -> tuple[GroupLog, int]:
-    """A log as its snapshot file and its line in the checkpoint say, with `damage` where they do not; and
-    the WAL block up to which it is so."""
+    """A log as its snapshot file and its line in the checkpoint describe it, and the WAL block up to which
+    they do. The log has `damage` where the two do not fit, or a file of it cannot be read."""
     key, dirname, has_snapshot, (term, vote), commit, active = line
     dirname = possible_name(dirname)
     disk, folder = context.disk, f"{context.root}/{dirname}"
@@ -89,13 +91,14 @@ def _load(context: LogContext, line: list[Any], start: int) -> tuple[GroupLog, i
     hard_state = HardState(Term(term), None if vote is None else BrokerId(vote))
     log = GroupLog(context, dirname, image, has_snapshot=has_snapshot, hard_state=hard_state)
     if image.wal_sequence > start:
-        log.note_changed()  # whoever renamed the file may have died before the folder was synced
+        log.note_changed()  # a crash may have come between the file's rename and the folder's sync
     return log, image.wal_sequence
 
 
 def _extend(image: LogImage, key: bytes, commit: LogPoint, active: list[Any] | None) -> LogImage:
-    """`image` up to the checkpoint. The snapshot file is only written when more has changed than the
-    length of the last segment, and it may be newer than the checkpoint, when that was not finished."""
+    """`image`, brought up to the checkpoint. A snapshot file may be older than the checkpoint: it is not
+    written again when only the last segment has grown. It may be newer: the next checkpoint was begun and not
+    finished."""
     if image.key != key:
         raise DamagedLog("the snapshot file is that of another group")
     if image.commit.index >= commit.index:
@@ -106,9 +109,10 @@ def _extend(image: LogImage, key: bytes, commit: LogPoint, active: list[Any] | N
 
 
 def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
-    """Cut the last segment to its size, remove files that the image does not name, and say which of those
-    that it names cannot be opened. One that is missing or short lacks bytes, as whoever reads it finds out:
-    what the log holds is known all the same, and another replica has it."""
+    """Cut the last segment to its size, and remove files that the image does not name. Returns which of the
+    named files cannot be opened; None when all can. A file that is missing or short is no damage of the log:
+    the log still knows which entries it has, and a reader finds that their bytes are gone and has them
+    repaired."""
     disk = context.disk
     expected = {f"{segment.base_offset:020d}": segment.size for segment in image.segments}
     active = f"{image.segments[-1].base_offset:020d}" if image.segments else ""
@@ -138,9 +142,10 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
 class _Replay:
     """Applies the WAL's records to the logs, in order.
 
-    A snapshot file may be newer than the checkpoint, when that one's successor was not finished. Up to where
-    it was taken, replay tells what the log's tail was at that time and nothing else: entries that came and
-    went before do not fit the log as it is now, so they are only gathered (`_tails`).
+    A log's snapshot file may be newer than the checkpoint from which the replay starts. Then the file has the
+    committed entries of the older records already, and they are not appended again. It does not have the
+    uncommitted tail of that time. So from the older records the replay only gathers the entries that were the
+    tail when the file was taken (`_tails`), and appends those.
     """
 
     def __init__(self, context: LogContext) -> None:
@@ -155,7 +160,8 @@ class _Replay:
         self._log_starts: dict[GroupKey, Offset] = {}
 
     def add(self, log: GroupLog, taken_at: int) -> None:
-        """A log to start from, which holds everything before WAL block `taken_at` but its tail then."""
+        """A log to start from. It includes all records before WAL block `taken_at`, but for its tail
+        there."""
         self.logs[log.key] = log
         self._taken_at[log.key] = taken_at
 
@@ -200,7 +206,8 @@ class _Replay:
             case RecordKind.MAY_LACK:
                 log.may_lack = bool(head.index)
             case RecordKind.LOG_START:
-                self._log_starts[key] = Offset(head.base_offset)  # when what it stands on is committed again
+                # Set at the end: the entries up to it must be committed again first.
+                self._log_starts[key] = Offset(head.base_offset)
 
     def _remove(self, dirname: str) -> None:
         with self._context.health:
@@ -209,7 +216,7 @@ class _Replay:
     def _create(self, key: GroupKey, head: RecordHead, payload: memoryview) -> None:
         name, membership = cbor2.loads(payload)
         dirname = possible_name(name)
-        self._remove(dirname)  # what is in it already comes again from the WAL
+        self._remove(dirname)  # its files are written again from the WAL
         point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
         self.add(GroupLog(self._context, dirname, new_image(key, point, membership)), 0)
 
@@ -228,7 +235,7 @@ class _Replay:
             about.pop(key, None)
 
     def _end_tail(self, log: GroupLog) -> None:
-        """The log's tail at the time of its snapshot file is complete."""
+        """The replay has reached the snapshot file: the tail that it gathered is complete."""
         for entry in self._tails.pop(log.key, ()):
             self._append(log, entry)
 
