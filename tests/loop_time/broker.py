@@ -1,7 +1,7 @@
 """`python -m tests.loop_time.broker KEY=VALUE…`: `raftlog serve`, and a line of JSON for each line of stdin.
 
 `state`: how many groups there are, what they have committed together, how often a replica here has become a
-candidate because it heard no leader (elections), and how often because a leader asked it to (hand-overs).
+candidate because its leader was not heard (elections), and how often because its leader asked it to.
 `times`: what the loop (by the clock, and of the CPU), its turns of Raft and its syncs took since the last
 time that this was asked.
 """
@@ -25,7 +25,6 @@ from raftlog.raft.events import Cause, Kind
 from raftlog.storage.descriptors import raise_limit
 
 EDGES_MS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1000.0)
-TIME_OUTS: Final = (Cause.SILENT, Cause.NO_LEADER)
 
 
 class LoopCpu(trio.abc.Instrument):
@@ -49,7 +48,7 @@ def answer(broker: Broker, cpu: Durations, question: str) -> dict[str, Any]:
             "process": os.getpid(),
             "groups": len(groups),
             "committed": sum(group.commit_index for group in groups),
-            "elections": sum(inside.driver.events.counts[Kind.CANDIDATE, cause] for cause in TIME_OUTS),
+            "elections": inside.driver.events.counts[Kind.CANDIDATE, Cause.SILENT],
             "hand-overs": inside.driver.events.counts[Kind.CANDIDATE, Cause.HANDED_OVER],
         }
     times = inside.turn_times
