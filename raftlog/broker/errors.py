@@ -12,7 +12,7 @@ from raftlog.cluster.admin import AdminError
 from raftlog.cluster.groups import GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.metadata.noun import Refusal, Refused, Result
-from raftlog.partition.partition import PartitionError
+from raftlog.partition.values import PartitionError
 from raftlog.protocol.errors import ErrorCode
 
 NO_AUTHORIZER: Final = "No Authorizer is configured."

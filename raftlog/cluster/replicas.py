@@ -16,7 +16,8 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import TopicConfig
 from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Topic
-from raftlog.partition.partition import Partition, PartitionSettings
+from raftlog.partition.partition import Partition
+from raftlog.partition.values import PartitionSettings
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership

@@ -28,6 +28,8 @@ COMMANDS_MAX: Final = 1_000
 """Commands and other entries without an offset that a log holds, before they go once a tick instead of one
 behind the other: they stay until the segment goes that they lie in."""
 
+UNKNOWN_OFFSET: Final = Offset(-1)
+
 _COMMAND: Final = struct.Struct(">BBq")
 _VERSION: Final = 1
 _LOG_START: Final = 1
@@ -61,6 +63,12 @@ class LogStart:
         self._has_told = False
         self.uncommitted = Offset(0)
         """Where the entries that a new leader has found, and not committed yet, move it to."""
+
+    @property
+    def told(self) -> Offset:
+        """What an answer says of the log's start: a leader that has not committed anything in its term yet
+        may not know how far an earlier one moved it."""
+        return self._log.log_start_offset if self._group.is_ready else UNKNOWN_OFFSET
 
     def move_to(self, offset: Offset, on_moved: OnMoved) -> None:
         """Move the start to `offset`, at most the high watermark. `on_moved` is called once."""

@@ -15,8 +15,10 @@ from raftlog.cluster import upkeep
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
 from raftlog.metadata.offset_table import Offsets
 from raftlog.partition.log_start import LogStart, encode_log_start
-from raftlog.partition.partition import FetchResult, Partition, PartitionError
+from raftlog.partition.partition import Partition
 from raftlog.partition.producers import NewBatch, Producers
+from raftlog.partition.reading import Reading
+from raftlog.partition.values import FetchResult, PartitionError
 from raftlog.raft import following, group, leadership, membership
 from raftlog.raft.driver import Driver
 from raftlog.raft.flow import Ready
@@ -168,13 +170,13 @@ def _stored_commit_trusted() -> list[Patch]:
 
 def _high_watermark_at_the_end() -> list[Patch]:
     """A fetch is told of, and given, what is not committed."""
-    original = Partition.fetch
+    original = Reading.fetch
 
-    def fetch(self: Partition, offset: int, max_bytes: int, **rest: Any) -> FetchResult:
+    def fetch(self: Any, offset: int, max_bytes: int, **rest: Any) -> FetchResult:
         result = original(self, offset, max_bytes, **rest)
-        return result._replace(high_watermark=self.log.log_end_offset)
+        return result._replace(high_watermark=self._log.log_end_offset)
 
-    return [(Partition, "fetch", fetch)]
+    return [(Reading, "fetch", fetch)]
 
 
 def _unchecked_bytes() -> list[Patch]:

@@ -31,7 +31,9 @@ from raftlog.metadata.names import topic_name_problem
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
 from raftlog.metadata.state import MetadataState
-from raftlog.partition.partition import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.partition.counters import Counters
+from raftlog.partition.values import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.partition.waiters import Waiters
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
 from raftlog.records.batch import check_batch, stamp
@@ -81,7 +83,8 @@ class FakePartition:
         self.leader_epoch = 3
         self.log_start_offset = 0
         self.size = 0
-        self.bytes_out = 0
+        self.counters = Counters()
+        self.reading = self
         self.high_watermark = 0
         self.hold = False
         self.failure: PartitionError | Exception | None = None
@@ -89,7 +92,7 @@ class FakePartition:
         self._file = MemoryFile()
         self._batches: list[tuple[int, int, int, int]] = []  # base, next, position, size
         self._held: list[tuple[bytes, int, Callable[[ProduceResult], None]]] = []
-        self.waiters: list[Callable[[], None]] = []
+        self.waiters = Waiters()
 
     def produce(
         self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
@@ -124,8 +127,7 @@ class FakePartition:
             self.high_watermark = base + header.last_offset_delta + 1
             self._batches.append((base, self.high_watermark, self._file.append(data), len(data)))
             on_done(ProduceResult(None, base, -1, self.log_start_offset))
-        for waiter in list(self.waiters):
-            waiter()
+        self.waiters.wake()
 
     def refuse_held(self) -> None:
         """The leadership ends before a majority has answered."""
@@ -183,14 +185,8 @@ class FakePartition:
             self.log_start_offset = max(target, self.log_start_offset)
             on_done(None, self.log_start_offset)
 
-    def add_waiter(self, waiter: Callable[[], None]) -> None:
-        self.waiters.append(waiter)
-
     def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None:
         then(self.is_leader)
-
-    def remove_waiter(self, waiter: Callable[[], None]) -> None:
-        self.waiters.remove(waiter)
 
     def _error(self, leader_epoch: int) -> PartitionError | None:
         if not self.is_leader:

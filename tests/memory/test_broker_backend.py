@@ -18,7 +18,7 @@ from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import Topic
 from raftlog.metadata.noun import Refused
 from raftlog.metadata.offsets import DeleteGroup, GroupCommit, OffsetCommit, OffsetsCommitted, OffsetsDeleted
-from raftlog.partition.partition import PartitionError, ProduceResult
+from raftlog.partition.values import PartitionError, ProduceResult
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from tests.memory.broker_fakes import FakeNode
 
@@ -122,23 +122,23 @@ async def test_what_is_acknowledged_is_fetched(backend: Backend) -> None:
     assert partition is not None
     assert [(await produce(partition, b"a", b"b")).base_offset for _ in range(3)] == [0, 2, 4]
     assert partition.high_watermark == 6
-    found = partition.fetch(3, 1 << 20)
+    found = partition.reading.fetch(3, 1 << 20)
     assert found.error is None and found.slice is not None
     data = found.slice.read()
     assert len(data) == found.slice.length
     assert [record.offset for record in decode_batch(data)][:2] == [2, 3]
-    whole = partition.fetch(0, 1)
+    whole = partition.reading.fetch(0, 1)
     assert whole.slice is not None and len(decode_batch(whole.slice.read())) == 2
-    at_end = partition.fetch(6, 1 << 20)
+    at_end = partition.reading.fetch(6, 1 << 20)
     assert (at_end.error, at_end.slice) == (None, None)
     for offset in (-1, 7, 2**62):
-        assert partition.fetch(offset, 1).error is PartitionError.OFFSET_OUT_OF_RANGE
+        assert partition.reading.fetch(offset, 1).error is PartitionError.OFFSET_OUT_OF_RANGE
     _, epoch = backend.leaders.leader_of(topic, 0)
-    assert partition.fetch(0, 1, leader_epoch=epoch).error is None
-    assert partition.fetch(0, 1, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
-    assert partition.find_offset(-1).offset == 6
-    assert partition.find_offset(-2).offset == 0
-    assert partition.end_of_epoch(epoch)[2] == 6
+    assert partition.reading.fetch(0, 1, leader_epoch=epoch).error is None
+    assert partition.reading.fetch(0, 1, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
+    assert partition.reading.find_offset(-1).offset == 6
+    assert partition.reading.find_offset(-2).offset == 0
+    assert partition.reading.end_of_epoch(epoch)[2] == 6
     assert (await delete_before(partition, 7))[0] is PartitionError.OFFSET_OUT_OF_RANGE
     assert await delete_before(partition, -1) == (None, 6)
     assert await delete_before(partition, 3) == (None, 6)
@@ -169,10 +169,10 @@ async def test_waiters_hear_of_what_is_committed(backend: Backend) -> None:
     def waiter() -> None:
         heard.append(1)
 
-    partition.add_waiter(waiter)
+    partition.waiters.add(waiter)
     await produce(partition, b"x")
     assert heard
-    partition.remove_waiter(waiter)
+    partition.waiters.remove(waiter)
     heard.clear()
     await produce(partition, b"x")
     assert not heard

@@ -17,7 +17,7 @@ from raftlog.broker.registry import Api, served
 from raftlog.broker.rights import Operation
 from raftlog.broker.traffic import Traffic
 from raftlog.metadata.catalog import Topic
-from raftlog.partition.partition import PartitionError
+from raftlog.partition.values import PartitionError
 from raftlog.protocol.api import VERSIONS, ApiKey
 from raftlog.protocol.codec import RequestHeader, decode_request_header, decode_response, encode_request
 from raftlog.protocol.schema import Struct, message_struct
@@ -446,7 +446,7 @@ async def test_a_fetch_waits_for_records_and_no_longer(broker: Served, peer: Pee
     with trio.fail_after(5):
         _, answer = await peer.receive(ApiKey.FETCH, 12)
     assert decode_batch(answer.responses[0].partitions[0].records)[0].value == b"x"
-    assert broker.node.partitions["t", 0].waiters == []
+    assert not len(broker.node.partitions["t", 0].waiters)
 
 
 async def test_a_fetch_waits_for_min_bytes(broker: Served, peer: Peer) -> None:

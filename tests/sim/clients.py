@@ -27,7 +27,7 @@ from raftlog.metadata.topics import (
     PartitionsCreated,
     TopicCreated,
 )
-from raftlog.partition.partition import EARLIEST, PartitionError, ProduceResult
+from raftlog.partition.values import EARLIEST, PartitionError, ProduceResult
 from raftlog.records.batch import read_header
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from raftlog.types import BrokerId, GroupKey, group_key
@@ -355,7 +355,7 @@ class Consumer(Caller):
             if partition is None:
                 reply((None, b"", hint, -1))
                 return
-            result = partition.fetch(position, size)
+            result = partition.reading.fetch(position, size)
             data = result.slice.read() if result.slice is not None else b""
             reply((result, data, hint, partition.leader_epoch))
 
@@ -489,7 +489,7 @@ class Consumer(Caller):
             asked.append(ledger.told_start)
 
             def answer(led: bool) -> None:
-                found = partition.find_offset(EARLIEST)
+                found = partition.reading.find_offset(EARLIEST)
                 is_found = led and found.error is None
                 if is_found:
                     self.cluster.invariants.told_start(self.key, found.offset)

@@ -17,7 +17,6 @@ MEMBERS_MAX: Final = 25
 LARGER: Final = {
     "raftlog.client.cluster.Cluster": 26,
     "raftlog.cluster.groups.group.Group": 39,
-    "raftlog.partition.partition.Partition": 36,
     "raftlog.raft.group.RaftGroup": 62,
     "raftlog.raft.leadership.Leadership": 30,
     "raftlog.raft.replica.Replica": 37,

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from raftlog.partition.partition import (
+from raftlog.partition.partition import Partition
+from raftlog.partition.producing import SETTLE_S
+from raftlog.partition.refused import REFUSED_S
+from raftlog.partition.values import (
     EARLIEST,
     LATEST,
     MAX_TIMESTAMP,
-    SETTLE_S,
-    Partition,
     PartitionError,
     PartitionSettings,
     ProduceResult,
 )
-from raftlog.partition.refused import REFUSED_S
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import RaftTiming
@@ -79,7 +79,7 @@ class World:
         return results
 
     def read(self, offset: int = 0) -> list[Record]:
-        result = self.partition.fetch(offset, 1 << 20)
+        result = self.partition.reading.fetch(offset, 1 << 20)
         assert result.error is None
         data, records, position = result.slice.read() if result.slice else b"", list[Record](), 0
         while position < len(data):
@@ -98,7 +98,7 @@ def test_offsets_are_dense_and_survive_a_power_loss() -> None:
     assert [r.base_offset for r in world.produce(batch(b"c", codec=Codec.ZSTD))] == [2]
     world.restart()
     assert [(r.offset, r.value) for r in world.read()] == [(0, b"a"), (1, b"b"), (2, b"c")]
-    assert world.partition.high_watermark == world.partition.log_end_offset == 3
+    assert world.partition.high_watermark == world.partition.log.log_end_offset == 3
 
 
 def test_nobody_is_answered_before_the_sync() -> None:
@@ -150,7 +150,7 @@ def test_a_bad_batch_is_refused_and_leaves_nothing(spoil: object, error: Partiti
     (result,) = world.produce(bad)
     assert result.error is error
     assert result.message
-    assert world.partition.log_end_offset == 0
+    assert world.partition.log.log_end_offset == 0
     assert world.produce(batch(b"good"))[0].base_offset == 0
 
 
@@ -176,7 +176,7 @@ def test_offsets_by_time() -> None:
     world = World(timestamp_before_max_ms=2**62)
     for number in (10, 30, 20):
         world.produce(batch(b"a", b"b", timestamp=number))
-    find = world.partition.find_offset
+    find = world.partition.reading.find_offset
     assert find(EARLIEST).offset == 0
     assert find(LATEST).offset == 6
     assert find(MAX_TIMESTAMP)[1:3] == (2, 30)
@@ -188,12 +188,12 @@ def test_what_a_fetch_may_see() -> None:
     world = World()
     for _ in range(3):
         world.produce(batch(b"a", b"b"))
-    assert world.partition.fetch(-5, 1 << 20).error is PartitionError.OFFSET_OUT_OF_RANGE
-    assert world.partition.fetch(7, 1 << 20).error is PartitionError.OFFSET_OUT_OF_RANGE
-    at_end = world.partition.fetch(6, 1 << 20)
+    assert world.partition.reading.fetch(-5, 1 << 20).error is PartitionError.OFFSET_OUT_OF_RANGE
+    assert world.partition.reading.fetch(7, 1 << 20).error is PartitionError.OFFSET_OUT_OF_RANGE
+    at_end = world.partition.reading.fetch(6, 1 << 20)
     assert (at_end.error, at_end.slice, at_end.high_watermark) == (None, None, 6)
     assert [r.offset for r in world.read(3)] == [2, 3, 4, 5]  # the batch that holds offset 3, whole
-    one = world.partition.fetch(0, 1).slice
+    one = world.partition.reading.fetch(0, 1).slice
     assert one is not None
     assert one.next_offset == 2
 
@@ -202,10 +202,11 @@ def test_who_believes_in_another_leader_is_told_so() -> None:
     world = World()
     world.produce(batch(b"a"))
     epoch = world.partition.leader_epoch
-    assert world.partition.fetch(0, 100, leader_epoch=epoch).error is None
-    assert world.partition.fetch(0, 100, leader_epoch=epoch - 1).error is PartitionError.FENCED_LEADER_EPOCH
-    assert world.partition.fetch(0, 100, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
-    assert world.partition.end_of_epoch(epoch) == (None, epoch, 1)
+    reading = world.partition.reading
+    assert reading.fetch(0, 100, leader_epoch=epoch).error is None
+    assert reading.fetch(0, 100, leader_epoch=epoch - 1).error is PartitionError.FENCED_LEADER_EPOCH
+    assert reading.fetch(0, 100, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
+    assert world.partition.reading.end_of_epoch(epoch) == (None, epoch, 1)
 
 
 def test_deleted_records_stay_deleted() -> None:
@@ -215,7 +216,7 @@ def test_deleted_records_stay_deleted() -> None:
     assert world.delete_before(3) == [(None, 3)]
     world.restart()  # at the very moment when it was answered, and inside a batch
     assert world.partition.log_start_offset == 3
-    assert world.partition.fetch(0, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
+    assert world.partition.reading.fetch(0, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
     assert world.delete_before(-1) == [(None, 6)]
     assert world.produce(batch(b"c"))[0].base_offset == 6, "a command takes no offset"
 
@@ -262,10 +263,10 @@ def test_waiters_wake_when_something_is_committed() -> None:
     def waiter() -> None:
         woken.append(world.partition.high_watermark)
 
-    world.partition.add_waiter(waiter)
+    world.partition.waiters.add(waiter)
     world.produce(batch(b"a"))
     assert woken == [1]
-    world.partition.remove_waiter(waiter)
+    world.partition.waiters.remove(waiter)
     world.produce(batch(b"a"))
     assert woken == [1]
 
@@ -326,6 +327,15 @@ def test_no_producer_is_forgotten_by_a_clock_that_has_jumped() -> None:
     world.produce(idempotent(0))
     world.partition.tick(NOW_MS + 10_000, even_ms=999)
     assert world.produce(idempotent(0))[0].base_offset == 0
-    assert world.partition.log_end_offset == 1, "a repeat is no new batch"
+    assert world.partition.log.log_end_offset == 1, "a repeat is no new batch"
     world.partition.tick(NOW_MS + 10_000, even_ms=1000)
     assert world.produce(idempotent(7))[0].base_offset == 1
+
+
+def test_what_is_only_looked_at_does_not_count_as_sent() -> None:
+    """A fetch that waits looks many times; who sends the bytes counts them."""
+    world = World()
+    world.produce(batch(b"x"))
+    assert world.partition.reading.fetch(0, 100).slice is not None
+    assert world.partition.counters.bytes_out == 0
+    assert (world.partition.counters.batches_in, world.partition.counters.records_in) == (1, 1)

@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
-from raftlog.partition.partition import Partition, PartitionError, PartitionSettings, ProduceResult
+from raftlog.partition.partition import Partition
+from raftlog.partition.values import PartitionError, PartitionSettings, ProduceResult
 from raftlog.raft.driver import Driver
 from raftlog.raft.elections import SILENT_BEATS
 from raftlog.raft.group import RaftGroup
@@ -99,8 +100,8 @@ def test_a_leader_that_was_replaced_unawares_speaks_of_no_gap() -> None:
     results: list[ProduceResult] = []
     trio.produce(old, 0, results)
     trio.run(1)
-    assert old.leader is not None
-    trio.paused.add(old.leader)
+    assert old.group.leader is not None
+    trio.paused.add(old.group.leader)
     trio.run(10)
     trio.produce(trio.leader(), 1, results)
     trio.run(1)

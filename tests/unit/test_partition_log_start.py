@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from raftlog.partition.partition import EARLIEST, Partition, PartitionError, PartitionSettings, ProduceResult
+from raftlog.partition.partition import Partition
+from raftlog.partition.values import EARLIEST, PartitionError, PartitionSettings, ProduceResult
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership, RaftTiming
@@ -40,9 +41,9 @@ def starts(replicas: Replicas) -> set[Offset]:
 
 
 def fail_over(replicas: Replicas, old: Partition) -> Partition:
-    assert old.leader is not None
-    replicas.paused.add(old.leader)
-    replicas.deaf.add(old.leader)
+    assert old.group.leader is not None
+    replicas.paused.add(old.group.leader)
+    replicas.deaf.add(old.group.leader)
     replicas.run(10)
     return replicas.leader()
 
@@ -56,8 +57,8 @@ def test_who_leads_next_begins_where_the_deleted_records_end() -> None:
     new = fail_over(trio, old)
     assert new is not old
     assert new.log_start_offset == 25
-    assert new.find_offset(EARLIEST).offset == 25
-    assert new.fetch(24, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
+    assert new.reading.find_offset(EARLIEST).offset == 25
+    assert new.reading.fetch(24, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
 
 
 def test_without_a_majority_nobody_is_told_that_records_are_deleted() -> None:
@@ -65,7 +66,7 @@ def test_without_a_majority_nobody_is_told_that_records_are_deleted() -> None:
     trio.run(10)
     leader = trio.leader()
     fill(trio, leader)
-    trio.deaf = set(trio.ids) - {leader.leader}
+    trio.deaf = set(trio.ids) - {leader.group.leader}
     answers: Answers = []
     leader.delete_before(25, now=trio.now, on_done=lambda *answer: answers.append(answer))
     trio.run(0.2)

@@ -16,7 +16,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import find_partition
-from raftlog.partition.partition import PartitionError
+from raftlog.partition.values import PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import milliseconds
 

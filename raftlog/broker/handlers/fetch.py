@@ -22,7 +22,7 @@ from raftlog.broker.errors import partition_error_code
 from raftlog.broker.routing import confirm_leaders, endpoints, find_partition, leader_hint
 from raftlog.net.sending import Chunk
 from raftlog.net.stream import FileRange
-from raftlog.partition.partition import FetchResult, PartitionError
+from raftlog.partition.values import FetchResult, PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
 from raftlog.protocol.requests import fetch_topic_name
@@ -168,7 +168,7 @@ def _cold(topics: Topics, max_bytes: int) -> list[Warming]:
             if isinstance(replica, ErrorCode) or offset >= replica.high_watermark:
                 continue
             limit = max(min(partition_max, left), 1)
-            warming = replica.cold(offset, limit)
+            warming = replica.reading.cold(offset, limit)
             if warming is not None:
                 cold.append(warming)
                 left -= limit
@@ -189,7 +189,7 @@ def _read(topics: Topics, max_bytes: int) -> Found:
                 has_error = True
                 continue
             limit = min(partition_max, max_bytes - size)
-            result = replica.fetch(offset, max(limit, 1), leader_epoch=epoch)
+            result = replica.reading.fetch(offset, max(limit, 1), leader_epoch=epoch)
             found = result.slice
             if found is None:
                 has_error = has_error or result.error is not None
@@ -221,7 +221,7 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
         if not isinstance(wanted.replica, ErrorCode)
     ]
     for replica in replicas:
-        replica.add_waiter(alarm)
+        replica.waiters.add(alarm)
     try:
         found = _read(topics, max_bytes)
         with trio.move_on_after(wait_s):
@@ -230,7 +230,7 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
                 found = _read(topics, max_bytes)
     finally:
         for replica in replicas:
-            replica.remove_waiter(alarm)
+            replica.waiters.remove(alarm)
     if found.out_of_range:
         await _read_again(call, topics, max_bytes, found)
         return
@@ -262,7 +262,7 @@ def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = Error
         for wanted, result in zip(partitions, results, strict=True):
             answer = _answer(call, wanted.partition, result)
             if answer.size and not isinstance(wanted.replica, ErrorCode):
-                wanted.replica.bytes_out += answer.size
+                wanted.replica.counters.bytes_out += answer.size
             if answer.error == ErrorCode.NOT_LEADER_OR_FOLLOWER and hints_wanted:
                 hint = leader_hint(call.backend, topic, wanted.partition)
                 answer = answer._replace(leader=hint)

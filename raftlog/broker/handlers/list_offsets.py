@@ -16,7 +16,7 @@ from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import confirm_leaders, find_partition
 from raftlog.broker.steps import in_threads
-from raftlog.partition.partition import EARLIEST, EARLIEST_LOCAL, LATEST, MAX_TIMESTAMP
+from raftlog.partition.values import EARLIEST, EARLIEST_LOCAL, LATEST, MAX_TIMESTAMP
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[st
         return {"partition_index": index, "error_code": ErrorCode.UNSUPPORTED_VERSION}
     if wanted.timestamp in TIERED:
         return {"partition_index": index, "error_code": ErrorCode.NONE}
-    steps = replica.find_offset_steps(wanted.timestamp, leader_epoch=wanted.current_leader_epoch)
+    steps = replica.reading.find_offset_steps(wanted.timestamp, leader_epoch=wanted.current_leader_epoch)
     found = await in_threads(steps)
     code = partition_error_code(found.error)
     if code is ErrorCode.OFFSET_NOT_AVAILABLE and call.version < NOT_AVAILABLE_FROM:

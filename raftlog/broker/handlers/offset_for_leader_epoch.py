@@ -31,7 +31,9 @@ def _end(call: Call, topic: str, wanted: OffsetForLeaderPartition) -> dict[str, 
     replica = find_partition(call.backend, topic, wanted.partition)
     if isinstance(replica, ErrorCode):
         return {"error_code": replica, "partition": wanted.partition}
-    error, epoch, end = replica.end_of_epoch(wanted.leader_epoch, leader_epoch=wanted.current_leader_epoch)
+    error, epoch, end = replica.reading.end_of_epoch(
+        wanted.leader_epoch, leader_epoch=wanted.current_leader_epoch
+    )
     return {
         "error_code": partition_error_code(error),
         "partition": wanted.partition,

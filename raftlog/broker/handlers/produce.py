@@ -22,7 +22,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.routing import endpoints, find_partition, find_topic, leader_hint
 from raftlog.metadata.names import INTERNAL_TOPICS
-from raftlog.partition.partition import ProduceResult
+from raftlog.partition.values import ProduceResult
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import (
     ProduceAnswer,

@@ -1,0 +1,287 @@
+"""What a leader may append: sizes, timestamps, sequence numbers (KIP-98), and how a producer is answered.
+
+Invariant: a producer is answered only when its batch is committed, or when it is certain that it never will
+be, or with a retriable error when neither is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from raftlog.errors import CorruptBatch, InvalidBatch, InvalidInput, UnsupportedBatch
+from raftlog.memory import MemoryBudget
+from raftlog.partition.counters import Counters
+from raftlog.partition.log_start import LogStart
+from raftlog.partition.producers import (
+    NewBatch,
+    OutOfSequence,
+    Producers,
+    RepeatedBatch,
+    StaleEpoch,
+    UnknownProducer,
+)
+from raftlog.partition.refused import Refused
+from raftlog.partition.values import PartitionError, PartitionSettings, ProduceResult
+from raftlog.raft.group import RaftGroup
+from raftlog.raft.values import NotLeader, Outcome
+from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
+from raftlog.records.produced import check_produced_batch
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import Offset, RaftIndex
+
+SETTLE_S: Final = 2.0
+"""How long a new leader waits for the first batch of a producer that it does not know, before it takes a
+later one for the first: what was under way to the leader before may come again until then."""
+MAX_UNCOMMITTED_BYTES: Final = 64 << 20
+"""What a leader without a majority takes before it says "later": it bounds the tail in memory."""
+
+FIRST_TERM: Final = 1
+COMES_AGAIN: Final = frozenset(
+    (PartitionError.NOT_LEADER, PartitionError.STORAGE_FAILED, PartitionError.OVERLOADED)
+)
+"""After these a producer sends the same batch once more."""
+
+OnProduced = Callable[[ProduceResult], None]
+
+
+class Producing:
+    """The side of one replica that producers ask, and what it remembers of them."""
+
+    def __init__(
+        self,
+        group: RaftGroup,
+        log: GroupLog,
+        start: LogStart,
+        counters: Counters,
+        memory: MemoryBudget | None,
+    ) -> None:
+        self._group = group
+        self._log = log
+        self._start = start
+        self._counters = counters
+        self._memory = memory
+        self._producers = Producers()
+        self._refused = Refused()
+        self._ready_at = float("inf")
+        self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
+        self.uncommitted_bytes = 0
+        self._producers.restore(log.snapshot_state)
+
+    def produce(
+        self,
+        batch: memoryview,
+        settings: PartitionSettings,
+        *,
+        now: float,
+        now_ms: int,
+        on_done: OnProduced,
+    ) -> None:
+        """See `Partition.produce`."""
+        refusal = self._admit(batch, settings, now_ms)
+        if isinstance(refusal, ProduceResult):
+            if refusal.error in COMES_AGAIN:
+                self._note_refused(batch, now)
+            on_done(refusal)
+            return
+        header = refusal
+        if header.producer_id != NO_PRODUCER:
+            verdict = self._producers.check(header)
+            match verdict:
+                case NewBatch():
+                    pass
+                case UnknownProducer(sequence):
+                    if not self._may_begin(header.producer_id, sequence, now):
+                        self._refused.note(header.producer_id, sequence, now)
+                        on_done(ProduceResult(PartitionError.NOT_LEADER))
+                        return
+                case RepeatedBatch(base_offset, index):
+                    self._refused.forget(header.producer_id)
+                    self._answer_repeat(base_offset, index, on_done)
+                    return
+                case StaleEpoch(current):
+                    on_done(
+                        ProduceResult(
+                            PartitionError.STALE_PRODUCER_EPOCH,
+                            message=f"producer {header.producer_id} is at epoch {current} now",
+                        )
+                    )
+                    return
+                case OutOfSequence(expected, got):
+                    if self._refused.misses(header.producer_id, now):
+                        on_done(ProduceResult(PartitionError.NOT_LEADER))
+                        return
+                    gap = f"producer {header.producer_id}: expected sequence {expected}, got {got}"
+                    self._answer_gap(gap, now, on_done)
+                    return
+            self._refused.forget(header.producer_id)
+        base_offset = self._log.log_end_offset
+        append_time = -1
+        if settings.log_append_time:
+            append_time = now_ms
+            stamp_append_time(batch, now_ms)
+        stamp(batch, base_offset, self._group.term)
+        size = len(batch)
+
+        def resolved(outcome: Outcome, entry: Entry) -> None:
+            self.uncommitted_bytes -= size
+            match outcome:
+                case Outcome.COMMITTED:
+                    self._counters.records_in += entry.next_offset - base_offset
+                    self._counters.batches_in += 1
+                    self._counters.bytes_in += size
+                    on_done(ProduceResult(None, base_offset, append_time, self._log.log_start_offset))
+                case Outcome.WILL_NOT_HAPPEN:
+                    on_done(ProduceResult(PartitionError.NOT_LEADER))
+                case Outcome.MAY_STILL_HAPPEN:
+                    on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
+
+        entry = self._group.propose(batch, header.record_count, now, resolved)
+        if isinstance(entry, NotLeader):
+            on_done(ProduceResult(PartitionError.NOT_LEADER))
+            return
+        self.uncommitted_bytes += size
+        if header.producer_id != NO_PRODUCER:
+            self._producers.appended(header, base_offset, entry.index)
+
+    def _admit(
+        self, batch: memoryview, settings: PartitionSettings, now_ms: int
+    ) -> ProduceResult | BatchHeader:
+        """The header of a batch that may be appended, or why it may not."""
+        if not self._group.is_leader or self._group.is_transferring:
+            # Before anything is said of sequences: the batch before this one was refused for the same reason.
+            return ProduceResult(PartitionError.NOT_LEADER)
+        if self._log.damage is not None:
+            return ProduceResult(PartitionError.STORAGE_FAILED, message=self._log.damage)
+        if self.uncommitted_bytes > MAX_UNCOMMITTED_BYTES:
+            return ProduceResult(PartitionError.OVERLOADED, message="no majority has answered for a while")
+        if self._memory is not None and self._memory.keeps_too_much:
+            return ProduceResult(PartitionError.OVERLOADED, message="too much waits for majorities here")
+        if len(batch) > settings.max_message_bytes:
+            limit = settings.max_message_bytes
+            return ProduceResult(
+                PartitionError.BATCH_TOO_LARGE,
+                message=f"a batch of {len(batch)} bytes is over max.message.bytes={limit}",
+            )
+        try:
+            header = check_produced_batch(batch)
+        except CorruptBatch as error:
+            return ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error))
+        except UnsupportedBatch as error:
+            return ProduceResult(PartitionError.UNSUPPORTED_BATCH, message=str(error))
+        except InvalidBatch as error:
+            return ProduceResult(PartitionError.INVALID_RECORD, message=str(error))
+        if header.size != len(batch):
+            return ProduceResult(
+                PartitionError.INVALID_RECORD,
+                message="one batch a partition and request, and nothing behind it",
+            )
+        if header.is_control or header.is_transactional:
+            return ProduceResult(
+                PartitionError.INVALID_RECORD, message="control and transactional batches are not taken"
+            )
+        if not settings.log_append_time and header.max_timestamp >= 0:
+            late = header.max_timestamp - now_ms > settings.timestamp_after_max_ms
+            if late or now_ms - header.max_timestamp > settings.timestamp_before_max_ms:
+                return ProduceResult(
+                    PartitionError.INVALID_TIMESTAMP,
+                    message=f"timestamp {header.max_timestamp} is too far from the broker's {now_ms}",
+                )
+        return header
+
+    def _note_refused(self, batch: memoryview, now: float) -> None:
+        """Batches that are under way behind this one miss it: should this replica lead when they come, they
+        must be told the same, not that there is a gap."""
+        try:
+            header = read_header(batch)
+        except InvalidInput:
+            return  # no producer's batch: who leads will say so
+        if header.producer_id != NO_PRODUCER:
+            self._refused.note(header.producer_id, header.base_sequence, now)
+
+    def _may_begin(self, producer_id: int, sequence: int, now: float) -> bool:
+        """Whether a producer that is not known here goes on with this batch. Any sequence may be the next:
+        the topic was deleted and made again, or the producer was silent for so long that it was forgotten
+        (KIP-360, as in Kafka). But what lies in the middle of a sequence may also have overtaken the first
+        batch, which was under way to the leader before (if there was one) or was refused a moment ago: it
+        would never fit in behind."""
+        if self._refused.is_behind(producer_id, sequence, now):
+            return False
+        return sequence == 0 or self._group.term == FIRST_TERM or now - self._ready_at >= SETTLE_S
+
+    def _answer_repeat(self, base_offset: Offset, index: RaftIndex, on_done: OnProduced) -> None:
+        """A repeat succeeds when what it repeats is committed (DUPLICATE_SEQUENCE_NUMBER is success)."""
+        if index <= self._log.commit_index:
+            on_done(ProduceResult(None, base_offset, -1, self._start.told))
+        else:
+            self._repeats.append((index, base_offset, on_done))
+
+    def _answer_gap(self, gap: str, now: float, on_done: OnProduced) -> None:
+        """A gap ends an idempotent producer's sequence, so it is said only by who leads for certain: a leader
+        that was replaced without knowing it has not seen the batches before this one."""
+
+        def confirmed(leads: bool) -> None:
+            if leads:
+                on_done(ProduceResult(PartitionError.OUT_OF_SEQUENCE, message=gap))
+            else:
+                on_done(ProduceResult(PartitionError.NOT_LEADER))
+
+        self._group.read_barrier(now, confirmed)
+
+    # What the group tells
+
+    def became_ready(self, now: float) -> None:
+        """This replica leads, and has committed an entry of its term."""
+        self._ready_at = now
+
+    def apply(self, entry: Entry, now_ms: int) -> None:
+        """A batch is committed."""
+        header = read_header(entry.payload)
+        if header.producer_id != NO_PRODUCER:
+            self._producers.committed(header, entry.index, now_ms)
+
+    def truncated(self) -> None:
+        """An uncommitted tail is gone."""
+        self._producers.truncated()
+
+    def leadership_changed(self, tail: Iterable[Entry]) -> None:
+        """Pending views belong to a term: a new leader rebuilds them from its own tail, and a follower has
+        none."""
+        self.fail_repeats()
+        self._producers.truncated()
+        self._ready_at = float("inf")
+        for entry in tail:
+            if entry.kind is EntryKind.BATCH:
+                header = read_header(entry.payload)
+                if header.producer_id != NO_PRODUCER:
+                    self._producers.appended(header, entry.base_offset, entry.index)
+
+    def expire(self, before_ms: int) -> None:
+        """Forget producers that have been silent since."""
+        self._producers.expire(before_ms)
+
+    def to_bytes(self) -> bytes:
+        """What is known of producers, for a snapshot."""
+        return self._producers.to_bytes()
+
+    def restore(self, state: bytes) -> None:
+        self._producers.restore(state)
+
+    def answer_repeats(self) -> None:
+        """More is committed than before."""
+        if not self._repeats:
+            return
+        waiting, self._repeats = self._repeats, []
+        for repeat in waiting:
+            index, base_offset, on_done = repeat
+            if index <= self._log.commit_index:
+                on_done(ProduceResult(None, base_offset, -1, self._start.told))
+            else:
+                self._repeats.append(repeat)
+
+    def fail_repeats(self) -> None:
+        """What the repeats wait for belonged to a leadership that is over."""
+        waiting, self._repeats = self._repeats, []
+        for _, _, on_done in waiting:
+            on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))

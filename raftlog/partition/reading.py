@@ -1,0 +1,104 @@
+"""What may be read of a partition: which bytes a fetch sees, what a timestamp or a leader epoch maps to.
+
+Invariant: nothing above the high watermark is served.
+"""
+
+from __future__ import annotations
+
+from raftlog.errors import DamagedLog, FileRefused
+from raftlog.partition.log_start import LogStart
+from raftlog.partition.values import FetchResult, FoundOffset, PartitionError
+from raftlog.raft.group import RaftGroup
+from raftlog.storage.group_log import GroupLog
+from raftlog.storage.timestamps import Steps, run
+from raftlog.storage.warming import Warming
+from raftlog.types import Offset, Term
+
+
+class Reading:
+    """The side of one replica that consumers ask."""
+
+    def __init__(self, group: RaftGroup, log: GroupLog, start: LogStart) -> None:
+        self._group = group
+        self._log = log
+        self._start = start
+
+    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
+        """Whole batches from the one that holds `offset` on, of one segment: the first, and behind it what
+        fits `max_bytes`.
+
+        Damage found while reading is STORAGE_FAILED, and the damaged bytes stay unserved. Raises StorageError
+        when the disk failed or no file can be opened.
+        """
+        start, end, log_end = self._start.told, self._log.high_watermark, self._log.log_end_offset
+        error = self._check_epoch(leader_epoch)
+        if error is not None:
+            return FetchResult(error, None, end, start)
+        if not self._group.is_ready and (
+            end < offset <= log_end or offset < max(self._log.log_start_offset, self._start.uncommitted)
+        ):
+            # What an earlier leader committed, records or a later start, this one will know to be so as soon
+            # as its first entry is committed.
+            return FetchResult(None, None, end, start)
+        if offset == end:
+            return FetchResult(None, None, end, start)
+        if not self._log.log_start_offset <= offset < end:
+            return FetchResult(PartitionError.OFFSET_OUT_OF_RANGE, None, end, start)
+        try:
+            found = self._log.read(Offset(offset), max_bytes)
+        except (DamagedLog, FileRefused):
+            return FetchResult(PartitionError.STORAGE_FAILED, None, end, start)
+        return FetchResult(None, found, end, start)
+
+    def cold(self, offset: int, max_bytes: int) -> Warming | None:
+        """What to run in a thread so that `fetch` of the same will not wait for the disk; None when it would
+        not anyway."""
+        if self._log.damage is not None:
+            return None
+        try:
+            return self._log.cold(Offset(offset), max_bytes)
+        except (DamagedLog, FileRefused):
+            return None  # `fetch` says so
+
+    def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
+        """The first offset whose timestamp is at least `timestamp`, or one of the special ones above."""
+        return run(self.find_offset_steps(timestamp, leader_epoch=leader_epoch))
+
+    def find_offset_steps(self, timestamp: int, *, leader_epoch: int = -1) -> Steps[FoundOffset]:
+        """`find_offset` in steps that hold nobody up."""
+        error = self._check_epoch(leader_epoch)
+        if error is not None:
+            return FoundOffset(error)
+        epoch = self._group.term
+        if not self._group.is_ready:
+            return FoundOffset(PartitionError.OFFSET_NOT_AVAILABLE)
+        match timestamp:
+            case -2 | -4:
+                return FoundOffset(None, self._log.log_start_offset, -1, epoch)
+            case -1:
+                return FoundOffset(None, self._log.high_watermark, -1, epoch)
+            case -3:
+                timestamp = self._log.max_timestamp
+        if timestamp < 0:
+            return FoundOffset(None)
+        try:
+            found = yield from self._log.offset_for_timestamp_steps(timestamp)
+        except (DamagedLog, FileRefused):
+            return FoundOffset(PartitionError.STORAGE_FAILED)
+        return FoundOffset(None, *found, epoch) if found is not None else FoundOffset(None)
+
+    def end_of_epoch(self, epoch: int, *, leader_epoch: int = -1) -> tuple[PartitionError | None, int, int]:
+        """(error, epoch, end offset) of the largest epoch at or below `epoch` (KIP-101, KIP-279)."""
+        error = self._check_epoch(leader_epoch)
+        if error is not None:
+            return error, -1, -1
+        return (None, *self._log.offset_for_term(Term(epoch)))
+
+    def _check_epoch(self, leader_epoch: int) -> PartitionError | None:
+        """Refuse who believes in another leader than this one (KIP-320)."""
+        if not self._group.is_leader:
+            return PartitionError.NOT_LEADER
+        if leader_epoch >= 0 and leader_epoch != self._group.term:
+            older = leader_epoch < self._group.term
+            return PartitionError.FENCED_LEADER_EPOCH if older else PartitionError.UNKNOWN_LEADER_EPOCH
+        return None

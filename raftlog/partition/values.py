@@ -1,0 +1,77 @@
+"""What a partition is asked and answers, in plain values, and the settings that it acts on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from raftlog.storage.group_log import Slice
+from raftlog.types import Offset
+
+EARLIEST: Final = -2
+LATEST: Final = -1
+MAX_TIMESTAMP: Final = -3
+EARLIEST_LOCAL: Final = -4
+"""The timestamps that ListOffsets gives a meaning of their own (KIP-734, KIP-405)."""
+
+
+class PartitionError(Enum):
+    """Why a partition refused. The broker maps each to one Kafka error code."""
+
+    NOT_LEADER = auto()
+    MAY_STILL_HAPPEN = auto()
+    STORAGE_FAILED = auto()
+    CORRUPT_BATCH = auto()
+    UNSUPPORTED_BATCH = auto()
+    INVALID_RECORD = auto()
+    BATCH_TOO_LARGE = auto()
+    INVALID_TIMESTAMP = auto()
+    OUT_OF_SEQUENCE = auto()
+    STALE_PRODUCER_EPOCH = auto()
+    OFFSET_OUT_OF_RANGE = auto()
+    OFFSET_NOT_AVAILABLE = auto()
+    FENCED_LEADER_EPOCH = auto()
+    UNKNOWN_LEADER_EPOCH = auto()
+    OVERLOADED = auto()
+
+
+class ProduceResult(NamedTuple):
+    """The answer to one batch. Offsets are -1 with an error; `append_time` is -1 under CreateTime."""
+
+    error: PartitionError | None
+    base_offset: int = -1
+    append_time: int = -1
+    log_start_offset: int = -1
+    message: str | None = None
+
+
+class FetchResult(NamedTuple):
+    """A byte range of a segment, or an error; no slice means that there is nothing to read yet."""
+
+    error: PartitionError | None
+    slice: Slice | None
+    high_watermark: Offset
+    log_start_offset: Offset
+
+
+class FoundOffset(NamedTuple):
+    """What a timestamp maps to; offset -1 when no record is that late."""
+
+    error: PartitionError | None
+    offset: int = -1
+    timestamp: int = -1
+    leader_epoch: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSettings:
+    """The topic configs that a partition acts on, in Kafka's units."""
+
+    max_message_bytes: int = 1_048_588
+    log_append_time: bool = False
+    timestamp_before_max_ms: int = 2**63 - 1
+    timestamp_after_max_ms: int = 3_600_000
+    retention_ms: int = 7 * 24 * 3_600_000
+    retention_bytes: int = -1
+    producer_expiration_ms: int = 86_400_000
