@@ -91,6 +91,8 @@ class RaftGroup(Replica):
         leading = self._leading
         if leading.leadership is not None:
             return leading.beat_due
+        if self.log.rot is None:  # then there is nothing to repair
+            return self._elections.deadline
         return min(self._elections.deadline, self._repairs.deadline)
 
     def followers(self, now: float) -> tuple[FollowerProgress, ...]:

@@ -4,6 +4,8 @@ python -m tests.sim --seed 7 --profile members     one seed, with what it came t
 python -m tests.sim --seeds 300 --jobs 2           new seeds, over all profiles
 python -m tests.sim --seeds 20000 --first 1        a soak; goes on after failures
 python -m tests.sim --planted                      the table of planted faults
+
+What was played says its commit, and the seed to go on with when it was interrupted.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import logging
 import multiprocessing
 import secrets
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from tests.sim.cluster import Failure, Report, run_seed
 from tests.sim.planted import PLANTS, SEEDS_MAX, find
@@ -26,10 +30,19 @@ from tests.sim.profiles import PROFILES
 SEED_BITS = 32
 
 
+def code_of(folder: Path) -> str:
+    """The commit that is played, and whether files that it knows differ from it."""
+    words = "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"
+    done = subprocess.run(("git", "-C", folder, *words), capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
 class Totals:
     """What many seeds came to."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int) -> None:
+        self.code = code_of(Path(__file__).parent)
+        self.first = first
         self.counts: Counter[str] = Counter()
         self.profiles: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -60,7 +73,8 @@ class Totals:
 
         return "\n".join(
             (
-                f"{counts['seeds']} seeds in {wall:.0f} s, {self.cpu:.0f} s of CPU, "
+                f"{counts['seeds']} seeds from {self.first} on commit {self.code} in {wall:.0f} s, "
+                f"{self.cpu:.0f} s of CPU ({self.cpu / seeds:.2f} a seed), "
                 f"{self.seconds / 3600:.2f} virtual hours, {counts['events']} events",
                 f"a seed: {mean('acked')} records acknowledged of {mean('sent')}, {mean('read')} read, "
                 f"{mean('elections')} elections, {mean('starts')} starts, {mean('topics')} topics, "
@@ -68,13 +82,13 @@ class Totals:
                 f"profiles: {dict(sorted(self.profiles.items()))}",
                 f"faults: {dict(self.faults.most_common())}",
                 f"{counts['stranded']} seeds ended with a group that cannot elect; "
-                f"{len(self.failures)} failed",
+                f"{len(self.failures)} failed; next is --first {self.first + counts['seeds']}",
             )
         )
 
 
 def outcomes(seeds: list[int], profile: str | None, jobs: int) -> Iterator[Report | Failure]:
-    """Every seed's outcome, in whatever order they come."""
+    """Every seed's outcome, in the order of the seeds."""
     if jobs == 1:
         for seed in seeds:
             yield run_seed(seed, profile)
@@ -85,13 +99,13 @@ def outcomes(seeds: list[int], profile: str | None, jobs: int) -> Iterator[Repor
 
 def run(seeds: list[int], profile: str | None, *, jobs: int, seconds: float | None, every: int) -> Totals:
     """Run the seeds, or as many as start within `seconds`."""
-    totals, started = Totals(), time.monotonic()
+    totals, started = Totals(seeds[0]), time.monotonic()
     try:
         for outcome in outcomes(seeds, profile, jobs):
             totals.add(outcome)
             if isinstance(outcome, Failure):
                 print(outcome, flush=True)
-            if every and totals.counts["seeds"] % every == 0:
+            if every and totals.counts["seeds"] % every == 0 and totals.counts["seeds"] < len(seeds):
                 print(totals, flush=True)
             if seconds is not None and time.monotonic() - started > seconds:
                 break
@@ -127,7 +141,7 @@ def main() -> int:
     parser.add_argument("--profile", choices=sorted(PROFILES), help="default: drawn by the seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--seconds", type=float, help="stop after so many seconds")
-    parser.add_argument("--every", type=int, default=0, help="print the totals every so many seeds")
+    parser.add_argument("--every", type=int, default=500, help="print the totals every so many seeds (500)")
     parser.add_argument(
         "--planted", action="store_true", help="find every planted fault, and print the table"
     )

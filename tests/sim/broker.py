@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final, Protocol
 
 from raftlog.config import BrokerConfig
@@ -95,6 +96,8 @@ class SimBroker:
         self._rng = world.fork()
         self._outbox: dict[BrokerId, list[Any]] = {}
         self._turn_at = self._alarm_at = FOREVER
+        self._turn_due: Callable[[], None] = lambda: None
+        self._turn_label = f"turn {broker}"
         self._is_dirty = False
         self._sync_done = False
         self._checkpoint_runs = False
@@ -118,6 +121,7 @@ class SimBroker:
         self.is_paused = False
         self._outbox = {}
         self._turn_at = self._alarm_at = FOREVER
+        self._turn_due = self._turn_of(self.life)
         self._is_dirty = self._sync_done = self._checkpoint_runs = False
         self._syncing = None
         self._backlog = []
@@ -264,7 +268,8 @@ class SimBroker:
             self._fail(End.DAMAGED)
         if self.life != life or self.node is None:
             return False
-        self._flush()
+        if self._outbox:
+            self._flush()
         self._look()
         self._schedule()
         return True
@@ -288,7 +293,7 @@ class SimBroker:
         node = self.node
         assert node is not None
         if kind == "note":
-            self.act(lambda: node.receive_note(sender, content))
+            self.act(partial(node.receive_note, sender, content))
         elif self.is_paused:
             self._backlog.append(lambda: node.driver.receive(sender, content))
         else:
@@ -308,23 +313,28 @@ class SimBroker:
         nobody has to listen to the driver meanwhile."""
         assert self.node is not None
         driver = self.node.driver
-        if driver.has_work or self._sync_done:
-            self._on_work()
-        elif driver.next_deadline < self._alarm_at:
-            self._set_alarm(driver.next_deadline)
+        if self._sync_done or driver.has_work:
+            self._due(self._world.now + TURN_DELAY)
+        elif (deadline := driver.next_deadline) < self._alarm_at:
+            self._set_alarm(deadline)
 
     def _due(self, when: float) -> None:
-        if when >= self._turn_at:
-            return
-        self._turn_at = when
-        life = self.life
+        """Never before now. An earlier turn takes the place of one that is due later."""
+        if when < self._turn_at:
+            self._turn_at = when
+            self._world.at(when, self._turn_due, self._turn_label)
+
+    def _turn_of(self, life: int) -> Callable[[], None]:
+        """What an event of this life does when its time has come, if it is still the one that is awaited."""
+        world = self._world
 
         def turn() -> None:
-            if self.life == life and self._turn_at == when and self.node is not None and not self.is_paused:
+            is_due = self.life == life and self._turn_at == world.now
+            if is_due and self.node is not None and not self.is_paused:
                 self._turn_at = FOREVER
                 self._guarded(self._turn)
 
-        self._world.at(when, turn, f"turn {self.id}")
+        return turn
 
     def _set_alarm(self, when: float) -> None:
         """Deadlines move on far more often than they come: one alarm looks then whether its time has come."""
@@ -419,8 +429,6 @@ class SimBroker:
     def _flush(self) -> None:
         """What was sent goes out in the order of the receivers' numbers: SyncObj keeps its peers in a set,
         whose order is another one in every process."""
-        if not self._outbox:
-            return
         outbox, self._outbox = self._outbox, {}
         for receiver in sorted(outbox):
             for packet in outbox[receiver]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from raftlog.cluster.metadata_group import ProposalFailed
@@ -80,7 +81,7 @@ class Caller:
 
         def reply(value: Any) -> None:
             if rng.random() >= cluster.client_loss:
-                world.after(rng.uniform(0.0002, 0.003), lambda: answer(value), "answer")
+                world.after(rng.uniform(0.0002, 0.003), partial(answer, value), "answer")
 
         def arrive() -> None:
             target = cluster.brokers[broker]
@@ -95,7 +96,7 @@ class Caller:
 
         if rng.random() >= cluster.client_loss:
             world.after(rng.uniform(0.0002, 0.003), arrive, f"call {broker}")
-        world.after(TIMEOUT, lambda: answer(Timeout))
+        world.after(TIMEOUT, partial(answer, Timeout))
 
     def anyone(self) -> BrokerId:
         return self.rng.choice(self.cluster.everyone)

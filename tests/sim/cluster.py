@@ -81,7 +81,7 @@ class Report:
             f"seed {self.seed} {self.profile}: {self.brokers} brokers, {self.seconds:.0f} s, "
             f"{self.events} events in {self.cpu:.2f} s, {self.acked} of {self.sent} records acknowledged, "
             f"{self.read} read, {self.elections} elections, {self.starts} starts, {self.topics} topics, "
-            f"{self.moves} moves, gap {self.gap:.1f} s, {dict(self.faults)}"
+            f"{self.moves} moves, gap {self.gap:.1f} s, {dict(self.faults)}, trace {self.trace}"
         )
 
 

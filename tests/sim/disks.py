@@ -35,7 +35,7 @@ class SimDisk(VirtualDisk):
         if self.is_observed:
             return
         super().begin(operation, path)  # may raise: then it is not counted
-        if not path.startswith(WAL):
+        if operation == "read" or not path.startswith(WAL):
             return
         if operation == "write":
             self.wal_writes[path] = self.wal_writes.get(path, 0) + 1

@@ -17,7 +17,8 @@ A group's history is a `Ledger`: every entry that was ever committed, once, as i
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from raftlog.errors import DamagedLog
@@ -128,11 +129,39 @@ class CheckedState(MetadataState):
         self._invariants.metadata_applied(self._broker, self.catalog.applied_index, self.catalog)
 
 
+_CATALOG_FIELDS: Final = tuple(field.name for field in fields(Catalog))
+
+_state_of: Final = attrgetter(
+    "log.last_index",
+    "log.last_term",
+    "log.commit_index",
+    "log._committed.start",
+    "log._hard_state",
+    "_leading.leadership",
+    "_trust.nonce",
+    "log._committed.log_start_offset",
+)
+"""What of a group its checks depend on. Read where it lies, since it is read after every event."""
+
+
+def _offsets(value: object) -> dict[str, dict[str, Any]]:
+    """The rows of an offsets table by group and topic, as it has them: not copies."""
+    assert isinstance(value, Offsets)
+    return {
+        group: {topic: bucket.rows() for topic, bucket in buckets.items()}
+        for group, buckets in value._groups.items()
+    }
+
+
 def _copy(value: object) -> object:
     """Of a catalog only the dicts and the offsets change in place."""
     if isinstance(value, Offsets):
-        return {group: value.of(group) for group in value}
+        return _copy(_offsets(value))
     return {key: _copy(item) for key, item in value.items()} if type(value) is dict else value
+
+
+_Watched = tuple[list[RaftGroup], list[tuple[RaftGroup, Ledger, Replica]]]
+"""The groups that run on a broker, and each with what is remembered of it."""
 
 
 class Invariants:
@@ -156,6 +185,7 @@ class Invariants:
         self._starts: list[tuple[GroupKey, int]] = []
         self._begins: dict[tuple[GroupKey, int], int] = {}
         self._hosted: dict[BrokerId, set[GroupKey]] = {}
+        self._watched: dict[BrokerId, _Watched] = {}
 
     # What the simulation tells
 
@@ -206,12 +236,13 @@ class Invariants:
     def metadata_applied(self, broker: SimBroker, index: int, catalog: Catalog) -> None:
         known = self._catalogs.get(index)
         if known is None:
-            contents = {field.name: _copy(getattr(catalog, field.name)) for field in fields(Catalog)}
+            contents = {name: _copy(getattr(catalog, name)) for name in _CATALOG_FIELDS}
             self._catalogs[index] = broker.id, contents
             return
         first, contents = known
         for name, content in contents.items():
-            if _copy(getattr(catalog, name)) != content:
+            value = getattr(catalog, name)
+            if (_offsets(value) if isinstance(value, Offsets) else value) != content:
                 raise Violation(
                     "metadata equal", f"brokers {first} and {broker.id} differ at entry {index} in {name}"
                 )
@@ -260,6 +291,7 @@ class Invariants:
                     )
                 replica.written = replica.torn = None  # its creation was lost with the power
         self._hosted[broker.id] = set()
+        self._watched.pop(broker.id, None)
 
     def writes(self, broker: SimBroker, keys: list[GroupKey], path: str) -> None:
         """The store will write what is pending of these groups to a file of the log, next, and sync it."""
@@ -324,30 +356,15 @@ class Invariants:
         node = broker.node
         assert node is not None
         self.checks += 1
-        if node.driver.groups.keys() != self._hosted.get(broker.id):
-            self._note_hosted(broker, node)
-        ledgers, identity = self.ledgers, broker.id
-        for key, group in node.driver.groups.items():
-            ledger = ledgers.get(key) or self._ledger(node, key)
-            assert ledger is not None
+        watched = self._watched.get(broker.id)
+        if watched is None or watched[0] != [*node.driver.groups.values()]:
+            watched = self._watch(broker, node)
+        for group, ledger, replica in watched[1]:
             if ledger.is_deleted:
                 continue
-            replica = ledger.replicas.get(identity)
-            if replica is None:
-                replica = ledger.replicas[identity] = Replica()
             if replica.written is not None:
                 self._promote(broker, ledger, replica)
-            log = group.log
-            seen: tuple[object, ...] = (
-                log.last_index,
-                log.last_term,
-                log.commit_index,
-                log.first_index,
-                log.hard_state,
-                group.is_leader,
-                group.is_trusted,
-                log.log_start_offset,
-            )
+            seen = _state_of(group)
             if seen != replica.seen:
                 self._look(broker, ledger, replica, group)
                 replica.seen = seen
@@ -359,6 +376,18 @@ class Invariants:
             starts, self._starts = self._starts, []
             for told in starts:
                 self._check_told_start(*told)
+
+    def _watch(self, broker: SimBroker, node: SimNode) -> _Watched:
+        """Other groups run here than when this was looked at last: find what belongs to each."""
+        if node.driver.groups.keys() != self._hosted.get(broker.id):
+            self._note_hosted(broker, node)
+        found = []
+        for key, group in node.driver.groups.items():
+            ledger = self._ledger(node, key)
+            assert ledger is not None
+            found.append((group, ledger, ledger.replicas.setdefault(broker.id, Replica())))
+        watched = self._watched[broker.id] = [*node.driver.groups.values()], found
+        return watched
 
     def _note_hosted(self, broker: SimBroker, node: SimNode) -> None:
         """Groups were started or removed here."""

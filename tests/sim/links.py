@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from raftlog.types import BrokerId
@@ -110,7 +111,7 @@ class Links:
         if direction in self._cut:
             held = self._held.setdefault(direction, [])
             if len(held) < HELD_MAX:
-                held.append(lambda: self._transmit(sender, life, receiver, addressee, packet))
+                held.append(partial(self._transmit, sender, life, receiver, addressee, packet))
             return
         self._transmit(sender, life, receiver, addressee, packet)
 
@@ -132,10 +133,8 @@ class Links:
             elif not weather.overtake or rng.random() >= weather.overtake:
                 when = max(when, self._last_arrival.get(direction, 0.0))
                 self._last_arrival[direction] = when
-            self._world.at(
-                when,
-                lambda: self._arrive(sender, life, receiver, addressee, connection, packet),
-            )
+            arrival = partial(self._arrive, sender, life, receiver, addressee, connection, packet)
+            self._world.at(when, arrival)
 
     def _arrive(
         self, sender: int, life: int, receiver: int, addressee: int, connection: int, packet: Any

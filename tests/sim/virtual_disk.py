@@ -53,10 +53,13 @@ class _Inode:
 
 def _apply(content: bytearray, position: int, data: bytes | None) -> None:
     """Write `data` at `position`, zeros before it where nothing was; None: set the size."""
-    if len(content) < position:
-        content.extend(bytes(position - len(content)))
+    size = len(content)
+    if size < position:
+        content.extend(bytes(position - size))
     if data is None:
         del content[position:]
+    elif size == position:
+        content += data
     else:
         content[position : position + len(data)] = data
 
@@ -103,7 +106,7 @@ class VirtualDisk:
         self.syncs = 0
         self.crash_after: int | None = None
         """Raise PowerLost when so many operations are done."""
-        self.on_operation: Callable[[str, str], None] = lambda operation, path: None
+        self.on_operation: Callable[[str, str], None] | None = None
         """Called with an operation's name and path before it takes place: to stall, to count, to raise."""
         self._life = 0
         self._root = _Folder()
@@ -270,7 +273,12 @@ class VirtualDisk:
             raise PowerLost(f"at operation {self.operations}: {operation} {path}")
         if operation != "read":
             self.operations += 1
-        self.on_operation(operation, path)
+        if self.on_operation is not None:
+            self.on_operation(operation, path)
+        if self._faults:
+            self._strike(operation, path)
+
+    def _strike(self, operation: str, path: str) -> None:
         for number, (failing, where, code) in enumerate(self._faults):
             if failing == operation and where(path):
                 del self._faults[number]
@@ -336,7 +344,7 @@ class VirtualFile:
         return not self._is_closed and self._life == self._disk.life
 
     def _begin(self, operation: str) -> None:
-        if not self.is_open:
+        if self._is_closed or self._life != self._disk._life:
             raise OSError(errno.EBADF, "this handle is closed, or its process is dead", self._path)
         self._disk.begin(operation, self._path)
 
@@ -355,14 +363,15 @@ class VirtualFile:
         except PowerLost:
             inode.changes.append(_Change(position, data))  # under way: some of it may arrive
             raise
-        growth = position + len(data) - len(inode.seen)
-        room = disk.room()
-        if growth > room:
-            data = data[: max(0, len(data) - (growth - room))]
+        is_full = False
+        if disk.capacity is not None:
+            excess = position + len(data) - len(inode.seen) - disk.room()
+            if excess > 0:
+                is_full, data = True, data[: max(0, len(data) - excess)]
         inode.changes.append(_Change(position, data))
         _apply(inode.seen, position, data)
         disk.wrote(self._path, position)
-        if growth > room:
+        if is_full:
             raise OSError(errno.ENOSPC, "No space left on device", self._path)
 
     def fdatasync(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -86,21 +87,21 @@ class World:
             self._unhashed = RECENT_EVENTS
 
     def _hash_notes(self) -> None:
-        self._hash.update("".join(map(repr, self._notes[self._unhashed :])).encode())
+        notes = self._notes[self._unhashed :]
         self._unhashed = len(self._notes)
-
-    def step(self) -> None:
-        """The next event."""
-        when, _, label, what = heapq.heappop(self._heap)
-        self.now = when
-        self.events += 1
-        if label:
-            self.note(label)
-        what()
-        self.after_event()
+        if notes:
+            times, texts = zip(*notes, strict=True)
+            self._hash.update(array("d", times).tobytes())
+            self._hash.update("\n".join(texts).encode())
 
     def run_until(self, end: float) -> None:
-        heap = self._heap
+        """All events up to then, in order."""
+        heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= end:
-            self.step()
+            self.now, _, label, what = pop(heap)
+            self.events += 1
+            if label:
+                self.note(label)
+            what()
+            self.after_event()
         self.now = max(self.now, end)

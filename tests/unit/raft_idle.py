@@ -17,51 +17,70 @@ from raftlog.types import RaftIndex
 
 
 def left_out(driver: Driver) -> str | None:
-    """The first group that has work and is not awake, with what it has to do. Ask between two turns."""
+    """The first group that has work and is not awake, with what it has to do. Ask between two turns.
+
+    Most groups have none, and are asked after every turn of a simulation: what a group keeps is read where
+    it lies, and what would be counted or compared only where it can come to something.
+    """
     for member in driver._members.values():
         if member.is_active:
             continue
         group = member.group
-        work = list(_work(group, driver))
+        work = _work(group, driver)
         if group._news.is_waiting:
             work.append("a change to tell its state machine")
-        is_rotten = group.log.rot is not None  # a read may have seen it; its next deadline repairs it
-        if group.next_deadline < member.scheduled_at and not is_rotten:
+        if _is_due_before(group, member.scheduled_at):
             work.append("a deadline that no turn will come for")
         if work:
             return f"{group} is not awake and has {', '.join(work)}"
     return None
 
 
-def _work(group: RaftGroup, driver: Driver) -> Iterator[str]:
-    if group._outbox._before_sync:
-        yield "messages to send"
-    if not group._outbox.is_hard_state_durable and not _waits_for_disk(group.log, driver):
-        yield "a term that no write makes durable"
-    if group._outbox._after_sync and group._outbox.is_hard_state_durable:
-        yield "replies to send"
+def _is_due_before(group: RaftGroup, at: float) -> bool:
+    """A damaged entry is left out: a read may have seen it, and its next deadline repairs it."""
+    if group.log.rot is not None:
+        return False
+    # Without damage there is nothing to be repaired in time, and nobody asks for votes before this.
+    leading = group._leading
+    earliest = group._engine.election_deadline if leading.leadership is None else leading.beat_due
+    return earliest < at and group.next_deadline < at
+
+
+def _work(group: RaftGroup, driver: Driver) -> list[str]:
+    work: list[str] = []
+    log, outbox, leading = group.log, group._outbox, group._leading
+    leadership, proposals = leading.leadership, leading.proposals
+    if outbox._before_sync:
+        work.append("messages to send")
+    if not outbox.is_hard_state_durable:
+        if not _waits_for_disk(log, driver):
+            work.append("a term that no write makes durable")
+    elif outbox._after_sync:
+        work.append("replies to send")
     if group._applying.is_behind:
-        yield "entries to apply"
-    proposals = group._leading.proposals
-    if proposals._ended or (proposals._waiting and proposals._waiting[0][0].index <= group.applied_index):
-        yield "proposals to answer"
-    if group._leading._failed_reads:
-        yield "reads to refuse"
+        work.append("entries to apply")
+    waiting = proposals._waiting
+    if proposals._ended or (waiting and waiting[0][0].index <= group.applied_index):
+        work.append("proposals to answer")
+    if leading._failed_reads:
+        work.append("reads to refuse")
     if group._news._truncated_from is not None or group._news._was_restored:
-        yield "a cut of its log to tell"
-    if group.log.damage is not None:
-        return
-    if group.log.synced_index < group.log.last_index and not _waits_for_disk(group.log, driver):
-        yield "entries that no write makes durable"
-    leadership = group._leading.leadership
+        work.append("a cut of its log to tell")
+    if log.damage is not None:
+        return work
+    last_index = log.last_index
+    if log.synced_index < last_index and not _waits_for_disk(log, driver):
+        work.append("entries that no write makes durable")
     if leadership is not None:
-        yield from _work_of_leader(group, leadership, driver)
-    else:
-        following, is_led = group._following, group.leader is not None
-        if following._owes_ack and is_led and following.match_index <= group.log.synced_index:
-            yield "an acknowledgement to give"
-        if following.committable_index > group.log.commit_index:
-            yield "entries to commit"
+        work += _work_of_leader(group, leadership, driver)
+        return work
+    following = group._following
+    if following._owes_ack and group.leader is not None and following.match_index <= log.synced_index:
+        work.append("an acknowledgement to give")
+    # No more than what is synced is committable.
+    if log.commit_index < log.synced_index and following.committable_index > log.commit_index:
+        work.append("entries to commit")
+    return work
 
 
 def _waits_for_disk(log: Any, driver: Driver) -> bool:
@@ -73,18 +92,23 @@ def _waits_for_disk(log: Any, driver: Driver) -> bool:
 
 def _work_of_leader(group: RaftGroup, leadership: Leadership, driver: Driver) -> Iterator[str]:
     log = group.log
+    last_index, commit_index = log.last_index, log.commit_index
+    # Nothing is committable behind the log's end.
     # A change of members moves what is committable; its own entry's sync brings the group back.
-    if leadership.committable_index() > log.commit_index and not _waits_for_disk(log, driver):
+    is_committable = commit_index < last_index and leadership.committable_index() > commit_index
+    if is_committable and not _waits_for_disk(log, driver):
         yield "entries to commit"
     if leadership.wants_round:
         yield "a round to ask"
-    if leadership.sent_index < log.last_index:
+    if leadership.sent_index < last_index:
         yield "entries that were offered to nobody"
     for peer in leadership._peers:
         index = leadership._next[peer]
+        if index > last_index or not peer.may_send:
+            continue
         is_below = log.term_at(RaftIndex(index - 1)) is None  # it has been sent a snapshot, and answers beats
         waits = peer.window.has_to_wait(peer)  # for others' acknowledgements, or the next heartbeat's
-        if index <= log.last_index and peer.may_send and not is_below and not waits:
+        if not is_below and not waits:
             yield "entries to send"
     for round_, index, _ in list(leadership._reads)[:1]:
         is_applied = max(index, leadership.first_index) <= group.applied_index
