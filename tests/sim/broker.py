@@ -363,6 +363,8 @@ class SimBroker:
         ticket = driver.begin(now)
         if ticket is not None:
             self._observer.writes(self, [log.key for log in ticket.logs], ticket.block.file.path)
+            if now >= self.pace.stalled_until:  # else the disk holds up who writes, too
+                ticket.write()
             delay = self._sync_delay()
             if delay == 0.0:
                 ticket.sync()

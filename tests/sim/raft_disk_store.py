@@ -46,7 +46,9 @@ class DiskStore:
 
     def write(self) -> WriteTicket:
         self.syncs += 1
-        return self.store.write()
+        ticket = self.store.write()
+        ticket.write()  # before the power may go: some of it may arrive
+        return ticket
 
     def synced(self, ticket: WriteTicket) -> None:
         self.store.synced(ticket)
