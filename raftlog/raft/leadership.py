@@ -13,7 +13,6 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -37,15 +36,12 @@ from raftlog.raft.progress import (
     PeerWindow,
     Progress,
 )
+from raftlog.raft.reads import Reads
 from raftlog.raft.values import Membership, RaftTiming
 from raftlog.storage.entry import Entry
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
-PENDING_READS_MAX: Final = 10_000
-"""Reads that wait for a majority at once; beyond it a read is answered "no"."""
-ROUNDS_MAX: Final = 64
-"""Heartbeat rounds whose time of sending is remembered, for the lease."""
 WELL_BEATS: Final = 3
 """Heartbeats. A follower is well when it has answered within so many and has not said meanwhile that it lost
 its log; a change of members needs followers that are well."""
@@ -81,6 +77,7 @@ class Leadership:
         self.sent_index = log.last_index
         """Up to here entries have been offered to a peer."""
         self.last_heard: dict[Progress, float] = {}
+        self.reads = Reads(timing, self.first_index)
         self._key = key
         self._self_id = self_id
         self._log = log
@@ -95,12 +92,6 @@ class Leadership:
         self._state_is_all = state_is_all
         self._peers: tuple[Progress, ...] = ()
         self._voters: tuple[Progress, ...] = ()
-        self._round = 0
-        self._round_times: deque[tuple[int, float]] = deque(maxlen=ROUNDS_MAX)
-        self._lease_until = float("-inf")
-        self._lease_allowed = True
-        self._reads: deque[tuple[int, RaftIndex, Callable[[bool], None]]] = deque()
-        self._read_waits_for_round = False
         self._transfer: tuple[Progress, float] | None = None
         self._last_append: Append | None = None
         self._last_append_end = RaftIndex(0)
@@ -111,6 +102,7 @@ class Leadership:
         assert self._self_id in membership.voters, (self._self_id, membership)
         self._voters = tuple(peers[b] for b in sorted(membership.voters) if b != self._self_id)
         self._peers = tuple(peers[b] for b in sorted(membership.members) if b != self._self_id)
+        self.reads.set_voters(self._voters)
         for peer in self._peers:
             if peer not in self.last_heard:
                 self.last_heard[peer] = now
@@ -353,38 +345,28 @@ class Leadership:
             heard += self.last_heard[peer] > since or bytes_heard.get(peer.broker, since) > since
         return 2 * heard > len(self._voters) + 1
 
-    # Heartbeats, reads, lease
+    # Heartbeats and reads
 
     def beat(self, now: float) -> None:
         """Tell every follower who leads; asks for a new round of answers."""
-        self._round += 1
-        if self._timing.lease:
-            self._round_times.append((self._round, now))
-        self._read_waits_for_round = False
-        commit_index = self._log.commit_index
-        heartbeat = Heartbeat(self._key, self.term, commit_index, self._round)
-        for peer in self._peers:
-            self._send(peer.broker, heartbeat)
-        if not self._voters:
-            self._count_round(now)
+        self.reads.begin_round(now)
+        self.announce_commit()
         if self._transfer is not None and now >= self._transfer[1]:
             self._transfer = None
 
     def announce_commit(self) -> None:
         """Let the followers know the commit index now, not with the next message."""
-        heartbeat = Heartbeat(self._key, self.term, self._log.commit_index, self._round)
+        heartbeat = Heartbeat(self._key, self.term, self._log.commit_index, self.reads.round)
         for peer in self._peers:
             self._send(peer.broker, heartbeat)
 
     def on_heartbeat_reply(self, peer: Progress, match_index: RaftIndex, round_: int, now: float) -> bool:
         """As on_match; also repairs what was lost, and moves the round that a majority answered."""
-        if round_ > self._round:
-            raise SafetyError(f"broker {peer.broker} answers round {round_}, {self._round} was the last")
+        if round_ > self.reads.round:
+            raise SafetyError(f"broker {peer.broker} answers round {round_}, {self.reads.round} was the last")
         peer.paused = False  # the probe or its answer was lost, if there is one
         moved = self.on_match(peer, match_index, now)
-        if round_ > peer.acked_round:
-            peer.acked_round = round_
-            self._count_round(now)
+        self.reads.answered(peer, round_, now)
         next_index = self._next[peer]
         # A follower that started again may answer less than it acknowledged before. It is asked what matches.
         if peer.probing or match_index < next_index - 1:
@@ -397,7 +379,7 @@ class Leadership:
         last_index = self._log.last_index
         if peer.probing or match_index != last_index or self._match.get(peer) != last_index:
             return False
-        if self._reads or self._transfer is not None or self._timing.lease or round_ > self._round:
+        if self.reads or self._transfer is not None or self._timing.lease or round_ > self.reads.round:
             return False
         self.last_heard[peer] = now
         if round_ > peer.acked_round:
@@ -416,55 +398,9 @@ class Leadership:
             probe = Append(self._key, self.term, prev_index, prev_term, commit_index, [])
             self._send(peer.broker, probe)
 
-    def _count_round(self, now: float) -> None:
-        rounds = sorted([peer.acked_round for peer in self._voters] + [self._round])
-        heard = rounds[(len(rounds) - 1) // 2]
-        times = self._round_times
-        while times and times[0][0] <= heard:
-            _, sent_at = times.popleft()
-            if self._lease_allowed:
-                self._lease_until = max(self._lease_until, sent_at + self._timing.lease)
-
-    @property
-    def confirmed_round(self) -> int:
-        rounds = sorted([peer.acked_round for peer in self._voters] + [self._round])
-        return rounds[(len(rounds) - 1) // 2]
-
-    def read(self, now: float, on_ready: Callable[[bool], None]) -> None:
-        """Queue a read; `take_reads` gives back those that may be answered."""
-        if len(self._reads) >= PENDING_READS_MAX:
-            on_ready(False)
-            return
-        leased = now < self._lease_until or not self._voters
-        if not leased:
-            self._read_waits_for_round = True
-        self._reads.append((0 if leased else self._round + 1, self._log.commit_index, on_ready))
-
-    @property
-    def has_reads(self) -> bool:
-        return bool(self._reads)
-
-    @property
-    def wants_round(self) -> bool:
-        """A read waits for a heartbeat that has not been sent yet."""
-        return self._read_waits_for_round
-
     def take_reads(self, applied_index: RaftIndex) -> list[Callable[[bool], None]]:
-        """The reads that a majority has confirmed, and whose state is applied. In order of arrival."""
-        reads = self._reads
-        if not reads or not self.has_committed:
-            return []
-        confirmed = self.confirmed_round
-        ready: list[Callable[[bool], None]] = []
-        while reads and reads[0][0] <= confirmed and max(reads[0][1], self.first_index) <= applied_index:
-            ready.append(reads.popleft()[2])
-        return ready
-
-    def drop_reads(self) -> list[Callable[[bool], None]]:
-        """Leadership is over: every read that still waits."""
-        reads = [read[2] for read in self._reads]
-        self._reads.clear()
-        return reads
+        """The reads that may be answered, in the order of arrival."""
+        return self.reads.take(applied_index) if self.has_committed else []
 
     # Handing over
 
@@ -491,8 +427,7 @@ class Leadership:
             return f"broker {to} has not been heard for {now - self.last_heard[target]:.1f} s"
         # The target is elected although its voters hear this leader. So no lease of this term holds from here
         # on, also when the request is late and this leader has given the transfer up meanwhile.
-        self._lease_allowed = False
-        self._lease_until = float("-inf")
+        self.reads.end_lease()
         self._transfer = (target, now + self._timing.election_min)
         self._continue_transfer()
         return None

@@ -118,7 +118,7 @@ class Leading:
         offered = max(leadership.sent_index, self._written_index)
         self._written_index = RaftIndex(0)
         self.proposals.leadership_ended(offered)
-        self._failed_reads += leadership.drop_reads()
+        self._failed_reads += leadership.reads.drop()
         if log.last_index > offered:
             log.truncate_from(RaftIndex(offered + 1))
             self._owner.log_was_cut(RaftIndex(offered + 1))
@@ -165,10 +165,10 @@ class Leading:
         if leadership is None:
             on_ready(False)
             return
-        leadership.read(now, on_ready)
+        leadership.reads.add(now, self._log.commit_index, on_ready)
         for ready in leadership.take_reads(applied_index):
             ready(True)
-        if leadership.wants_round:
+        if leadership.reads.is_round_wanted:
             self._owner.wake()
 
     def transfer(self, to: BrokerId, now: float, why: Cause) -> str | None:
@@ -272,7 +272,7 @@ class Leading:
         """Send what the followers lack, and the heartbeat that a read waits for."""
         leadership = self.leadership
         if leadership is not None:
-            if leadership.wants_round:
+            if leadership.reads.is_round_wanted:
                 leadership.beat(now)
             leadership.replicate(now)
 
@@ -288,7 +288,7 @@ class Leading:
 
     @property
     def has_reads(self) -> bool:
-        return bool(self._failed_reads) or (self.leadership is not None and self.leadership.has_reads)
+        return bool(self._failed_reads) or (self.leadership is not None and bool(self.leadership.reads))
 
     def take_reads(self, applied_index: RaftIndex) -> Sequence[tuple[OnReady, bool]]:
         """Callbacks of the reads that may be answered, with whether this replica led."""

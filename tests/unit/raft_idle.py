@@ -98,7 +98,7 @@ def _work_of_leader(group: RaftGroup, leadership: Leadership, driver: Driver) ->
     is_committable = commit_index < last_index and leadership.committable_index() > commit_index
     if is_committable and not _waits_for_disk(log, driver):
         yield "entries to commit"
-    if leadership.wants_round:
+    if leadership.reads.is_round_wanted:
         yield "a round to ask"
     if leadership.sent_index < last_index:
         yield "entries that were offered to nobody"
@@ -110,7 +110,7 @@ def _work_of_leader(group: RaftGroup, leadership: Leadership, driver: Driver) ->
         waits = peer.window.has_to_wait(peer)  # for others' acknowledgements, or the next heartbeat's
         if not is_below and not waits:
             yield "entries to send"
-    for round_, index, _ in list(leadership._reads)[:1]:
+    for round_, index, _ in list(leadership.reads._waiting)[:1]:
         is_applied = max(index, leadership.first_index) <= group.applied_index
-        if leadership.has_committed and is_applied and round_ <= leadership.confirmed_round:
+        if leadership.has_committed and is_applied and round_ <= leadership.reads.confirmed_round:
             yield "reads to answer"

@@ -18,7 +18,7 @@ LARGER: Final = {
     "raftlog.client.cluster.Cluster": 26,
     "raftlog.cluster.groups.group.Group": 39,
     "raftlog.raft.group.RaftGroup": 62,
-    "raftlog.raft.leadership.Leadership": 30,
+    "raftlog.raft.leadership.Leadership": 26,
     "raftlog.raft.replica.Replica": 37,
     "raftlog.storage.committed.CommittedLog": 29,
     "raftlog.storage.group_log.GroupLog": 56,
