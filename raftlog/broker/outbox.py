@@ -77,7 +77,7 @@ class Outbox:
     @property
     def has_unsent(self) -> bool:
         """Whether the client has yet to take bytes."""
-        return bool(self._queue)
+        return bool(self._queue.waiting)
 
     @property
     def bytes_sent(self) -> int:
@@ -87,7 +87,7 @@ class Outbox:
     @property
     def is_settled(self) -> bool:
         """Whether every request is answered and every answer is with the kernel."""
-        return not self._slots and not self._queue
+        return not self._slots and not self._queue.waiting
 
     def open(self, request: Frame) -> Slot:
         """The next answer's place."""
@@ -122,7 +122,7 @@ class Outbox:
     def flush(self) -> None:
         """Send what is unsent, unless a task is at it."""
         self._flushing = False
-        if self._queue and not self._draining:
+        if self._queue.waiting and not self._draining:
             self._push()
 
     async def settled(self) -> None:
@@ -186,7 +186,7 @@ class Outbox:
         except OSError as error:
             self._break(error)
             return
-        if self._queue:
+        if self._queue.waiting:
             self._draining = True
             self._charge(self._queue.bytes_waiting)
             self._spawn_drain(self)

@@ -198,7 +198,7 @@ class Connection:
             self._queue.send(chunks)
         except OSError as error:
             self.close(_disconnected(self.name, error))
-        if self._queue:
+        if self._queue.waiting:
             self._queue_waits.set()
 
     async def _write(self) -> None:

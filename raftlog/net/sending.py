@@ -33,7 +33,7 @@ UNBOUNDED: Final = float("inf")
 class SendQueue:
     """The sending half of one connection. One task at a time may `drain` it."""
 
-    __slots__ = ("_bytes_max", "_chunks", "_refill", "_stream", "bytes_sent", "bytes_waiting")
+    __slots__ = ("_bytes_max", "_refill", "_stream", "bytes_sent", "bytes_waiting", "waiting")
 
     def __init__(
         self, stream: Stream, *, bytes_max: float, refill: Callable[[], Sequence[Chunk]] = tuple
@@ -43,33 +43,30 @@ class SendQueue:
         self._stream = stream
         self._bytes_max = bytes_max
         self._refill = refill
-        self._chunks: deque[Chunk] = deque()
+        self.waiting: deque[Chunk] = deque()
+        """What waits, to look at."""
         self.bytes_waiting = 0
         """In memory, of what `add` and `refill` gave."""
         self.bytes_sent = 0
         """Of everything, since the connection began."""
 
     def __repr__(self) -> str:
-        return f"<SendQueue {len(self._chunks)} chunks, {self.bytes_waiting} bytes>"
-
-    def __bool__(self) -> bool:
-        """Whether something waits."""
-        return bool(self._chunks)
+        return f"<SendQueue {len(self.waiting)} chunks, {self.bytes_waiting} bytes>"
 
     def add(self, chunks: Sequence[Chunk]) -> bool:
         """Put something behind what waits. False, and it is not taken, when that would be too much; an empty
         queue takes anything."""
         size = _in_memory(chunks)
-        if self._chunks and self.bytes_waiting + size > self._bytes_max:
+        if self.waiting and self.bytes_waiting + size > self._bytes_max:
             return False
-        self._chunks += chunks
+        self.waiting += chunks
         self.bytes_waiting += size
         return True
 
     def send(self, buffers: Sequence[Buffer]) -> bool:
         """Add buffers and send what can be sent. False when they were not taken. Raises OSError when the
         connection is broken."""
-        if self._chunks:
+        if self.waiting:
             return self.add(buffers)
         try:  # most messages fit: they never see the queue
             sent = self._stream.send(buffers)
@@ -78,7 +75,7 @@ class SendQueue:
         self.bytes_sent += sent
         size = sum(map(len, buffers))
         if sent < size:
-            self._chunks += buffers
+            self.waiting += buffers
             self.bytes_waiting = size
             self._taken(sent)
         return True
@@ -86,7 +83,7 @@ class SendQueue:
     def push(self) -> None:
         """Send until nothing waits or the stream takes no more. Raises OSError when it is broken. What waits
         then is for `drain`."""
-        chunks, left = self._chunks, PUSHED_AT_ONCE_MAX
+        chunks, left = self.waiting, PUSHED_AT_ONCE_MAX
         try:
             while chunks or self._refilled():
                 if left <= 0:
@@ -99,21 +96,21 @@ class SendQueue:
     async def drain(self) -> None:
         """Send what waits, as the stream takes it, until nothing does. Raises OSError when the connection is
         broken, and trio.ClosedResourceError when it is closed here."""
-        while self._chunks:
+        while self.waiting:
             await self._stream.writable()
-            first = self._chunks[0] if self._chunks else b""
+            first = self.waiting[0] if self.waiting else b""
             if isinstance(first, FileRange) and first.is_cold:  # the reader was slow to take it
                 await trio.to_thread.run_sync(first.warm, abandon_on_cancel=True)
             self.push()
 
     def clear(self) -> None:
         """Forget what waits."""
-        self._chunks.clear()
+        self.waiting.clear()
         self.bytes_waiting = 0
 
     def _refilled(self) -> bool:
         more = self._refill()
-        self._chunks += more
+        self.waiting += more
         self.bytes_waiting += _in_memory(more)
         return bool(more)
 
@@ -123,12 +120,12 @@ class SendQueue:
         part.position += sent
         part.length -= sent
         if part.length == 0:
-            self._chunks.popleft()
+            self.waiting.popleft()
         return sent
 
     def _push_buffers(self) -> int:
         buffers: list[Buffer] = []
-        for chunk in islice(self._chunks, IOV_MAX):
+        for chunk in islice(self.waiting, IOV_MAX):
             if isinstance(chunk, FileRange):
                 break
             buffers.append(chunk)
@@ -139,7 +136,7 @@ class SendQueue:
 
     def _taken(self, count: int) -> None:
         """The stream took the first `count` bytes, all of them from memory."""
-        chunks = self._chunks
+        chunks = self.waiting
         self.bytes_waiting -= count
         while chunks:
             first = chunks[0]

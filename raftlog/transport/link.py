@@ -17,34 +17,30 @@ class Connection:
     def __init__(self, stream: Stream, *, in_pieces: bool) -> None:
         self.stream = stream
         self._lanes = Outflow(in_pieces=in_pieces)
-        self._queue = SendQueue(stream, bytes_max=UNBOUNDED, refill=self._lanes.take)
+        self.queue = SendQueue(stream, bytes_max=UNBOUNDED, refill=self._lanes.take)
         self._waits = trio.Event()
 
     @property
-    def has_queued(self) -> bool:
-        return bool(self._queue)
-
-    @property
     def bytes_queued(self) -> int:
-        return self._queue.bytes_waiting + self._lanes.bytes_waiting
+        return self.queue.bytes_waiting + self._lanes.bytes_waiting
 
     @property
     def bytes_sent(self) -> int:
-        return self._queue.bytes_sent
+        return self.queue.bytes_sent
 
     def send(self, lane: Lane, frame: Buffers) -> bool:
         """Send or queue a frame; False when its lane is full."""
-        queue, size = self._queue, sum(map(len, frame))
+        queue, size = self.queue, sum(map(len, frame))
         try:
-            if not queue and size <= PIECE_BYTES:  # most frames fit the socket
+            if not queue.waiting and size <= PIECE_BYTES:  # most frames fit the socket
                 queue.send(frame)
             elif not self._lanes.add(lane, frame, size):
                 return False
-            elif not queue:
+            elif not queue.waiting:
                 queue.push()
         except OSError:
             return True  # it is broken: who reads from it finds out, and says so
-        if queue:
+        if queue.waiting:
             self._waits.set()
         return True
 
@@ -52,7 +48,7 @@ class Connection:
         """Send what `send` had to queue. Raises OSError when the connection is broken."""
         while True:
             await self._waits.wait()
-            await self._queue.drain()
+            await self.queue.drain()
             self._waits = trio.Event()
 
 
@@ -63,38 +59,33 @@ class Link:
         self.peer = peer
         self.dropped_frames = 0
         self._sent_before = 0
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None
 
     @property
     def is_connected(self) -> bool:
-        return self._connection is not None
-
-    @property
-    def has_queued(self) -> bool:
-        """Whether a frame that is sent next may have to wait, or to pass others."""
-        return self._connection is not None and self._connection.has_queued
+        return self.connection is not None
 
     @property
     def bytes_queued(self) -> int:
-        return 0 if self._connection is None else self._connection.bytes_queued
+        return 0 if self.connection is None else self.connection.bytes_queued
 
     @property
     def bytes_sent(self) -> int:
-        return self._sent_before + (0 if self._connection is None else self._connection.bytes_sent)
+        return self._sent_before + (0 if self.connection is None else self.connection.bytes_sent)
 
     def send(self, lane: Lane, frame: Buffers) -> bool:
         """Send or queue a frame; False when it was dropped. Never blocks."""
-        if self._connection is None or not self._connection.send(lane, frame):
+        if self.connection is None or not self.connection.send(lane, frame):
             self.dropped_frames += 1
             return False
         return True
 
     def attach(self, connection: Connection) -> None:
-        if self._connection is not None:
-            self.detach(self._connection)
-        self._connection = connection
+        if self.connection is not None:
+            self.detach(self.connection)
+        self.connection = connection
 
     def detach(self, connection: Connection) -> None:
-        if self._connection is connection:
+        if self.connection is connection:
             self._sent_before += connection.bytes_sent
-            self._connection = None
+            self.connection = None

@@ -139,14 +139,14 @@ class Links:
     def send(self, to: BrokerId, messages: Sequence[Message]) -> None:
         """Send Raft messages, as one frame; dropped when the peer is not connected or its queue is full."""
         link = self._links.get(to)
-        if link is None or not link.is_connected:
+        if link is None or link.connection is None:
             return
         last = self._last_sent
         if len(last) != len(messages) or not all(map(is_, last, messages)):
             self._last_sent = messages
             self._last_frames = frames_of(messages)  # followers that keep up all get the same
         frames = self._last_frames
-        if link.has_queued and len(frames) == 1:
+        if link.connection.queue.waiting and len(frames) == 1:
             frames = split(messages) if len(messages) > 1 else [(lane_of(messages[0]), frames[0][1])]
         for lane, frame in frames:
             link.send(lane, frame)

@@ -39,20 +39,20 @@ async def receive_all(theirs: MemoryStream, size: int, portion: int = 1 << 20) -
 async def test_what_fits_leaves_at_once_in_one_call() -> None:
     queue, ours, theirs = queue_of(100)
     assert queue.send([b"one", b"two"])
-    assert not queue and ours.calls == 1
+    assert not queue.waiting and ours.calls == 1
     assert receive(theirs) == b"onetwo"
 
 
 async def test_what_does_not_fit_waits_and_keeps_its_order() -> None:
     queue, _, theirs = queue_of(5)
     assert queue.send([b"abc", b"defg"])
-    assert queue and queue.bytes_waiting == 2
+    assert queue.waiting and queue.bytes_waiting == 2
     assert queue.send([b"hij"])
     assert queue.bytes_waiting == 5
     async with trio.open_nursery() as nursery:
         nursery.start_soon(queue.drain)
         assert await receive_all(theirs, 10, 3) == b"abcdefghij"
-    assert not queue
+    assert not queue.waiting
     assert (queue.bytes_waiting, queue.bytes_sent) == (0, 10)
 
 
@@ -62,7 +62,7 @@ async def test_what_was_not_taken_is_offered_first_again() -> None:
     data = b"abcdefghijk"
     queue.send([data[:6], data[6:8]])
     queue.add([data[8:]])
-    while queue:
+    while queue.waiting:
         receive(theirs)
         queue.push()
     assert len(ours.offered) > 3
@@ -103,7 +103,7 @@ async def test_many_buffers_and_many_bytes_at_once() -> None:
     queue.push()
     assert max(len(offer) for _, offer in ours.offered) == IOV_MAX * len(piece)
     assert PUSHED_AT_ONCE_MAX <= queue.bytes_sent < PUSHED_AT_ONCE_MAX + IOV_MAX * len(piece)
-    assert queue, "others get a turn"
+    assert queue.waiting, "others get a turn"
     await queue.drain()
     assert queue.bytes_sent == count * len(piece) == len(ours.sent)
     assert theirs is not ours
@@ -114,14 +114,14 @@ async def test_refill_is_asked_when_nothing_else_waits_and_not_before() -> None:
     urgent = deque([[b"AB"], [b"CD"], [b"EF"]])
     queue = SendQueue(ours, bytes_max=UNBOUNDED, refill=lambda: urgent.popleft() if urgent else [])
     queue.push()
-    assert len(urgent) == 0 and queue, "the last waits for the stream"
+    assert len(urgent) == 0 and queue.waiting, "the last waits for the stream"
     urgent.append([b"GH"])
     queue.push()
     assert len(urgent) == 1, "something may still pass it"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(queue.drain)
         assert await receive_all(theirs, 8) == b"ABCDEFGH"
-    assert not queue and not urgent
+    assert not queue.waiting and not urgent
 
 
 async def test_what_refill_has_left_is_known_when_others_get_a_turn() -> None:
@@ -129,9 +129,9 @@ async def test_what_refill_has_left_is_known_when_others_get_a_turn() -> None:
     left = [bytes(PUSHED_AT_ONCE_MAX), b"rest"]
     queue = SendQueue(ours, bytes_max=UNBOUNDED, refill=lambda: [left.pop(0)] if left else [])
     queue.push()
-    assert queue, "or nobody would drain it"
+    assert queue.waiting, "or nobody would drain it"
     await queue.drain()
-    assert not queue and ours.sent.endswith(b"rest")
+    assert not queue.waiting and ours.sent.endswith(b"rest")
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -170,7 +170,7 @@ async def test_a_broken_stream_raises_and_a_cleared_queue_is_empty() -> None:
     with pytest.raises(BrokenPipeError):
         await queue.drain()
     queue.clear()
-    assert not queue and queue.bytes_waiting == 0
+    assert not queue.waiting and queue.bytes_waiting == 0
 
 
 async def test_a_message_to_a_stream_that_broke_raises() -> None:

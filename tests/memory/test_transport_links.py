@@ -144,7 +144,7 @@ async def test_three_brokers_are_connected_pairwise_and_find_back() -> None:
     ends = [End(1), End(2), End(3)]
     async with running(*ends):
         await until(lambda: connected(*ends))
-        ends[0].links._links[BrokerId(3)]._connection.stream.shut_down()  # type: ignore[union-attr]
+        ends[0].links._links[BrokerId(3)].connection.stream.shut_down()  # type: ignore[union-attr]
         await until(lambda: not ends[0].links.is_connected(BrokerId(3)))
         await until(lambda: connected(*ends))
         ends[0].links.send(BrokerId(3), [reply(7)])
@@ -215,7 +215,7 @@ async def test_a_peer_is_looked_for_where_it_may_be(caplog: pytest.LogCaptureFix
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             two.links.set_peers({BrokerId(1): [Address("127.0.0.1", nobody.getsockname()[1]), here]})
-            two.links._links[BrokerId(1)]._connection.stream.shut_down()  # type: ignore[union-attr]
+            two.links._links[BrokerId(1)].connection.stream.shut_down()  # type: ignore[union-attr]
             await until(lambda: any(m.endswith(": Connection refused") for m in caplog.messages))
             await until(lambda: connected(one, two))
 

@@ -152,8 +152,8 @@ async def test_connections_that_break_all_the_time_lose_nothing(clock: MockClock
         while True:
             await trio.sleep(rng.uniform(0.02, 0.2))
             link = rng.choice(list(members[rng.choice([1, 2, 3])].links._links.values()))
-            if link._connection is not None:
-                link._connection.stream.shut_down()
+            if link.connection is not None:
+                link.connection.stream.shut_down()
 
     async with cluster(HASTY) as members, trio.open_nursery() as nursery:
         nursery.start_soon(break_links, members)
