@@ -70,7 +70,7 @@ class Client:
 
     def statistics(self) -> ClientStatistics:
         """A snapshot of the counters of the connections that are open."""
-        connections = {c.name: c.statistics() for c in self._cluster.connections()}
+        connections = {c.name: c.statistics() for c in self._cluster.connections.open()}
         return ClientStatistics(
             brokers=len(self._cluster.metadata.brokers),
             metadata_updates=self._cluster.metadata.version,

@@ -1,28 +1,21 @@
-"""The way to the brokers: connections, metadata that is kept fresh, calls that are retried.
+"""The way to the brokers: metadata that is kept fresh, calls that are retried.
 
-A connection belongs to a broker and a *lane*: answers come in the order of requests, so a fetch that waits
-for records must not stand before a heartbeat. Each producer and consumer has lanes of its own and closes
-them; the client's own lane is for metadata and admin.
-
-Connections and the metadata keeper are tasks of the client's nursery: a caller that is cancelled leaves
-them as they are.
+The metadata keeper is a task of the client's nursery: a caller that is cancelled leaves it as it is.
 """
 
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import trio
 
 from raftlog.client.backoff import Backoff
-from raftlog.client.connection import Connection, OpenSocket
+from raftlog.client.connection import OpenSocket
+from raftlog.client.connections import CLIENT_LANE, Connections
 from raftlog.client.errors import (
     ClientError,
-    Closed,
     Disconnected,
     RequestTimedOut,
     broker_error,
@@ -31,12 +24,10 @@ from raftlog.client.errors import (
 from raftlog.client.metadata import MetadataCache, TopicPartition
 from raftlog.client.settings import ClientSettings
 from raftlog.net.dialing import open_socket
-from raftlog.net.stream import PlainStream
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
 
-CLIENT_LANE: Final = "client"
 METADATA_PATIENCE_S: Final = 2.0
 """How long one broker may take for metadata before another is asked: it may be paused, or cut off."""
 LEADER_PATIENCE_S: Final = 2.0
@@ -46,29 +37,8 @@ T = TypeVar("T")
 Answer = tuple[int, Any]
 
 
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """The place of one connection; it outlives the connection, so that the backoff does."""
-
-    broker_id: int
-    lane: str
-    backoff: Backoff
-    connection: Connection | None = None
-    failure: ClientError | None = None
-    not_before: float = 0.0
-    connecting: trio.CancelScope | None = None
-    changed: trio.Event = field(default_factory=trio.Event)
-    wakes: set[Callable[[], None]] = field(default_factory=set)
-
-    def announce(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
-        for wake in tuple(self.wakes):
-            wake()
-
-
 class Cluster:
-    """Connections to a cluster's brokers, and what is known about it."""
+    """What is known about a cluster, and how it is asked."""
 
     def __init__(
         self,
@@ -81,9 +51,6 @@ class Cluster:
         self.settings = settings
         self.metadata = MetadataCache()
         self.rng = rng or random.Random()
-        self._nursery = nursery
-        self._open_socket = open_socket
-        self._slots: dict[tuple[int, str], _Slot] = {}
         self.on_update: set[Callable[[], None]] = set()
         self._interests: dict[object, set[str] | None] = {}
         self._update_wanted = trio.Event()
@@ -94,133 +61,15 @@ class Cluster:
         """Which broker answered what any broker knows, and when."""
         self._doubted: set[str] = set()
         """Topics whose leaders are looked up before they are asked again."""
-        self._closed = False
         self._bootstrap = settings.servers
-        self._lanes = 0
-
-    # -- connections
-
-    def new_lane(self, purpose: str) -> str:
-        """A name for connections that nobody else uses."""
-        self._lanes += 1
-        return f"{purpose}-{self._lanes}"
-
-    def maybe_connection(self, broker_id: int, lane: str, wake: Callable[[], None]) -> Connection | None:
-        """The connection if it is ready; if not it is being made, and `wake` is called when it is, or
-        failed, or broke."""
-        slot = self._slot(broker_id, lane)
-        slot.wakes.add(wake)
-        if slot.connection is not None and slot.connection.closed is None:
-            return slot.connection
-        self._start_connecting(slot)
-        return None
-
-    async def connection(self, broker_id: int, lane: str = CLIENT_LANE) -> Connection:
-        """The connection to a broker, made if need be. Raises Disconnected when that fails.
-
-        Cancelled, it goes on being made.
-        """
-        slot = self._slot(broker_id, lane)
-        while slot.connection is None or slot.connection.closed is not None:
-            self._start_connecting(slot)
-            await slot.changed.wait()
-            if slot.failure is not None:
-                raise Disconnected(str(slot.failure)) from slot.failure
-            if self._closed:
-                raise Closed("the client is closed")
-            if self._slots.get((broker_id, lane)) is not slot:
-                raise Disconnected(f"the connections of {lane} were closed")
-        return slot.connection
-
-    def drop_connection(self, broker_id: int, lane: str) -> None:
-        """Close a connection on which nothing can be hoped for; it is made again when it is wanted."""
-        slot = self._slots.get((broker_id, lane))
-        if slot is not None and slot.connection is not None:
-            slot.connection.close(
-                Disconnected(f"{slot.connection.name} is silent, and another broker leads now")
-            )
-
-    def close_lane(self, lane: str) -> None:
-        """Close the connections of a lane and forget it."""
-        for key in [key for key in self._slots if key[1] == lane]:
-            self._close_slot(self._slots.pop(key))
-
-    def _close_slot(self, slot: _Slot) -> None:
-        slot.wakes.clear()
-        if slot.connecting is not None:
-            slot.connecting.cancel()
-        if slot.connection is not None:
-            slot.connection.close(Closed(f"{slot.connection.name} was closed"))
-        slot.announce()
-
-    def _slot(self, broker_id: int, lane: str) -> _Slot:
-        slot = self._slots.get((broker_id, lane))
-        if slot is None:
-            if self._closed:
-                raise Closed("the client is closed")
-            settings = self.settings
-            backoff = Backoff(settings.reconnect_backoff_ms, settings.reconnect_backoff_max_ms, self.rng)
-            slot = self._slots[broker_id, lane] = _Slot(broker_id=broker_id, lane=lane, backoff=backoff)
-        return slot
-
-    def _start_connecting(self, slot: _Slot) -> None:
-        if slot.connecting is None and not self._closed:
-            slot.connecting = trio.CancelScope()
-            slot.failure = None
-            self._nursery.start_soon(self._connect, slot)
-
-    async def _connect(self, slot: _Slot) -> None:
-        assert slot.connecting is not None
-        connection: Connection | None = None
-        with slot.connecting:
-            try:
-                connection = await self._connected(slot)
-            except (ClientError, OSError) as error:
-                slot.failure = (
-                    error
-                    if isinstance(error, ClientError)
-                    else Disconnected(f"broker {slot.broker_id} at {self._place(slot.broker_id)}: {error}")
-                )
-                slot.not_before = trio.current_time() + slot.backoff.next()
-                self.request_update()
-        slot.connecting = None
-        if connection is not None and self._slots.get((slot.broker_id, slot.lane)) is not slot:
-            connection.close(Closed("closed while it was being made"))
-            return
-        slot.connection = connection
-        slot.announce()
-
-    async def _connected(self, slot: _Slot) -> Connection:
-        await trio.sleep_until(slot.not_before)
-        address = self._address(slot.broker_id)
-        if address is None:
-            raise Disconnected(f"broker {slot.broker_id} is not part of the cluster")
-        host, port = address
-        sock: socket.socket | None = None
-        setup = self.settings.socket_connection_setup_timeout_ms / 1000
-        with trio.move_on_after(setup):
-            sock = await self._open_socket(host, port)
-        if sock is None:
-            raise Disconnected(f"{host}:{port} does not accept a connection within {setup:g} s")
-        name = f"{host}:{port}/{slot.lane}"
-        connection = Connection(PlainStream(sock), name=name, client_id=self.settings.client_id)
-        self._nursery.start_soon(self._run_connection, connection, slot)
-        try:
-            await connection.handshake(self.request_deadline())
-        except BaseException:
-            connection.close()
-            raise
-        slot.backoff.reset()
-        return connection
-
-    async def _run_connection(self, connection: Connection, slot: _Slot) -> None:
-        await connection.run()
-        if slot.connection is connection:
-            slot.connection = None
-            slot.failure = connection.closed
-            slot.not_before = trio.current_time() + slot.backoff.next()
-            slot.announce()
-            self.request_update()
+        self.connections = Connections(
+            settings,
+            nursery,
+            rng=self.rng,
+            open_socket=open_socket,
+            address_of=self._address,
+            on_trouble=self.request_update,
+        )
 
     def _address(self, broker_id: int) -> tuple[str, int] | None:
         if broker_id < 0:
@@ -228,29 +77,18 @@ class Cluster:
         broker = self.metadata.brokers.get(broker_id)
         return (broker.host, broker.port) if broker is not None else None
 
-    def _place(self, broker_id: int) -> str:
-        address = self._address(broker_id)
-        return "an unknown address" if address is None else f"{address[0]}:{address[1]}"
-
     def _candidates(self) -> list[int]:
         """Whom to ask what any broker knows: connected ones, then known ones, then the bootstrap list."""
-
-        def ready(broker_id: int) -> bool:
-            slot = self._slots.get((broker_id, CLIENT_LANE))
-            return slot is not None and slot.connection is not None and slot.connection.closed is None
-
         known = list(self.metadata.brokers)
         bootstrap = [-1 - i for i in range(len(self._bootstrap))]
         self.rng.shuffle(known)
         self.rng.shuffle(bootstrap)
+        connections = self.connections
         # Asked again so soon, the answer did not help: the broker may be cut off from the others.
         broker, at = self._last_answer
         last = broker if trio.current_time() < at + 2 * self.settings.retry_backoff_max_ms / 1000 else None
-        return sorted(known, key=lambda b: (b == last, not ready(b), self._in_flight(b))) + bootstrap
-
-    def _in_flight(self, broker_id: int) -> int:
-        slot = self._slots.get((broker_id, CLIENT_LANE))
-        return slot.connection.in_flight if slot is not None and slot.connection is not None else 0
+        known.sort(key=lambda b: (b == last, not connections.is_ready(b), connections.in_flight(b)))
+        return known + bootstrap
 
     def request_deadline(self, more_ms: float = 0) -> float:
         """When a request that is sent now must be answered."""
@@ -344,7 +182,7 @@ class Cluster:
         for broker_id in self._candidates():
             with trio.move_on_after(METADATA_PATIENCE_S):
                 try:
-                    connection = await self.connection(broker_id)
+                    connection = await self.connections.get(broker_id)
                     answer = await connection.request(api, fields, deadline=self.request_deadline())
                     self._last_answer = (broker_id, trio.current_time())
                     return answer
@@ -352,7 +190,7 @@ class Cluster:
                     failure = error
                     continue
             failure = RequestTimedOut(
-                f"{self._place(broker_id)} did not answer within {METADATA_PATIENCE_S:g} s"
+                f"{self.connections.place_of(broker_id)} did not answer within {METADATA_PATIENCE_S:g} s"
             )
         raise failure
 
@@ -371,9 +209,11 @@ class Cluster:
         the highest version to speak. After `patience_s` it raises RequestTimedOut, and leaves the connection
         as it is: for what may be asked again, perhaps elsewhere."""
         with trio.move_on_after(patience_s):
-            connection = await self.connection(broker_id, lane)
+            connection = await self.connections.get(broker_id, lane)
             return await connection.request(api, fields, deadline=self.request_deadline(more_ms), most=most)
-        raise RequestTimedOut(f"{self._place(broker_id)} did not answer within {patience_s:g} s")
+        raise RequestTimedOut(
+            f"{self.connections.place_of(broker_id)} did not answer within {patience_s:g} s"
+        )
 
     async def retrying(
         self, attempt: Callable[[], Awaitable[T]], *, what: str, timeout_ms: float | None = None
@@ -476,21 +316,12 @@ class Cluster:
     def _leave_bootstrap(self) -> None:
         """Close the connections to bootstrap addresses once the brokers behind them are known."""
         for broker_id in range(-len(self._bootstrap), 0):
-            slot = self._slots.get((broker_id, CLIENT_LANE))
-            connection = slot.connection if slot is not None else None
-            if self.metadata.brokers and slot is not None and connection and not connection.in_flight:
-                self._close_slot(self._slots.pop((broker_id, CLIENT_LANE)))
+            if self.metadata.brokers:
+                self.connections.close_idle(broker_id)
 
     def close(self) -> None:
         """Close every connection."""
-        self._closed = True
-        for slot in self._slots.values():
-            self._close_slot(slot)
-        self._slots.clear()
-
-    def connections(self) -> list[Connection]:
-        """The connections that are open."""
-        return [slot.connection for slot in self._slots.values() if slot.connection is not None]
+        self.connections.close()
 
     def __repr__(self) -> str:
-        return f"<Cluster brokers={sorted(self.metadata.brokers)} connections={len(self.connections())}>"
+        return f"<Cluster brokers={sorted(self.metadata.brokers)} connections={len(self.connections.open())}>"

@@ -57,7 +57,7 @@ class Fetcher:
         self._settings = settings
         self._fetch_committed = fetch_committed
         self._in_hand = in_hand
-        self._lane = cluster.new_lane("fetch")
+        self._lane = cluster.connections.new_lane("fetch")
         self._turns: deque[Partition] = deque()
         self._asked: dict[int, tuple[float, list[Partition]]] = {}
         self._looked_at = float("-inf")
@@ -165,7 +165,7 @@ class Fetcher:
                 continue
             leaders = {self._cluster.metadata.leader(*partition.key) for partition in partitions}
             if leaders - {leader, None}:
-                self._cluster.drop_connection(leader, self._lane)
+                self._cluster.connections.drop(leader, self._lane)
                 continue
             if self._looked_at + LEADER_PATIENCE_S <= now:
                 self._looked_at = now
@@ -174,7 +174,7 @@ class Fetcher:
         return look
 
     def _ask(self, leader: int, partitions: list[Partition], room: int) -> None:
-        connection = self._cluster.maybe_connection(leader, self._lane, self.wake)
+        connection = self._cluster.connections.maybe(leader, self._lane, self.wake)
         if connection is None:
             return
         settings = self._settings
@@ -385,8 +385,8 @@ class Fetcher:
     def close(self) -> None:
         """Close the connections."""
         self._closed = True
-        self._cluster.close_lane(self._lane)
-        self._cluster.close_lane(self._lane + "-offsets")
+        self._cluster.connections.close_lane(self._lane)
+        self._cluster.connections.close_lane(self._lane + "-offsets")
         self.announce()
 
     def __repr__(self) -> str:

@@ -144,8 +144,8 @@ class Membership:
         self.rebalances = 0
         self._cluster = cluster
         self._settings = settings
-        self._lane = cluster.new_lane("group")
-        self._commit_lane = cluster.new_lane("commit")
+        self._lane = cluster.connections.new_lane("group")
+        self._commit_lane = cluster.connections.new_lane("commit")
         self._coordinator: int | None = None
         self._rejoin = trio.Event()
         self._stable = trio.Event()
@@ -215,8 +215,8 @@ class Membership:
     def close(self) -> None:
         """Close the connections, and ask for metadata no longer."""
         self._cluster.unwatch(self)
-        self._cluster.close_lane(self._lane)
-        self._cluster.close_lane(self._commit_lane)
+        self._cluster.connections.close_lane(self._lane)
+        self._cluster.connections.close_lane(self._commit_lane)
 
     def __repr__(self) -> str:
         return f"<Membership {self.group} {self.member!r}>"
@@ -381,7 +381,7 @@ class Membership:
                 except ClientError:
                     continue
                 if now != coordinator:
-                    self._cluster.drop_connection(coordinator, self._lane)
+                    self._cluster.connections.drop(coordinator, self._lane)
 
         async with background() as nursery:
             nursery.start_soon(leave_with_the_coordinator)

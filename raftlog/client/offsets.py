@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from raftlog.client.cluster import CLIENT_LANE, Cluster
+from raftlog.client.cluster import Cluster
+from raftlog.client.connections import CLIENT_LANE
 from raftlog.client.errors import RequestTimedOut, broker_error
 from raftlog.client.group_protocol import by_topic
 from raftlog.client.metadata import TopicPartition

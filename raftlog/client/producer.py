@@ -125,7 +125,7 @@ class Producer:
         self._partitioner = settings.partitioner
         self._size_max = settings.max_request_size
         self._buffer_max = settings.buffer_memory
-        self._lane = cluster.new_lane("producer")
+        self._lane = cluster.connections.new_lane("producer")
         self._topics: dict[str, _Topic] = {}
         self._room = trio.Event()
         self._wake = trio.Event()
@@ -406,7 +406,7 @@ class Producer:
                 continue
             leaders = {self._cluster.metadata.leader(batch.topic, batch.partition) for batch in batches}
             if leaders - {leader, None}:
-                self._cluster.drop_connection(leader, self._lane)
+                self._cluster.connections.drop(leader, self._lane)
                 continue
             if self._looked_at + LEADER_PATIENCE_S <= now:
                 self._looked_at = now
@@ -415,7 +415,7 @@ class Producer:
         return look
 
     def _room_at(self, broker_id: int) -> int:
-        connection = self._cluster.maybe_connection(broker_id, self._lane, self._wake_up)
+        connection = self._cluster.connections.maybe(broker_id, self._lane, self._wake_up)
         if connection is None:
             return 0
         return self.settings.max_in_flight_requests_per_connection - connection.in_flight
@@ -424,7 +424,7 @@ class Producer:
         self._wake.set()
 
     def _submit(self, leader: int, batches: list[Batch]) -> None:
-        connection = self._cluster.maybe_connection(leader, self._lane, self._wake_up)
+        connection = self._cluster.connections.maybe(leader, self._lane, self._wake_up)
         topics: dict[str, list[dict[str, Any]]] = {}
         for batch in batches:
             topics.setdefault(batch.topic, []).append({"index": batch.partition, "records": batch.wire})
@@ -523,7 +523,7 @@ class Producer:
             self._closed = True
             cluster.on_update.discard(self._wake_up)
             self._accumulator.abandon(Closed("the producer was closed"))
-            cluster.close_lane(self._lane)
+            cluster.connections.close_lane(self._lane)
             cluster.unwatch(self)
             self._make_room()
 

@@ -187,7 +187,7 @@ async def test_garbage_breaks_the_connection_and_not_the_client(autojump_clock: 
     async with world() as (cluster, client):
         await client.admin.describe_cluster()
         await client.admin.list_topics()
-        (connection,) = client._cluster.connections()
+        (connection,) = client._cluster.connections.open()
         await cluster.say(1, b"\0\0\0\x04nope")
         await trio.sleep(1)
         assert connection.closed is not None
@@ -410,13 +410,13 @@ async def test_connecting_backs_off(autojump_clock: MockClock) -> None:
 
     async with world(default_api_timeout_ms=20_000) as (cluster, client):
         cluster.kill(1)
-        inner = client._cluster._open_socket
+        inner = client._cluster.connections._open_socket
 
         async def counting(host: str, port: int) -> Any:
             attempts.append(trio.current_time())
             return await inner(host, port)
 
-        client._cluster._open_socket = counting
+        client._cluster.connections._open_socket = counting
         with pytest.raises(raftlog.RequestTimedOut):
             await client.admin.list_topics()
     assert 15 < len(attempts) < 60

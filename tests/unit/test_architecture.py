@@ -15,7 +15,6 @@ MEMBERS_MAX: Final = 25
 """Public members of a class: methods, properties, attributes, those of our own bases too."""
 
 LARGER: Final = {
-    "raftlog.client.cluster.Cluster": 26,
     "raftlog.cluster.groups.group.Group": 39,
     "raftlog.raft.group.RaftGroup": 62,
     "raftlog.raft.leadership.Leadership": 26,
