@@ -42,7 +42,7 @@ FILES_MAX: Final = 16
 TURN_BYTES_MAX: Final = 4 << 20
 """Bytes of appends after which a turn takes no more from the inbox: checked, written to the log and later to
 their segments they take ten milliseconds."""
-READS_MAX: Final = 4
+READS_MAX: Final = 16
 """Groups that read committed entries from their log in one turn, to apply them: up to 1 MB each, which is in
 memory until it is applied."""
 WAITING_BYTES_MAX: Final = 64 << 20
