@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Generic, TypeVar
 
 from raftlog.cluster.groups import (
@@ -21,6 +21,11 @@ from raftlog.cluster.groups import (
     SyncRequest,
     SyncResult,
 )
+from raftlog.cluster.groups.keeping import GroupCommand, OnKept
+from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.commands import decode_command, encode_command
+from raftlog.metadata.group_table import StoredGroup
+from raftlog.types import RaftIndex
 
 R = TypeVar("R")
 SESSION_S = 10.0
@@ -60,6 +65,48 @@ class Answer(Generic[R]):
         return self.results[0]
 
 
+class Kept:
+    """The groups in a catalog. What is to be kept is there at once; or, while `waits`, when it is let go."""
+
+    def __init__(self, catalog: Catalog | None = None, now: Callable[[], float] = lambda: 0.0) -> None:
+        self.catalog = catalog or Catalog()
+        self.now = now
+        self.waits = False
+        self.waiting: list[tuple[GroupCommand, OnKept]] = []
+        self.kept: list[GroupCommand] = []
+        self.is_open = True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.catalog.groups)
+
+    def get(self, group: str, /) -> StoredGroup | None:
+        return self.catalog.groups.get(group)
+
+    def keep(self, command: GroupCommand, on_kept: OnKept, /) -> None:
+        if not self.is_open:
+            on_kept(True, self.now())
+        elif self.waits:
+            self.waiting.append((command, on_kept))
+        else:
+            self._apply(command, on_kept)
+
+    def let_go(self, *, fails: bool = False) -> None:
+        """All that waits is kept, or nothing of it."""
+        waiting, self.waiting = self.waiting, []
+        for command, on_kept in waiting:
+            if fails:
+                on_kept(False, self.now())
+            else:
+                self._apply(command, on_kept)
+
+    def _apply(self, command: GroupCommand, on_kept: OnKept) -> None:
+        decoded = decode_command(encode_command(command))
+        assert decoded == command
+        decoded.apply(self.catalog, RaftIndex(1))
+        self.kept.append(command)
+        on_kept(True, self.now())
+
+
 class Groups:
     """A coordinator with a clock of its own and short calls."""
 
@@ -69,14 +116,29 @@ class Groups:
         self.settings = settings or GroupSettings()
         self.stored: set[str] = set(stored)
         self.now = 1000.0
-        ids = itertools.count(1)
-        self.coordinator = GroupCoordinator(
-            settings=lambda: self.settings,
-            new_id=lambda: f"id{next(ids)}",
-            stored_groups=lambda: self.stored,
-        )
+        self.ids = itertools.count(1)
+        self.kept = Kept(now=lambda: self.now)
+        self.coordinator = self._another()
         if load:
-            self.coordinator.load(self.now)
+            self.load()
+
+    def _another(self) -> GroupCoordinator:
+        return GroupCoordinator(
+            settings=lambda: self.settings,
+            new_id=lambda: f"id{next(self.ids)}",
+            stored_groups=lambda: self.stored,
+            kept=self.kept,
+        )
+
+    def load(self) -> None:
+        self.coordinator.load(self.now, int(self.now * 1000))
+
+    def fail_over(self) -> None:
+        """The coordinator ends, and another broker takes over: what was on its way is lost."""
+        self.kept.waiting.clear()
+        self.kept.waits = False
+        self.coordinator = self._another()
+        self.load()
 
     def join(
         self,

@@ -342,6 +342,11 @@ def _catalog_json(catalog: Catalog) -> dict[str, Any]:
             ]
             for group in sorted(catalog.group_offsets)
         },
+        "members": {
+            group: {"generation": kept.generation, "protocol": kept.protocol, "members": list(kept.members)}
+            for group in sorted(catalog.groups)
+            if (kept := catalog.groups.get(group)) is not None
+        },
     }
 
 
@@ -380,3 +385,12 @@ def _print_catalog(node_id: int, catalog: Catalog) -> None:
     if groups:
         click.echo()
         print_table(("GROUP", "TOPIC", "PARTITION", "COMMITTED"), groups)
+    members = [
+        (group, kept.generation, kept.protocol, member)
+        for group in sorted(catalog.groups)
+        if (kept := catalog.groups.get(group)) is not None
+        for member in kept.members or ("",)
+    ]
+    if members:
+        click.echo()
+        print_table(("GROUP", "GENERATION", "PROTOCOL", "MEMBER"), members)

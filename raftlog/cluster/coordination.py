@@ -11,6 +11,7 @@ from raftlog.cluster.groups import GroupCoordinator
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.peers import Peers
+from raftlog.cluster.this_broker import ThisBroker
 from raftlog.types import BrokerId
 
 
@@ -19,18 +20,19 @@ class Coordination:
 
     def __init__(
         self,
-        broker_id: BrokerId,
+        me: ThisBroker,
         metadata: MetadataGroup,
         peers: Peers,
         groups: GroupCoordinator,
         liveness: Liveness,
     ) -> None:
-        self._broker_id = broker_id
+        self._me = me
         self._metadata = metadata
         self._peers = peers
         self._groups = groups
         self._liveness = liveness
         self._is_in_office = False
+        self._level = metadata.catalog.metadata_level
         self._deadlines_moved = trio.Event()
 
     @property
@@ -43,7 +45,7 @@ class Coordination:
         """The broker that coordinates the consumer groups; nobody while that changes, as far as can be told
         here: a client that is sent to one that has ended takes seconds to ask again."""
         leader, group = self._metadata.leader, self._metadata.group
-        if leader == self._broker_id:
+        if leader == self._me.id:
             return leader if self._is_in_office and not group.is_transferring else None
         if leader is None or not self._peers.links.is_connected(leader):
             return None
@@ -68,13 +70,16 @@ class Coordination:
 
     def follow_leadership(self) -> None:
         """Take over or give up the consumer groups with the metadata leadership."""
-        leads = self._metadata.is_ready
+        leads, level = self._metadata.is_ready, self._metadata.catalog.metadata_level
+        if level != self._level:
+            self._level = level
+            self.groups_changed()
         if leads == self._is_in_office:
             return
         self._is_in_office = leads
         if leads:
             self._liveness.take_office()
-            self._groups.load(trio.current_time())
+            self._groups.load(trio.current_time(), self._me.now_ms())
         else:
             self._groups.unload()
         self.groups_changed()

@@ -21,6 +21,7 @@ from raftlog.cluster.changes import Changes
 from raftlog.cluster.coordination import Coordination
 from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.front import Front
+from raftlog.cluster.group_records import GroupRecords
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.inside import Inside
 from raftlog.cluster.joining import Joining
@@ -103,9 +104,10 @@ class Node:
             settings=lambda: _group_settings(config),
             new_id=me.new_member_id,
             stored_groups=lambda: catalog.group_offsets,
+            kept=GroupRecords(me, metadata, on_answer=lambda: self.coordination.groups_changed()),
         )
         liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
-        self.coordination = Coordination(me.id, metadata, peers, self.groups, liveness)
+        self.coordination = Coordination(me, metadata, peers, self.groups, liveness)
         self.presence = Presence(me, metadata, peers, hints, changes, on_heard=self.coordination.heard)
         # What changes the catalog
         self.proposer = Proposer(me, metadata, peers, changes)

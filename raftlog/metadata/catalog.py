@@ -12,6 +12,7 @@ from typing import Final
 
 import cbor2
 
+from raftlog.metadata.group_table import Groups
 from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.metadata.offset_table import CommittedOffset, Offsets
 from raftlog.types import BEFORE_ALL, BrokerId, RaftIndex
@@ -138,6 +139,8 @@ class Catalog:
     topics: dict[str, Topic] = field(default_factory=dict)
     topics_by_id: dict[bytes, Topic] = field(default_factory=dict)
     group_offsets: Offsets = field(default_factory=Offsets)
+    groups: Groups = field(default_factory=Groups)
+    """The members of classic groups; a group that only has offsets is not in it."""
     features: dict[str, int] = field(default_factory=dict)
     deleted_topics: dict[bytes, None] = field(default_factory=dict)
     """The ids of the topics that were deleted last, oldest first: a proposal to create one of them that was

@@ -78,6 +78,8 @@ def refused_before(command: Command, size: int, catalog: Catalog, *, is_full: bo
         return Refused(Refusal.TOO_LARGE, problem)
     if is_full and command.grows:
         return Refused(Refusal.TOO_LARGE, f"the cluster's metadata takes no more {command.grows}")
+    if (problem := command.no_room(catalog, size)) is not None:
+        return Refused(Refusal.TOO_LARGE, problem)
     if command.needs_level > catalog.metadata_level:  # a broker of the cluster may not know the command yet
         needed, level = command.needs_level, catalog.metadata_level
         detail = f"{command.kind!r} takes {METADATA_LEVEL} {needed}, and the cluster has {level}"

@@ -14,14 +14,15 @@ import cbor2
 from raftlog.errors import InvalidInput, NewerFormat
 from raftlog.metadata import codec
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.noun import Encoding, Field, attribute
+from raftlog.metadata.noun import Encoding, Field, Table, attribute
 from raftlog.metadata.nouns import NOUNS
 from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.metadata.topics import put_topics
 from raftlog.types import RaftIndex
 
-IMAGE_VERSION: Final = 2
-"""The version of snapshots that this build writes."""
+IMAGE_VERSION: Final = 3
+"""The newest version of snapshots that this build writes: an image has the oldest one that can say it, so
+that brokers of an older build can read it in the middle of an upgrade."""
 
 IMAGE_BYTES_MAX: Final = 1024 * 1024 * 1024
 """Twenty million committed offsets; a file beyond it is not a catalog's."""
@@ -41,7 +42,6 @@ _FIELDS: Final[dict[str, Field]] = {
 }
 _REQUIRED: Final = {name for name, field in _FIELDS.items() if not field.is_optional}
 _TABLES: Final = [noun.table for noun in NOUNS if noun.table is not None]
-_HEAD: Final = bytes((0x80 | 3 + len(_TABLES),)) + cbor2.dumps(IMAGE_VERSION) + cbor2.dumps(_NAME)
 
 
 class Imaging:
@@ -64,8 +64,12 @@ class Imaging:
 
     def begin(self) -> None:
         """An image of the catalog as it is now. One that was under way is given up."""
-        self._pieces = [_HEAD, _encode_fields(self._catalog)]
-        self._tables = [table.begin(self._catalog) for table in reversed(_TABLES)]
+        catalog = self._catalog
+        version = max(table.since_version for table in _TABLES if not table.is_empty(catalog))
+        tables = _tables_of(version)
+        head = bytes((0x80 | 3 + len(tables),)) + cbor2.dumps(version) + cbor2.dumps(_NAME)
+        self._pieces = [head, _encode_fields(catalog)]
+        self._tables = [table.begin(catalog) for table in reversed(tables)]
         self._index = self._catalog.applied_index
 
     def give_up(self) -> None:
@@ -103,9 +107,11 @@ def decode_catalog(data: bytes | bytearray | memoryview) -> Catalog:
     """The catalog in `data`; raises InvalidInput when it is not exactly one, and NewerFormat when
     a newer build wrote it."""
     match codec.load(data, IMAGE_BYTES_MAX):
-        case [2, "catalog", dict(fields), *tables] if len(tables) == len(_TABLES):
+        case [(2 | 3) as version, "catalog", dict(fields), *tables] if len(tables) == len(
+            _tables_of(version)
+        ):
             catalog = _from_fields(fields)
-            for table, plain in zip(_TABLES, tables, strict=True):
+            for table, plain in zip(_tables_of(version), tables, strict=True):
                 table.put(catalog, plain)
             return catalog
         case [1, "catalog", dict(fields)]:
@@ -114,6 +120,10 @@ def decode_catalog(data: bytes | bytearray | memoryview) -> Catalog:
             raise NewerFormat(f"a snapshot of the metadata has version {version}, this is {IMAGE_VERSION}")
         case _:
             raise InvalidInput("a catalog is [version, 'catalog', fields, tables…]")
+
+
+def _tables_of(version: int) -> list[Table]:
+    return [table for table in _TABLES if table.since_version <= version]
 
 
 def _encode_fields(catalog: Catalog) -> bytes:

@@ -74,6 +74,11 @@ class Command(ABC):
     changes_topology: ClassVar[bool] = True
     """Whether it changes brokers, topics or settings: what an encoded Metadata answer is cached by."""
 
+    def no_room(self, catalog: Catalog, size: int) -> str | None:
+        """Why the catalog has no room for what the command, of `size` bytes, adds to it; None when it has.
+        Asked before the command is proposed."""
+        return None
+
     @abstractmethod
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         """Change the catalog as the entry at `index`. A function of the two and of the command alone. It
@@ -123,6 +128,10 @@ class Table:
     """Equal tables are equal bytes. All of it at once."""
     put: Callable[[Catalog, object], None]
     """Into an empty catalog what was encoded, read as CBOR. Raises InvalidInput on something else."""
+    since_version: int = 2
+    """The first version of images that has it."""
+    is_empty: Callable[[Catalog], bool] = lambda catalog: False
+    """Whether an image may have an older version than that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ from typing import Final
 from raftlog.metadata.brokers import BROKERS
 from raftlog.metadata.cluster import CLUSTER
 from raftlog.metadata.features import FEATURES
+from raftlog.metadata.groups import GROUPS
 from raftlog.metadata.moves import MOVES
 from raftlog.metadata.noun import Noun
 from raftlog.metadata.offsets import OFFSETS
 from raftlog.metadata.producers import PRODUCERS
 from raftlog.metadata.topics import TOPICS
 
-NOUNS: Final[tuple[Noun, ...]] = (CLUSTER, TOPICS, MOVES, BROKERS, FEATURES, PRODUCERS, OFFSETS)
+NOUNS: Final[tuple[Noun, ...]] = (CLUSTER, TOPICS, MOVES, BROKERS, FEATURES, PRODUCERS, OFFSETS, GROUPS)
 """All of them. An image holds their parts in this order: it changes only by additions at the end."""

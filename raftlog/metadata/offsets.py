@@ -100,11 +100,14 @@ class DeleteOffsets(_OffsetsCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteGroup(_OffsetsCommand):
+    """Forgets a group altogether."""
+
     kind: ClassVar[str] = "delete_group"
     group: str
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
-        if self.group not in catalog.group_offsets:
+        was_kept = catalog.groups.pop(self.group) is not None
+        if not was_kept and self.group not in catalog.group_offsets:
             return _unknown(self.group)
         return OffsetsDeleted(catalog.group_offsets.forget_group(self.group))
 

@@ -41,6 +41,7 @@ from raftlog.records.produced import check_produced_batch
 from raftlog.storage.group_log import Slice
 from raftlog.storage.timestamps import Steps
 from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
+from tests.groups import Kept
 
 OTHER: BrokerId = BrokerId(2)
 """Who leads what the fake's own broker does not."""
@@ -223,8 +224,9 @@ class FakeNode:
             settings=lambda: GroupSettings(session_timeout_min_ms=1),
             new_id=lambda: str(uuid.uuid4()),
             stored_groups=lambda: self.catalog.group_offsets,
+            kept=Kept(self.catalog, now=trio.current_time),
         )
-        self.groups.load(0.0)
+        self.groups.load(0.0, 0)
         itself = cast(Any, self)
         self.operations = Operations(self.catalog, itself, itself, itself, itself, Changes())
 

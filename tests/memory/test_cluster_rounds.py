@@ -23,6 +23,7 @@ from raftlog.metadata.catalog import BrokerInfo, Catalog
 from raftlog.metadata.features import SetFeature
 from raftlog.metadata.noun import Command
 from raftlog.types import BrokerId
+from tests.groups import Kept
 
 
 class FakePartition:
@@ -51,7 +52,7 @@ class Broker:
         self.sizes: list[int] = []
         self.sliced = trio.Event()
         groups = GroupCoordinator(
-            settings=lambda: GroupSettings(), new_id=lambda: "id", stored_groups=lambda: ()
+            settings=lambda: GroupSettings(), new_id=lambda: "id", stored_groups=lambda: (), kept=Kept()
         )
         itself = cast(Any, self)
         self.rounds = Rounds(

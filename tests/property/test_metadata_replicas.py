@@ -15,6 +15,8 @@ from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.cluster import InitializeCluster
 from raftlog.metadata.commands import COMMANDS, decode_command, encode_command
 from raftlog.metadata.features import SetFeature
+from raftlog.metadata.group_table import Groups
+from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
 from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition
 from raftlog.metadata.names import folded, topic_name_problem
 from raftlog.metadata.noun import Command, Refused
@@ -54,6 +56,8 @@ offset = st.builds(
 commit = st.builds(
     GroupCommit, group=groups, timestamp_ms=st.integers(0, 9), offsets=st.lists(offset, max_size=4).map(tuple)
 )
+member = st.sampled_from(["", "a", "b"])
+members = st.lists(st.tuples(member, st.binary(max_size=2)), max_size=3).map(tuple)
 fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
     RegisterBroker: {
         "broker_id": brokers,
@@ -88,6 +92,22 @@ fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
         "before_ms": st.integers(0, 9),
     },
     AllocateProducerIds: {"broker_id": brokers, "count": st.integers(-1, 5)},
+    StoreGroup: {
+        "group": groups,
+        "generation": numbers,
+        "protocol": st.sampled_from([None, "range"]),
+        "leader": member,
+        "members": members,
+        "at_ms": st.integers(0, 9),
+    },
+    ChangeMembers: {
+        "group": groups,
+        "generation": numbers,
+        "gone": st.lists(member, max_size=2).map(tuple),
+        "come": members,
+        "leader": member,
+    },
+    ForgetGroup: {"group": groups},
     SetFeature: {"name": st.sampled_from(["", "f"]), "level": st.integers(-1, 2)},
 }
 commands: st.SearchStrategy[Command] = st.one_of(
@@ -121,6 +141,12 @@ def check_catalog(catalog: Catalog) -> None:
             assert len(set(assignment.hosts)) == len(assignment.hosts)
             assert set(assignment.hosts) <= set(catalog.brokers)
             assert assignment.is_moving == bool(assignment.adding or assignment.removing)
+    for group in catalog.groups:
+        assert (kept := catalog.groups.get(group)) is not None and kept.generation >= 0
+    again = Groups()
+    for group in catalog.groups:
+        again.put(group, catalog.groups.get(group))  # type: ignore[arg-type]
+    assert again.bytes == catalog.groups.bytes
     for group in catalog.group_offsets:
         offsets = catalog.group_offsets.of(group)
         assert offsets, "a group without offsets is not kept"

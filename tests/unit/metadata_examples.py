@@ -7,6 +7,7 @@ from typing import Final
 from raftlog.metadata.brokers import DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
 from raftlog.metadata.cluster import InitializeCluster
 from raftlog.metadata.features import SetFeature
+from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
 from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition
 from raftlog.metadata.noun import Command
 from raftlog.metadata.offsets import (
@@ -53,6 +54,18 @@ def commit(group: str, topic: str, partition: int, offset: int) -> GroupCommit:
     return GroupCommit(group, 1_700_000_000_000, (OffsetCommit(topic, partition, offset, 3, "né"),))
 
 
+def store_group(group: str, generation: int, *members: str) -> StoreGroup:
+    return StoreGroup(
+        group=group,
+        generation=generation,
+        protocol_type="consumer",
+        protocol="range",
+        leader=members[0] if members else "",
+        members=tuple((member, f"row of {member}".encode()) for member in members),
+        at_ms=1_700_000_000_000,
+    )
+
+
 EXAMPLES: Final[tuple[Command, ...]] = (
     InitializeCluster(cluster_id="AbCdEfGhIjKlMnOpQrStUv"),
     register(1),
@@ -74,6 +87,9 @@ EXAMPLES: Final[tuple[Command, ...]] = (
     ExpireTopicOffsets(group="g", topics=("orders",), before_ms=1_600_000_000_000),
     AllocateProducerIds(broker_id=B1, count=500),
     SetFeature(name="f", level=2),
+    store_group("g", 7, "m-1", "m-2"),
+    ChangeMembers(group="g", generation=7, gone=("m-1",), come=(("m-3", b"row"),), leader="m-3"),
+    ForgetGroup(group="g"),
 )
 """At least one of each kind, with every field."""
 
@@ -104,9 +120,17 @@ HISTORY: Final[tuple[Command, ...]] = (
 )
 
 
-def replayed() -> MetadataState:
+GROUPS: Final[tuple[Command, ...]] = (
+    store_group("g", 7, "m-1", "m-2"),
+    store_group("empty", 3),
+    ChangeMembers(group="g", generation=7, gone=("m-1",), leader="m-2"),
+)
+"""With which the history goes on in a cluster whose builds keep groups."""
+
+
+def replayed(*more: Command) -> MetadataState:
     """What the history comes to."""
     state = MetadataState()
-    for index, command in enumerate(HISTORY, 1):
+    for index, command in enumerate((*HISTORY, *more), 1):
         state.apply(command, RaftIndex(index))
     return state

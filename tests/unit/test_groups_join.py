@@ -275,7 +275,7 @@ def test_unload_answers_whoever_waits() -> None:
     assert third.result.error is GroupError.NOT_COORDINATOR
     assert groups.join().result.error is GroupError.NOT_COORDINATOR
     assert groups.coordinator.next_deadline == float("inf")
-    groups.coordinator.load(groups.now)
+    groups.load()
     assert groups.join().result.error is GroupError.MEMBER_ID_REQUIRED
 
 

@@ -12,6 +12,8 @@ from raftlog.cluster.groups import (
     GroupState,
 )
 from raftlog.cluster.groups.subscription import subscribed_topics
+from raftlog.metadata.offsets import DeleteGroup
+from raftlog.types import RaftIndex
 from tests.groups import Groups, protocols, subscription
 
 
@@ -128,6 +130,7 @@ def test_only_groups_without_members_are_deleted() -> None:
     assert groups.coordinator.delete("g", groups.now) is GroupError.NON_EMPTY_GROUP
     groups.leave(joined.member_id)
     assert groups.coordinator.delete("g", groups.now) is GroupError.NONE
+    DeleteGroup(group="g").apply(groups.kept.catalog, RaftIndex(1))  # as the caller proposes
     assert groups.coordinator.delete("g", groups.now) is GroupError.GROUP_ID_NOT_FOUND
 
 

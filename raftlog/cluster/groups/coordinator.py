@@ -2,14 +2,12 @@
 are looked at.
 
 A synchronous state machine (Kafka's GroupCoordinator, KIP-62, 345, 394, 814). It must not know the Kafka
-encoding, the network, or how offsets are stored. Membership lives in memory only: after a change of
-coordinator the members come back by joining again, as UNKNOWN_MEMBER_ID tells them to.
+encoding, the network, or how offsets are stored. Which groups there are, and how they outlive a
+coordinator, is `roster`'s business.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final
@@ -33,13 +31,10 @@ from raftlog.cluster.groups.api import (
     SyncRequest,
     SyncResult,
 )
-from raftlog.cluster.groups.group import (
-    EMPTY_GROUP_KEPT_S,
-    PENDING_WAIT_S,
-    Group,
-    Member,
-    Outbox,
-)
+from raftlog.cluster.groups.group import PENDING_WAIT_S, Group, described
+from raftlog.cluster.groups.keeping import KeptGroups
+from raftlog.cluster.groups.member import Member, elect_protocol
+from raftlog.cluster.groups.roster import Roster
 
 GROUPS_MAX: Final = 100_000
 """Groups kept in memory; a client that makes up names must not fill it."""
@@ -65,112 +60,64 @@ class GroupCoordinator:
         settings: Callable[[], GroupSettings],
         new_id: Callable[[], str],
         stored_groups: Callable[[], Collection[str]],
+        kept: KeptGroups,
     ) -> None:
         """`new_id` makes the random part of a member id; `stored_groups` tells which groups have
-        committed offsets."""
+        committed offsets, `kept` which have members."""
         self._settings = settings
         self._new_id = new_id
         self._stored_groups = stored_groups
-        self._groups: dict[str, Group] = {}
-        self._timers: list[tuple[float, str]] = []
-        self._outbox: Outbox = []
-        self._loaded_at: float | None = None
+        self._roster = Roster(kept, stored_groups)
 
     def __repr__(self) -> str:
         role = "active" if self.is_active else "inactive"
-        return f"<GroupCoordinator {role} groups={len(self._groups)}>"
+        return f"<GroupCoordinator {role} groups={len(self._roster)}>"
 
     @property
     def is_active(self) -> bool:
         """Whether this broker coordinates the groups."""
-        return self._loaded_at is not None
+        return self._roster.in_charge_since is not None
 
     def statistics(self) -> dict[str, int]:
         """Groups by state, and members."""
         counts = {state.value: 0 for state in GroupState}
-        for group in self._groups.values():
+        for group in self._roster:
             counts[group.state.value] += 1
-        return {**counts, "members": sum(len(group.members) for group in self._groups.values())}
+        return {**counts, "members": sum(len(group.members) for group in self._roster)}
 
     # Taking over, giving up, time
 
-    def load(self, now: float) -> None:
-        """Become the coordinator; no group has a member yet."""
-        assert not self._groups, "loaded twice"
-        self._loaded_at = now
+    def load(self, now: float, now_ms: int) -> None:
+        """Become the coordinator; `now_ms` is the wall clock."""
+        self._roster.take_charge(now, now_ms)
 
     def unload(self) -> None:
         """Stop being the coordinator; whoever waits is told to look for the new one."""
-        for group in self._groups.values():
-            for member in group.members.values():
-                group.refuse_waiting(member, GroupError.NOT_COORDINATOR)
-        self._groups.clear()
-        self._timers.clear()
-        self._loaded_at = None
-        self._send()
+        self._roster.give_up()
 
     @property
     def next_deadline(self) -> float:
         """When `tick` has something to do; infinity for never."""
-        return self._timers[0][0] if self._timers else math.inf
+        return self._roster.next_deadline
 
     def tick(self, now: float) -> None:
-        """Let time pass: sessions run out, rebalances end."""
-        due = []
-        while self._timers and self._timers[0][0] <= now:
-            due.append(heapq.heappop(self._timers))
-        for deadline, group_id in due:
-            group = self._groups.get(group_id)
-            if group is not None and group.timer == deadline:
-                group.timer = math.inf
-                group.expire(now)
-                self._settle(group, now)
-        self._send()
-
-    def _settle(self, group: Group, now: float) -> None:
-        """After anything that happened to a group: end its rebalance if it can end, forget it or look at
-        it again in time."""
-        group.complete_join(now)
-        if not group.members and not group.pending and group.state is GroupState.EMPTY:
-            kept_until = group.empty_since + EMPTY_GROUP_KEPT_S
-            if kept_until <= now and group.group_id in self._stored_groups():
-                # Its offsets last from when it became empty, so that is to be remembered.
-                kept_until = now + EMPTY_GROUP_KEPT_S
-            if kept_until <= now:
-                self._groups.pop(group.group_id, None)
-                return
-            self._look_at(group, kept_until)
-            return
-        self._look_at(group, group.next_deadline(now))
-
-    def _look_at(self, group: Group, deadline: float) -> None:
-        if deadline < group.timer:
-            group.timer = deadline
-            heapq.heappush(self._timers, (deadline, group.group_id))
-
-    def _send(self) -> None:
-        """Call back whoever is to be answered. Last of all, for a callback may call the coordinator."""
-        while self._outbox:
-            due = self._outbox.copy()
-            self._outbox.clear()
-            for reply, result in due:
-                reply(result)
+        """Let time pass: sessions run out, rebalances end, groups are taken over."""
+        self._roster.tick(now)
 
     # JoinGroup
 
     def join(self, request: JoinRequest, now: float, reply: JoinReply) -> None:
         """A client wants to be a member, or a member was told to join again."""
-        group = self._groups.get(request.group_id)
+        group = self._roster.find(request.group_id, now)
         error = self._join_error(request, group)
         if error is GroupError.NONE:
-            group = group or Group(request.group_id, self._outbox)
+            group = group or Group(request.group_id, self._roster.outbox)
             error = self._join(group, request, now, reply)
             if error is GroupError.NONE:
-                self._groups[group.group_id] = group
-                self._settle(group, now)
+                self._roster.add(group, now)
         if error is not GroupError.NONE:
-            self._outbox.append((reply, JoinResult(error=error, member_id=request.member_id)))
-        self._send()
+            self._roster.outbox.append((reply, JoinResult(error=error, member_id=request.member_id)))
+        self._roster.send()
 
     def _join_error(self, request: JoinRequest, group: Group | None) -> GroupError:
         """What can be refused without looking at the members."""
@@ -184,7 +131,7 @@ class GroupCoordinator:
             return GroupError.INVALID_SESSION_TIMEOUT
         if group is None and request.member_id:
             return GroupError.UNKNOWN_MEMBER_ID
-        if group is None and len(self._groups) >= GROUPS_MAX:
+        if group is None and len(self._roster) >= GROUPS_MAX:
             return GroupError.GROUP_MAX_SIZE_REACHED
         return GroupError.NONE
 
@@ -214,7 +161,7 @@ class GroupCoordinator:
             return GroupError.GROUP_MAX_SIZE_REACHED
         group.pending[member_id] = (now + PENDING_WAIT_S, now + request.session_timeout_ms / 1000)
         result = JoinResult(error=GroupError.MEMBER_ID_REQUIRED, member_id=member_id)
-        self._outbox.append((reply, result))
+        self._roster.outbox.append((reply, result))
         return GroupError.NONE
 
     def _member_id(self, request: JoinRequest) -> str:
@@ -248,7 +195,7 @@ class GroupCoordinator:
         group.take(member, request, now)
         if same and settled:
             # It lost the answer; a leader that joins a stable group wants a rebalance.
-            self._outbox.append((reply, group.join_result(member)))
+            self._roster.outbox.append((reply, group.join_result(member)))
             return GroupError.NONE
         group.rebalance(now)
         group.park_join(member, reply)
@@ -261,11 +208,15 @@ class GroupCoordinator:
         unless that would change what is assigned to whom."""
         if not group.takes(request.protocol_type, request.protocols, member):
             return GroupError.INCONSISTENT_GROUP_PROTOCOL
-        leader_before, before = group.leader, (group.protocol_type, group.topics_of(member))
+        leader_before, before = (
+            group.leader,
+            (group.protocol_type, member.topics_in(group.protocol_type, group.protocol)),
+        )
+        id_before = member.member_id
         group.replace_static(member, self._member_id(request))
         group.take(member, request, now)
-        after = (group.protocol_type, group.topics_of(member))
-        same = after == before and group.elect_protocol() == group.protocol
+        after = (group.protocol_type, member.topics_in(group.protocol_type, group.protocol))
+        same = after == before and elect_protocol(group.members.values()) == group.protocol
         if group.state is not GroupState.STABLE or not same:
             group.rebalance(now)
             group.park_join(member, reply)
@@ -276,20 +227,21 @@ class GroupCoordinator:
         elif result.leader == member.member_id:
             # Told that it leads, it would assign anew what is assigned: let it believe that another does.
             result = replace(result, leader=leader_before, members=())
-        self._outbox.append((reply, result))
+        group.park_join(member, reply)
+        self._roster.keep_return(group, member, id_before, result)
         return GroupError.NONE
 
     # SyncGroup, Heartbeat, LeaveGroup
 
     def sync(self, request: SyncRequest, now: float, reply: SyncReply) -> None:
         """A member asks for its assignment; the leader brings everyone's."""
-        group = self._groups.get(request.group_id)
+        group = self._roster.find(request.group_id, now)
         error = self._sync(group, request, now, reply) if group else self._no_group()
         if group is not None:
-            self._settle(group, now)
+            self._roster.settle(group, now)
         if error is not GroupError.NONE:
-            self._outbox.append((reply, SyncResult(error=error)))
-        self._send()
+            self._roster.outbox.append((reply, SyncResult(error=error)))
+        self._roster.send()
 
     def _no_group(self) -> GroupError:
         return GroupError.UNKNOWN_MEMBER_ID if self.is_active else GroupError.NOT_COORDINATOR
@@ -310,13 +262,14 @@ class GroupCoordinator:
         group.park_sync(member, reply)
         if group.state is GroupState.STABLE:
             group.answer_sync(member, group.sync_result(member))
-        elif member.member_id == group.leader:
-            group.assign(request.assignments, now)
+        elif member.member_id == group.leader and not group.is_assigned:
+            group.assign(request.assignments)
+            self._roster.keep_generation(group, now)
         return GroupError.NONE
 
     def heartbeat(self, request: HeartbeatRequest, now: float) -> GroupError:
         """A member is alive, and learns whether it is to join again."""
-        group = self._groups.get(request.group_id)
+        group = self._roster.find(request.group_id, now)
         if group is None:
             return self._no_group()
         member = group.find(request.member_id, request.instance_id)
@@ -332,7 +285,8 @@ class GroupCoordinator:
         """Members go, each by itself or at an administrator's word."""
         if not self.is_active:
             return LeaveResult(error=GroupError.NOT_COORDINATOR)
-        group = self._groups.get(request.group_id)
+        group = self._roster.find(request.group_id, now)
+        before = list(group.members.values()) if group is not None else []
         left = tuple(
             LeftMember(
                 leaving.member_id,
@@ -341,11 +295,13 @@ class GroupCoordinator:
             )
             for leaving in request.members
         )
+        if group is not None:
+            self._roster.note_gone(group, [one for one in before if one.member_id not in group.members])
         if group is not None and any(member.error is GroupError.NONE for member in left):
             if group.state is not GroupState.EMPTY:
                 group.rebalance(now)
-            self._settle(group, now)
-        self._send()
+            self._roster.settle(group, now)
+        self._roster.send()
         return LeaveResult(error=GroupError.NONE, members=left)
 
     def _leave(self, group: Group, leaving: LeavingMember) -> GroupError:
@@ -366,7 +322,7 @@ class GroupCoordinator:
         """Whether these offsets may be committed; counts as a heartbeat of the member's."""
         if not self.is_active:
             return GroupError.NOT_COORDINATOR
-        group = self._groups.get(check.group_id)
+        group = self._roster.find(check.group_id, now)
         nameless = check.generation_id < 0 and not check.member_id and check.instance_id is None
         if check.transactional and nameless:
             return GroupError.NONE
@@ -391,9 +347,9 @@ class GroupCoordinator:
         """The group as it is now; NOT_COORDINATOR is the only error."""
         if not self.is_active:
             return GroupError.NOT_COORDINATOR
-        group = self._groups.get(group_id)
+        group = self._roster.seen(group_id)
         if group is not None:
-            return group.describe()
+            return described(group)
         state = GroupState.EMPTY if group_id in self._stored_groups() else GroupState.DEAD
         return GroupDescription(group_id=group_id, state=state)
 
@@ -406,18 +362,15 @@ class GroupCoordinator:
             return GroupError.NOT_COORDINATOR
         in_states = {state.lower() for state in states}
         of_types = {kind.lower() for kind in types}
-        known = [
-            GroupListing(group.group_id, group.protocol_type or "", group.state)
-            for group in self._groups.values()
-        ]
-        stored = [
+        known = self._roster.listed()
+        stored = (
             GroupListing(group_id, "", GroupState.EMPTY)
             for group_id in self._stored_groups()
-            if group_id not in self._groups
-        ]
+            if group_id not in known
+        )
         return [
             listing
-            for listing in known + stored
+            for listing in (*known.values(), *stored)
             if (not in_states or listing.state.value.lower() in in_states)
             and (not of_types or listing.group_type in of_types)
         ]
@@ -427,12 +380,12 @@ class GroupCoordinator:
         may find that there were no offsets."""
         if not self.is_active:
             return GroupError.NOT_COORDINATOR
-        group = self._groups.get(group_id)
+        group = self._roster.find(group_id, now)
         if group is None:
             return GroupError.NONE if group_id in self._stored_groups() else GroupError.GROUP_ID_NOT_FOUND
         if group.state is not GroupState.EMPTY:
             return GroupError.NON_EMPTY_GROUP
-        del self._groups[group_id]
+        self._roster.remove(group_id)
         return GroupError.NONE
 
     def check_delete_offsets(
@@ -441,7 +394,7 @@ class GroupCoordinator:
         """An error of the whole request, or one for each topic: NONE or GROUP_SUBSCRIBED_TO_TOPIC."""
         if not self.is_active:
             return GroupError.NOT_COORDINATOR
-        group = self._groups.get(group_id)
+        group = self._roster.seen(group_id)
         if group is None and group_id not in self._stored_groups():
             return GroupError.GROUP_ID_NOT_FOUND
         if group is None or not group.members:
@@ -456,14 +409,15 @@ class GroupCoordinator:
     def expirable(self, groups: Iterable[str], retention_ms: int, now: float) -> list[str]:
         """Those of `groups` that have had no members for the retention, as far as is known here; none at
         all soon after `load`, when members may not have come back yet. For ExpireOffsets."""
-        if self._loaded_at is None or now - self._loaded_at < self._settings().session_timeout_max_ms / 1000:
+        since = self._roster.in_charge_since
+        if since is None or now - since < self._settings().session_timeout_max_ms / 1000:
             return []
         return [group_id for group_id in groups if self._is_expirable(group_id, now - retention_ms / 1000)]
 
     def unsubscribed(self, group_id: str, topics: Iterable[str]) -> list[str]:
         """Those of `topics` that no member of a consumer group reads, as Kafka sees it: nothing of a group
         that is empty or between two generations (KIP-211)."""
-        group = self._groups.get(group_id)
+        group = self._roster.seen(group_id)
         if (
             group is None
             or group.state is not GroupState.STABLE
@@ -473,5 +427,5 @@ class GroupCoordinator:
         return [topic for topic in topics if not group.is_subscribed(topic)]
 
     def _is_expirable(self, group_id: str, before: float) -> bool:
-        group = self._groups.get(group_id)
+        group = self._roster.seen(group_id)
         return group is None or (group.state is GroupState.EMPTY and group.empty_since <= before)

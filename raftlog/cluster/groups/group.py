@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from raftlog.cluster.groups.api import (
-    CONSUMER_PROTOCOL_TYPE,
     NO_MEMBER,
     GroupDescription,
     GroupError,
@@ -33,14 +32,16 @@ from raftlog.cluster.groups.api import (
     MemberDescription,
     SyncResult,
 )
-from raftlog.cluster.groups.subscription import subscribed_topics
+from raftlog.cluster.groups.member import (
+    REBALANCE_TIMEOUT_MIN_S,
+    Member,
+    elect_protocol,
+    shared_protocols,
+)
 
 PENDING_WAIT_S: Final = 1.0
 """How long a rebalance waits for a member that was just given an id. It comes back in a round trip; one
 that does not must not hold up the others for its session time-out."""
-
-REBALANCE_TIMEOUT_MIN_S: Final = 1.0
-"""A shorter one than this would throw members out faster than they can answer."""
 
 EMPTY_GROUP_KEPT_S: Final = 600.0
 """How long a group without members or offsets is shown, and keeps counting its generations."""
@@ -48,38 +49,6 @@ EMPTY_GROUP_KEPT_S: Final = 600.0
 Reply = Callable[[Any], None]
 Outbox = list[tuple[Reply, JoinResult | SyncResult]]
 """Answers that are due; sent when the state is consistent again."""
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """A member, dynamic or static."""
-
-    member_id: str
-    instance_id: str | None
-    client_id: str = ""
-    client_host: str = ""
-    session_timeout: float = math.inf
-    rebalance_timeout: float = REBALANCE_TIMEOUT_MIN_S
-    protocols: tuple[GroupProtocol, ...] = ()
-    session_deadline: float = math.inf
-    assignment: bytes = b""
-    waiting_join: Callable[[JoinResult], None] | None = None
-    waiting_sync: Callable[[SyncResult], None] | None = None
-    owes_sync: bool = False
-    """It was told of this generation and has not asked for its assignment."""
-
-    @property
-    def is_waiting(self) -> bool:
-        """Parked here, so it cannot heartbeat: its session does not run out."""
-        return self.waiting_join is not None or self.waiting_sync is not None
-
-    def refresh(self, now: float) -> None:
-        """It was heard."""
-        self.session_deadline = now + self.session_timeout
-
-    def metadata_for(self, protocol: str | None) -> bytes:
-        """Its subscription in the words of a protocol; empty when it does not offer it."""
-        return next((offered.metadata for offered in self.protocols if offered.name == protocol), b"")
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +75,12 @@ class Group:
     sync_deadline: float = math.inf
     """By when every member of the generation has asked for its assignment."""
     empty_since: float = -math.inf
+    told_generation: int = 0
+    """No generation up to here is begun: members may have been told of it by a coordinator before."""
+    kept_generation: int = 0
+    """The generation that was last put into the metadata; 0 for none."""
+    is_assigned: bool = False
+    """The leader has spoken, and the group is on its way into the metadata."""
     timer: float = math.inf
     """When the coordinator looks at the group next."""
 
@@ -212,40 +187,17 @@ class Group:
         if self.leader == old_id:
             self.leader = new_id
 
-    def shared_protocols(self, without: Member | None = None) -> set[str] | None:
-        """The protocols that every member, but one, offers; None when there are no others."""
-        offers = [
-            {p.name for p in member.protocols} for member in self.members.values() if member is not without
-        ]
-        return set.intersection(*offers) if offers else None
-
     def takes(self, protocol_type: str, protocols: Iterable[GroupProtocol], without: Member | None) -> bool:
         """Whether a member of this type and offer has something in common with the others."""
         names = {protocol.name for protocol in protocols}
         if not protocol_type or not names:
             return False
-        shared = self.shared_protocols(without)
+        shared = shared_protocols(self.members.values(), without)
         return shared is None or (protocol_type == self.protocol_type and bool(shared & names))
-
-    def elect_protocol(self) -> str:
-        """What most members like best of what all offer; a tie goes to who joined first."""
-        shared = self.shared_protocols()
-        assert shared, self
-        votes: dict[str, int] = {}
-        for member in self.members.values():
-            choice = next(protocol.name for protocol in member.protocols if protocol.name in shared)
-            votes[choice] = votes.get(choice, 0) + 1
-        return max(votes, key=lambda name: votes[name])
-
-    def topics_of(self, member: Member) -> frozenset[str] | None:
-        """What the member subscribes to; None when that cannot be known."""
-        if self.protocol_type != CONSUMER_PROTOCOL_TYPE:
-            return None
-        return subscribed_topics(member.metadata_for(self.protocol))
 
     def is_subscribed(self, topic: str) -> bool:
         """Whether a member may be reading the topic."""
-        known = [self.topics_of(member) for member in self.members.values()]
+        known = [member.topics_in(self.protocol_type, self.protocol) for member in self.members.values()]
         return any(topics is None or topic in topics for topics in known)
 
     # From generation to generation
@@ -301,15 +253,16 @@ class Group:
         return bool(joined)
 
     def _become_empty(self, now: float) -> None:
-        self.generation += 1
+        self.generation = max(self.generation, self.told_generation) + 1
         self.protocol = None
         self.state = GroupState.EMPTY
         self.empty_since = now
         self.join_opens, self.join_deadline = -math.inf, math.inf
 
     def _next_generation(self, now: float) -> None:
-        self.generation += 1
-        self.protocol = self.elect_protocol()
+        self.generation = max(self.generation, self.told_generation) + 1
+        self.is_assigned = False
+        self.protocol = elect_protocol(self.members.values())
         self.state = GroupState.COMPLETING_REBALANCE
         self.join_opens, self.join_deadline = -math.inf, math.inf
         self.sync_deadline = now + max(member.rebalance_timeout for member in self.members.values())
@@ -319,21 +272,27 @@ class Group:
                 member.owes_sync = True
                 member.refresh(now)
 
-    def assign(self, assignments: Mapping[str, bytes], now: float) -> None:
-        """The leader has spoken: everyone that waits gets its part."""
-        assert self.state is GroupState.COMPLETING_REBALANCE, self
-        self.state = GroupState.STABLE
+    def assign(self, assignments: Mapping[str, bytes]) -> None:
+        """The leader has spoken. Nobody gets its part before the group is kept."""
+        assert self.state is GroupState.COMPLETING_REBALANCE and not self.is_assigned, self
+        self.is_assigned = True
         for member in self.members.values():
             member.assignment = bytes(assignments.get(member.member_id, b""))
+
+    def become_stable(self, now: float) -> None:
+        """The group is kept: everyone that waits gets its part."""
+        assert self.state is GroupState.COMPLETING_REBALANCE and self.is_assigned, self
+        self.state = GroupState.STABLE
+        for member in self.members.values():
             if member.waiting_sync is not None:
                 self.answer_sync(member, self.sync_result(member))
                 member.refresh(now)
 
     # Time
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float) -> list[Member]:
         """Drop what has run out: ids that nobody used, silent members, members that did not ask for
-        their assignment."""
+        their assignment. Which members those were."""
         for member_id, (_, usable_until) in list(self.pending.items()):
             if usable_until <= now:
                 del self.pending[member_id]
@@ -347,6 +306,7 @@ class Group:
             self.remove(member)
         if gone:
             self.rebalance(now)
+        return gone
 
     def next_deadline(self, now: float) -> float:
         """When `expire` or `complete_join` has something to do."""
@@ -362,23 +322,24 @@ class Group:
                 due.append(self.sync_deadline)
         return min(due)
 
-    def describe(self) -> GroupDescription:
-        """Subscriptions and assignments are shown when they are settled."""
-        stable = self.state is GroupState.STABLE
-        return GroupDescription(
-            group_id=self.group_id,
-            state=self.state,
-            protocol_type=self.protocol_type or "",
-            protocol_name=(self.protocol or "") if stable else "",
-            members=tuple(
-                MemberDescription(
-                    member.member_id,
-                    member.instance_id,
-                    member.client_id,
-                    member.client_host,
-                    member.metadata_for(self.protocol) if stable else b"",
-                    member.assignment if stable else b"",
-                )
-                for member in self.members.values()
-            ),
-        )
+
+def described(group: Group) -> GroupDescription:
+    """Subscriptions and assignments are shown when they are settled."""
+    stable = group.state is GroupState.STABLE
+    return GroupDescription(
+        group_id=group.group_id,
+        state=group.state,
+        protocol_type=group.protocol_type or "",
+        protocol_name=(group.protocol or "") if stable else "",
+        members=tuple(
+            MemberDescription(
+                member.member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host,
+                member.metadata_for(group.protocol) if stable else b"",
+                member.assignment if stable else b"",
+            )
+            for member in group.members.values()
+        ),
+    )

@@ -1,0 +1,130 @@
+"""How a group is kept in the metadata, and what a coordinator that takes over makes of it.
+
+A member's row is CBOR: instance id, client id, client host, session and rebalance time-outs in milliseconds,
+subscription, assignment. Of what it offers only the subscription in the group's protocol is kept, as Kafka
+does: it offers the rest again when it joins again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import cbor2
+
+from raftlog.cluster.groups.api import GroupProtocol, GroupState
+from raftlog.cluster.groups.group import Group, Outbox
+from raftlog.cluster.groups.member import Member
+from raftlog.metadata.group_table import StoredGroup
+from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
+
+GENERATIONS_SKIPPED: Final = 100
+"""Generations that a coordinator may have begun and told of before it ended, with none of them complete: the
+next coordinator begins none of the same number."""
+
+GroupCommand = StoreGroup | ChangeMembers | ForgetGroup
+OnKept = Callable[[bool, float], None]
+"""Whether it is on a majority of disks, and the time."""
+
+log = logging.getLogger("raftlog.groups")
+
+
+class KeptGroups(Protocol):
+    """The groups in the metadata."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def get(self, group: str, /) -> StoredGroup | None: ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every broker of the cluster knows how to keep groups."""
+
+    def keep(self, command: GroupCommand, on_kept: OnKept, /) -> None:
+        """`on_kept` is called once, at once or later. A group that cannot be kept, for its size or for older
+        brokers in the cluster, counts as kept: it is as if its members had never been known elsewhere."""
+
+
+def to_row(member: Member, protocol: str | None) -> bytes:
+    return cbor2.dumps(
+        [
+            member.instance_id,
+            member.client_id,
+            member.client_host,
+            round(member.session_timeout * 1000),
+            round(member.rebalance_timeout * 1000),
+            member.metadata_for(protocol),
+            member.assignment,
+        ]
+    )
+
+
+def whole(group: Group, at_ms: int) -> StoreGroup:
+    """All of a group that there is to keep."""
+    return StoreGroup(
+        group=group.group_id,
+        generation=group.generation,
+        protocol_type=group.protocol_type,
+        protocol=group.protocol,
+        leader=group.leader,
+        members=tuple((id, to_row(member, group.protocol)) for id, member in group.members.items()),
+        at_ms=at_ms,
+    )
+
+
+def restored(
+    group_id: str, kept: StoredGroup, outbox: Outbox, now: float, empty_for_s: float
+) -> Group | None:
+    """The group, its members' sessions beginning now; None when what is kept of it makes no sense."""
+    group = Group(
+        group_id,
+        outbox,
+        generation=kept.generation,
+        protocol_type=kept.protocol_type,
+        protocol=kept.protocol,
+        leader=kept.leader,
+        told_generation=kept.generation + GENERATIONS_SKIPPED,
+        kept_generation=kept.generation,
+        empty_since=now - empty_for_s,
+    )
+    for member_id, row in kept.members.items():
+        member = _from_row(member_id, row, kept.protocol)
+        if member is None:
+            log.warning("group %.60s is not taken over: what is kept of a member makes no sense", group_id)
+            return None
+        group.add(member)
+        member.refresh(now)
+    if group.members:
+        group.state = GroupState.STABLE
+        if kept.has_lost_members or group.leader not in group.members or group.protocol is None:
+            group.rebalance(now)
+    return group
+
+
+def _from_row(member_id: str, row: bytes, protocol: str | None) -> Member | None:
+    try:
+        plain: Any = cbor2.loads(row)
+    except Exception:  # tags decode to dates, patterns, fractions…: each fails in its own way
+        return None
+    match plain:
+        case [
+            None | str() as instance_id,
+            str(client_id),
+            str(client_host),
+            int(session_ms),
+            int(rebalance_ms),
+            bytes(subscription),
+            bytes(assignment),
+        ]:
+            return Member(
+                member_id,
+                instance_id,
+                client_id,
+                client_host,
+                session_ms / 1000,
+                rebalance_ms / 1000,
+                (GroupProtocol(protocol, subscription),) if protocol is not None else (),
+                assignment=assignment,
+            )
+    return None
