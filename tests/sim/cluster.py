@@ -28,6 +28,7 @@ from tests.sim.crowd import Crowd
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
 from tests.sim.links import Links
+from tests.sim.members import Members
 from tests.sim.profiles import PROFILES, Profile
 from tests.sim.world import Violation, World
 
@@ -146,6 +147,7 @@ class Cluster:
         self.consumers: list[Consumer] = []
         self.admin: Admin | None = None
         self.crowd: Crowd | None = None
+        self.members: Members | None = None
         self.gap = 0.0
         self.is_stranded = False
         self._acks = 0
@@ -181,6 +183,8 @@ class Cluster:
     def _started(self, started: SimBroker) -> None:
         self.starts += 1
         assert started.node is not None
+        if self.members is not None:
+            started.node.takes_office = self.members.takes_office
         for broker in self.brokers.values():
             if broker is not started and broker.node is not None:
                 broker.node.connected(started.id)
@@ -306,6 +310,10 @@ class Cluster:
         self.client_loss = self.profile.client_loss
         self.admin = Admin(self, world.fork(), pace=self.profile.admin_pace, moves=self.profile.moves)
         self.crowd = Crowd(self, world.fork())
+        self.members = Members(self, random.Random(f"members {world.seed}"))
+        for broker in self.brokers.values():
+            if broker.node is not None:
+                broker.node.takes_office = self.members.takes_office
         for number in range(rng.randint(2, 4)):
             idempotent = rng.random() < 0.65
             self.producers.append(Producer(self, world.fork(), f"p{number}", idempotent=idempotent))

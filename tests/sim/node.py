@@ -7,10 +7,13 @@ changed, hand leaderships over before it stops.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any, Final
 
+from raftlog.cluster.group_records import GroupRecords
+from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.hints import Hint, Hints
 from raftlog.cluster.liveness import ALIVE_INTERVAL, Liveness
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed, open_metadata_group
@@ -25,9 +28,10 @@ from raftlog.config import BrokerConfig
 from raftlog.errors import DamagedLog
 from raftlog.memory import MemoryBudget
 from raftlog.metadata.brokers import RegisterBroker
-from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.catalog import METADATA_LEVEL, Catalog
 from raftlog.metadata.cluster import InitializeCluster
-from raftlog.metadata.commands import encode_command
+from raftlog.metadata.commands import LEVEL_KNOWN, encode_command
+from raftlog.metadata.features import SetFeature, known_to_all
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.partition import Partition
@@ -132,6 +136,15 @@ class SimNode:
             step=2,
         )
         self.upkeep = Upkeep(broker, self.metadata, self)
+        self.groups = GroupCoordinator(
+            settings=lambda: GroupSettings(),
+            new_id=lambda: f"{rng.getrandbits(64):x}",
+            stored_groups=lambda: self.catalog.group_offsets,
+            kept=GroupRecords(self._me, self.metadata, self.groups_changed, now=lambda: world.now),
+        )
+        self._groups_due = math.inf
+        self.takes_office: Callable[[SimNode], None] = lambda node: None
+        """Called when the groups are coordinated here from now on."""
         self._scrub = Scrub(store.logs)
 
     def _open_metadata(self, founders: frozenset[BrokerId], state: MetadataState) -> MetadataGroup:
@@ -316,6 +329,7 @@ class SimNode:
                 port=9092,
                 peer_host=f"broker{number}",
                 peer_port=9192,
+                metadata_level=LEVEL_KNOWN,
             ),
             registered,
         )
@@ -329,6 +343,11 @@ class SimNode:
             self._coordinating = leads
             if leads:
                 self._liveness.take_office()
+                self.takes_office(self)
+                self.groups.load(self.world.now, self.now_ms())
+            else:
+                self.groups.unload()
+            self.groups_changed()
         if self._awaited:
             waiting, self._awaited = self._awaited, []
             for index, on_result in waiting:
@@ -340,6 +359,18 @@ class SimNode:
                     on_result(ProposalFailed("a snapshot took this broker past it", may_still_happen=True))
                 else:
                     on_result(result)
+
+    def groups_changed(self) -> None:
+        """As Coordination.run: let time pass for the groups when something is due."""
+        due = max(self.groups.next_deadline, self.world.now)
+        if due < self._groups_due:
+            self._groups_due = due
+            self._after(due - self.world.now, self._tick_groups)
+
+    def _tick_groups(self) -> None:
+        self._groups_due = math.inf
+        self.groups.tick(self.world.now)
+        self.groups_changed()
 
     def _tick(self) -> None:
         """As Rounds.run."""
@@ -354,6 +385,10 @@ class SimNode:
         if self._coordinating:
             for fence in self._liveness.tick(self.catalog.brokers, now):
                 self.propose(fence, lambda result: None, timeout=TICK_S)
+            level = known_to_all(self.catalog.brokers.values())
+            if level > self.catalog.metadata_level:
+                raised = SetFeature(name=METADATA_LEVEL, level=level)
+                self.propose(raised, lambda result: None, timeout=TICK_S)
         self.replicas.note_rejoined()
         self._scrub_on()
 
