@@ -108,6 +108,7 @@ class Operations:
             port=0,
             peer_host=peer_host,
             peer_port=peer_port,
+            metadata_level=self._catalog.metadata_level,  # until it says itself what its build knows
         )
         for other, place in same_place(self._catalog.brokers.values(), registration):
             if not other.fenced:

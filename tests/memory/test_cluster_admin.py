@@ -12,14 +12,16 @@ from trio.testing import MockClock
 
 from raftlog.cluster.admin import Admin, AdminError, AdminFailure, NewTopic
 from raftlog.cluster.changes import Changes
+from raftlog.cluster.operations import Operations
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
-from raftlog.metadata.catalog import BrokerInfo, Topic
+from raftlog.metadata.catalog import METADATA_LEVEL, BrokerInfo, Topic
+from raftlog.metadata.features import SetFeature
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.state import MetadataState
 from raftlog.types import BrokerId, RaftIndex
 
-ONE, TWO, THREE = BrokerId(1), BrokerId(2), BrokerId(3)
+ONE, TWO, THREE, FOUR = BrokerId(1), BrokerId(2), BrokerId(3), BrokerId(4)
 
 
 @pytest.fixture
@@ -146,3 +148,16 @@ async def test_more_replicas_than_there_are_brokers_is_said_at_once(clock: MockC
     assert isinstance(failure, AdminFailure)
     assert failure.error is AdminError.INVALID_REPLICATION_FACTOR
     assert trio.current_time() == 0
+
+
+async def test_a_broker_is_admitted_before_it_has_said_what_its_build_knows() -> None:
+    """Also where the others have gone up a level (found by chaos: nobody could join such a cluster)."""
+    cluster = Cluster()
+    for id, broker in cluster.catalog.brokers.items():
+        cluster.catalog.brokers[id] = replace(broker, metadata_level=2)
+    await cluster.propose(SetFeature(name=METADATA_LEVEL, level=2))
+    assert cluster.catalog.metadata_level == 2
+    itself = cast(Any, cluster)
+    operations = Operations(cluster.catalog, itself, itself, itself, itself, cluster.changes)
+    assert await operations.add_broker(FOUR, "h", 99) is None
+    assert cluster.catalog.brokers[FOUR].fenced
