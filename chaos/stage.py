@@ -15,12 +15,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from chaos.faults.clock import Clocks, library
 from chaos.faults.disk import check_mounts, check_strace, mount_small, unmount
 from chaos.faults.fault import CannotRun
 from chaos.faults.network import Network, check_namespaces
 from chaos.faults.power import PowerLoss
 from chaos.faults.toxiproxy import Toxiproxy, server_path
+from raftlog.testing.clock import Clock
 from raftlog.testing.processes import RAFTLOG, BrokerProcess, ClusterProcesses
 
 TESTING: Final = (sys.executable, "-m", "raftlog.testing.serve")
@@ -57,8 +57,6 @@ class Wants:
             server_path()
         if self.disk_bytes:
             check_mounts()
-        if self.clocks:
-            library()
         if self.strace:
             check_strace()
 
@@ -78,7 +76,8 @@ class Stage:
         self._stack = ExitStack()
         self.network: Network | None = None
         self.proxies: Toxiproxy | None = None
-        self.clocks: Clocks | None = None
+        self.clocks: dict[int, Clock] = {}
+        """By broker, when the scenario moves them."""
         self._advertised: dict[int, str] = {}
         self.journals = {broker: root / f"journal-{broker}" for broker in range(1, wants.brokers + 1)}
 
@@ -101,8 +100,7 @@ class Stage:
             self.network = self._stack.enter_context(Network(wants.brokers))
             within = self.network.within
         if wants.clocks:
-            self.clocks = Clocks(self.root / "clocks", list(self.journals))
-            within = {b: (*within.get(b, ()), *more) for b, more in self.clocks.within.items()}
+            self.clocks = {broker: Clock(self.root / f"clock-{broker}") for broker in self.journals}
         self.cluster = ClusterProcesses(
             self.root,
             wants.brokers,
@@ -124,6 +122,8 @@ class Stage:
         if self.wants.loses_power:
             arguments += ["--journal", str(self.journals[broker])]
             arguments += ["--sync-delay", str(self.wants.sync_delay)]
+        if self.wants.clocks:
+            arguments += ["--clock", str(self.clocks[broker].path)]
         if self._plant:
             arguments += ["--plant", self._plant]
         return (*TESTING, *arguments) if arguments else RAFTLOG

@@ -127,7 +127,10 @@ class Cut(Fault):
         self._network.lose(self._links)
 
     def end(self) -> str:
-        lost = self._network.heal()
+        return self.judge(self._network.heal())
+
+    def judge(self, lost: Mapping[Link, int]) -> str:
+        """Whether packets were lost wherever they should be."""
         # Whether a client sends a broker anything is up to the client. Of two brokers one dials the other, so
         # that where both ways are cut, packets may be lost on one of them only.
         idle = [
@@ -138,6 +141,26 @@ class Cut(Fault):
         if idle or not sum(lost.values()):
             raise NoEffect(f"no packet was lost on {idle or self._links}")
         return f"{sum(lost.values())} packets lost on {len(lost)} one-way links"
+
+
+class Flap(Cut):
+    """A cut that goes off and on while it lasts."""
+
+    kind = "flap"
+
+    def __init__(self, network: Network, what: str, links: Iterable[Link]) -> None:
+        super().__init__(network, what, links)
+        self.what = f"flap {what}"
+        self._lost: dict[Link, int] = {}
+
+    def off(self) -> None:
+        """Carry again, for now."""
+        for link, count in self._network.heal().items():
+            self._lost[link] = self._lost.get(link, 0) + count
+
+    def end(self) -> str:
+        self.off()
+        return self.judge(self._lost)
 
 
 def both_ways(ones: Sequence[int], others: Sequence[int]) -> list[Link]:

@@ -78,7 +78,7 @@ class Reign:
 
 def reigns(history: History, log: str, partition: int, length: float) -> list[Reign]:
     told = [one for one in history.of(Led) if (one.log, one.partition) == (log, partition)]
-    ends = [one.began for one in told[1:]] + [length]
+    ends = [*(one.began for one in told[1:]), length][: len(told)]
     return [
         Reign(one.broker, one.epoch, one.began, end)
         for one, end in zip(told, ends, strict=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.faults.network import CLIENTS, Cut, Network, apart, both_ways, one_way
+from chaos.faults.fault import ids
+from chaos.faults.network import CLIENTS, Cut, Flap, Network, apart, both_ways, one_way
 from chaos.faults.processes import Kill
 from chaos.faults.toxiproxy import Refused, Toxic, Toxiproxy
 from chaos.play import Play
@@ -118,9 +119,13 @@ def flapping(play: Play) -> None:
     """The links of one broker go off and on, about once a second."""
     for _ in play.rounds():
         leader, *others = play.leader_first(play.rng.randrange(3))
-        for _ in range(4):
-            play.suffer(apart(_network(play), [leader], others), play.rng.uniform(0.4, 0.8))
-            play.calm(play.rng.uniform(0.3, 0.7))
+        flap = Flap(_network(play), f"{leader} | {ids(others)}", both_ways([leader], others))
+        with play.suffers(flap):
+            for _ in range(4):
+                play.calm(play.rng.uniform(0.4, 0.8))
+                flap.off()
+                play.calm(play.rng.uniform(0.3, 0.7))
+                flap.begin()
         play.await_progress()
 
 

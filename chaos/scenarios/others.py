@@ -25,15 +25,11 @@ JOINED: Final = 4
 @scenario("clock-jumps", 19, wants=Wants(clocks=True))
 def clock_jumps(play: Play) -> None:
     """Wall clocks jump by up to an hour either way, of one broker or of all: no election, nothing deleted."""
-    assert play.stage.clocks is not None
     for _ in play.rounds():
         began = play.history.now()
         victims = play.rng.sample(play.ids, play.rng.choice([1, 3]))
         seconds = play.rng.choice([-HOUR_S, HOUR_S, -5, 5]) * play.rng.uniform(0.5, 1)
-        ends = [
-            play.begins(ClockJump(play.stage.clocks, play.stage.brokers, victim, seconds))
-            for victim in victims
-        ]
+        ends = [play.begins(ClockJump(play.stage.clocks[victim], victim, seconds)) for victim in victims]
         play.calm(play.rng.uniform(1, 3))
         for end in ends:
             end()
@@ -142,14 +138,14 @@ def soak(play: Play) -> None:
 def _some_faults(play: Play) -> list[Fault]:
     """Of one broker or of two different ones."""
     stage, rng, brokers = play.stage, play.rng, play.stage.brokers
-    assert stage.network is not None and stage.clocks is not None
+    assert stage.network is not None
     first, second, third = rng.sample(play.ids, 3)
     one: Fault = rng.choice(
         [
             apart(stage.network, [first], [second, third]),
             one_way(stage.network, [first], [second]),
             one_way(stage.network, [second, third], [first]),
-            ClockJump(stage.clocks, brokers, first, rng.uniform(-HOUR_S, HOUR_S)),
+            ClockJump(stage.clocks[first], first, rng.uniform(-HOUR_S, HOUR_S)),
         ]
     )
     other: Fault = rng.choice(

@@ -1,7 +1,7 @@
-"""`python -m raftlog.testing.serve [--journal DIR] [--sync-delay S] [--plant NAME] serve …`
+"""`python -m raftlog.testing.serve [--journal DIR] [--sync-delay S] [--clock FILE] [--plant NAME] serve …`
 
-`raftlog serve` with a disk that can lose its power (`power`), or with a bug that was planted to see whether a
-test finds it (`plants`). For tests of raftlog alone.
+`raftlog serve` with a disk that can lose its power (`power`), a wall clock that can be moved (`clock`), or a
+bug that was planted to see whether a test finds it (`plants`). For tests of raftlog alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from raftlog.testing.clock import follow
 from raftlog.testing.power import PowerDisk
 
 
@@ -20,8 +21,11 @@ def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m raftlog.testing.serve", description=__doc__)
     parser.add_argument("--journal", type=Path, help="the folder of the disk's journal")
     parser.add_argument("--sync-delay", type=float, default=0.0, help="seconds that each sync takes longer")
+    parser.add_argument("--clock", type=Path, help="the file that moves the wall clock")
     parser.add_argument("--plant", help="the bug, by its name")
     own, rest = parser.parse_known_args(arguments)
+    if own.clock is not None:
+        follow(own.clock)
     with ExitStack() as stack:
         if own.journal is not None:
             from raftlog.broker.server import Broker

@@ -120,7 +120,7 @@ def test_a_leader_that_was_replaced_unawares_speaks_of_no_gap() -> None:
 
 def test_who_refused_the_batch_before_it_led_speaks_of_no_gap() -> None:
     """Of three batches under way, two may come before an election and one behind it: librdkafka, told of a
-    gap then, starts a new sequence with what may be in the log already (`python -m tests.cluster wipe`)."""
+    gap then, starts a new sequence with what may be in the log already (found by emptying brokers)."""
     pair = Replicas()
     pair.run(10)
     old = pair.leader()
