@@ -24,6 +24,10 @@ IN_PLACE_MIN: Final = 16 * 1024
 """Missing bytes of a frame from which they are received in place rather than copied."""
 RESERVE_FACTOR: Final = 4
 
+_BLANK: Final = memoryview(bytes(1 << 20))
+"""What a frame is lengthened with until its bytes come. Making as many anew would cost as much as receiving
+them."""
+
 Frame = TypeVar("Frame", bound=bytearray)
 
 _read_word = struct.Struct(">I").unpack_from
@@ -159,7 +163,8 @@ class FrameCutter(Generic[Frame]):
         """Make room for `needed` bytes of the frame, and for more the more there is of it."""
         if len(frame) < needed:
             size = min(self._size, max(self._reserve, RESERVE_FACTOR * needed))
-            frame.extend(bytes(size - len(frame)))
+            while len(frame) < size:
+                frame.extend(_BLANK[: size - len(frame)])
 
     def _take(self) -> Frame:
         frame, self.frame = self.frame, None
