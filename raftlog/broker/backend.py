@@ -32,6 +32,7 @@ from raftlog.metadata.noun import Command, Refused, Result
 from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
 from raftlog.partition.counters import Counters
 from raftlog.partition.values import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.partition.verifying import Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.storage.timestamps import Steps
 from raftlog.storage.warming import Warming
@@ -41,9 +42,17 @@ from raftlog.types import BrokerId
 class Reading(Protocol):
     """What may be read of a replica: see `raftlog.partition.reading.Reading`."""
 
-    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def last_stable_offset(self) -> int: ...
+    def fetch(
+        self, offset: int, max_bytes: int, *, leader_epoch: int = -1, committed: bool = False
+    ) -> FetchResult: ...
     def cold(self, offset: int, max_bytes: int) -> Warming | None: ...
-    def find_offset_steps(self, timestamp: int, *, leader_epoch: int = -1) -> Steps[FoundOffset]: ...
+    def find_offset_steps(
+        self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False
+    ) -> Steps[FoundOffset]: ...
     def end_of_epoch(
         self, epoch: int, *, leader_epoch: int = -1
     ) -> tuple[PartitionError | None, int, int]: ...
@@ -61,9 +70,6 @@ class Partition(Protocol):
     @property
     def log_start_offset(self) -> int: ...
     @property
-    def size(self) -> int: ...
-
-    @property
     def reading(self) -> Reading: ...
     @property
     def waiters(self) -> Waiters: ...
@@ -71,7 +77,13 @@ class Partition(Protocol):
     def counters(self) -> Counters: ...
 
     def produce(
-        self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
+        self,
+        batch: memoryview,
+        *,
+        now: float,
+        now_ms: int,
+        on_done: Callable[[ProduceResult], None],
+        verify: Verify | None = None,
     ) -> None: ...
     def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None: ...
     def delete_before(

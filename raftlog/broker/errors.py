@@ -59,6 +59,15 @@ def partition_error_code(error: PartitionError | None) -> ErrorCode:
             return ErrorCode.UNKNOWN_LEADER_EPOCH
         case PartitionError.OVERLOADED:
             return ErrorCode.NOT_ENOUGH_REPLICAS
+        case PartitionError.NO_TRANSACTIONAL_ID:
+            return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        case PartitionError.NOT_IN_TRANSACTION:
+            return ErrorCode.INVALID_TXN_STATE
+        case PartitionError.WRONG_PRODUCER_ID:
+            return ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        case PartitionError.UNVERIFIED:
+            # Not a code of coordinators: every client sends the batch again after this one.
+            return ErrorCode.NOT_ENOUGH_REPLICAS
         case _:
             assert_never(error)
 

@@ -1,8 +1,9 @@
 """A partition: the offsets of one Raft group.
 
-Put together from its parts: `producing` decides what a leader may append, `reading` what a fetch may see and
-what an offset, a timestamp or a leader epoch maps to, `log_start` where the log begins. It knows no topic
-but its name, no other partition, no socket and no clock: `now_ms` (wall clock, milliseconds) comes in.
+Put together from its parts: `producing` decides what a leader may append, `marking` how transactions end,
+`reading` what a fetch may see and what an offset, a timestamp or a leader epoch maps to, `log_start` where
+the log begins. It knows no topic but its name, no other partition, no socket and no clock: `now_ms` (wall
+clock, milliseconds) comes in.
 
 Invariants: offsets are dense; nothing above the high watermark is served; a producer is answered only when
 its batch is committed, or when it is certain that it never will be, or with a retriable error when
@@ -20,6 +21,7 @@ from raftlog.partition.log_start import LogStart
 from raftlog.partition.producing import OnProduced, Producing
 from raftlog.partition.reading import Reading
 from raftlog.partition.values import PartitionError, PartitionSettings
+from raftlog.partition.verifying import Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Outcome, Role
@@ -61,8 +63,9 @@ class Partition:
         self.counters = Counters()
         self.waiters = Waiters()
         self._start = LogStart(group, log)
-        self.reading = Reading(group, log, self._start)
         self._producing = Producing(group, log, self._start, self.counters, memory)
+        self.marking = self._producing.marking
+        self.reading = Reading(group, log, self._start, self._producing.transactions)
         self._was_ready = False
         self._now_ms = now_ms
         self._applied = log.snapshot_index
@@ -91,20 +94,24 @@ class Partition:
     def log_start_offset(self) -> Offset:
         return self.log.log_start_offset
 
-    @property
-    def size(self) -> int:
-        """Bytes of the committed batches."""
-        return self.log.statistics()["segment_bytes"]
-
     # Producing
 
-    def produce(self, batch: memoryview, *, now: float, now_ms: int, on_done: OnProduced) -> None:
-        """Append one v2 batch; `batch` is writable, and this partition's from here on.
+    def produce(
+        self,
+        batch: memoryview,
+        *,
+        now: float,
+        now_ms: int,
+        on_done: OnProduced,
+        verify: Verify | None = None,
+    ) -> None:
+        """Append one v2 batch; `batch` is writable, and this partition's from here on. `verify` asks the
+        coordinator of the transactional id that the request names.
 
         `on_done` is called exactly once: at once for most refusals, and otherwise from the driver's turn
         after the fsync and the majority that the answer rests on.
         """
-        self._producing.produce(batch, self.settings, now=now, now_ms=now_ms, on_done=on_done)
+        self._producing.produce(batch, self.settings, now=now, now_ms=now_ms, verify=verify, on_done=on_done)
 
     # Deleting
 
@@ -172,11 +179,11 @@ class Partition:
     def save(self) -> None:
         """Keep the state as of the last applied entry, so that a restart need not apply what is before it."""
         if self._applied > self.log.snapshot_index:
-            self.log.save_snapshot(self._producing.to_bytes(), self._applied)
+            self.log.save_snapshot(self._producing.to_bytes(self._applied), self._applied)
 
     def close(self) -> None:
         """The replica ends here: whoever waits for a repeat hears that it may still happen elsewhere."""
-        self._producing.fail_repeats()
+        self._producing.stop()
         self._start.fail()
         self.waiters.wake()
 
@@ -195,7 +202,11 @@ class Partition:
             elif entry.kind is EntryKind.NOOP and entry.payload:
                 self._start.apply(entry)
         self._applied = entries[-1].index
+        transactions = self._producing.transactions
+        transactions.applied_to(self._applied, entries[-1].next_offset)
+        transactions.aborted.drop_before(self.log.log_start_offset)
         self._producing.answer_repeats()
+        self._producing.marking.answer_copies()
         if not self._was_ready and self.group.is_ready:
             self._was_ready = True
             self._producing.became_ready(now)
@@ -219,6 +230,7 @@ class Partition:
         """Take over a snapshot that a leader sent; it ends at `index`."""
         self._applied = index
         self._producing.restore(state)
+        self._producing.transactions.applied_to(index, self.log.log_start_offset)
         self.waiters.wake()
 
     def _tail(self) -> list[Entry]:

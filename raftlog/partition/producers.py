@@ -12,6 +12,7 @@ them: 20,000 producers take a millisecond, however many have written since the l
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +49,15 @@ class SeenBatch(NamedTuple):
     last_sequence: int
     base_offset: int
     raft_index: int
+
+
+class ProducerState(NamedTuple):
+    """What is told of a producer. The sequence number is its last one, -1 where its epoch has none yet."""
+
+    producer_id: int
+    epoch: int
+    last_sequence: int
+    last_used_ms: int
 
 
 class NewBatch(NamedTuple):
@@ -88,7 +98,16 @@ _NEW = NewBatch()
 class Producers:
     """The producers of one partition."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        keeps: Callable[[int], bool] = lambda producer_id: False,
+        on_forgotten: Callable[[int], None] = lambda producer_id: None,
+    ) -> None:
+        """`keeps` says whether a producer must not be forgotten: it has an open transaction. `on_forgotten`
+        is called with each that is."""
+        self._keeps = keeps
+        self._on_forgotten = on_forgotten
         self._committed: dict[int, bytes] = {}
         """In order of last use."""
         self._joined: bytes | None = None
@@ -118,7 +137,8 @@ class Producers:
             expected = _after(seen[-1].last_sequence)
         else:
             assert known is not None
-            expected = _after(_BATCH.unpack_from(known, len(known) - _BATCH.size)[1])
+            last = _last_batch(known)
+            expected = 0 if last is None else _after(last.last_sequence)
         if header.base_sequence == expected:
             return _NEW
         if known is not None and known_epoch == epoch:
@@ -129,24 +149,51 @@ class Producers:
                 return RepeatedBatch(Offset(batch.base_offset), RaftIndex(batch.raft_index))
         return OutOfSequence(expected, header.base_sequence)
 
+    def epoch(self, producer_id: int) -> int:
+        """The producer's epoch as of all that is in the log, committed or not; -1 when it is not known."""
+        pending = self._pending.get(producer_id)
+        if pending:
+            return pending[-1][0]
+        return self._committed_epoch(producer_id)
+
+    def _committed_epoch(self, producer_id: int) -> int:
+        known = self._committed.get(producer_id)
+        return -1 if known is None else _PRODUCER.unpack_from(known)[1]
+
     def appended(self, header: BatchHeader, base_offset: Offset, index: RaftIndex) -> None:
         """The leader appended the batch; it is not committed yet."""
         batch = SeenBatch(header.base_sequence, header.last_sequence, base_offset, index)
         self._pending.setdefault(header.producer_id, []).append((header.producer_epoch, batch))
 
+    def marker_appended(self, producer_id: int, epoch: int, index: RaftIndex) -> None:
+        """The leader appended a transaction's marker. One of a higher epoch begins a sequence; one of the
+        same lets it go on: the next transaction continues it, and a late repeat must be recognised."""
+        if epoch > self.epoch(producer_id):
+            self._pending.setdefault(producer_id, []).append((epoch, SeenBatch(-1, -1, -1, index)))
+
+    def marker_committed(self, producer_id: int, epoch: int, index: RaftIndex, now_ms: int) -> None:
+        """As `committed`, for a marker."""
+        self._settle(producer_id, index)
+        known = self._committed.pop(producer_id, None)
+        self._joined = None
+        if known is None or epoch > _PRODUCER.unpack_from(known)[1]:
+            self._committed[producer_id] = _PRODUCER.pack(producer_id, epoch, now_ms, 0)
+        else:
+            _, known_epoch, _, count = _PRODUCER.unpack_from(known)
+            row = _PRODUCER.pack(producer_id, known_epoch, now_ms, count) + known[_PRODUCER.size :]
+            self._committed[producer_id] = row
+        self._make_room()
+
     def committed(self, header: BatchHeader, index: RaftIndex, now_ms: int) -> None:
         """The batch is committed at `index`. `now_ms` is the broker's clock: what producers write as their
         records' time says nothing about how long they have been silent."""
         producer_id = header.producer_id
-        pending = self._pending.get(producer_id)
-        if pending and pending[0][1].raft_index <= index:
-            pending.pop(0)
-            if not pending:
-                del self._pending[producer_id]
+        self._settle(producer_id, index)
         known = self._committed.get(producer_id)
         before = b""
         if known is not None:
-            if _BATCH.unpack_from(known, len(known) - _BATCH.size)[3] >= index:
+            last = _last_batch(known)
+            if last is not None and last.raft_index >= index:
                 return  # a snapshot may hold the state of later than where the log goes on behind it
             if _PRODUCER.unpack_from(known)[1] == header.producer_epoch:
                 kept = (REMEMBERED_BATCHES - 1) * _BATCH.size
@@ -160,8 +207,25 @@ class Producers:
                 _BATCH.pack(header.base_sequence, header.last_sequence, header.base_offset, index),
             )
         )
-        if len(self._committed) > MAX_PRODUCERS:
-            del self._committed[next(iter(self._committed))]
+        self._make_room()
+
+    def _settle(self, producer_id: int, index: RaftIndex) -> None:
+        pending = self._pending.get(producer_id)
+        if pending and pending[0][1].raft_index <= index:
+            pending.pop(0)
+            if not pending:
+                del self._pending[producer_id]
+
+    def _make_room(self) -> None:
+        """Forget the producer that was silent longest, when there are too many. One with an open transaction
+        is passed over."""
+        for _ in range(min(EXPIRED_MAX, len(self._committed) - MAX_PRODUCERS)):
+            producer_id = next(iter(self._committed))
+            known = self._committed.pop(producer_id)
+            if not self._keeps(producer_id):
+                self._on_forgotten(producer_id)
+                return
+            self._committed[producer_id] = known
 
     def truncated(self) -> None:
         """The uncommitted tail is gone, or another leader's: forget what was pending."""
@@ -174,12 +238,24 @@ class Producers:
         for producer_id, known in islice(self._committed.items(), EXPIRED_MAX):
             if _PRODUCER.unpack_from(known)[2] >= before_ms:
                 break
-            silent.append(producer_id)
+            if not self._keeps(producer_id):
+                silent.append(producer_id)
         if silent:
             self._joined = None
         for producer_id in silent:
             del self._committed[producer_id]
+            self._on_forgotten(producer_id)
         return bool(silent)
+
+    def describe(self) -> list[ProducerState]:
+        """Every producer that is remembered, as of what is committed."""
+        states = []
+        for known in self._committed.values():
+            producer_id, epoch, last_used_ms, _ = _PRODUCER.unpack_from(known)
+            last = _last_batch(known)
+            sequence = -1 if last is None else last.last_sequence
+            states.append(ProducerState(producer_id, epoch, sequence, last_used_ms))
+        return states
 
     def to_bytes(self) -> bytes:
         """The committed view, for a snapshot."""
@@ -213,6 +289,13 @@ class Producers:
             packed = [_PRODUCER.pack(producer_id, epoch, last_used_ms, len(batches))]
             packed += [_BATCH.pack(*batch) for batch in batches]
             self._committed[producer_id] = b"".join(packed)
+
+
+def _last_batch(known: bytes) -> SeenBatch | None:
+    """None for a producer whose epoch a marker has raised, and who has written nothing since."""
+    if len(known) == _PRODUCER.size:
+        return None
+    return SeenBatch._make(_BATCH.unpack_from(known, len(known) - _BATCH.size))
 
 
 def _batches(known: bytes) -> list[SeenBatch]:

@@ -13,6 +13,8 @@ from raftlog.errors import CorruptBatch, InvalidBatch, InvalidInput, Unsupported
 from raftlog.memory import MemoryBudget
 from raftlog.partition.counters import Counters
 from raftlog.partition.log_start import LogStart
+from raftlog.partition.markers import decode_marker
+from raftlog.partition.marking import Marking
 from raftlog.partition.producers import (
     NewBatch,
     OutOfSequence,
@@ -22,7 +24,10 @@ from raftlog.partition.producers import (
     UnknownProducer,
 )
 from raftlog.partition.refused import Refused
+from raftlog.partition.saved import join_state, split_state
+from raftlog.partition.transactions import Transactions
 from raftlog.partition.values import PartitionError, PartitionSettings, ProduceResult
+from raftlog.partition.verifying import Membership, Verify, Verifying, Waiting
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
@@ -39,11 +44,23 @@ MAX_UNCOMMITTED_BYTES: Final = 64 << 20
 
 FIRST_TERM: Final = 1
 COMES_AGAIN: Final = frozenset(
-    (PartitionError.NOT_LEADER, PartitionError.STORAGE_FAILED, PartitionError.OVERLOADED)
+    (
+        PartitionError.NOT_LEADER,
+        PartitionError.STORAGE_FAILED,
+        PartitionError.OVERLOADED,
+        PartitionError.UNVERIFIED,
+    )
 )
 """After these a producer sends the same batch once more."""
 
 OnProduced = Callable[[ProduceResult], None]
+
+_ERROR_OF: Final = {
+    Membership.NOT_IN_TRANSACTION: PartitionError.NOT_IN_TRANSACTION,
+    Membership.PRODUCER_FENCED: PartitionError.STALE_PRODUCER_EPOCH,
+    Membership.WRONG_PRODUCER: PartitionError.WRONG_PRODUCER_ID,
+    Membership.UNKNOWN: PartitionError.UNVERIFIED,
+}
 
 
 class Producing:
@@ -62,12 +79,16 @@ class Producing:
         self._start = start
         self._counters = counters
         self._memory = memory
-        self._producers = Producers()
+        self.transactions = Transactions(log)
+        self._producers = Producers(keeps=self.transactions.keeps, on_forgotten=self.transactions.forget)
+        self._verifying = Verifying(self._resume)
+        self.marking = Marking(group, log, self._producers, self.transactions, self._verifying)
         self._refused = Refused()
         self._ready_at = float("inf")
         self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self.uncommitted_bytes = 0
-        self._producers.restore(log.snapshot_state)
+        self._state_index = RaftIndex(0)
+        self.restore(log.snapshot_state)
 
     def produce(
         self,
@@ -76,6 +97,7 @@ class Producing:
         *,
         now: float,
         now_ms: int,
+        verify: Verify | None,
         on_done: OnProduced,
     ) -> None:
         """See `Partition.produce`."""
@@ -86,36 +108,74 @@ class Producing:
             on_done(refusal)
             return
         header = refusal
-        if header.producer_id != NO_PRODUCER:
-            verdict = self._producers.check(header)
-            match verdict:
-                case NewBatch():
-                    pass
-                case UnknownProducer(sequence):
-                    if not self._may_begin(header.producer_id, sequence, now):
-                        self._refused.note(header.producer_id, sequence, now)
-                        on_done(ProduceResult(PartitionError.NOT_LEADER))
-                        return
-                case RepeatedBatch(base_offset, index):
-                    self._refused.forget(header.producer_id)
-                    self._answer_repeat(base_offset, index, on_done)
+        if header.is_transactional and verify is None:
+            on_done(ProduceResult(PartitionError.NO_TRANSACTIONAL_ID))
+            return
+        waiting = Waiting(batch, header, settings, now_ms, verify, on_done)
+        if header.producer_id == NO_PRODUCER:
+            self._append(waiting, now)
+        elif self._verifying.holds_up(header.producer_id):
+            self._verifying.wait_behind(waiting)
+        else:
+            self._judge(waiting, now, is_verified=False)
+
+    def _judge(self, waiting: Waiting, now: float, *, is_verified: bool) -> None:
+        """Append the batch of a producer, or answer it, or ask its coordinator first."""
+        header, on_done = waiting.header, waiting.on_done
+        producer_id = header.producer_id
+        verdict = self._producers.check(header)
+        if isinstance(verdict, RepeatedBatch):
+            self._refused.forget(producer_id)
+            self._answer_repeat(verdict.base_offset, verdict.raft_index, on_done)
+            return
+        if isinstance(verdict, StaleEpoch):
+            message = f"producer {producer_id} is at epoch {verdict.current} now"
+            on_done(ProduceResult(PartitionError.STALE_PRODUCER_EPOCH, message=message))
+            return
+        is_open = self.transactions.is_open(producer_id)
+        if is_open and not header.is_transactional:
+            message = f"producer {producer_id} has a transaction open, and the batch is not of it"
+            on_done(ProduceResult(PartitionError.NOT_IN_TRANSACTION, message=message))
+            return
+        is_known = is_verified or (is_open and header.producer_epoch == self._producers.epoch(producer_id))
+        if header.is_transactional and not is_known:
+            self._verifying.ask(waiting)
+            return
+        match verdict:
+            case NewBatch():
+                pass
+            case UnknownProducer(sequence):
+                if not self._may_begin(producer_id, sequence, now):
+                    self._refused.note(producer_id, sequence, now)
+                    on_done(ProduceResult(PartitionError.NOT_LEADER))
                     return
-                case StaleEpoch(current):
-                    on_done(
-                        ProduceResult(
-                            PartitionError.STALE_PRODUCER_EPOCH,
-                            message=f"producer {header.producer_id} is at epoch {current} now",
-                        )
-                    )
+            case OutOfSequence(expected, got):
+                if self._refused.misses(producer_id, now):
+                    on_done(ProduceResult(PartitionError.NOT_LEADER))
                     return
-                case OutOfSequence(expected, got):
-                    if self._refused.misses(header.producer_id, now):
-                        on_done(ProduceResult(PartitionError.NOT_LEADER))
-                        return
-                    gap = f"producer {header.producer_id}: expected sequence {expected}, got {got}"
-                    self._answer_gap(gap, now, on_done)
-                    return
-            self._refused.forget(header.producer_id)
+                gap = f"producer {producer_id}: expected sequence {expected}, got {got}"
+                self._answer_gap(gap, now, on_done)
+                return
+        self._refused.forget(producer_id)
+        self._append(waiting, now)
+
+    def _resume(self, waiting: Waiting, now: float, membership: Membership | None) -> None:
+        """The coordinator has answered: go on with the batch that asked, or with one behind it."""
+        header = waiting.header
+        error = _ERROR_OF.get(membership) if membership is not None else None
+        if not self._group.is_leader or self._group.is_transferring:
+            error = PartitionError.NOT_LEADER
+        if error is not None:
+            if error in COMES_AGAIN:
+                self._refused.note(header.producer_id, header.base_sequence, now)
+            waiting.on_done(ProduceResult(error, message=_message(membership, header)))
+        elif self._verifying.holds_up(header.producer_id):
+            self._verifying.wait_behind(waiting)
+        else:
+            self._judge(waiting, now, is_verified=membership is Membership.IN_TRANSACTION)
+
+    def _append(self, waiting: Waiting, now: float) -> None:
+        batch, header, settings, now_ms, _, on_done = waiting
         base_offset = self._log.log_end_offset
         append_time = -1
         if settings.log_append_time:
@@ -143,7 +203,12 @@ class Producing:
             return
         self.uncommitted_bytes += size
         if header.producer_id != NO_PRODUCER:
-            self._producers.appended(header, base_offset, entry.index)
+            self._note_appended(header, base_offset, entry.index)
+
+    def _note_appended(self, header: BatchHeader, base_offset: Offset, index: RaftIndex) -> None:
+        self._producers.appended(header, base_offset, index)
+        if header.is_transactional:
+            self.transactions.batch_appended(header.producer_id, index)
 
     def _admit(
         self, batch: memoryview, settings: PartitionSettings, now_ms: int
@@ -154,7 +219,7 @@ class Producing:
             return ProduceResult(PartitionError.NOT_LEADER)
         if self._log.damage is not None:
             return ProduceResult(PartitionError.STORAGE_FAILED, message=self._log.damage)
-        if self.uncommitted_bytes > MAX_UNCOMMITTED_BYTES:
+        if self.uncommitted_bytes + self._verifying.waiting_bytes > MAX_UNCOMMITTED_BYTES:
             return ProduceResult(PartitionError.OVERLOADED, message="no majority has answered for a while")
         if self._memory is not None and self._memory.keeps_too_much:
             return ProduceResult(PartitionError.OVERLOADED, message="too much waits for majorities here")
@@ -177,9 +242,9 @@ class Producing:
                 PartitionError.INVALID_RECORD,
                 message="one batch a partition and request, and nothing behind it",
             )
-        if header.is_control or header.is_transactional:
+        if header.is_transactional and header.producer_id == NO_PRODUCER:
             return ProduceResult(
-                PartitionError.INVALID_RECORD, message="control and transactional batches are not taken"
+                PartitionError.INVALID_RECORD, message="a transactional batch without a producer id"
             )
         if not settings.log_append_time and header.max_timestamp >= 0:
             late = header.max_timestamp - now_ms > settings.timestamp_after_max_ms
@@ -238,35 +303,68 @@ class Producing:
     def apply(self, entry: Entry, now_ms: int) -> None:
         """A batch is committed."""
         header = read_header(entry.payload)
-        if header.producer_id != NO_PRODUCER:
-            self._producers.committed(header, entry.index, now_ms)
+        producer_id = header.producer_id
+        if producer_id == NO_PRODUCER or entry.index <= self._state_index:
+            return
+        if header.is_control:
+            marker = decode_marker(header, entry.payload)
+            self._producers.marker_committed(producer_id, header.producer_epoch, entry.index, now_ms)
+            self.transactions.marker_committed(marker, entry.base_offset, entry.index)
+            return
+        if header.is_transactional:
+            self.transactions.batch_committed(producer_id, entry.base_offset, entry.index)
+        self._producers.committed(header, entry.index, now_ms)
 
     def truncated(self) -> None:
         """An uncommitted tail is gone."""
         self._producers.truncated()
+        self.transactions.truncated()
+        self._stop_waiting()
 
     def leadership_changed(self, tail: Iterable[Entry]) -> None:
         """Pending views belong to a term: a new leader rebuilds them from its own tail, and a follower has
         none."""
-        self.fail_repeats()
+        self.stop()
         self._producers.truncated()
+        self.transactions.truncated()
         self._ready_at = float("inf")
         for entry in tail:
-            if entry.kind is EntryKind.BATCH:
-                header = read_header(entry.payload)
-                if header.producer_id != NO_PRODUCER:
-                    self._producers.appended(header, entry.base_offset, entry.index)
+            if entry.kind is not EntryKind.BATCH:
+                continue
+            header = read_header(entry.payload)
+            if header.is_control:
+                marker = decode_marker(header, entry.payload)
+                self._producers.marker_appended(header.producer_id, header.producer_epoch, entry.index)
+                self.transactions.marker_appended(marker, entry.index)
+            elif header.producer_id != NO_PRODUCER:
+                self._note_appended(header, entry.base_offset, entry.index)
 
     def expire(self, before_ms: int) -> None:
         """Forget producers that have been silent since."""
         self._producers.expire(before_ms)
 
-    def to_bytes(self) -> bytes:
-        """What is known of producers, for a snapshot."""
-        return self._producers.to_bytes()
+    def to_bytes(self, applied: RaftIndex) -> bytes:
+        """What is known of producers and transactions once `applied` is, for a snapshot."""
+        transactions = self.transactions
+        return join_state(
+            max(applied, self._state_index),
+            self._producers.to_bytes(),
+            b"" if transactions.is_plain else transactions.to_bytes(),
+        )
 
     def restore(self, state: bytes) -> None:
-        self._producers.restore(state)
+        self._state_index, producers, transactions = split_state(state)
+        self._producers.restore(producers)
+        self.transactions.restore(transactions)
+
+    def stop(self) -> None:
+        """Whoever waits for something of a leadership that is over is told so."""
+        self.fail_repeats()
+        self.marking.fail_copies()
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        self._verifying.give_up(lambda waiting: waiting.on_done(ProduceResult(PartitionError.NOT_LEADER)))
 
     def answer_repeats(self) -> None:
         """More is committed than before."""
@@ -285,3 +383,16 @@ class Producing:
         waiting, self._repeats = self._repeats, []
         for _, _, on_done in waiting:
             on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
+
+
+def _message(membership: Membership | None, header: BatchHeader) -> str | None:
+    producer = f"producer {header.producer_id} at epoch {header.producer_epoch}"
+    match membership:
+        case Membership.NOT_IN_TRANSACTION:
+            return f"the partition is not in an open transaction of {producer}"
+        case Membership.PRODUCER_FENCED:
+            return f"{producer} has a successor"
+        case Membership.WRONG_PRODUCER:
+            return f"the transactional id is not that of {producer}"
+        case _:
+            return None

@@ -1,12 +1,14 @@
 """What may be read of a partition: which bytes a fetch sees, what a timestamp or a leader epoch maps to.
 
-Invariant: nothing above the high watermark is served.
+Invariant: nothing above the high watermark is served, and to a reader of committed transactions nothing above
+the last stable offset.
 """
 
 from __future__ import annotations
 
 from raftlog.errors import DamagedLog, FileRefused
 from raftlog.partition.log_start import LogStart
+from raftlog.partition.transactions import Transactions
 from raftlog.partition.values import FetchResult, FoundOffset, PartitionError
 from raftlog.raft.group import RaftGroup
 from raftlog.storage.group_log import GroupLog
@@ -18,37 +20,58 @@ from raftlog.types import Offset, Term
 class Reading:
     """The side of one replica that consumers ask."""
 
-    def __init__(self, group: RaftGroup, log: GroupLog, start: LogStart) -> None:
+    def __init__(self, group: RaftGroup, log: GroupLog, start: LogStart, transactions: Transactions) -> None:
         self._group = group
         self._log = log
         self._start = start
+        self._transactions = transactions
 
-    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
+    @property
+    def size(self) -> int:
+        """Bytes of the committed batches."""
+        return self._log.statistics()["segment_bytes"]
+
+    @property
+    def last_stable_offset(self) -> Offset:
+        """What a reader of committed transactions sees ends here."""
+        return self._transactions.last_stable_offset
+
+    def fetch(
+        self, offset: int, max_bytes: int, *, leader_epoch: int = -1, committed: bool = False
+    ) -> FetchResult:
         """Whole batches from the one that holds `offset` on, of one segment: the first, and behind it what
-        fits `max_bytes`.
+        fits `max_bytes`. With `committed` what ends before the last stable offset, and whose records in it
+        were aborted (KIP-98).
 
         Damage found while reading is STORAGE_FAILED, and the damaged bytes stay unserved. Raises StorageError
         when the disk failed or no file can be opened.
         """
         start, end, log_end = self._start.told, self._log.high_watermark, self._log.log_end_offset
+        stable = self._transactions.last_stable_offset
         error = self._check_epoch(leader_epoch)
         if error is not None:
-            return FetchResult(error, None, end, start)
+            return FetchResult(error, None, end, start, stable)
+        nothing = FetchResult(None, None, end, start, stable)
         if not self._group.is_ready and (
             end < offset <= log_end or offset < max(self._log.log_start_offset, self._start.uncommitted)
         ):
             # What an earlier leader committed, records or a later start, this one will know to be so as soon
             # as its first entry is committed.
-            return FetchResult(None, None, end, start)
+            return nothing
         if offset == end:
-            return FetchResult(None, None, end, start)
+            return nothing
         if not self._log.log_start_offset <= offset < end:
-            return FetchResult(PartitionError.OFFSET_OUT_OF_RANGE, None, end, start)
+            return FetchResult(PartitionError.OFFSET_OUT_OF_RANGE, None, end, start, stable)
+        if committed and offset >= stable:
+            return nothing
         try:
-            found = self._log.read(Offset(offset), max_bytes)
+            found = self._log.read(Offset(offset), max_bytes, stable if committed else None)
         except (DamagedLog, FileRefused):
-            return FetchResult(PartitionError.STORAGE_FAILED, None, end, start)
-        return FetchResult(None, found, end, start)
+            return FetchResult(PartitionError.STORAGE_FAILED, None, end, start, stable)
+        if not committed or found is None:
+            return FetchResult(None, found, end, start, stable)
+        aborted = self._transactions.aborted.between(offset, found.next_offset)
+        return FetchResult(None, found, end, start, stable, aborted)
 
     def cold(self, offset: int, max_bytes: int) -> Warming | None:
         """What to run in a thread so that `fetch` of the same will not wait for the disk; None when it would
@@ -60,11 +83,14 @@ class Reading:
         except (DamagedLog, FileRefused):
             return None  # `fetch` says so
 
-    def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
-        """The first offset whose timestamp is at least `timestamp`, or one of the special ones above."""
-        return run(self.find_offset_steps(timestamp, leader_epoch=leader_epoch))
+    def find_offset(self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False) -> FoundOffset:
+        """The first offset whose timestamp is at least `timestamp`, or one of the special ones above. With
+        `committed` the log ends at the last stable offset."""
+        return run(self.find_offset_steps(timestamp, leader_epoch=leader_epoch, committed=committed))
 
-    def find_offset_steps(self, timestamp: int, *, leader_epoch: int = -1) -> Steps[FoundOffset]:
+    def find_offset_steps(
+        self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False
+    ) -> Steps[FoundOffset]:
         """`find_offset` in steps that hold nobody up."""
         error = self._check_epoch(leader_epoch)
         if error is not None:
@@ -76,7 +102,8 @@ class Reading:
             case -2 | -4:
                 return FoundOffset(None, self._log.log_start_offset, -1, epoch)
             case -1:
-                return FoundOffset(None, self._log.high_watermark, -1, epoch)
+                end = self._transactions.last_stable_offset if committed else self._log.high_watermark
+                return FoundOffset(None, end, -1, epoch)
             case -3:
                 timestamp = self._log.max_timestamp
         if timestamp < 0:
@@ -85,7 +112,9 @@ class Reading:
             found = yield from self._log.offset_for_timestamp_steps(timestamp)
         except (DamagedLog, FileRefused):
             return FoundOffset(PartitionError.STORAGE_FAILED)
-        return FoundOffset(None, *found, epoch) if found is not None else FoundOffset(None)
+        if found is None or (committed and found[0] >= self._transactions.last_stable_offset):
+            return FoundOffset(None)
+        return FoundOffset(None, *found, epoch)
 
     def end_of_epoch(self, epoch: int, *, leader_epoch: int = -1) -> tuple[PartitionError | None, int, int]:
         """(error, epoch, end offset) of the largest epoch at or below `epoch` (KIP-101, KIP-279)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from raftlog.partition.aborted import AbortedTransaction
 from raftlog.storage.group_log import Slice
 from raftlog.types import Offset
 
@@ -34,6 +36,14 @@ class PartitionError(Enum):
     FENCED_LEADER_EPOCH = auto()
     UNKNOWN_LEADER_EPOCH = auto()
     OVERLOADED = auto()
+    NO_TRANSACTIONAL_ID = auto()
+    """A transactional batch in a request that names no transactional id."""
+    NOT_IN_TRANSACTION = auto()
+    """The partition is not in an open transaction of the producer, or the batch is outside of one that is."""
+    WRONG_PRODUCER_ID = auto()
+    """The transactional id is another producer's, or nobody's."""
+    UNVERIFIED = auto()
+    """The coordinator could not be asked; nothing was appended."""
 
 
 class ProduceResult(NamedTuple):
@@ -53,6 +63,20 @@ class FetchResult(NamedTuple):
     slice: Slice | None
     high_watermark: Offset
     log_start_offset: Offset
+    last_stable_offset: Offset = Offset(-1)
+    aborted: Sequence[AbortedTransaction] = ()
+    """For a reader of what is committed: whose records in the slice do not count."""
+
+
+class ActiveProducer(NamedTuple):
+    """A producer as a partition knows it: what DescribeProducers tells. -1 where there is nothing to tell."""
+
+    producer_id: int
+    epoch: int
+    last_sequence: int
+    last_used_ms: int
+    coordinator_epoch: int
+    transaction_start: int
 
 
 class FoundOffset(NamedTuple):

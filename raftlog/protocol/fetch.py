@@ -23,6 +23,7 @@ _I32 = struct.Struct(">i")
 _I64 = struct.Struct(">q")
 _FRAME = struct.Struct(">ii")
 _PARTITION = struct.Struct(">ihqq")
+_ABORTED = struct.Struct(">qq")
 
 
 class FetchAnswer(NamedTuple):
@@ -35,6 +36,9 @@ class FetchAnswer(NamedTuple):
     records: object = b""
     size: int = 0
     leader: tuple[int, int] | None = None
+    last_stable_offset: int = -1
+    aborted: Sequence[tuple[int, int]] = ()
+    """(producer id, first offset) of the transactions whose records do not count (KIP-98)."""
 
 
 def encode_fetch_response(
@@ -66,12 +70,16 @@ def encode_fetch_response(
             out += name
         out += write_varint(len(answers) + 1) if flexible else _I32.pack(len(answers))
         for answer in answers:
-            # Without transactions the last stable offset is the high watermark.
-            end = answer.high_watermark
-            out += _PARTITION.pack(answer.partition, answer.error, end, end)
+            out += _PARTITION.pack(
+                answer.partition, answer.error, answer.high_watermark, answer.last_stable_offset
+            )
             if version >= 5:
                 out += _I64.pack(answer.log_start_offset)
-            out += b"\1" if flexible else b"\0\0\0\0"  # no aborted transactions
+            out += write_varint(len(answer.aborted) + 1) if flexible else _I32.pack(len(answer.aborted))
+            for producer_id, first_offset in answer.aborted:
+                out += _ABORTED.pack(producer_id, first_offset)
+                if flexible:
+                    out += b"\0"
             if version >= 11:
                 out += b"\xff\xff\xff\xff"  # no preferred read replica
             out += write_varint(answer.size + 1) if flexible else _I32.pack(answer.size)

@@ -203,13 +203,15 @@ class CommittedLog:
         self._is_closed = is_old or is_crowded
         return self._is_closed
 
-    def read(self, offset: int, max_bytes: int) -> Slice | None:
+    def read(self, offset: int, max_bytes: int, before: int | None = None) -> Slice | None:
         if not self.log_start_offset <= offset < self.end.offset:
             return None
         segment = self._segment_of_offset(offset)
         interval = self.limits.index_interval_bytes
         place = segment.place_of_offset(offset, interval)
         end = segment.end_within(place, max_bytes, interval)
+        if before is not None and end.offset > before:
+            end = segment.place_of_offset(before, interval)
         return segment.read(place, end, self._term_at)
 
     def cold(self, offset: int, max_bytes: int) -> Warming | None:

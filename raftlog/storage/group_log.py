@@ -455,12 +455,13 @@ class GroupLog:
         with self._reading():
             return self._committed.cold(offset, max_bytes)
 
-    def read(self, offset: Offset, max_bytes: int) -> Slice | None:
+    def read(self, offset: Offset, max_bytes: int, before: Offset | None = None) -> Slice | None:
         """Committed batches from the one that contains `offset` on: at least one, whole ones, at most
-        `max_bytes` after the first, from one segment. None at the high watermark and outside
-        [log_start_offset, high_watermark). Raises DamagedLog."""
+        `max_bytes` after the first, from one segment, and none at `before` or behind, where a batch begins.
+        None at the high watermark and outside [log_start_offset, high_watermark). Raises DamagedLog."""
+        assert before is None or offset < before, (offset, before)
         with self._reading():
-            return self._committed.read(offset, max_bytes)
+            return self._committed.read(offset, max_bytes, before)
 
     def piece(self, base_index: RaftIndex, place: Place | None) -> SegmentPiece | None:
         """What a scrub reads next; see `CommittedLog.piece`. Raises FileRefused, DamagedLog."""

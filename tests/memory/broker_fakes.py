@@ -33,6 +33,7 @@ from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, 
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.counters import Counters
 from raftlog.partition.values import FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.partition.verifying import Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
@@ -96,7 +97,13 @@ class FakePartition:
         self.waiters = Waiters()
 
     def produce(
-        self, batch: memoryview, *, now: float, now_ms: int, on_done: Callable[[ProduceResult], None]
+        self,
+        batch: memoryview,
+        *,
+        now: float,
+        now_ms: int,
+        on_done: Callable[[ProduceResult], None],
+        verify: Verify | None = None,
     ) -> None:
         if isinstance(self.failure, Exception):
             raise self.failure
@@ -136,13 +143,19 @@ class FakePartition:
         for _, _, on_done in held:
             on_done(ProduceResult(PartitionError.NOT_LEADER))
 
-    def fetch(self, offset: int, max_bytes: int, *, leader_epoch: int = -1) -> FetchResult:
+    @property
+    def last_stable_offset(self) -> int:
+        return self.high_watermark
+
+    def fetch(
+        self, offset: int, max_bytes: int, *, leader_epoch: int = -1, committed: bool = False
+    ) -> FetchResult:
         end, start = Offset(self.high_watermark), Offset(self.log_start_offset)
         error = self._error(leader_epoch)
         if error is None and not start <= offset <= end:
             error = PartitionError.OFFSET_OUT_OF_RANGE
         if error is not None or offset == end:
-            return FetchResult(error, None, end, start)
+            return FetchResult(error, None, end, start, end)
         wanted = [batch for batch in self._batches if batch[1] > offset]
         size, last = 0, wanted[0]
         for batch in wanted:
@@ -150,12 +163,14 @@ class FakePartition:
                 break
             size, last = size + batch[3], batch
         found = Slice(cast(Any, self._file), FilePosition(wanted[0][2]), size, Offset(last[1]))
-        return FetchResult(None, found, end, start)
+        return FetchResult(None, found, end, start, end)
 
     def cold(self, offset: int, max_bytes: int) -> None:
         return None
 
-    def find_offset_steps(self, timestamp: int, *, leader_epoch: int = -1) -> Steps[FoundOffset]:
+    def find_offset_steps(
+        self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False
+    ) -> Steps[FoundOffset]:
         yield lambda: None
         return self.find_offset(timestamp, leader_epoch=leader_epoch)
 

@@ -143,8 +143,8 @@ def test_fetch_answers_are_what_kio_would_write(
 ) -> None:
     batches = st.binary(max_size=300)
     answers = st.builds(
-        lambda index, code, end, start, each, leader: FetchAnswer(
-            index, code, end, start, each, len(each), leader
+        lambda index, code, end, start, each, leader, stable, aborted: FetchAnswer(
+            index, code, end, start, each, len(each), leader, stable, aborted
         ),
         i32,
         codes,
@@ -152,6 +152,8 @@ def test_fetch_answers_are_what_kio_would_write(
         i64,
         batches,
         leaders,
+        i64,
+        st.lists(st.tuples(i64, i64), max_size=3),
     )
     topics = data.draw(topics_of(version, 13, answers))
     chunks = encode_fetch_response(version, 77, topics, nodes, error=error)
@@ -167,9 +169,12 @@ def test_fetch_answers_are_what_kio_would_write(
                         "partition_index": a.partition,
                         "error_code": a.error,
                         "high_watermark": a.high_watermark,
-                        "last_stable_offset": a.high_watermark,
+                        "last_stable_offset": a.last_stable_offset,
                         "log_start_offset": a.log_start_offset,
-                        "aborted_transactions": [],
+                        "aborted_transactions": [
+                            {"producer_id": producer_id, "first_offset": first}
+                            for producer_id, first in a.aborted
+                        ],
                         "preferred_read_replica": -1,
                         "records": a.records,
                         **_leader_of(a.leader),

@@ -30,7 +30,7 @@ def handle(call: Call, request: DescribeLogDirsRequest) -> Answer:
                 topics.setdefault(topic.name, []).append(
                     {
                         "partition_index": index,
-                        "partition_size": replica.size,
+                        "partition_size": replica.reading.size,
                         "offset_lag": 0,
                         "is_future_key": False,
                     }

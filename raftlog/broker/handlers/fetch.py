@@ -5,8 +5,10 @@ than every limit (KIP-74); large ranges go from the file to the socket without p
 they have been checked. What is not in the page cache is brought there by a thread first. With
 less than `min_bytes` the answer waits for the high watermark to move; an error, an empty request or a
 closing session never waits. Topics by id from v13, leaders and where they listen from v16 (KIP-951).
-Missing on purpose: sessions (the session id is always 0, which clients accept: KIP-227), transactions
-(everything committed is stable), reading from followers, and replicas: who claims to be one is a consumer.
+A read_committed consumer sees what ends before the last stable offset, and is told whose records in it were
+aborted (KIP-98); `min_bytes` counts what it sees.
+Missing on purpose: sessions (the session id is always 0, which clients accept: KIP-227), reading from
+followers, and replicas: who claims to be one is a consumer.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ FINAL_EPOCH: Final = -1
 """The epochs of a session that name everything wanted, whatever the session: one that would begin, one that
 ends (KIP-227). Any other goes on from what the session knows."""
 LEADER_HINTS_FROM: Final = 12
+READ_COMMITTED: Final = 1
+"""The isolation level of a reader that sees no record of a transaction that is open or was aborted."""
 SENDFILE_MIN: Final = 32 * 1024
 """Bytes of a range from which sendfile is cheaper than reading it and sending it with the rest."""
 READ_AT_ONCE_MAX: Final = 8 << 20
@@ -61,6 +65,8 @@ class Wanted(NamedTuple):
     offset: int
     max_bytes: int
     leader_epoch: int
+    committed: bool
+    """Whether only what is decided is wanted."""
 
 
 class Found(NamedTuple):
@@ -138,6 +144,7 @@ def _answer_or_wait(
 
 def _resolve(call: Call, request: FetchRequest) -> Topics:
     backend, by_id, epochs = call.backend, call.version >= TOPIC_IDS_FROM, call.version >= 9
+    committed = request.isolation_level == READ_COMMITTED
     topics: Topics = []
     for each in request.topics:
         topic = uuid_bytes(each.topic_id) if by_id else fetch_topic_name(each)
@@ -151,6 +158,7 @@ def _resolve(call: Call, request: FetchRequest) -> Topics:
                         one.fetch_offset,
                         one.partition_max_bytes,
                         one.current_leader_epoch if epochs else -1,
+                        committed,
                     )
                     for one in each.partitions
                 ],
@@ -164,8 +172,10 @@ def _cold(topics: Topics, max_bytes: int) -> list[Warming]:
     cold: list[Warming] = []
     left = max_bytes
     for _, partitions in topics:
-        for _, replica, offset, partition_max, _ in partitions:
-            if isinstance(replica, ErrorCode) or offset >= replica.high_watermark:
+        for _, replica, offset, partition_max, _, committed in partitions:
+            if isinstance(replica, ErrorCode):
+                continue
+            if offset >= (replica.reading.last_stable_offset if committed else replica.high_watermark):
                 continue
             limit = max(min(partition_max, left), 1)
             warming = replica.reading.cold(offset, limit)
@@ -183,20 +193,20 @@ def _read(topics: Topics, max_bytes: int) -> Found:
     size, has_error, out_of_range = 0, False, list[Partition]()
     for _, partitions in topics:
         row: list[FetchResult | ErrorCode] = []
-        for _, replica, offset, partition_max, epoch in partitions:
+        for _, replica, offset, partition_max, epoch, committed in partitions:
             if isinstance(replica, ErrorCode):
                 row.append(replica)
                 has_error = True
                 continue
             limit = min(partition_max, max_bytes - size)
-            result = replica.reading.fetch(offset, max(limit, 1), leader_epoch=epoch)
+            result = replica.reading.fetch(offset, max(limit, 1), leader_epoch=epoch, committed=committed)
             found = result.slice
             if found is None:
                 has_error = has_error or result.error is not None
                 if result.error is PartitionError.OFFSET_OUT_OF_RANGE:
                     out_of_range.append(replica)
             elif size and found.length > limit:
-                result = result._replace(slice=None)
+                result = result._replace(slice=None, aborted=())
             else:
                 size += found.length
             row.append(result)
@@ -281,11 +291,19 @@ def _answer(call: Call, index: int, result: FetchResult | ErrorCode) -> FetchAns
     code = partition_error_code(result.error)
     if code is ErrorCode.KAFKA_STORAGE_ERROR and call.version < STORAGE_ERROR_FROM:
         code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    answer = FetchAnswer(
+        index,
+        code,
+        result.high_watermark,
+        result.log_start_offset,
+        last_stable_offset=result.last_stable_offset,
+    )
     if result.slice is None:
-        return FetchAnswer(index, code, result.high_watermark, result.log_start_offset)
-    records = _records(result.slice)
-    return FetchAnswer(
-        index, code, result.high_watermark, result.log_start_offset, records, result.slice.length
+        return answer
+    return answer._replace(
+        records=_records(result.slice),
+        size=result.slice.length,
+        aborted=[(one.producer_id, one.first_offset) for one in result.aborted],
     )
 
 

@@ -3,7 +3,7 @@
 Behaviour: earliest (-2, -4), latest (-1), the record with the largest timestamp (-3, KIP-734), or the first
 record at or after a timestamp, exactly. A special timestamp that the version has not, or that nobody knows,
 is UNSUPPORTED_VERSION. A leader that does not know its high watermark yet answers
-OFFSET_NOT_AVAILABLE. Everything committed is stable, so the isolation level changes nothing.
+OFFSET_NOT_AVAILABLE. For a read_committed consumer the log ends at the last stable offset.
 Missing on purpose: tiered storage; what is asked about it (-5, -6) has no offset.
 """
 
@@ -26,6 +26,7 @@ TIERED: Final = (-5, -6)
 SPECIAL_FROM: Final = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, -5: 9, -6: 11}
 """The version that brought each timestamp with a meaning of its own."""
 NOT_AVAILABLE_FROM: Final = 5
+READ_COMMITTED: Final = 1
 NEVER: Final = 1 << 15
 
 
@@ -37,18 +38,21 @@ async def handle(call: Call, request: ListOffsetsRequest) -> Answer:
         if wanted.timestamp < 0
     )
     await confirm_leaders([each for each in asked if not isinstance(each, ErrorCode)], call.now)
+    committed = request.isolation_level == READ_COMMITTED
     return {
         "topics": [
             {
                 "name": topic.name,
-                "partitions": [await _find(call, topic.name, wanted) for wanted in topic.partitions],
+                "partitions": [
+                    await _find(call, topic.name, wanted, committed) for wanted in topic.partitions
+                ],
             }
             for topic in request.topics
         ]
     }
 
 
-async def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[str, object]:
+async def _find(call: Call, topic: str, wanted: ListOffsetsPartition, committed: bool) -> dict[str, object]:
     index = wanted.partition_index
     replica = find_partition(call.backend, topic, index)
     if isinstance(replica, ErrorCode):
@@ -57,7 +61,9 @@ async def _find(call: Call, topic: str, wanted: ListOffsetsPartition) -> dict[st
         return {"partition_index": index, "error_code": ErrorCode.UNSUPPORTED_VERSION}
     if wanted.timestamp in TIERED:
         return {"partition_index": index, "error_code": ErrorCode.NONE}
-    steps = replica.reading.find_offset_steps(wanted.timestamp, leader_epoch=wanted.current_leader_epoch)
+    steps = replica.reading.find_offset_steps(
+        wanted.timestamp, leader_epoch=wanted.current_leader_epoch, committed=committed
+    )
     found = await in_threads(steps)
     code = partition_error_code(found.error)
     if code is ErrorCode.OFFSET_NOT_AVAILABLE and call.version < NOT_AVAILABLE_FROM:
