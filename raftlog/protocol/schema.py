@@ -161,6 +161,11 @@ def milliseconds(value: datetime.timedelta) -> int:
     return value // _MILLISECOND
 
 
+def patience_s(timeout: datetime.timedelta) -> float:
+    """How many seconds a request is willing to wait; one that says less than none does not wait."""
+    return max(0, milliseconds(timeout)) / 1000
+
+
 def timestamp_ms(value: datetime.datetime | None) -> int:
     """A point in time of a message that was read, as it was on the wire; -1 for none."""
     return -1 if value is None else (value - _EPOCH) // _MILLISECOND

@@ -10,7 +10,10 @@ from tests.badinput import requests
 from tests.badinput.conftest import Victim
 from tests.badinput.wire import (
     API_VERSIONS,
+    CREATE_PARTITIONS,
     CREATE_TOPICS,
+    DELETE_RECORDS,
+    DELETE_TOPICS,
     HEARTBEAT,
     METADATA,
     OFFSET_FETCH,
@@ -23,11 +26,13 @@ from tests.badinput.wire import (
     i8,
     i16,
     i32,
+    i64,
     string,
     uvarint,
 )
 
 UNKNOWN_TOPIC = 3
+TIMED_OUT = 7
 OFFSET_METADATA_TOO_LARGE = 12
 INVALID_TOPIC = 17
 INVALID_REQUIRED_ACKS = 21
@@ -310,3 +315,14 @@ def test_a_member_with_a_megabyte_of_metadata(victim: Victim) -> None:
         assert error == 0 and member
         reader = Reader(raw.ask(15, 0, array([string("heavy")])))
         assert reader.i32() == 1
+
+
+@pytest.mark.parametrize("timeout_ms", [-1, -(1 << 31)])
+def test_a_time_out_below_nothing_is_over_at_once(victim: Victim, timeout_ms: int) -> None:
+    """Found by the fuzzer: the handlers failed, which is an ERROR in the log."""
+    topic, timeout = victim.topic(), i32(timeout_ms)
+    with victim.connect() as raw:
+        assert requests.create_topic(raw, f"{topic}-2", timeout_ms=timeout_ms) in (0, TIMED_OUT)
+        raw.ask(DELETE_RECORDS, 0, array([string(topic) + array([i32(0) + i64(-1)])]) + timeout)
+        raw.ask(CREATE_PARTITIONS, 0, array([string(topic) + i32(2) + i32(-1)]) + timeout + i8(0))
+        raw.ask(DELETE_TOPICS, 1, array([string(topic)]) + timeout)

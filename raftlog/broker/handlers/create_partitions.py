@@ -14,7 +14,7 @@ from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminFailure
 from raftlog.protocol.errors import ErrorCode
-from raftlog.protocol.schema import milliseconds
+from raftlog.protocol.schema import patience_s
 from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def handle(call: Call, request: CreatePartitionsRequest) -> Answer:
-    timeout = milliseconds(request.timeout) / 1000
+    timeout = patience_s(request.timeout)
 
     async def grow(wanted: CreatePartitionsTopic) -> dict[str, object]:
         code, message = ErrorCode.NONE, None

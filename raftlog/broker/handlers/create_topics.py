@@ -17,7 +17,7 @@ from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
-from raftlog.protocol.schema import ZERO_UUID, milliseconds
+from raftlog.protocol.schema import ZERO_UUID, patience_s
 from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def handle(call: Call, request: CreateTopicsRequest) -> Answer:
-    timeout = milliseconds(request.timeout) / 1000
+    timeout = patience_s(request.timeout)
 
     async def create(wanted: CreatableTopic) -> dict[str, object]:
         new = _new_topic(wanted)

@@ -18,7 +18,7 @@ from raftlog.broker.registry import Answer
 from raftlog.broker.routing import find_partition
 from raftlog.partition.values import PartitionError
 from raftlog.protocol.errors import ErrorCode
-from raftlog.protocol.schema import milliseconds
+from raftlog.protocol.schema import patience_s
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DeleteRecordsPartition, DeleteRecordsRequest
@@ -37,7 +37,7 @@ async def handle(call: Call, request: DeleteRecordsRequest) -> Answer:
         for name, rows in wanted.items()
     ]
     pending.ended()
-    with trio.move_on_after(milliseconds(request.timeout) / 1000):
+    with trio.move_on_after(patience_s(request.timeout)):
         await pending.all_ended.wait()
     return {"topics": topics}
 

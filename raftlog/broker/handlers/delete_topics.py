@@ -14,7 +14,7 @@ from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminFailure
 from raftlog.protocol.errors import ErrorCode
-from raftlog.protocol.schema import ZERO_UUID, milliseconds
+from raftlog.protocol.schema import ZERO_UUID, patience_s
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DeleteTopicsRequest
@@ -23,7 +23,7 @@ DISABLED_ERROR_FROM: Final = 3
 
 
 async def handle(call: Call, request: DeleteTopicsRequest) -> Answer:
-    timeout = milliseconds(request.timeout) / 1000
+    timeout = patience_s(request.timeout)
     wanted = [(each.name, each.topic_id) for each in request.topics]
 
     async def delete(which: tuple[str | None, uuid.UUID | None]) -> dict[str, object]:
