@@ -19,6 +19,7 @@ from typing import Final
 from chaos.checkers import Judgement, judge
 from chaos.faults.fault import CannotRun
 from chaos.history import History, NotAHistory
+from chaos.planted import RUNS_MAX, SHOWN_IN, find
 from chaos.report.page import as_page
 from chaos.report.text import as_data, as_text, sum_up
 from chaos.runner import RATE, Options, Result, run
@@ -52,6 +53,12 @@ def main() -> int:
     command.add_argument("history", type=Path)
     command.add_argument("--page", type=Path, help="write the page, too")
     command.set_defaults(call=check)
+    command = commands.add_parser("planted", help="whether bugs that are planted are found, and how soon")
+    command.add_argument("names", nargs="*", help="of bugs; without one, all that chaos can find")
+    command.add_argument("--runs", type=int, default=RUNS_MAX, help="at most, for each")
+    command.add_argument("--seed", type=int, default=0, help="of the first run")
+    command.add_argument("--out", type=Path, default=Path("chaos-runs"), help="for the reports")
+    command.set_defaults(call=find_planted)
     command = commands.add_parser("sum", help="what many runs came to")
     command.add_argument("folders", type=Path, nargs="+")
     command.set_defaults(call=lambda arguments: print(sum_up(arguments.folders)) or 0)
@@ -139,6 +146,25 @@ def write(result: Result, folder: Path) -> None:
     (folder / "verdict.json").write_text(json.dumps(as_data(result.history, result.verdict), indent=1))
     (folder / "report.txt").write_text(as_text(result.history, result.verdict))
     (folder / "report.html").write_text(as_page(result.history, result.verdict, result.logs))
+
+
+def find_planted(arguments: argparse.Namespace) -> int:
+    """The table of docs/chaos.md."""
+    print("| planted bug | runs until found | scenario, seed | what did not hold |")
+    print("|---|---|---|---|", flush=True)
+    missed = 0
+    for name in arguments.names or SHOWN_IN:
+        found = find(name, runs_max=arguments.runs, first_seed=arguments.seed)
+        if found is None:
+            missed += 1
+            print(f"| {name} | not in {arguments.runs} | {', '.join(SHOWN_IN[name])} | |", flush=True)
+            continue
+        folder = arguments.out / f"planted-{name.replace(' ', '-')}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write(found.result, folder)
+        properties = ", ".join(found.properties)
+        print(f"| {name} | {found.runs} | {found.scenario}, {found.seed} | {properties} |", flush=True)
+    return 1 if missed else 0
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 import random
-import select
 import socket
 import struct
 import sys
@@ -25,11 +24,13 @@ from typing import Final
 from chaos.frames import frame
 from raftlog.testing import running_broker
 
-AT_ONCE: Final = 24
+AT_ONCE: Final = 16
 """Frames on one connection, before another is made: one that is refused ends it anyhow."""
 LOOK_EVERY: Final = 2_000
 """Frames between two looks at whether the broker serves others."""
 ANSWER_S: Final = 30.0
+LISTEN_S: Final = 0.1
+"""For the last answers of a connection: some requests wait for longer, and hold up those behind them."""
 MEMORY_GROWTH_MAX: Final = 64 << 20
 WARM_UP: Final = 20_000
 """Frames until everything that is loaded once is loaded, and every name that is drawn is there."""
@@ -59,7 +60,7 @@ class Fuzzed:
         self._address, self._errors = address, errors
         self._socket: socket.socket | None = None
         self._left = 0
-        self.connections = 0
+        self.connections = self.answers = 0
         self.served = self._ask()
 
     def send(self, data: bytes) -> None:
@@ -72,8 +73,6 @@ class Fuzzed:
     def _connection(self) -> socket.socket:
         if self._socket is not None and self._left > 0:
             self._left -= 1
-            if select.select([self._socket], [], [], 0)[0] and not self._socket.recv(1 << 20):
-                self.hang_up()
         else:
             self.hang_up()
         if self._socket is None:
@@ -83,9 +82,20 @@ class Fuzzed:
         return self._socket
 
     def hang_up(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """Wait a little for what the broker still has to say: else it may not have come to all frames."""
+        if self._socket is None:
+            return
+        sock, self._socket = self._socket, None
+        heard = bytearray()
+        with contextlib.suppress(OSError), sock:
+            sock.settimeout(LISTEN_S)
+            sock.shutdown(socket.SHUT_WR)
+            while piece := sock.recv(1 << 20):
+                heard += piece
+        at = 0
+        while len(heard) - at >= 4:
+            at += 4 + int.from_bytes(heard[at : at + 4], "big")
+            self.answers += 1
 
     def look(self) -> None:
         """Others are served, and nothing was the broker's fault. Raises Wrong."""
@@ -122,7 +132,7 @@ def fuzzed_broker() -> Iterator[Fuzzed]:
     logger.addHandler(errors)
     logger.setLevel(logging.ERROR)
     try:
-        with running_broker() as broker:
+        with running_broker(group_initial_rebalance_delay_ms=0) as broker:
             fuzzed = Fuzzed(("127.0.0.1", broker.port), errors)
             try:
                 yield fuzzed
@@ -139,8 +149,9 @@ def memory_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def fuzz(frames: int, seed: int) -> Iterator[tuple[int, float]]:
-    """Send so many frames; yields how many were sent, and the seconds so far, at each look. Raises Wrong."""
+def fuzz(frames: int, seed: int) -> Iterator[tuple[int, int, float]]:
+    """Send so many frames; yields how many were sent and how many answered, and the seconds so far, at each
+    look. Raises Wrong."""
     rng = random.Random(seed)
     began = time.monotonic()
     before = 0
@@ -151,7 +162,7 @@ def fuzz(frames: int, seed: int) -> Iterator[tuple[int, float]]:
                 before = memory_bytes()
             if number % LOOK_EVERY == 0 or number >= frames:
                 fuzzed.look()
-                yield number, time.monotonic() - began
+                yield number, fuzzed.answers, time.monotonic() - began
             if number >= frames:
                 break
         grown = memory_bytes() - before
@@ -166,15 +177,16 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
-    sent, seconds = 0, 0.0
+    sent = answers = 0
+    seconds = 0.0
     try:
-        for sent, seconds in fuzz(arguments.frames, seed):
+        for sent, answers, seconds in fuzz(arguments.frames, seed):
             if sent % (25 * LOOK_EVERY) == 0:
-                print(f"{sent:>9} frames, {sent / seconds:,.0f} a second", flush=True)
+                print(f"{sent:>9} frames, {answers} answered, {sent / seconds:,.0f} a second", flush=True)
     except Wrong as wrong:
         print(f"WRONG after {sent} frames, seed {seed}: {wrong}")
         return 1
-    print(f"good: {sent} frames in {seconds:.0f} s, memory {memory_bytes() >> 20} MiB")
+    print(f"good: {sent} frames, {answers} answered, in {seconds:.0f} s, memory {memory_bytes() >> 20} MiB")
     return 0
 
 

@@ -177,24 +177,36 @@ class Play:
         self.wait_until(is_enough, f"{records} records of each producer are acknowledged")
 
     def await_whole(self, timeout_s: float = PATIENCE_S) -> float:
-        """Until every broker has on its disk, of each topic that stays, what any of them had when this
-        began; how long that took."""
-        topics = list(self.workload.topics)
+        """Until every replica of each topic that stays has on its disk what any of them had when this began;
+        how long that took."""
         goals: dict[tuple[str, int], int] = {}
         for broker in self.stage.brokers.values():
-            for topic in topics:
+            for topic in self.workload.topics:
                 for partition, size in sizes(broker.data_dir, topic).items():
                     goals[topic, partition] = max(size, goals.get((topic, partition), 0))
 
         def is_whole() -> bool:
+            try:
+                hosts = self.replicas()
+            except KafkaException:
+                return False
             return all(
-                sizes(broker.data_dir, topic).get(partition, 0) >= goal
-                for broker in self.stage.brokers.values()
-                if broker.is_running
+                sizes(self.stage.brokers[host].data_dir, topic).get(partition, 0) >= goal
                 for (topic, partition), goal in goals.items()
+                for host in hosts[topic, partition]
+                if host in self.stage.brokers and self.stage.brokers[host].is_running
             )
 
         return self.wait_until(is_whole, "all replicas have caught up", timeout_s)
+
+    def replicas(self) -> dict[tuple[str, int], list[int]]:
+        """Which brokers keep each partition of the topics that stay. Raises KafkaException."""
+        described = self.admin().list_topics(timeout=ASK_S).topics
+        return {
+            (topic, number): list(partition.replicas)
+            for topic in self.workload.topics
+            for number, partition in described[topic].partitions.items()
+        }
 
     def heal(self) -> None:
         """Whatever a scenario left behind when it failed: links carry, and every broker runs."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from chaos.faults.fault import ids
 from chaos.faults.network import CLIENTS, Cut, Flap, Network, apart, both_ways, one_way
-from chaos.faults.processes import Kill
+from chaos.faults.processes import Kill, Pause
 from chaos.faults.toxiproxy import Refused, Toxic, Toxiproxy
 from chaos.play import Play
 from chaos.scenarios.scenario import GAP_MAX_S, scenario
@@ -152,6 +152,26 @@ def slow_links(play: Play) -> None:
             with play.suffers(Refused(proxies, f"links of {broker} refused", [broker], own)):
                 play.calm(play.rng.uniform(0.5, 2))
             play.calm(1)
+        play.await_progress()
+
+
+@scenario("lost-links", 14, wants=PROXIES)
+def lost_links(play: Play) -> None:
+    """Links between brokers are reset under load, or cut what they carry in pieces, and brokers stand still:
+    what was sent comes again, and late. Then the leader is killed."""
+    proxies = _proxies(play)
+    links = [f"{a}-{b}" for a in play.ids for b in play.ids if a != b]
+    for number in play.rounds():
+        reset = play.rng.randint(50, 300)
+        toxic = Toxic(proxies, "links are reset", play.ids, links, "reset_peer", toxicity=0.5, timeout=reset)
+        leader, *others = play.leader_first(number % 3)
+        with play.suffers(toxic):
+            for _ in range(3):
+                play.suffer(Pause(play.stage.brokers, [play.rng.choice(others)]), play.rng.uniform(0.1, 0.4))
+                play.calm(play.rng.uniform(0.2, 0.5))
+            give_back = play.begins(Kill(play.stage.brokers, [leader]))
+        play.calm(play.rng.uniform(0.5, 1))
+        give_back()
         play.await_progress()
 
 

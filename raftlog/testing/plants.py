@@ -72,6 +72,32 @@ def _leader_counts_unsynced() -> list[Patch]:
     return [(leadership.Leadership, "committable_index", committable_index), _without_commit_guard()]
 
 
+def _acked_by_the_leader_alone() -> list[Patch]:
+    """acks=1: what is on the leader's own disk is committed."""
+
+    def committable_index(self: Any) -> RaftIndex:
+        log = self._log
+        index = min(log.synced_index, log.last_index)
+        return RaftIndex(max(index, log.commit_index) if index >= self.first_index else log.commit_index)
+
+    return [(leadership.Leadership, "committable_index", committable_index)]
+
+
+def _stale_leader() -> list[Patch]:
+    """A leader does not ask whether it still is one, and answers what it knows."""
+
+    def confirm_leadership(self: Partition, now: float, then: Callable[[bool], None]) -> None:
+        then(self.group.is_ready)
+
+    def has_quorum(self: Any, now: float, bytes_heard: Mapping[BrokerId, float]) -> bool:
+        return True
+
+    return [
+        (Partition, "confirm_leadership", confirm_leadership),
+        (leadership.Leadership, "has_quorum", has_quorum),
+    ]
+
+
 def _vote_not_synced() -> list[Patch]:
     """Term and vote are written with the next block, and nobody waits for it."""
 
@@ -296,6 +322,8 @@ def _retention_of_each_replica() -> list[Patch]:
 PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "ack before fsync": _ack_before_fsync,
     "leader counts its unsynced entry": _leader_counts_unsynced,
+    "ack by the leader alone": _acked_by_the_leader_alone,
+    "a stale leader serves": _stale_leader,
     "vote not synced": _vote_not_synced,
     "replies without a term": _replies_without_term,
     "truncation of matching entries": _truncation_of_matching,

@@ -61,6 +61,7 @@ def find(plant: Plant, *, seeds_max: int = SEEDS_MAX, first_seed: int = 0) -> Fo
 PROFILES: Final = {
     "ack before fsync": ("part-kill", "crashes"),
     "leader counts its unsynced entry": ("crashes", "disks"),
+    "ack by the leader alone": ("network", "crashes"),
     "vote not synced": ("crashes",),
     "replies without a term": ("unruly",),
     "truncation of matching entries": ("unruly", "network"),
