@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from raftlog.cluster import upkeep
+from raftlog.cluster.group_records import GroupRecords
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
 from raftlog.metadata.offset_table import Offsets
 from raftlog.partition.log_start import LogStart, encode_log_start
@@ -277,6 +278,16 @@ def _snapshot_misses_changes() -> list[Patch]:
     return [(Offsets, "_about_to_change", about_to_change)]
 
 
+def _generation_not_awaited() -> list[Patch]:
+    keep = GroupRecords.keep
+
+    def keep_and_tell(self: Any, command: Any, on_kept: Any, /) -> None:
+        on_kept(True, self._now())
+        keep(self, command, lambda is_kept, now: None)
+
+    return [(GroupRecords, "keep", keep_and_tell)]
+
+
 def _deleted_here_alone() -> list[Patch]:
     """DeleteRecords is answered when the leader's own files say so."""
 
@@ -340,6 +351,7 @@ PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "two membership changes at once": _two_changes_at_once,
     "a synced vote wakes nobody": _woken_by_entries_only,
     "a snapshot misses what changes meanwhile": _snapshot_misses_changes,
+    "a generation told before it is kept": _generation_not_awaited,
 }
 
 

@@ -78,5 +78,6 @@ PROFILES: Final = {
     "two membership changes at once": ("members",),
     "a synced vote wakes nobody": ("calm", "crashes"),
     "a snapshot misses what changes meanwhile": ("crashes", "members"),
+    "a generation told before it is kept": ("crashes", "everything"),
 }
 PLANTS: Final = tuple(Plant(name, profiles) for name, profiles in PROFILES.items())
