@@ -1,7 +1,8 @@
 """Members that come, go, crash, dawdle and repeat themselves, at random, against one group.
 
-Checked after every step: nothing is answered twice, nobody waits longer than the rebalance time-out,
-generations only grow, and within one generation no partition is handed to two members.
+Its coordinator changes, too, and what is kept of the group takes its time or fails. Checked after every step:
+nothing is answered twice, nobody waits longer than the rebalance time-out, generations only grow, and within
+one generation no partition is handed to two members, whoever coordinates.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class Members:
             (15, self.everyone_does_as_told),
             (10, lambda: self.groups.advance(rng.choice([0.0, 0.5, 1.0, 3.0, 7.0, 15.0]))),
             (1, self.everyone_is_silent_for_long),
+            (4, self.keeping_takes_time),
+            (3, self.fail_over),
         ]
         rng.choices([act for _, act in actions], [weight for weight, _ in actions])[0]()
         self.check()
@@ -152,6 +155,8 @@ class Members:
         late = client.before
         if late is None or client.joined is None or late.generation_id == client.joined.generation_id:
             return
+        if late.generation_id == self.generation:
+            return  # the one after it was not kept: it is the group's again
         parts = {member.member_id: bytes(range(PARTITIONS)) for member in late.members}
         answer = self.groups.sync(late, parts, instance=client.instance)
         assert answer.result.error is not GroupError.NONE
@@ -193,6 +198,36 @@ class Members:
         assert described.state is GroupState.EMPTY, described
         assert described.members == ()
 
+    def keeping_takes_time(self) -> None:
+        """And fails, or the coordinator ends meanwhile."""
+        self.groups.kept.waits = True
+        for _ in range(self.rng.randint(1, 3)):
+            client = self.rng.choice(self.clients)
+            self.rng.choice(
+                [
+                    lambda: self.sync(client, leader_loses_some=False),  # noqa: B023 called at once
+                    lambda: self.join(client),  # noqa: B023
+                    lambda: self.leave(client),  # noqa: B023
+                    self.everyone_does_as_told,
+                ]
+            )()
+        if self.rng.random() < 0.3:
+            self.fail_over()
+        else:
+            self.groups.kept.waits = False
+            self.groups.kept.let_go(fails=self.rng.random() < 0.3)
+
+    def fail_over(self) -> None:
+        """Who waited finds out, and asks the next coordinator."""
+        for client in self.clients:
+            self.hear(client)
+            client.join = client.sync = None
+        self.waiting.clear()
+        self.groups.fail_over()
+        kept = self.groups.kept.get("g")
+        self.generation = kept.generation if kept is not None else 0
+        assert self.generation >= max(self.handed, default=0), "a generation that was handed out is kept"
+
     # What clients hear
 
     def forget(self, client: Client) -> None:
@@ -202,7 +237,9 @@ class Members:
         match error:
             case GroupError.UNKNOWN_MEMBER_ID | GroupError.FENCED_INSTANCE_ID:
                 self.forget(client)
-            case GroupError.ILLEGAL_GENERATION | GroupError.REBALANCE_IN_PROGRESS:
+            case (
+                GroupError.ILLEGAL_GENERATION | GroupError.REBALANCE_IN_PROGRESS | GroupError.NOT_COORDINATOR
+            ):
                 client.joined, client.before = None, client.joined or client.before
             case GroupError.MEMBER_ID_REQUIRED | GroupError.NONE | GroupError.INCONSISTENT_GROUP_PROTOCOL:
                 pass

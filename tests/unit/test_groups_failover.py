@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cbor2
+
 from raftlog.cluster.groups import (
     CommitCheck,
     GroupDescription,
@@ -236,19 +238,17 @@ def test_groups_are_taken_over_in_steps_and_at_once_when_they_are_asked_for() ->
     assert groups.coordinator.statistics()["members"] == 2 * TAKEN_OVER_AT_ONCE + 1
 
 
-def test_a_member_that_offered_more_offers_it_again() -> None:
-    """Of what a member offers only the protocol in use is kept; whoever joins has to offer that."""
+def test_what_members_offer_is_kept() -> None:
     groups = Groups()
     both = protocols("range", "sticky")
     joined = groups.join(offers=both, known=False).result
     groups.sync(joined, {joined.member_id: b"all"})
     groups.fail_over()
-    refused = groups.join(offers=protocols("sticky"), known=False).result
-    assert refused.error is GroupError.INCONSISTENT_GROUP_PROTOCOL
-    other = groups.join(offers=both, known=False)
+    other = groups.join(offers=protocols("sticky"), known=False)
     assert groups.heartbeat(joined.member_id, joined.generation_id) is GroupError.REBALANCE_IN_PROGRESS
     again = groups.join(joined.member_id, offers=both)
     assert again.result.generation_id == other.result.generation_id
+    assert again.result.protocol_name == "sticky"
 
 
 def test_groups_of_before_the_last_broker_was_upgraded_are_kept_then() -> None:
@@ -267,7 +267,9 @@ def test_groups_of_before_the_last_broker_was_upgraded_are_kept_then() -> None:
 
 def test_what_makes_no_sense_is_not_taken_over() -> None:
     groups = Groups()
-    for row in (b"", b"\xff", b"\x80", b"\xc0\x61x"):
+    good: list[object] = [None, "c", "/h", 10_000, 60_000, [["range", b""]], b"all"]
+    bad = [[], good[:-1], [*good[:5], [["sticky", b""]], b""], [*good[:5], [["range"]], b""], ["i", *good]]
+    for row in (b"", b"\xff", b"\xc0\x61x", *map(cbor2.dumps, bad)):
         StoreGroup(
             group="g", generation=3, protocol="range", leader="m", members=(("m", row),), at_ms=0
         ).apply(groups.kept.catalog, RaftIndex(1))

@@ -1,8 +1,8 @@
 """How a group is kept in the metadata, and what a coordinator that takes over makes of it.
 
 A member's row is CBOR: instance id, client id, client host, session and rebalance time-outs in milliseconds,
-subscription, assignment. Of what it offers only the subscription in the group's protocol is kept, as Kafka
-does: it offers the rest again when it joins again.
+what it offers, as [name, subscription] each, and its assignment. Kafka keeps the subscription in the group's
+protocol alone, and refuses who offers another one until all have joined again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class KeptGroups(Protocol):
         brokers in the cluster, counts as kept: it is as if its members had never been known elsewhere."""
 
 
-def to_row(member: Member, protocol: str | None) -> bytes:
+def to_row(member: Member) -> bytes:
     return cbor2.dumps(
         [
             member.instance_id,
@@ -54,7 +54,7 @@ def to_row(member: Member, protocol: str | None) -> bytes:
             member.client_host,
             round(member.session_timeout * 1000),
             round(member.rebalance_timeout * 1000),
-            member.metadata_for(protocol),
+            [[offered.name, offered.metadata] for offered in member.protocols],
             member.assignment,
         ]
     )
@@ -68,7 +68,7 @@ def whole(group: Group, at_ms: int) -> StoreGroup:
         protocol_type=group.protocol_type,
         protocol=group.protocol,
         leader=group.leader,
-        members=tuple((id, to_row(member, group.protocol)) for id, member in group.members.items()),
+        members=tuple((id, to_row(member)) for id, member in group.members.items()),
         at_ms=at_ms,
     )
 
@@ -89,20 +89,20 @@ def restored(
         empty_since=now - empty_for_s,
     )
     for member_id, row in kept.members.items():
-        member = _from_row(member_id, row, kept.protocol)
-        if member is None:
+        member = _from_row(member_id, row)
+        if member is None or kept.protocol not in {offered.name for offered in member.protocols}:
             log.warning("group %.60s is not taken over: what is kept of a member makes no sense", group_id)
             return None
         group.add(member)
         member.refresh(now)
     if group.members:
         group.state = GroupState.STABLE
-        if kept.has_lost_members or group.leader not in group.members or group.protocol is None:
+        if kept.has_lost_members or group.leader not in group.members:
             group.rebalance(now)
     return group
 
 
-def _from_row(member_id: str, row: bytes, protocol: str | None) -> Member | None:
+def _from_row(member_id: str, row: bytes) -> Member | None:
     try:
         plain: Any = cbor2.loads(row)
     except Exception:  # tags decode to dates, patterns, fractions…: each fails in its own way
@@ -114,9 +114,9 @@ def _from_row(member_id: str, row: bytes, protocol: str | None) -> Member | None
             str(client_host),
             int(session_ms),
             int(rebalance_ms),
-            bytes(subscription),
+            list(offers),
             bytes(assignment),
-        ]:
+        ] if all(map(_is_offer, offers)):
             return Member(
                 member_id,
                 instance_id,
@@ -124,7 +124,14 @@ def _from_row(member_id: str, row: bytes, protocol: str | None) -> Member | None
                 client_host,
                 session_ms / 1000,
                 rebalance_ms / 1000,
-                (GroupProtocol(protocol, subscription),) if protocol is not None else (),
+                tuple(GroupProtocol(name, subscription) for name, subscription in offers),
                 assignment=assignment,
             )
     return None
+
+
+def _is_offer(plain: object) -> bool:
+    match plain:
+        case [str(), bytes()]:
+            return True
+    return False

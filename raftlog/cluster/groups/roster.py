@@ -199,7 +199,7 @@ class Roster:
             group=group.group_id,
             generation=generation,
             gone=(old_id,),
-            come=((new_id, to_row(member, group.protocol)),),
+            come=((new_id, to_row(member)),),
             leader=group.leader,
         )
 
