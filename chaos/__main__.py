@@ -70,6 +70,7 @@ def main() -> int:
 def show(_: argparse.Namespace) -> int:
     for one in sorted(SCENARIOS.values(), key=lambda each: (each.number, each.name)):
         why = why_not(one)
+        why = why or (f"found, and open: {one.fails}" if one.fails else "")
         print(f"{one.number:>3} {one.name:<20} {one.what}" + (f" [{why}]" if why else ""))
     return 0
 
@@ -116,7 +117,7 @@ def play(arguments: argparse.Namespace) -> int:
 
 def _chosen(names: str) -> Iterator[Scenario]:
     if names == "all":
-        yield from SCENARIOS.values()
+        yield from (one for one in SCENARIOS.values() if not one.fails)
         return
     for name in names.split(","):
         if name not in SCENARIOS:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from kio.index import load_request_schema
 from kio.serial import entity_writer
@@ -87,7 +87,7 @@ def _body(rng: random.Random, key: int, version: int) -> bytes:
 @cache
 def _schema(key: int, version: int) -> Any:
     try:
-        return load_request_schema(key, version)  # type: ignore[arg-type]
+        return load_request_schema(key, version)
     except Exception:
         return None  # an API or a version that Kafka does not have
 
@@ -124,7 +124,7 @@ def _field(hint: Any, kind: str) -> Field:
             each(rng, depth + 1) for _ in range(rng.randint(0, LIST_MAX) if depth < DEPTH_MAX else 0)
         )
     if dataclasses.is_dataclass(hint):
-        return _drawn(hint)
+        return _drawn(cast(type, hint))
     return lambda rng, depth: _value(rng, kind)
 
 

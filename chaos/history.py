@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar, cast
 
 VERSION: Final = 1
 
@@ -271,7 +271,9 @@ class History:
 
 
 def _open(path: Path, mode: str) -> IO[Any]:
-    return gzip.open(path, mode, 6) if path.suffix == ".gz" else path.open(mode)
+    if path.suffix == ".gz":
+        return cast(IO[Any], gzip.open(path, mode, 6))
+    return path.open(mode)
 
 
 def _encode(operation: Operation) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
@@ -47,7 +48,7 @@ class Wants:
     disk_bytes: int = 0
     clocks: bool = False
     strace: bool = False
-    options: dict[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises CannotRun when this machine lacks something, with what it is."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from chaos.checkers.finding import Finding, Log, View, is_ours, show
-from chaos.history import Bounds, Operation, Outcome, Read, Send
+from chaos.history import Bounds, FinalRead, Operation, Outcome, Read, Send
 from chaos.values import number_of
 
 
@@ -55,13 +55,18 @@ def two_values(view: View) -> Finding:
     found = Finding("two-values", "no offset has two values", "two reads that show different records there")
     found.checked = sum(len(final.records) for final in view.finals.values())
     seen: dict[tuple[str, int, int], tuple[str, Operation]] = {}
-    for read in (*view.finals.values(), *view.reads):
+    for read in _everything_read(view):
         for offset, value in read.records:
             before, other = seen.setdefault((read.log, read.partition, offset), (value, read))
             if before != value:
                 place = show((read.log, read.partition), offset)
                 found.violated(f"{place} was {before} for one reader and {value} for another", other, read)
     return found
+
+
+def _everything_read(view: View) -> Iterator[FinalRead | Read]:
+    yield from view.finals.values()
+    yield from view.reads
 
 
 def read_stays(view: View) -> Finding:
@@ -119,7 +124,7 @@ def invented(view: View) -> Finding:
     found = Finding(
         "invented", "nothing is there that nobody sent there", "a damaged value, or one of another log"
     )
-    for read in (*view.finals.values(), *view.reads):
+    for read in _everything_read(view):
         for offset, value in read.records:
             found.checked += 1
             send = view.sent.get(value)
@@ -239,7 +244,7 @@ def recent(view: View) -> Finding:
     for log, all_told in told.items():
         all_told.sort(key=lambda each: each[0])
         pairs = [(end, operation) for _, end, operation in all_told]
-        tops[log] = [at for at, _, _ in all_told], list(accumulate(pairs, lambda a, b: max(a, b, key=_end)))
+        tops[log] = [at for at, _, _ in all_told], list(accumulate(pairs, _later))
     for one in bounds:
         found.checked += 1
         moments, ends = tops[one.log, one.partition]
@@ -251,8 +256,8 @@ def recent(view: View) -> Finding:
     return found
 
 
-def _end(pair: tuple[int, Operation]) -> int:
-    return pair[0]
+def _later(one: tuple[int, Operation], other: tuple[int, Operation]) -> tuple[int, Operation]:
+    return one if one[0] >= other[0] else other
 
 
 CHECKERS = (

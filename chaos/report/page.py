@@ -7,7 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from chaos.checkers import Finding, Judgement, Verdict
-from chaos.history import NEVER, Commit, FinalRead, Goal, Head, History, Operation, Outcome, Read, Send
+from chaos.history import (
+    NEVER,
+    Commit,
+    Fault,
+    FinalRead,
+    Goal,
+    Head,
+    History,
+    Note,
+    Operation,
+    Outcome,
+    Read,
+    Send,
+)
 from chaos.report.figures import FaultRow, fault_rows, latencies, length_of, rates, reigns, totals
 from chaos.report.svg import COLOURS, LEFT, Band, Plot, escape
 from chaos.report.text import again
@@ -88,9 +101,10 @@ def _evidence(verdict: Verdict) -> str:
             continue
         parts.append(f"<p><b>Not so: {escape(finding.holds)}.</b> {finding.count} times.</p>")
         for violation in finding.violations[:EXAMPLES_MAX]:
-            parts.append(f"<p>{escape(violation.text)}</p>")
-            if violation.operations:
-                parts.append(_operations(violation.operations))
+            parts.append(f"<pre>{escape(violation.text)}</pre>")
+            told = [one for one in violation.operations if not isinstance(one, Fault | Goal | Note)]
+            if told:  # the others say no more than the text
+                parts.append(_operations(told))
     return _section("What is wrong", *parts, kind="evidence") if parts else ""
 
 
@@ -102,7 +116,7 @@ def _properties(verdict: Verdict) -> str:
 
 def _property(finding: Finding) -> str:
     mark = {
-        Judgement.GOOD: "✓",
+        Judgement.GOOD: "✓" if finding.checked else "-",
         Judgement.WRONG: f'<span class="no">✗ {finding.count}</span>',
         Judgement.UNKNOWN: f'<span class="no">? {escape(finding.unfinished)}</span>',
     }[finding.judgement]

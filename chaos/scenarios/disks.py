@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from chaos.faults.disk import CutFiles, FlippedBytes, FullDisk, ReadOnlyDisk, SlowDisk, SyncFails
@@ -58,12 +59,12 @@ def bit_rot(play: Play) -> None:
         kind = play.rng.choice([FlippedBytes, CutFiles])
         play.suffer(kind(play.stage.brokers, victim, play.topic, play.rng), 0.5)
         play.await_progress()
-        play.wait_until(lambda victim=victim: not _damage(play, victim), f"broker {victim} is repaired")
+        play.wait_until(functools.partial(_is_sound, play, victim), f"broker {victim} is repaired")
 
 
-def _damage(play: Play, broker: int) -> list[str]:
-    """What a look at a running broker's disk finds damaged; the end of what it writes may look cut off."""
-    return play.stage.findings(play.stage.brokers[broker].data_dir)
+def _is_sound(play: Play, broker: int) -> bool:
+    """Whether nothing is damaged on a running broker's disk; what it writes just now may look cut off."""
+    return not play.stage.findings(play.stage.brokers[broker].data_dir)
 
 
 @scenario("lost-disks", 16)

@@ -92,6 +92,34 @@ def partial_partitions(play: Play) -> None:
         )
 
 
+@scenario(
+    "half-seen-start",
+    11,
+    wants=CUTS,
+    fails="a broker that does not serve clients is given a leadership, for as long as the cut lasts",
+)
+def half_seen_start(play: Play) -> None:
+    """A broker is killed, and starts where it is not heard by the leader of the metadata, nor hears it, and
+    reaches the third: what it would lead is led by others until clients can reach it."""
+    for _ in play.rounds():
+        coordinator = play.coordinator()
+        victim = next(one for one in play.ids if one != coordinator)
+        began = play.history.now()
+        give_back = play.begins(Kill(play.stage.brokers, [victim]))
+        with play.suffers(apart(_network(play), [coordinator], [victim])):
+            play.stage.brokers[victim].launch()
+            play.calm(20)
+        play.stage.brokers[victim].wait_ready()
+        give_back()
+        gap = play.gap(began)
+        play.goal(
+            f"no partition waits longer than {GAP_MAX_S:.0f} s",
+            gap.length <= GAP_MAX_S,
+            f"{gap.length:.2f} s",
+        )
+        play.await_progress()
+
+
 @scenario("ring", 11, wants=Wants(brokers=5, links=Links.NAMESPACES))
 def ring(play: Play) -> None:
     """Five brokers, each of which reaches only its two neighbours (majorities-ring), or two pairs that only

@@ -28,6 +28,8 @@ class Scenario:
     seconds: float = 20.0
     """At least so long, to come to what it is about."""
     needs: str = ""
+    fails: str = ""
+    """What it found that is not mended: it is played when it is named, and not among all."""
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -40,12 +42,13 @@ def scenario(
     wants: Wants | None = None,
     workload: str = "log",
     seconds: float = 20.0,
+    fails: str = "",
 ) -> Callable[[Callable[[Play], None]], Callable[[Play], None]]:
     """Enter the function into SCENARIOS; its docstring says what it does."""
 
     def enter(play: Callable[[Play], None]) -> Callable[[Play], None]:
         what = " ".join((play.__doc__ or "").split())
-        SCENARIOS[name] = Scenario(name, number, what, play, wants or Wants(), workload, seconds)
+        SCENARIOS[name] = Scenario(name, number, what, play, wants or Wants(), workload, seconds, fails=fails)
         return play
 
     return enter

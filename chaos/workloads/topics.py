@@ -4,12 +4,14 @@ stays."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from chaos.history import FinalRead, Outcome, Send, TopicChange
 from chaos.look import read_to_the_end
@@ -108,13 +110,14 @@ class Churn(Worker):
                 CHURN,
                 value_of(send.value),
                 partition=send.partition,
-                on_delivery=lambda error, message, send=send: self._told(send, error, message.offset()),
+                on_delivery=functools.partial(self._told, send),
             )
         producer.flush(GIVE_UP_MS / 1000)
         return all(send.outcome is not Outcome.UNKNOWN for send in sends)
 
-    def _told(self, send: Send, error: KafkaError | None, offset: int | None) -> None:
+    def _told(self, send: Send, error: KafkaError | None, message: Message) -> None:
         if error is None:
+            offset = message.offset()
             send.offset = -1 if offset is None else offset
             self.history.end(send, Outcome.OK)
         else:
