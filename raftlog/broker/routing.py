@@ -8,7 +8,7 @@ import trio
 
 from raftlog.broker.backend import Backend, Partition
 from raftlog.broker.call import Call
-from raftlog.metadata.catalog import Topic
+from raftlog.metadata.catalog import BrokerInfo, Topic
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import NodeEndpoint
 from raftlog.types import BrokerId
@@ -61,6 +61,17 @@ def endpoints(call: Call, leaders: Iterable[LeaderHint | None]) -> list[NodeEndp
         NodeEndpoint(broker.id, *call.address_of(broker), broker.rack)
         for broker in (known[one] for one in sorted(wanted) if one in known)
     ]
+
+
+def named_brokers(backend: Backend) -> list[BrokerInfo]:
+    """The brokers that a client is told of: those that are alive. A broker that is connected with too few to
+    elect anybody cannot tell who is, and names all that the cluster last heard of: a client that knew it
+    alone would ask nobody else for as long as it is cut off."""
+    known = [broker for _, broker in sorted(backend.catalog.brokers.items())]
+    alive = [broker for broker in known if backend.presence.is_alive(broker)]
+    if backend.presence.has_metadata_leader or 2 * len(alive) > len(known):
+        return alive
+    return [broker for broker in known if broker in alive or not broker.fenced]
 
 
 async def confirm_leaders(replicas: Sequence[Partition], now: float) -> None:

@@ -588,6 +588,25 @@ async def test_a_broker_that_leads_is_listed_although_the_metadata_leader_has_no
     assert [each.broker_id for each in described.brokers] == [1, 2]
 
 
+async def test_a_broker_that_hears_too_few_to_know_names_all_brokers_and_no_leader(
+    broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by chaos: clients that were told of the broker that was cut off alone stayed with it, while two
+    others served."""
+    node = broker.node
+    node.add_broker(2)
+    node.add_broker(3)
+    node.partitions["t", 1].is_leader = False
+    monkeypatch.setattr(node, "is_alive", lambda one: one.id == 1)
+    node.has_metadata_leader = False
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    assert [each.node_id for each in answer.brokers] == [1, 2, 3]
+    assert [each.leader_id for each in answer.topics[0].partitions] == [1, -1]
+    node.has_metadata_leader = True
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    assert [each.node_id for each in answer.brokers] == [1]
+
+
 async def test_a_leader_that_is_no_broker_of_the_cluster_is_not_named(broker: Served, peer: Peer) -> None:
     """It was removed, and the partition's next leader has not said so yet."""
     broker.node.partitions["t", 0].is_leader = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from raftlog.broker import authorized
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
+from raftlog.broker.routing import named_brokers
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
     code, message = ErrorCode.NONE, None
     if endpoint_type != BROKERS:
         code, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "every broker is its own controller"
-    fenced_too = request.include_fenced_brokers
+    everyone = [broker for _, broker in sorted(backend.catalog.brokers.items())]
+    brokers = everyone if request.include_fenced_brokers else named_brokers(backend)
     return {
         "error_code": code,
         "error_message": message,
@@ -41,8 +43,7 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
                 "rack": broker.rack,
                 "is_fenced": not backend.presence.is_alive(broker),
             }
-            for _, broker in sorted(backend.catalog.brokers.items())
-            if fenced_too or backend.presence.is_alive(broker)
+            for broker in brokers
         ],
         "cluster_authorized_operations": (
             authorized.OF_THE_CLUSTER

@@ -3,9 +3,9 @@
 Behaviour: topics by name, by id (v12), each once, or all (null; an empty list in v0). A topic that is asked
 for by name and does not exist is created when client and `auto.create.topics.enable` allow it, and the answer
 waits until it has leaders, so that it can be produced to at once. The controller is always a live broker
-(KRaft does the same): what it cannot do itself it passes on. A leader is named only when it is listed, for a
-client cannot reach another. The in-sync replicas are those on brokers that are alive: a majority of them
-holds everything that is committed.
+(KRaft does the same): what it cannot do itself it passes on. A leader is named only when it is alive, and
+listed then, for a client cannot reach another. The in-sync replicas are those on brokers that are alive: a
+majority of them holds everything that is committed.
 Missing on purpose: offline folders.
 """
 
@@ -22,6 +22,7 @@ from raftlog.broker.backend import Backend
 from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
+from raftlog.broker.routing import named_brokers
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.metadata.catalog import Topic
 from raftlog.metadata.names import topic_name_problem
@@ -71,13 +72,12 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
             failures = {name: _unknown(name) for name in missing}
     named = [backend.catalog.topics[name] for name in names if name in backend.catalog.topics]
     await _until_led(backend, list(backend.catalog.topics.values()) if everything else named)
-    brokers = [
-        broker for _, broker in sorted(backend.catalog.brokers.items()) if backend.presence.is_alive(broker)
-    ]
+    brokers = named_brokers(backend)
+    alive = frozenset(broker.id for broker in brokers if backend.presence.is_alive(broker))
     operations = (
         authorized.OF_A_TOPIC if request.include_topic_authorized_operations else authorized.NOT_ASKED
     )
-    view = _View(backend, call.version, frozenset(broker.id for broker in brokers), operations)
+    view = _View(backend, call.version, alive, operations)
     if everything:
         topics = [view.describe(topic) for topic in backend.catalog.topics.values()]
     else:
