@@ -180,16 +180,19 @@ class RaftGroup(Replica):
         news = self._take_news() if self._news.is_waiting else NOTHING
         if self.log.rot is not None:
             self.look_for_damage()
-        try:
-            self._leading.replicate(now)
-        except FileRefused:
-            pass  # for want of a descriptor: the follower asks again
-        except DamagedLog:
-            self.look_for_damage()
+        if self._leading.leadership is not None:
+            try:
+                self._leading.replicate(now)
+            except FileRefused:
+                pass  # for want of a descriptor: the follower asks again
+            except DamagedLog:
+                self.look_for_damage()
         messages = self._outbox.take_before_sync()
         if not messages:
             return news
-        return Ready(messages=messages) if news is NOTHING else news._replace(messages=messages)
+        if news is NOTHING:
+            return Ready(None, None, (), None, messages)
+        return news._replace(messages=messages)
 
     def _take_news(self) -> Ready:
         standing = (self.role, self.term, self.leader)
@@ -217,12 +220,17 @@ class RaftGroup(Replica):
     def after_sync(self) -> Ready:
         """What may leave, be applied and be answered. Called once a turn, after the sync of this turn if
         there was one; what rests on a sync that is still under way is not in it."""
-        applying, leading = self._applying, self._leading
+        applying, leading, commit_index = self._applying, self._leading, self.log.commit_index
         replies = self._outbox.take_after_sync()
-        committed = applying.take() if applying.is_behind else ()
-        ended = leading.proposals.take_ended(applying.index)
+        committed = applying.take() if applying.index < commit_index else ()
+        ended = leading.proposals.take_ended(applying.index) if leading.proposals else ()
         reads = leading.take_reads(applying.index) if leading.has_reads else ()
-        has_more = applying.is_behind or leading.has_unsent or self._outbox.has_early or self._news.is_waiting
+        has_more = (
+            (applying.index < commit_index and applying.is_behind)
+            or leading.has_unsent
+            or self._outbox.has_early
+            or self._news.is_waiting
+        )
         if not (replies or committed or ended or reads or has_more):
             return NOTHING
         return Ready(None, None, (), None, (), replies, committed, ended, reads, has_more)

@@ -78,7 +78,10 @@ class Inbox:
 
     def take_urgent(self) -> list[tuple[BrokerId, Sequence[Message]]]:
         """All that waits for the metadata group."""
-        urgent, self._urgent = self._urgent, []
+        urgent = self._urgent
+        if not urgent:
+            return []
+        self._urgent = []
         for _, messages in urgent:
             self.messages -= len(messages)
         return urgent

@@ -379,7 +379,12 @@ class Leadership:
         last_index = self._log.last_index
         if peer.probing or match_index != last_index or self._match.get(peer) != last_index:
             return False
-        if self.reads or self._transfer is not None or self._timing.lease or round_ > self.reads.round:
+        if (
+            self.reads.is_waiting
+            or self._transfer is not None
+            or self._timing.lease
+            or round_ > self.reads.round
+        ):
             return False
         self.last_heard[peer] = now
         if round_ > peer.acked_round:

@@ -288,7 +288,8 @@ class Leading:
 
     @property
     def has_reads(self) -> bool:
-        return bool(self._failed_reads) or (self.leadership is not None and bool(self.leadership.reads))
+        leadership = self.leadership
+        return bool(self._failed_reads) or (leadership is not None and leadership.reads.is_waiting)
 
     def take_reads(self, applied_index: RaftIndex) -> Sequence[tuple[OnReady, bool]]:
         """Callbacks of the reads that may be answered, with whether this replica led."""

@@ -24,6 +24,10 @@ class Proposals:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __bool__(self) -> bool:
+        """Some wait, or have ended and were not taken."""
+        return bool(self._waiting or self._ended)
+
     def add(self, entry: Entry, on_done: OnDone) -> None:
         self._waiting.append((entry, on_done))
 
@@ -36,18 +40,13 @@ class Proposals:
             self._ended.append((on_done, outcome, entry))
         self._waiting.clear()
 
-    def is_ended(self, applied_index: RaftIndex) -> bool:
-        """Whether some have ended since the last `take_ended`."""
-        waiting = self._waiting
-        return bool(self._ended) or (bool(waiting) and waiting[0][0].index <= applied_index)
-
     def take_ended(self, applied_index: RaftIndex) -> Sequence[Ended]:
         """Those that have ended since the last call, with how. A committed one has ended once the state
         machine has applied it, or is about to."""
-        if not self.is_ended(applied_index):
+        waiting, ended = self._waiting, self._ended
+        if not ended and (not waiting or waiting[0][0].index > applied_index):
             return ()
-        ended, self._ended = self._ended, []
-        waiting = self._waiting
+        self._ended = []
         while waiting and waiting[0][0].index <= applied_index:
             entry, on_done = waiting.popleft()
             ended.append((on_done, Outcome.COMMITTED, entry))

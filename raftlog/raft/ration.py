@@ -41,6 +41,8 @@ class Ration:
 
     def renew(self) -> list[Replica]:
         """A turn begins: the groups that may ask again, and get it."""
+        if self._left == self._count and not self._waiting and not self._kept:
+            return []  # as in nearly every turn: nobody asked
         groups = list(islice(self._waiting, self._count))
         for group in groups:
             del self._waiting[group]

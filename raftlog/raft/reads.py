@@ -41,8 +41,8 @@ class Reads:
         self._lease_until = float("-inf")
         self._has_lease = timing.lease > 0
 
-    def __bool__(self) -> bool:
-        """Some wait."""
+    @property
+    def is_waiting(self) -> bool:
         return bool(self._waiting)
 
     def set_voters(self, voters: Sequence[Progress]) -> None:
