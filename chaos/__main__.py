@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from chaos.workloads import find_workload
 REQUIRE: Final = "RAFTLOG_TEST_REQUIRE"
 """`all`: what this machine cannot run is a failure, as in CI."""
 COULD_NOT: Final = 2
+TERMINATED: Final = 143
 
 
 def main() -> int:
@@ -63,6 +65,7 @@ def main() -> int:
     command.add_argument("folders", type=Path, nargs="+")
     command.set_defaults(call=lambda arguments: print(sum_up(arguments.folders)) or 0)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # brokers and namespaces end with this
     code: int = arguments.call(arguments)
     return code
 

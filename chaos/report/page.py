@@ -33,7 +33,7 @@ MARGIN_S: Final = 5.0
 SHOWN_MAX: Final = 400
 """Operations of a timeline; Jepsen draws ten thousand, which nobody reads."""
 SPANS_MAX: Final = 6
-EXAMPLES_MAX: Final = 5
+EXAMPLES_MAX: Final = 2
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE: Final = Path(__file__).with_name("style.css")

@@ -99,14 +99,14 @@ def partial_partitions(play: Play) -> None:
     fails="a broker that does not serve clients is given a leadership, for as long as the cut lasts",
 )
 def half_seen_start(play: Play) -> None:
-    """A broker is killed, and starts where it is not heard by the leader of the metadata, nor hears it, and
-    reaches the third: what it would lead is led by others until clients can reach it."""
+    """A broker is killed, and starts where it does not hear the leader of the metadata, and reaches the
+    third: what it would lead is led by others until clients can reach it."""
     for _ in play.rounds():
         coordinator = play.coordinator()
         victim = next(one for one in play.ids if one != coordinator)
         began = play.history.now()
         give_back = play.begins(Kill(play.stage.brokers, [victim]))
-        with play.suffers(apart(_network(play), [coordinator], [victim])):
+        with play.suffers(one_way(_network(play), [coordinator], [victim])):
             play.stage.brokers[victim].launch()
             play.calm(20)
         play.stage.brokers[victim].wait_ready()
