@@ -157,6 +157,8 @@ def _truncation_below_commit() -> list[Patch]:
             end = keep[-1] if keep else None
             self.commit_index = RaftIndex(index - 1)
             self.last_index = min(self.last_index, RaftIndex(index - 1))
+            self.synced_index = min(self.synced_index, self.last_index)
+            self._written_index = min(self._written_index, self.last_index)
             if end is not None:
                 self.last_term, self.high_watermark = end.term, end.next_offset
                 self.log_end_offset = end.next_offset

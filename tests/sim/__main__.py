@@ -87,13 +87,19 @@ class Totals:
         )
 
 
+def be_quiet() -> None:
+    """Brokers that find damage, or no leader, say so, often."""
+    logging.getLogger("raftlog").addHandler(logging.NullHandler())
+
+
 def outcomes(seeds: list[int], profile: str | None, jobs: int) -> Iterator[Report | Failure]:
     """Every seed's outcome, in the order of the seeds."""
     if jobs == 1:
         for seed in seeds:
             yield run_seed(seed, profile)
         return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=be_quiet) as pool:
         yield from pool.map(run_seed, seeds, [profile] * len(seeds), chunksize=4)
 
 
@@ -133,7 +139,7 @@ def print_planted(first_seed: int) -> bool:
 
 
 def main() -> int:
-    logging.getLogger("raftlog").addHandler(logging.NullHandler())  # brokers that find damage say so, often
+    be_quiet()
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, help="run this seed")
     parser.add_argument("--seeds", type=int, default=100, help="run so many seeds (default 100)")

@@ -23,8 +23,9 @@ from raftlog.storage.store import Store, StoreSettings, WriteTicket
 from raftlog.types import BrokerId, GroupKey
 from tests.sim.disks import ROOT, SimDisk
 from tests.sim.links import Links
-from tests.sim.node import Note, SimNode
+from tests.sim.node import SimNode
 from tests.sim.virtual_disk import PowerLost
+from tests.sim.virtual_trio import VirtualTrio
 from tests.sim.world import World
 
 TURN_DELAY: Final = 0.0002
@@ -71,9 +72,8 @@ class SimBroker:
     def __init__(
         self,
         broker: BrokerId,
-        founders: frozenset[BrokerId],
-        everyone: tuple[BrokerId, ...],
         world: World,
+        trio: VirtualTrio,
         links: Links,
         observer: Observer,
         config: BrokerConfig,
@@ -90,15 +90,13 @@ class SimBroker:
         self.on_end: Callable[[SimBroker, End], None] = lambda broker, how: None
         self.on_start: Callable[[SimBroker], None] = lambda broker: None
         self.max_turn_gap = 0.0
-        self._founders, self._everyone = founders, everyone
-        self._world, self._links, self._observer = world, links, observer
+        self._world, self._trio, self._links, self._observer = world, trio, links, observer
         self._config, self._settings = config, settings
         self._rng = world.fork()
         self._outbox: dict[BrokerId, list[Any]] = {}
         self._turn_at = self._alarm_at = FOREVER
         self._turn_due: Callable[[], None] = lambda: None
         self._turn_label = f"turn {broker}"
-        self._is_dirty = False
         self._sync_done = False
         self._checkpoint_runs = False
         self._syncing: WriteTicket | None = None
@@ -122,7 +120,7 @@ class SimBroker:
         self._outbox = {}
         self._turn_at = self._alarm_at = FOREVER
         self._turn_due = self._turn_of(self.life)
-        self._is_dirty = self._sync_done = self._checkpoint_runs = False
+        self._sync_done = self._checkpoint_runs = False
         self._syncing = None
         self._backlog = []
         self._world.note(f"start {self.id}")
@@ -131,24 +129,20 @@ class SimBroker:
     def _open(self) -> None:
         store = Store.open(self.disk, ROOT, self._settings, rng=random.Random(self._rng.getrandbits(64)))
         node = SimNode(
-            self.id,
-            self._founders,
+            self._config,
             store,
             self._world,
+            self._trio,
             random.Random(self._rng.getrandbits(64)),
-            self._config,
             self._observer.new_state(self),
             send_raft=self._send_raft,
             send_note=self._send_note,
-            everyone=self._everyone,
-            on_dirty=self._on_dirty,
+            after=self.after,
         )
-        node.after = self.after
         self.node = node
         self._observer.starting(self, node)
         self._links.attach(self.id, self.life, self._receive)
         self.on_start(self)
-        self._is_dirty = True
         node.start()
         self._on_work()
 
@@ -187,9 +181,8 @@ class SimBroker:
         self.disk.crash_after = None
         if self._syncing is not None:
             self._syncing.sync()  # Runner leaves no thread behind
-        node.save()
         self._observer.closing(self)
-        node.store.close()
+        node.close()
         self._look()
         self._world.note(f"STOPPED {self.id}")
         self.disk.kill()
@@ -254,9 +247,8 @@ class SimBroker:
         life = self.life
         try:
             what()
-            if self._is_dirty and self.node is not None:
-                self._is_dirty = False
-                self.node.reconcile()
+            if self.life == life and self.node is not None:
+                self.node.go_on()
         except PowerLost:
             self._look()  # what it had done by then counts, answers included
             self.kill(End.POWER_LOST)
@@ -293,7 +285,7 @@ class SimBroker:
         node = self.node
         assert node is not None
         if kind == "note":
-            self.act(partial(node.receive_note, sender, content))
+            self.act(partial(node.links.on_note, sender, content))
         elif self.is_paused:
             self._backlog.append(lambda: node.driver.receive(sender, content))
         else:
@@ -304,9 +296,6 @@ class SimBroker:
 
     def _on_work(self) -> None:
         self._due(self._world.now + TURN_DELAY)
-
-    def _on_dirty(self) -> None:
-        self._is_dirty = True
 
     def _schedule(self) -> None:
         """See that a turn comes when one is due. Looked at after everything that the process does, so that
@@ -425,7 +414,7 @@ class SimBroker:
         self._observer.sent(self, receiver, messages)
         self._outbox.setdefault(receiver, []).append(("raft", list(messages)))
 
-    def _send_note(self, receiver: BrokerId, note: Note) -> None:
+    def _send_note(self, receiver: BrokerId, note: bytes) -> None:
         self._outbox.setdefault(receiver, []).append(("note", note))
 
     def _flush(self) -> None:

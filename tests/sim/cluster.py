@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from raftlog.cluster import metadata_group
@@ -30,6 +31,8 @@ from tests.sim.invariants import Invariants
 from tests.sim.links import Links
 from tests.sim.members import Members
 from tests.sim.profiles import PROFILES, Profile
+from tests.sim.replaced import living_on
+from tests.sim.virtual_trio import VirtualTrio
 from tests.sim.world import Violation, World
 
 START_S: Final = 10.0
@@ -48,6 +51,13 @@ SNAPSHOTS: Final = {"SNAPSHOT_AFTER_BYTES": (4_000, 15_000), "SNAPSHOT_STEP": (1
 
 REPAIRS_MAX: Final = 20
 """Reads of everything that may find one more damaged entry."""
+
+CONFIG: Final = {
+    "num.partitions": "1",
+    "log.retention.check.interval.ms": "1000",
+    "raftlog.scrub.interval.ms": "1000",
+}
+"""What a broker does now and then it does often."""
 
 PRODUCER_IDS: Final = 1 << 20
 
@@ -133,6 +143,7 @@ class Cluster:
         self.profile: Profile = PROFILES[profile or drawn]
         size = rng.choice(self.profile.sizes)
         self.everyone: tuple[BrokerId, ...] = tuple(BrokerId(i) for i in range(1, size + 1))
+        self.trio = VirtualTrio(self.world, self._refuses)
         self.links = Links(self.world, self.world.fork())
         self.invariants = Invariants(self.world)
         self.client_loss = 0.0
@@ -166,12 +177,12 @@ class Cluster:
             segment_bytes=4096,
             index_interval_bytes=rng.choice((256, 4096)),
         )
-        config = BrokerConfig.of({"node.id": str(int(broker)), "num.partitions": "1"})
+        peers = ",".join(f"{other}@broker{other}:9192" for other in self.everyone)
+        config = BrokerConfig.of({**CONFIG, "node.id": str(int(broker)), "raftlog.peers": peers})
         made = SimBroker(
             broker,
-            frozenset(self.everyone),
-            self.everyone,
             self.world,
+            self.trio,
             self.links,
             self.invariants,
             config,
@@ -187,8 +198,12 @@ class Cluster:
             started.node.takes_office = self.members.takes_office
         for broker in self.brokers.values():
             if broker is not started and broker.node is not None:
-                broker.node.connected(started.id)
-                started.node.connected(broker.id)
+                broker.act(partial(broker.node.links.connect, started.id))
+                started.node.links.connect(broker.id)
+
+    def _refuses(self, host: str) -> bool:
+        """Whether nothing listens on a broker's machine, which is up."""
+        return not self.brokers[BrokerId(int(host.removeprefix("broker")))].is_up
 
     # What clients know
 
@@ -261,6 +276,7 @@ class Cluster:
                     usual = getattr(metadata_group, name)
                     stack.callback(setattr, metadata_group, name, usual)
                     setattr(metadata_group, name, self.world.rng.choice((*choices, usual)))
+                stack.enter_context(living_on(self.trio))
                 self._run()
         except Violation as error:
             raise self._failed(error.invariant, str(error)) from error

@@ -139,8 +139,7 @@ class Faults:
         def find_out() -> None:
             node = peer.node
             if node is not None and not gone.is_up:
-                node.disconnected(gone.id)
-                node.found_gone(gone.id)
+                node.links.disconnect(gone.id)  # the node knocks at its port
 
         peer.after(self.rng.uniform(0.001, 0.1), find_out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raftlog.metadata.topics import CreateTopic
 from raftlog.types import METADATA_GROUP
 from tests.sim.cluster import Cluster
+from tests.sim.replaced import living_on
 
 TOPIC = b"t" * 16
 
@@ -13,6 +14,11 @@ def test_a_broker_that_lost_its_metadata_keeps_its_replicas() -> None:
     """Its catalog is empty until a peer has filled it again. It took everything it kept for deleted, and the
     empty replicas that it made afterwards voted as if they had never held anything (profile rot, seed 48)."""
     cluster = Cluster(1, "calm")
+    with living_on(cluster.trio):
+        _lose_metadata(cluster)
+
+
+def _lose_metadata(cluster: Cluster) -> None:
     cluster.form()
     leader = next(b for b in cluster.brokers.values() if b.node and b.node.metadata.is_ready)
     assert leader.node is not None
