@@ -1,7 +1,7 @@
 """`make docs`: writes docs/reference from the code, so that it says what the code does.
 
 Settings come from `raftlog.config` and `raftlog.client.settings`, the API table from the broker's registry,
-the commands from their help.
+the metrics from their table, the commands from their help.
 """
 
 from __future__ import annotations
@@ -140,11 +140,26 @@ def _context(command: click.Command, path: tuple[str, ...]) -> click.Context:
     )
 
 
+def metrics() -> str:
+    """docs/reference/metrics.md"""
+    from raftlog.http.metrics import reference
+
+    return f"""# Metrics
+
+What `GET /metrics` on the HTTP port (9644) says, in Prometheus' text format. Figures are of the broker that
+is asked; those that begin with `raftlog_cluster_` are given by the metadata leader alone, so that a sum over
+brokers is right. Figures of each partition are given while a broker leads no more than
+`raftlog.metrics.partitions.max`. [Monitoring](../guides/monitoring.md) says what to alert on.
+
+{reference()}"""
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "client.md": client,
     "protocol.md": protocol,
     "cli.md": cli,
+    "metrics.md": metrics,
 }
 
 

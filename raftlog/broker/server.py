@@ -64,6 +64,8 @@ class Broker:
         self.backend = backend
         """As its handlers see it."""
         self.inside = inside
+        self.listener: Listener | None = None
+        """The Kafka listener, once it serves."""
         self._life = life
         self._readiness = readiness
         self._sockets = sockets
@@ -116,7 +118,8 @@ class Broker:
         ConfigError (see `Node.run`): then the broker must not go on."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._life.run, self._peer_listeners())
-            nursery.start_soon(Listener(self.backend, self._sockets).run)
+            self.listener = Listener(self.backend, self._sockets)
+            nursery.start_soon(self.listener.run)
             nursery.start_soon(self._readiness.run)
             task_status.started()
 

@@ -26,6 +26,8 @@ NODES_MAX: Final = 25
 """More than anybody needs on one machine, and few enough that the port ranges do not meet."""
 PEER_PORTS: Final = 100
 """What is added to --port for the first broker's peer port: 9092 makes 9192."""
+HTTP_PORTS: Final = 552
+"""And for its HTTP port: 9092 makes 9644."""
 WATCH_INTERVAL_S: Final = 0.2
 STOP_TIMEOUT_S: Final = 10.0
 TAIL_LINES: Final = 20
@@ -42,7 +44,7 @@ Examples:
 @click.option("--nodes", type=click.IntRange(1, NODES_MAX), default=3, show_default=True, help="Brokers.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535 - PEER_PORTS - NODES_MAX),
+    type=click.IntRange(0, 65535 - HTTP_PORTS - NODES_MAX),
     default=9092,
     show_default=True,
     help="The first broker's port; the others take the next ones. 0 takes free ones.",
@@ -56,6 +58,8 @@ def command(nodes: int, port: int, data_dir: str | None, overrides: tuple[str, .
     broker-N.log in the data folder. Ctrl-C stops all of them. A broker that dies is reported, and the
     others go on.
     """
+    from raftlog.testing.processes import http_address
+
     started = time.monotonic()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell has its background jobs ignore the first
         signal.signal(number, signal.default_int_handler)
@@ -65,7 +69,8 @@ def command(nodes: int, port: int, data_dir: str | None, overrides: tuple[str, .
             _start(brokers)
             bootstrap = ",".join(broker.bootstrap for broker in brokers)
             after = time.monotonic() - started
-            click.echo(f"ready bootstrap={bootstrap} data={folder} after={after:.2f}s")
+            http = ",".join(map(http_address, brokers))
+            click.echo(f"ready bootstrap={bootstrap} http={http} data={folder} after={after:.2f}s")
             _watch(brokers)
         except KeyboardInterrupt:
             _stop(brokers)
@@ -93,17 +98,20 @@ def _plan(folder: Path, nodes: int, port: int, overrides: Sequence[str]) -> list
     def ports(first: int) -> list[int]:
         return [first + n if port else free_port() for n in range(nodes)]
 
-    clients, peers = ports(port), ports(port + PEER_PORTS)
+    clients, peers, http = ports(port), ports(port + PEER_PORTS), ports(port + HTTP_PORTS)
     named = ",".join(f"{n}@127.0.0.1:{peer}" for n, peer in enumerate(peers, 1))
     brokers = []
     for n in range(nodes):
-        arguments = []
+        arguments = ["--http-listen", f"127.0.0.1:{http[n]}"]
         if nodes > 1:
             arguments += ["--peer-listen", f"127.0.0.1:{peers[n]}", "--peers", named]
         for override in overrides:
             arguments += ["-o", override]
         broker = BrokerProcess(
-            folder / f"broker-{n + 1}", port=clients[n], node_id=n + 1, arguments=tuple(arguments)
+            folder / f"broker-{n + 1}",
+            port=clients[n],
+            node_id=n + 1,
+            arguments=tuple(arguments),
         )
         brokers.append(broker)
     return brokers

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from raftlog.config.addresses import join_host_port
+
 if TYPE_CHECKING:
     import trio
 
     from raftlog.broker.server import Broker
+    from raftlog.http.app import Endpoints
 
 EXIT_DISK_FAILED = 74
 """The exit code when the disk failed or is damaged (EX_IOERR), so that a supervisor can tell."""
@@ -39,6 +42,7 @@ Examples:
 @click.option("--listen", metavar="HOST:PORT", help="For Kafka clients; port 0 takes a free one (listeners).")
 @click.option("--advertise", metavar="HOST:PORT", help="What clients are told (advertised.listeners).")
 @click.option("--peer-listen", metavar="HOST:PORT", help="For other brokers (raftlog.peer.listen).")
+@click.option("--http-listen", metavar="HOST:PORT", help="For probes and metrics (raftlog.http.listen).")
 @click.option(
     "--peers",
     metavar="ID@HOST:PORT,…",
@@ -58,6 +62,7 @@ def command(
     listen: str | None,
     advertise: str | None,
     peer_listen: str | None,
+    http_listen: str | None,
     peers: str | None,
     join: str | None,
     data_dir: str | None,
@@ -79,6 +84,7 @@ def command(
         "listeners": f"PLAINTEXT://{listen}" if listen else None,
         "advertised.listeners": f"PLAINTEXT://{advertise}" if advertise else None,
         "raftlog.peer.listen": peer_listen,
+        "raftlog.http.listen": http_listen,
         "raftlog.peers": peers,
         "raftlog.join": join,
         "log.dirs": data_dir,
@@ -91,7 +97,6 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     """Load the settings, run a broker until a signal comes, and close it. Exits on any failure."""
     started = time.monotonic()
     from raftlog.config import BrokerConfig
-    from raftlog.config.addresses import join_host_port
     from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, NewerFormat, StorageError
 
     try:
@@ -101,11 +106,17 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     import trio
 
     from raftlog.broker.server import Broker
+    from raftlog.cli.endpoints import open_endpoints
     from raftlog.storage.descriptors import raise_limit
 
     raise_limit()
     try:
         broker = Broker.open(config)
+        try:
+            endpoints = open_endpoints(config, broker)
+        except ConfigError:
+            broker.close()
+            raise
     except (ConfigError, DataDirBusy, NewerFormat) as error:
         _fail(str(error), 2)
     except (DamagedLog, StorageError) as error:
@@ -113,15 +124,19 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, broker, nursery.cancel_scope)
+            nursery.start_soon(_stop_on_signal, broker, endpoints, nursery.cancel_scope)
+            if endpoints is not None:
+                nursery.start_soon(endpoints.run)
             await nursery.start(broker.run)
+            if endpoints is not None:
+                endpoints.serves()
             settle_collector()
             bootstrap = join_host_port(*broker.address)
             took = time.monotonic() - started
             backend = broker.backend
             print(
                 f"ready bootstrap={bootstrap} node={backend.broker_id} cluster={backend.cluster_id}"
-                f" after={took:.2f}s",
+                f"{_told(endpoints)} after={took:.2f}s",
                 flush=True,
             )
 
@@ -153,7 +168,11 @@ def settle_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
-async def _stop_on_signal(broker: Broker, scope: trio.CancelScope) -> None:
+def _told(endpoints: Endpoints | None) -> str:
+    return "" if endpoints is None else f" http={join_host_port(*endpoints.address)}"
+
+
+async def _stop_on_signal(broker: Broker, endpoints: Endpoints | None, scope: trio.CancelScope) -> None:
     """The first signal hands the leaderships over and stops; the second stops at once."""
     import trio
 
@@ -164,6 +183,8 @@ async def _stop_on_signal(broker: Broker, scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await anext(signals)
+            if endpoints is not None:
+                endpoints.stops()
             nursery.start_soon(hand_over)
             await anext(signals)
             scope.cancel()

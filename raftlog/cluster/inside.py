@@ -1,12 +1,21 @@
-"""The inside of a broker, for who measures it and for tests that disturb it. Nothing that serves a client
-looks here."""
+"""The inside of a broker, for who looks at it: measurements, HTTP, tests that disturb it. Nothing that
+serves a Kafka client looks here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raftlog.cluster.calls import Calls
+from raftlog.cluster.coordination import Coordination
+from raftlog.cluster.groups import GroupCoordinator
+from raftlog.cluster.leaders import Leaders
 from raftlog.cluster.loop_time import LoopTime
 from raftlog.cluster.metadata_group import MetadataGroup
+from raftlog.cluster.presence import Presence
+from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.this_broker import ThisBroker
+from raftlog.cluster.waiting import Waiting
+from raftlog.memory import MemoryBudget
 from raftlog.raft.driver import Driver
 from raftlog.raft.runner import TurnTimes
 from raftlog.transport.links import Links
@@ -16,7 +25,16 @@ from raftlog.transport.links import Links
 class Inside:
     """Only to be touched on the broker's event loop."""
 
+    me: ThisBroker
+    memory: MemoryBudget
     metadata: MetadataGroup
+    replicas: Replicas
+    leaders: Leaders
+    presence: Presence
+    groups: GroupCoordinator
+    coordination: Coordination
+    waiting: Waiting
+    calls: Calls
     driver: Driver
     links: Links
     loop_time: LoopTime

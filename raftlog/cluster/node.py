@@ -138,7 +138,16 @@ class Node:
         )
         self._waiting = Waiting(me.id, metadata, peers, self.leaders, self.replicas)
         self.inside = Inside(
+            me=me,
+            memory=self.memory,
             metadata=metadata,
+            replicas=self.replicas,
+            leaders=self.leaders,
+            presence=self.presence,
+            groups=self.groups,
+            coordination=self.coordination,
+            waiting=self._waiting,
+            calls=peers.calls,
             driver=driver,
             links=peers.links,
             loop_time=LoopTime(),

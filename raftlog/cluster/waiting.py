@@ -66,17 +66,17 @@ class Waiting:
         while not is_over():
             now = trio.current_time()
             if now >= due:
-                log.warning(line, now - began, self._what_is_missing())
+                log.warning(line, now - began, self.what_is_missing())
                 pause = min(2 * pause, INTERVAL_MAX_S)
                 due = now + pause
             await trio.sleep(POLL_S)
         return pause > FIRST_AFTER_S
 
-    def _what_is_missing(self) -> str:
+    def what_is_missing(self) -> str:
         """Why this broker does not serve yet."""
         group = self._metadata.group
         if group.leader is None:
-            return self._why_nobody_leads()
+            return self.why_nobody_leads()
         unled = [
             f"{topic.name}-{number}"
             for topic in self._metadata.catalog.topics.values()
@@ -88,7 +88,7 @@ class Waiting:
             return f"nobody leads {', '.join(unled[:MISSING_MAX])}{more}"
         return f"broker {group.leader}, which leads the metadata, has not taken it in"
 
-    def _why_nobody_leads(self) -> str:
+    def why_nobody_leads(self) -> str:
         group = self._metadata.group
         voters = sorted(group.membership.voters)
         connected = self._peers.links.is_connected

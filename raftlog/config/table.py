@@ -403,6 +403,45 @@ _BROKER: Final = [
         minimum=5,
         maximum=60_000,
     ),
+    # HTTP
+    _key(
+        "raftlog.http.listen",
+        "STRING",
+        "127.0.0.1:9644",
+        "Where probes, metrics and the JSON API are served, HOST:PORT; empty: nowhere. Unless it is set, a"
+        " port that is taken is only said in the log.",
+        check=check_host_port,
+    ),
+    _key(
+        "raftlog.http.hosts",
+        "LIST",
+        (),
+        "Names by which browsers reach the HTTP port, beside localhost, this host's own, those of"
+        " advertised.listeners and addresses: a request that names another is refused, since a page could"
+        " have made its own name point here.",
+    ),
+    _key(
+        "raftlog.http.token.file",
+        "STRING",
+        None,
+        "A file with the token that lets its bearer do everything over HTTP. Without one only this machine"
+        " may; others get probes and metrics.",
+    ),
+    _key(
+        "raftlog.http.viewer.token.file",
+        "STRING",
+        None,
+        "A file with a token that lets its bearer look at everything but records, and change nothing.",
+    ),
+    _key("raftlog.http.viewer.records", "BOOLEAN", False, "Whether that one sees records, too."),
+    _key("raftlog.http.readonly", "BOOLEAN", False, "Whether nobody may change anything over HTTP."),
+    _key(
+        "raftlog.metrics.partitions.max",
+        "INT",
+        1000,
+        "While a broker leads no more partitions than this, /metrics has figures of each.",
+        minimum=0,
+    ),
     # Taken without effect
     _key("num.network.threads", "INT", 3, "One event loop serves the network.", ignored=True),
     _key("num.io.threads", "INT", 8, "One event loop serves the requests.", ignored=True),

@@ -174,6 +174,12 @@ class BrokerConfig(_Typed):
         return parse_host_port(self.str("raftlog.peer.advertise") or self.str("raftlog.peer.listen"))
 
     @property
+    def http_listen(self) -> tuple[str, int] | None:
+        """None: HTTP is not served."""
+        listen = self.str("raftlog.http.listen")
+        return parse_host_port(listen) if listen else None
+
+    @property
     def peers(self) -> dict[int, tuple[str, int]]:
         """Broker id to peer address of those that found the cluster."""
         parsed = map(parse_peer, self.list("raftlog.peers"))

@@ -52,7 +52,8 @@ class BrokerProcess:
 
     `options` are Kafka's dotted keys; `arguments` are added to the command line as they are;
     `open_files_max` is `ulimit -n` for the process; `host` is where it listens; `program` is what the command
-    line begins with, such as `ip netns exec NAME python -m raftlog`.
+    line begins with, such as `ip netns exec NAME python -m raftlog`. `--http-listen` among the
+    arguments has HTTP served.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class BrokerProcess:
         assert not self.is_running, self
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         command = [*self.program, "serve", "--node-id", str(self.node_id)]
-        command += ["--listen", self.bootstrap, "--data-dir", str(self.data_dir), *self.arguments]
+        command += ["--listen", self.bootstrap, "--http-listen", "", "--data-dir", str(self.data_dir)]
+        command += self.arguments
         for key, value in self.options.items():
             command += ["-o", f"{key}={value}"]
         if self.open_files_max is not None:
@@ -204,6 +206,11 @@ class BrokerProcess:
         return self.wait(timeout_s)
 
 
+def http_address(broker: BrokerProcess) -> str:
+    """HOST:PORT where a broker serves HTTP; it was given among its arguments."""
+    return broker.arguments[broker.arguments.index("--http-listen") + 1]
+
+
 @contextlib.contextmanager
 def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerProcess]:
     """A running broker process, killed on the way out."""
@@ -217,8 +224,8 @@ def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerP
 
 class ClusterProcesses:
     """Brokers 1 to `nodes` as processes that know each other by `--peers`, each with a folder of its own
-    under `root`. `options` and `arguments` are every broker's, `hosts` and `programs` each broker's own. A
-    context manager that kills them all."""
+    under `root`. `options` and `arguments` are every broker's, `hosts` and `programs` each broker's own; with
+    `http` each has an HTTP port. A context manager that kills them all."""
 
     def __init__(
         self,
@@ -229,6 +236,7 @@ class ClusterProcesses:
         arguments: tuple[str, ...] = (),
         hosts: Mapping[int, str] | None = None,
         programs: Mapping[int, tuple[str, ...]] | None = None,
+        http: bool = False,
     ) -> None:
         self.root = Path(root)
         self.brokers: dict[int, BrokerProcess] = {}
@@ -237,6 +245,7 @@ class ClusterProcesses:
         self._arguments = arguments
         self._hosts = dict(hosts or {})
         self._programs = dict(programs or {})
+        self._http = http
         for node_id in range(1, nodes + 1):
             self._peers[node_id] = self._free_address(node_id)
         for node_id in self._peers:
@@ -316,11 +325,12 @@ class ClusterProcesses:
         return ",".join(f"{node_id}@{address}" for node_id, address in self._peers.items())
 
     def _make(self, node_id: int, others: tuple[str, str]) -> BrokerProcess:
+        http = ("--http-listen", self._free_address(node_id)) if self._http else ()
         broker = self.brokers[node_id] = BrokerProcess(
             self.root / f"broker-{node_id}",
             node_id=node_id,
             options=self._options,
-            arguments=("--peer-listen", self._peers[node_id], *others, *self._arguments),
+            arguments=("--peer-listen", self._peers[node_id], *others, *http, *self._arguments),
             host=self._host(node_id),
             program=self._programs.get(node_id, RAFTLOG),
         )

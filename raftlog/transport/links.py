@@ -161,6 +161,11 @@ class Links:
         link = self._links.get(peer)
         return link is not None and link.is_connected
 
+    @property
+    def all(self) -> list[Link]:
+        """The ways to the brokers that there are, connected or not."""
+        return list(self._links.values())
+
     def process_of(self, peer: BrokerId) -> bytes | None:
         """Which start of a peer this broker is connected with; None when it is not."""
         return self._processes.get(peer)

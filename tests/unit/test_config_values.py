@@ -105,7 +105,7 @@ TWO = {
         ({"default.replication.factor": "0"}, ["-1 or at least 1"]),
         ({"log.dirs": "a,b"}, ["exactly one data folder"]),
         ({"log.dirs": ""}, ["exactly one data folder"]),
-        ({"raftlog.http.listen": "127.0.0.1:9644"}, ["no such broker setting"]),
+        ({"raftlog.http.listen": "9644"}, ["is not HOST:PORT"]),
         ({"listeners": "SSL://h:1"}, ["SSL is not served"]),
         ({"listeners": ""}, ["at least one"]),
         ({"listeners": "A://h:1,B://h:1"}, ["named twice"]),

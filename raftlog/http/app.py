@@ -1,0 +1,148 @@
+"""All of HTTP in one place: which routes there are, who may take them, what every answer has."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from raftlog.config import BrokerConfig
+from raftlog.http.access import SECURITY_HEADERS, Access, Need, Tokens
+from raftlog.http.messages import Head, Refusal, Request, Response
+from raftlog.http.probes import Probes
+from raftlog.http.routes import Handler, Route, Router
+from raftlog.http.server import Server
+from raftlog.http.view import View
+
+API_MODULES: Final[tuple[str, ...]] = ()
+"""Of `raftlog.http.api`: each has ROUTES, and is imported with the first request for one of them."""
+
+
+class App:
+    """Judges, routes and counts."""
+
+    def __init__(self, view: View, access: Access) -> None:
+        self._view = view
+        self._access = access
+        self._probes = Probes(view)
+        self._router = Router([*_probe_routes(self._probes), *_metric_routes(view, self._probes)])
+        self._api: Router | None = None
+
+    async def run(self) -> None:
+        """What goes on in the background. Until cancelled."""
+        await self._probes.watch()
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """All of them. Imports the API."""
+        return self._router.routes + self._api_router().routes
+
+    def admit(self, head: Head) -> int:
+        route, _ = self._find(head)
+        self._access.check(head, route.need)
+        return route.body_max
+
+    async def handle(self, request: Request) -> Response:
+        route, places = self._find(request)
+        return await route.handle(request, *places)
+
+    def finish(self, head: Head | None, response: Response) -> Response:
+        self._view.http_requests[self._name_of(head), str(response.status)] += 1
+        named = {key for key, _ in response.headers}
+        more = tuple(pair for pair in SECURITY_HEADERS if pair[0] not in named)
+        return Response(
+            status=response.status,
+            content_type=response.content_type,
+            headers=response.headers + more,
+            body=response.body,
+            stream=response.stream,
+        )
+
+    def _name_of(self, head: Head | None) -> str:
+        """The route's path; "none" for what has none, so that nobody makes series by asking."""
+        try:
+            return "none" if head is None else self._find(head)[0].path
+        except Refusal:
+            return "none"
+
+    def _find(self, head: Head) -> tuple[Route, tuple[str, ...]]:
+        is_api = head.path[:2] == ("api", "v1")
+        return (self._api_router() if is_api else self._router).find(head)
+
+    def _api_router(self) -> Router:
+        if self._api is None:
+            modules = [importlib.import_module(f"raftlog.http.api.{name}") for name in API_MODULES]
+            self._api = Router([r for module in modules for r in module.routes(self._view, self._access)])
+        return self._api
+
+
+class Endpoints:
+    """HTTP of one broker: bound sockets, served inside `run`."""
+
+    def __init__(self, config: BrokerConfig, view: View, sockets: Sequence[socket.socket]) -> None:
+        """Raises ConfigError for a token that cannot be read."""
+        self._view = view
+        addresses = [ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) for sock in sockets]
+        is_loopback = all(address.is_loopback for address in addresses)
+        self.app = App(view, Access(config, Tokens.read(config), is_loopback=is_loopback))
+        self.server = Server(sockets, self.app)
+        view.http_connections = lambda: self.server.connections
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.server.address
+
+    def serves(self) -> None:
+        """The broker's start is over."""
+        self._view.is_serving = True
+
+    def stops(self) -> None:
+        """The broker hands over and is about to end."""
+        self._view.stopping.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.server.run)
+            nursery.start_soon(self.app.run)
+
+
+def _probe_routes(probes: Probes) -> list[Route]:
+    def route(path: str, handle: Handler, doc: str) -> Route:
+        return Route(method="GET", path=path, need=Need.PROBE, handle=handle, doc=doc)
+
+    lives = "Whether the event loop turns, whatever the cluster does: for a liveness probe."
+    return [
+        route("/livez", probes.livez, lives),
+        route("/healthz", probes.livez, "As /livez."),
+        route("/readyz", probes.readyz, "Whether the broker serves, and what it waits for."),
+        route("/v1/status/ready", probes.status_ready, "As /readyz, by the name that Redpanda has for it."),
+    ]
+
+
+def _metric_routes(view: View, probes: Probes) -> list[Route]:
+    """Their modules are imported with the first scrape."""
+
+    @functools.cache
+    def own() -> Handler:
+        from raftlog.http import exposition, metrics, reading
+
+        return exposition.Exposition(metrics.FAMILIES, lambda: reading.begin(view, probes)).response
+
+    async def metrics(request: Request) -> Response:
+        return await own()(request)
+
+    return [
+        Route(
+            method="GET",
+            path="/metrics",
+            need=Need.METRICS,
+            handle=metrics,
+            doc="raftlog's own metrics, as Prometheus reads them.",
+        )
+    ]
