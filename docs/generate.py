@@ -154,12 +154,31 @@ brokers is right. Figures of each partition are given while a broker leads no mo
 {reference()}"""
 
 
+def http() -> str:
+    """docs/reference/http.md"""
+    from raftlog.http.app import reference
+
+    return f"""# HTTP
+
+What is served on the HTTP port (9644). Answers are JSON; an error is
+`{{"error": {{"code": …, "message": …, "retriable": …}}}}`, its code Kafka's name of it where it has one.
+Numbers that may be beyond 2^53 (offsets, timestamps, indexes) are strings, since a browser would round them.
+
+A change has `Content-Type: application/json` and `X-Raftlog-CSRF: 1`, which a page of another site cannot
+send.
+[Monitoring](../guides/monitoring.md) says who may ask; the rights are *probe* and *metrics*, which need
+nothing, *read*, *records* and *change*. A parameter that is not named here is refused.
+
+{reference()}"""
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "client.md": client,
     "protocol.md": protocol,
     "cli.md": cli,
     "metrics.md": metrics,
+    "http.md": http,
 }
 
 

@@ -160,6 +160,11 @@ class Offsets(Protocol):
 class Replicas(Protocol):
     """What this broker keeps: see `raftlog.cluster.replicas.Replicas`."""
 
+    @property
+    def has_damage(self) -> bool:
+        """Whether something that is kept was found damaged, and is not repaired yet."""
+        ...
+
     def partition(self, topic: str, partition: int) -> Partition | None: ...
     def partition_by_id(self, topic_id: bytes, partition: int) -> Partition | None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,8 +11,17 @@ import click
 import trio
 
 from raftlog.cli import CommandGroup
-from raftlog.cli.output import counted, joined, print_json, print_table, with_format
+from raftlog.cli.output import counted, print_json, print_table, with_format
 from raftlog.cli.target import Target, with_brokers
+from raftlog.client.errors import ClientError
+from raftlog.client.health import (
+    NO_LEADER,
+    DiskState,
+    PartitionState,
+    broker_problems,
+    disk_problems,
+    topic_problems,
+)
 from raftlog.client.metadata import TopicPartition
 from raftlog.config.addresses import join_host_port
 from raftlog.types import BrokerId
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
 MOVES_AT_ONCE: Final = 20
 """Partitions that move at a time: each copies its log over the network."""
 POLL_SECONDS: Final = 0.5
+DISK_SECONDS: Final = 3.0
 
 
 @click.group(
@@ -73,15 +84,11 @@ def status(target: Target, output: str) -> None:
             f"\n{counted(len(partitions), 'partition')}, {leaderless} without a leader, {len(moves)} moving"
         )
         if not has_leader:
-            click.echo(_NO_LEADER)
+            click.echo(NO_LEADER)
 
     target.run(main)
 
 
-_NO_LEADER = (
-    "the metadata has no leader: no majority of the brokers that vote for one is there,"
-    " and nothing of the cluster can change until it is"
-)
 _COLUMNS = ("broker", "address", "rack", "state", "replicas", "leads")
 
 
@@ -101,7 +108,7 @@ def _row(broker: BrokerState, topics: Mapping[str, TopicView]) -> tuple[object, 
 @with_format
 @with_brokers
 def health(target: Target, output: str) -> None:
-    """Tell whether all brokers live and all partitions are led by a full set of replicas.
+    """Tell whether all brokers live, partitions are led by a full set of replicas, and disks are well.
 
     Exit code 1 when something is amiss; each problem is a line. For scripts and monitoring.
     """
@@ -111,8 +118,9 @@ def health(target: Target, output: str) -> None:
         brokers = await client.admin.operations.brokers()
         topics = await _topics(client)
         if not await client.admin.operations.has_controller():
-            problems.append(_NO_LEADER)
-        problems.extend(_problems(brokers, topics))
+            problems.append(NO_LEADER)
+        disks = [disk for broker in brokers if (disk := await _disk(client, broker)) is not None]
+        problems.extend(_problems(brokers, topics, disks))
         if output == "json":
             print_json({"healthy": not problems, "problems": problems})
             return
@@ -125,21 +133,24 @@ def health(target: Target, output: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _problems(brokers: Sequence[BrokerState], topics: Mapping[str, TopicView]) -> list[str]:
-    """What is not as it should be, in words; partitions that share a fate share a line."""
-    problems = [f"broker {broker.id} is down" for broker in brokers if not broker.is_alive]
+async def _disk(client: Client, broker: BrokerState) -> DiskState | None:
+    """None for a broker that does not say: it is down, or is about to be called that."""
+    if broker.is_alive:
+        with trio.move_on_after(DISK_SECONDS), contextlib.suppress(ClientError):
+            return await client.admin.operations.disk(broker.id)
+    return None
+
+
+def _problems(
+    brokers: Sequence[BrokerState], topics: Mapping[str, TopicView], disks: Sequence[DiskState]
+) -> list[str]:
+    problems = broker_problems((broker.id, broker.is_alive) for broker in brokers)
     for topic in topics.values():
-        leaderless = [p.partition for p in topic.partitions if p.leader is None]
-        short = [p.partition for p in topic.partitions if len(p.in_sync) < len(p.replicas)]
-        for partitions, what in (
-            (leaderless, "without a leader"),
-            (short, "with replicas on brokers that are down"),
-        ):
-            if partitions:
-                problems.append(
-                    f"{topic.name}: {counted(len(partitions), 'partition')} {what}: {joined(partitions)}"
-                )
-    return problems
+        rows = [
+            PartitionState(p.partition, p.leader, len(p.replicas), len(p.in_sync)) for p in topic.partitions
+        ]
+        problems += topic_problems(topic.name, rows)
+    return problems + disk_problems(disks)
 
 
 @command.command(epilog="\b\nExample:\n  raftlog cluster add 4@10.0.0.4:9192")

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 from raftlog.client.arguments import checked
 from raftlog.client.errors import BrokerError, error_in, raise_error_in
+from raftlog.client.health import DiskState
 from raftlog.client.metadata import TopicPartition
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
+from raftlog.protocol.errors import ErrorCode
 
 BROKER_RESOURCE = 4
 SET = 0
@@ -105,6 +107,16 @@ class Operations:
             if any(entry.name == DRAINING and entry.value == "true" for entry in one.configs)
         }
 
+    async def disk(self, broker: int) -> DiskState:
+        """How a broker's disk is, as it says itself."""
+        answer = await self._admin.ask_broker(broker, ApiKey.DESCRIBE_LOG_DIRS, {"topics": []}, "disk")
+        total = free = -1
+        for folder in answer.results:
+            total = max(total, int(getattr(folder, "total_bytes", -1)))
+            free = max(free, int(getattr(folder, "usable_bytes", -1)))
+        damaged = any(int(folder.error_code) == ErrorCode.KAFKA_STORAGE_ERROR for folder in answer.results)
+        return DiskState(broker, damaged, total, free)
+
     async def move(self, targets: Mapping[TopicPartition, Sequence[int] | None]) -> None:
         """Move partitions to these replicas, the preferred leader first; None calls a move off. Returns when
         the moves are accepted; `moves` tells what is still under way."""
@@ -146,7 +158,10 @@ class Operations:
         answer = await self._admin.ask_broker(broker, ApiKey.DESCRIBE_LOG_DIRS, fields, "sizes")
         sizes = {}
         for folder in answer.results:
-            raise_error_in(folder, f"sizes on broker {broker}")
+            if (
+                int(folder.error_code) != ErrorCode.KAFKA_STORAGE_ERROR
+            ):  # with it a broker says what is damaged
+                raise_error_in(folder, f"sizes on broker {broker}")
             for topic in folder.topics:
                 for one in topic.partitions:
                     sizes[TopicPartition(topic.name, one.partition_index)] = int(one.partition_size)

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftlog.cluster.calls import Calls
 from raftlog.cluster.coordination import Coordination
 from raftlog.cluster.groups import GroupCoordinator
 from raftlog.cluster.leaders import Leaders
 from raftlog.cluster.loop_time import LoopTime
 from raftlog.cluster.metadata_group import MetadataGroup
+from raftlog.cluster.operations import Operations
 from raftlog.cluster.presence import Presence
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.reports import Reports
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.waiting import Waiting
 from raftlog.memory import MemoryBudget
@@ -34,7 +35,8 @@ class Inside:
     groups: GroupCoordinator
     coordination: Coordination
     waiting: Waiting
-    calls: Calls
+    reports: Reports
+    operations: Operations
     driver: Driver
     links: Links
     loop_time: LoopTime

@@ -37,6 +37,7 @@ from raftlog.cluster.probing import Probing
 from raftlog.cluster.producer_ids import ProducerIds
 from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.replicas import Replicas
+from raftlog.cluster.reports import Reports
 from raftlog.cluster.rounds import Rounds
 from raftlog.cluster.scrubbing import Scrubbing
 from raftlog.cluster.spoken import SpokenNews
@@ -137,6 +138,7 @@ class Node:
             process_of=peers.links.process_of,
         )
         self._waiting = Waiting(me.id, metadata, peers, self.leaders, self.replicas)
+        turn_times = TurnTimes()
         self.inside = Inside(
             me=me,
             memory=self.memory,
@@ -147,11 +149,12 @@ class Node:
             groups=self.groups,
             coordination=self.coordination,
             waiting=self._waiting,
-            calls=peers.calls,
+            reports=Reports(me, peers.calls, driver, peers.links, self.replicas.by_id, turn_times),
+            operations=self.operations,
             driver=driver,
             links=peers.links,
             loop_time=LoopTime(),
-            turn_times=TurnTimes(),
+            turn_times=turn_times,
         )
 
     @classmethod
@@ -219,6 +222,7 @@ class Node:
             nursery.start_soon(self.offsets.run)
             nursery.start_soon(self._waiting.say_when_nobody_leads)
             nursery.start_soon(self._scrubbing.run)
+            nursery.start_soon(self.inside.reports.run)
             await self.leaders.wait_for_all()
             waiting.cancel_scope.cancel()
             task_status.started()

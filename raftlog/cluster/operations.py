@@ -23,7 +23,7 @@ from raftlog.metadata.brokers import DrainBroker, FenceBroker, RegisterBroker, U
 from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
 from raftlog.metadata.moves import CancelMove, MovePartition
 from raftlog.metadata.noun import Command, Refused
-from raftlog.types import BrokerId, group_key
+from raftlog.types import BrokerId, GroupKey, group_key
 
 NOT_STARTED: Final = bytes(16)
 """The incarnation of a broker that was added and has not been started yet."""
@@ -126,6 +126,10 @@ class Operations:
     async def remove_broker(self, broker: BrokerId) -> AdminFailure | None:
         """Forget a broker that keeps no replica."""
         return await self._change(UnregisterBroker(broker_id=broker))
+
+    async def transfer(self, leader: BrokerId, group: GroupKey, to: BrokerId) -> str | None:
+        """Have `leader` hand a group over; None when that is under way, else why not."""
+        return await self._transfers.transfer(leader, group, to)
 
     def _find(self, name: str, partition: int) -> tuple[Topic, PartitionAssignment] | AdminFailure:
         topic = self._catalog.topic(name)

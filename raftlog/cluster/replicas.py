@@ -71,6 +71,11 @@ class Replicas:
     def partitions(self) -> list[Partition]:
         return list(self.by_id.values())
 
+    @property
+    def has_damage(self) -> bool:
+        """Whether something that is kept here was found damaged, and is not repaired yet."""
+        return any(log.problem is not None for log in self._driver.store.logs.values())
+
     def partition(self, topic: str, partition: int) -> Partition | None:
         """The replica that this broker keeps, if any."""
         return self.by_name.get((topic, partition))

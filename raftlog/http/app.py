@@ -7,20 +7,22 @@ import importlib
 import ipaddress
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from raftlog.config import BrokerConfig
 from raftlog.http.access import SECURITY_HEADERS, Access, Need, Tokens
+from raftlog.http.history import History
 from raftlog.http.messages import Head, Refusal, Request, Response
+from raftlog.http.own_client import OwnClient
 from raftlog.http.probes import Probes
 from raftlog.http.routes import Handler, Route, Router
 from raftlog.http.server import Server
 from raftlog.http.view import View
 
-API_MODULES: Final[tuple[str, ...]] = ()
-"""Of `raftlog.http.api`: each has ROUTES, and is imported with the first request for one of them."""
+API_MODULES: Final = ("cluster", "topics", "groups", "raft", "clients", "events", "records")
+"""Of `raftlog.http.api`: each has `routes(api)`, and is imported with the first request for one of them."""
 
 
 class App:
@@ -31,11 +33,16 @@ class App:
         self._access = access
         self._probes = Probes(view)
         self._router = Router([*_probe_routes(self._probes), *_metric_routes(view, self._probes)])
+        self._client = OwnClient(view.bootstrap)
+        self._history = History(view)
         self._api: Router | None = None
 
     async def run(self) -> None:
         """What goes on in the background. Until cancelled."""
-        await self._probes.watch()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._probes.watch)
+            nursery.start_soon(self._history.run)
+            nursery.start_soon(self._client.run)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -76,8 +83,11 @@ class App:
 
     def _api_router(self) -> Router:
         if self._api is None:
+            from raftlog.http.api.context import Api
+
+            api = Api(view=self._view, access=self._access, client=self._client, history=self._history)
             modules = [importlib.import_module(f"raftlog.http.api.{name}") for name in API_MODULES]
-            self._api = Router([r for module in modules for r in module.routes(self._view, self._access)])
+            self._api = Router([route for module in modules for route in module.routes(api)])
         return self._api
 
 
@@ -146,3 +156,21 @@ def _metric_routes(view: View, probes: Probes) -> list[Route]:
             doc="raftlog's own metrics, as Prometheus reads them.",
         )
     ]
+
+
+def reference() -> str:
+    """The routes as a Markdown table for docs/."""
+    nothing: Any = None  # handlers are named here, not called
+    probes = Probes(nothing)
+    routes = [*_probe_routes(probes), *_metric_routes(nothing, probes)]
+    for name in API_MODULES:
+        routes += importlib.import_module(f"raftlog.http.api.{name}").routes(nothing)
+    rows = []
+    for route in routes:
+        query = ", ".join(f"`{name}`" for name in route.parameters)
+        path = route.path.replace("{}", "…")
+        rows.append(f"| {route.method} | `{path}` | {query} | {route.need.value} | {route.doc} |")
+    return (
+        "\n".join(["| | Path | Parameters | Right | What it says or does |", "|---|---|---|---|---|", *rows])
+        + "\n"
+    )

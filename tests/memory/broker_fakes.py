@@ -275,6 +275,8 @@ class FakeNode:
         led = [replica.is_leader for replica in self.partitions.values()]
         return not broker.fenced or broker.id == self.broker_id or (broker.id == OTHER and not all(led))
 
+    has_damage = False
+
     def partition(self, topic: str, partition: int) -> FakePartition | None:
         return self.partitions.get((topic, partition))
 

@@ -198,6 +198,7 @@ CALLS: dict[str, Call] = {
     "Admin.delete_group_offsets": Call(make=lambda w: w.client.admin.delete_group_offsets("other", [OLD])),
     "Admin.describe_cluster": Call(make=lambda w: w.client.admin.describe_cluster()),
     "Operations.has_controller": Call(make=lambda w: w.client.admin.operations.has_controller()),
+    "Operations.disk": Call(make=lambda w: w.client.admin.operations.disk(1)),
     "Operations.brokers": Call(make=lambda w: w.client.admin.operations.brokers()),
     "Operations.move": _changes(
         lambda w: w.client.admin.operations.move({KEY: [1]}), lambda w: KEY in w.cluster.moved

@@ -15,7 +15,7 @@ SECONDS_MAX = 40
 """Virtual ones: a broker that says nothing costs time-outs; any other way of moving costs little."""
 WAYS = {"refuses": 10, "is gone": 10, "says nothing": SECONDS_MAX}
 
-OF_ONE_BROKER = {"Admin.list_groups", "Operations.sizes"}
+OF_ONE_BROKER = {"Admin.list_groups", "Operations.disk", "Operations.sizes"}
 """These ask brokers by their ids, whoever leads: one that is listed and says nothing fails them."""
 
 

@@ -1,6 +1,7 @@
 """DescribeLogDirs (35), v1 to v4: the bytes of the replicas that this broker keeps.
 
-Behaviour: one folder, `log.dirs`; each broker tells of its own replicas alone, so clients ask all of them.
+Behaviour: one folder, `log.dirs`; each broker tells of its own replicas alone, so clients ask all of them. A
+folder in which damage was found that is not repaired yet has an error, and its sizes all the same.
 Missing on purpose: moving replicas between folders, of which there is one.
 """
 
@@ -41,7 +42,9 @@ def handle(call: Call, request: DescribeLogDirsRequest) -> Answer:
         "error_code": ErrorCode.NONE,
         "results": [
             {
-                "error_code": ErrorCode.NONE,
+                "error_code": ErrorCode.KAFKA_STORAGE_ERROR
+                if backend.replicas.has_damage
+                else ErrorCode.NONE,
                 "log_dir": folder,
                 "topics": [{"name": name, "partitions": rows} for name, rows in topics.items()],
                 "total_bytes": total,

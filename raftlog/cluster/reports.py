@@ -1,0 +1,196 @@
+"""What a broker says of itself to the others: they show it to people. Nothing decides by it.
+
+A report is made when somebody asks, and in steps, since a broker may keep thousands of replicas.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import trio
+
+from raftlog.cluster.calls import Calls, Reply, Unreachable
+from raftlog.cluster.this_broker import ThisBroker
+from raftlog.errors import InvalidInput
+from raftlog.partition.partition import Partition
+from raftlog.raft.driver import Driver
+from raftlog.raft.runner import TurnTimes
+from raftlog.transport.links import Links
+from raftlog.types import BrokerId, GroupKey, RaftIndex
+
+ASK_TIMEOUT_S: Final = 1.0
+STEP: Final = 100
+"""Replicas that are looked at before others have their turn."""
+WAITING_MAX: Final = 64
+"""Questions that wait for one report; the others are not answered."""
+RECENT_MAX: Final = 16
+"""Of a log's last entries, whose terms are told."""
+
+Report = dict[str, Any]
+
+
+class Reports:
+    """Makes them, and asks others for theirs."""
+
+    def __init__(
+        self,
+        me: ThisBroker,
+        calls: Calls,
+        driver: Driver,
+        links: Links,
+        replicas: Mapping[tuple[bytes, int], Partition],
+        times: TurnTimes,
+    ) -> None:
+        self._me = me
+        self._calls = calls
+        self._driver = driver
+        self._links = links
+        self._replicas = replicas
+        self._times = times
+        self._started = time.monotonic()
+        self._cpu = (time.monotonic(), _cpu_seconds())
+        self._waiting: list[Reply] = []
+        self._wanted = trio.Event()
+        calls.serve("report", self._on_report)
+        calls.serve("replica", self._on_replica)
+
+    async def run(self) -> None:
+        """Answer who asks, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            report = await self.own()
+            waiting, self._waiting = self._waiting, []
+            for reply in waiting:
+                reply(report)
+
+    async def of(self, broker: BrokerId) -> Report | None:
+        """What a broker says of itself now; None when it says nothing."""
+        if broker == self._me.id:
+            return await self.own()
+        return await self._ask(broker, "report", None)
+
+    async def replica_of(self, broker: BrokerId, group: GroupKey) -> Report | None:
+        """What a broker's replica of a group says of itself; None when it says nothing, or there is none."""
+        if broker == self._me.id:
+            return self._replica(group)
+        return await self._ask(broker, "replica", group)
+
+    async def _ask(self, broker: BrokerId, method: str, body: Any) -> Report | None:
+        if not self._links.is_connected(broker):
+            return None
+        try:
+            answer = await self._calls.ask(broker, method, body, timeout=ASK_TIMEOUT_S)
+        except Unreachable:
+            return None
+        return answer if isinstance(answer, dict) else None
+
+    def _on_report(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        if len(self._waiting) < WAITING_MAX:
+            self._waiting.append(reply)
+            self._wanted.set()
+
+    def _on_replica(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        if not isinstance(body, bytes):
+            raise InvalidInput(f"broker {sender} asks for the replica {body!r}")
+        reply(self._replica(GroupKey(body)))
+
+    async def own(self) -> Report:
+        report: Report = {}
+        for step in self._steps():
+            report = step
+            await trio.lowlevel.checkpoint()
+        return report
+
+    def _steps(self) -> Iterator[Report]:
+        size = leads = 0
+        for number, partition in enumerate(list(self._replicas.values()), 1):
+            size += partition.reading.size
+            leads += partition.is_leader
+            if number % STEP == 0:
+                yield {}
+        store = self._driver.store.statistics()
+        found = os.statvfs(os.path.abspath(self._me.config.str("log.dirs")))
+        syncs = self._times.thread_syncs if self._times.syncing_since is not None else self._times.syncs
+        yield {
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "replicas": len(self._replicas),
+            "leads": leads,
+            "bytes": size,
+            "disk": {"total": found.f_blocks * found.f_frsize, "free": found.f_bavail * found.f_frsize},
+            "damaged_logs": store["damaged_logs"],
+            "cpu": self._cpu_share(),
+            "rss": _resident_bytes(),
+            "open_files": len(os.listdir("/proc/self/fd")),
+            "sync_ms": {
+                "mean": round(syncs.total_s * 1000 / syncs.count, 3) if syncs.count else 0.0,
+                "p99": syncs.percentile_ms(99),
+                "where": "thread" if self._times.syncing_since is not None else "loop",
+            },
+            "links": [
+                {
+                    "to": link.peer,
+                    "connected": link.is_connected,
+                    "queued_bytes": link.bytes_queued,
+                    "dropped_frames": link.dropped_frames,
+                    "bytes": link.bytes_sent,
+                }
+                for link in self._links.all
+            ],
+        }
+
+    def _replica(self, key: GroupKey) -> Report | None:
+        group = self._driver.groups.get(key)
+        if group is None:
+            return None
+        log, last = group.log, group.log.last_index
+        recent = range(max(log.first_index, last - RECENT_MAX + 1), last + 1)
+        return {
+            "role": group.role.name.lower(),
+            "term": group.term,
+            "leader": group.leader,
+            "voted_for": group.voted_for,
+            "voters": sorted(group.voters),
+            "learners": sorted(group.learners),
+            "last_index": last,
+            "synced_index": min(log.synced_index, last),
+            "commit_index": group.commit_index,
+            "applied_index": group.applied_index,
+            "trusted": group.is_trusted,
+            "transferring": group.is_transferring,
+            "recent": [[index, log.term_at(RaftIndex(index))] for index in recent],
+            "followers": [
+                {
+                    "broker": row.broker,
+                    "match": row.match_index,
+                    "next": row.next_index,
+                    "behind": last - row.match_index,
+                    "bytes_under_way": row.bytes_under_way,
+                    "heard_ms": round(1000 * row.silent_s),
+                    "state": row.state if row.is_voter or row.state == "silent" else "learner",
+                }
+                for row in group.followers(trio.current_time())
+            ],
+        }
+
+    def _cpu_share(self) -> float:
+        """Of one core, since the last report."""
+        (then, before), (now, spent) = self._cpu, (time.monotonic(), _cpu_seconds())
+        if now - then < 0.5:
+            return 0.0 if now == then else round((spent - before) / (now - then), 3)
+        self._cpu = now, spent
+        return round((spent - before) / (now - then), 3)
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,0 +1,118 @@
+"""What every module of the API is given, and what several of them tell."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from raftlog.client.health import (
+    NO_LEADER,
+    DiskState,
+    PartitionState,
+    broker_problems,
+    disk_problems,
+    topic_problems,
+)
+from raftlog.http.access import Access
+from raftlog.http.exposition import Pace
+from raftlog.http.history import History
+from raftlog.http.messages import Refusal
+from raftlog.http.own_client import OwnClient
+from raftlog.http.reading import alive_brokers
+from raftlog.http.view import View
+from raftlog.metadata.catalog import Catalog, Topic
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
+
+METADATA_NAME = "__cluster_metadata"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The broker behind it."""
+
+    view: View
+    access: Access
+    client: OwnClient
+    history: History
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.view.inside.metadata.catalog
+
+    def topic(self, name: str) -> Topic:
+        """Raises Refusal."""
+        topic = self.catalog.topic(name)
+        if topic is None:
+            raise Refusal(404, "UNKNOWN_TOPIC_OR_PARTITION", f"there is no topic {name[:260]!r}")
+        return topic
+
+    def group_of(self, topic: str, partition: str) -> GroupKey:
+        """The Raft group of a partition, or of the metadata. Raises Refusal."""
+        if topic == METADATA_NAME and partition == "0":
+            return METADATA_GROUP
+        found = self.topic(topic)
+        if not partition.isdigit() or len(partition) > 9 or int(partition) >= len(found.partitions):
+            raise Refusal(
+                404, "UNKNOWN_TOPIC_OR_PARTITION", f"there is no partition {topic}-{partition[:20]}"
+            )
+        return group_key(found.topic_id, int(partition))
+
+    def name_of(self, group: GroupKey) -> str:
+        """A group's name for people."""
+        if group == METADATA_GROUP:
+            return f"{METADATA_NAME}-0"
+        topic = self.catalog.topic(group[:16])
+        return f"{topic.name if topic else group[:16].hex()}-{int.from_bytes(group[16:], 'big')}"
+
+    def states_of(self, topic: Topic, alive: frozenset[BrokerId]) -> list[PartitionState]:
+        """As Metadata says it: a replica is in sync while its broker is alive."""
+        leader_of = self.view.inside.leaders.leader_of
+        return [
+            PartitionState(
+                number,
+                leader_of(topic, number)[0],
+                len(assignment.hosts),
+                sum(broker in alive for broker in assignment.hosts),
+            )
+            for number, assignment in enumerate(topic.partitions)
+        ]
+
+    async def each_topic(self) -> AsyncIterator[tuple[Topic, list[PartitionState]]]:
+        """All topics and how they are; others have their turn in between."""
+        alive, pace = alive_brokers(self.view), Pace()
+        for topic in list(self.catalog.topics.values()):
+            yield topic, self.states_of(topic, alive)
+            await pace.breathe()
+
+    async def reports(self) -> dict[BrokerId, dict[str, Any] | None]:
+        """What each broker says of itself, all asked at once."""
+        found: dict[BrokerId, dict[str, Any] | None] = {}
+
+        async def ask(broker: BrokerId) -> None:
+            found[broker] = await self.view.inside.reports.of(broker)
+
+        async with trio.open_nursery() as nursery:
+            for broker in list(self.catalog.brokers):
+                nursery.start_soon(ask, broker)
+        return found
+
+    async def problems(self) -> list[str]:
+        """What is not as it should be, as `raftlog cluster health` says it."""
+        problems = [] if self.view.inside.metadata.leader is not None else [NO_LEADER]
+        alive = alive_brokers(self.view)
+        problems += broker_problems((broker, broker in alive) for broker in sorted(self.catalog.brokers))
+        async for topic, states in self.each_topic():
+            problems += topic_problems(topic.name, states)
+        reports = await self.reports()
+        return problems + disk_problems(disks_of(reports))
+
+
+def disks_of(reports: dict[BrokerId, dict[str, Any] | None]) -> Sequence[DiskState]:
+    return [
+        DiskState(broker, report["damaged_logs"] > 0, report["disk"]["total"], report["disk"]["free"])
+        for broker, report in sorted(reports.items())
+        if report is not None
+    ]

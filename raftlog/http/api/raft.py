@@ -1,0 +1,145 @@
+"""Raft at work: each broker speaks for its own replica of a group, and only a leader has followers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from raftlog.http.access import Need
+from raftlog.http.api.context import METADATA_NAME, Api
+from raftlog.http.exposition import Pace
+from raftlog.http.messages import Refusal, Request, Response, bad_request
+from raftlog.http.routes import Route
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey
+
+GROUPS_MAX = 200
+_INDEXES = ("last_index", "synced_index", "commit_index", "applied_index")
+_FOLLOWER_INDEXES = ("match", "next", "behind")
+
+
+class Raft:
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def groups(self, request: Request) -> Response:
+        """The groups of this broker, by what is searched for in their names."""
+        wanted, limit = request.text("search").lower(), request.int("limit", 50, 1, GROUPS_MAX)
+        inside, pace = self._api.view.inside, Pace()
+        names, total = [], 0
+        for key in list(inside.driver.groups):
+            name = self._api.name_of(key)
+            if wanted in name.lower():
+                total += 1
+                names.append((key != METADATA_GROUP, name, key))
+            await pace.breathe()
+        rows = []
+        for _, name, key in sorted(names)[:limit]:
+            report = await inside.reports.replica_of(inside.me.id, key)
+            if report is not None:
+                rows.append({"group": name, **_view(report)})
+            await pace.breathe()
+        return Response.of({"items": rows, "total": total})
+
+    async def group(self, request: Request, topic: str, partition: str) -> Response:
+        api = self._api
+        key = api.group_of(topic, partition)
+        brokers = self._members(key)
+        said: dict[str, Any] = {}
+
+        async def ask(broker: BrokerId) -> None:
+            began = trio.current_time()
+            report = await api.view.inside.reports.replica_of(broker, key)
+            took = round(trio.current_time() - began, 3)
+            said[str(broker)] = None if report is None else {"as_of_s": took, **_view(report)}
+
+        async with trio.open_nursery() as nursery:
+            for broker in brokers:
+                nursery.start_soon(ask, broker)
+        known = [view for view in said.values() if view is not None]
+        newest = max(known, key=lambda view: view["term"], default=None)
+        return Response.of(
+            {
+                "group": api.name_of(key),
+                "voters": newest["voters"] if newest else [],
+                "learners": newest["learners"] if newest else [],
+                "said_by": {broker: said[broker] for broker in sorted(said, key=int)},
+            }
+        )
+
+    def _members(self, key: GroupKey) -> list[BrokerId]:
+        if key == METADATA_GROUP:
+            return sorted(self._api.view.inside.metadata.group.membership.members)
+        topic = self._api.catalog.topic(key[:16])
+        number = int.from_bytes(key[16:], "big")
+        return sorted(topic.partitions[number].hosts) if topic else []
+
+    async def transfer(self, request: Request, topic: str, partition: str) -> Response:
+        """As the brokers do among themselves; the preferred leader takes it back after a while."""
+        api, to = self._api, request.json().get("to")
+        if not isinstance(to, int) or isinstance(to, bool):
+            raise bad_request('the body names a broker: {"to": 2}')
+        key = api.group_of(topic, partition)
+        inside = api.view.inside
+        if key == METADATA_GROUP:
+            leader = inside.metadata.leader
+        else:
+            found = api.topic(topic)
+            leader = inside.leaders.leader_of(found, int(partition))[0]
+        if leader is None:
+            raise Refusal(503, "LEADER_NOT_AVAILABLE", "it has no leader now", retriable=True)
+        reason = await inside.operations.transfer(leader, key, BrokerId(to))
+        if reason is not None:
+            raise Refusal(409, "ELECTION_NOT_NEEDED", reason)
+        return Response.of({"group": api.name_of(key), "from": leader, "to": to})
+
+    async def elect(self, request: Request) -> Response:
+        """Every partition's preferred leader, or those of the topics that are named."""
+        await self._api.client.ask(lambda client: client.admin.operations.elect_leaders())
+        return Response.of({"elected": True})
+
+
+def _view(report: dict[str, Any]) -> dict[str, Any]:
+    """Indexes as strings."""
+    view = dict(report)
+    for name in _INDEXES:
+        view[name] = str(view[name])
+    view["followers"] = [
+        {**row, **{name: str(row[name]) for name in _FOLLOWER_INDEXES}} for row in report["followers"]
+    ]
+    return view
+
+
+def routes(api: Api) -> list[Route]:
+    raft, base = Raft(api), "/api/v1/raft"
+    return [
+        Route(
+            method="GET",
+            path=base,
+            need=Need.READ,
+            handle=raft.groups,
+            parameters=("search", "limit"),
+            doc="The groups of this broker.",
+        ),
+        Route(
+            method="GET",
+            path=f"{base}/{{}}/{{}}",
+            need=Need.READ,
+            handle=raft.group,
+            doc=f"One group, said by each of its brokers; the metadata's is `{METADATA_NAME}/0`.",
+        ),
+        Route(
+            method="POST",
+            path=f"{base}/{{}}/{{}}/transfer",
+            need=Need.CHANGE,
+            handle=raft.transfer,
+            doc="Hand the leadership `to` another broker.",
+        ),
+        Route(
+            method="POST",
+            path="/api/v1/elections",
+            need=Need.CHANGE,
+            handle=raft.elect,
+            doc="Give partitions back to their preferred leaders.",
+        ),
+    ]

@@ -1,0 +1,82 @@
+"""The package's own client, of this broker's own Kafka listener: what HTTP changes, and reads of records,
+goes the way of every client's request, with what that is checked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import trio
+
+from raftlog.config import is_every_interface
+from raftlog.config.addresses import join_host_port
+from raftlog.http.messages import Refusal
+
+if TYPE_CHECKING:
+    from raftlog.client.client import Client
+
+ANSWER_S: Final = 10.0
+"""How long the cluster may take over what HTTP asks of it."""
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_STATUS_OF: Final = {
+    "UNKNOWN_TOPIC_OR_PARTITION": 404,
+    "UNKNOWN_TOPIC_ID": 404,
+    "GROUP_ID_NOT_FOUND": 404,
+    "OFFSET_OUT_OF_RANGE": 404,
+    "TOPIC_ALREADY_EXISTS": 409,
+    "NON_EMPTY_GROUP": 409,
+    "GROUP_SUBSCRIBED_TO_TOPIC": 409,
+    "ELECTION_NOT_NEEDED": 409,
+    "MESSAGE_TOO_LARGE": 413,
+    "TOPIC_AUTHORIZATION_FAILED": 403,
+    "GROUP_AUTHORIZATION_FAILED": 403,
+    "CLUSTER_AUTHORIZATION_FAILED": 403,
+}
+
+T = TypeVar("T")
+
+
+class OwnClient:
+    """Opened when it is wanted first, and closed when `run` is cancelled."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        """Where this broker's first Kafka listener is."""
+        host, port = address
+        host = _LOOPBACK.get(host, host) if is_every_interface(host) else host
+        self._bootstrap = join_host_port(host, port)
+        self._wanted = trio.Event()
+        self._opened = trio.Event()
+        self._client: Client | None = None
+
+    async def run(self) -> None:
+        await self._wanted.wait()
+        from raftlog.client.client import open_client
+
+        async with open_client(self._bootstrap, client_id="raftlog-http") as client:
+            self._client = client
+            self._opened.set()
+            await trio.sleep_forever()
+
+    async def get(self) -> Client:
+        self._wanted.set()
+        await self._opened.wait()
+        assert self._client is not None
+        return self._client
+
+    async def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
+        """The answer of a call of the client. Raises Refusal for what the cluster refuses, or is late
+        with."""
+        from raftlog.client.errors import BrokerError, ClientError
+
+        try:
+            with trio.fail_after(ANSWER_S):
+                return await call(await self.get())
+        except BrokerError as error:
+            name = error.code.name
+            status = _STATUS_OF.get(name, 503 if error.retriable else 400)
+            raise Refusal(status, name, str(error), retriable=error.retriable) from error
+        except (trio.TooSlowError, ClientError) as error:
+            said = str(error) or f"the cluster did not answer within {ANSWER_S:g} s"
+            raise Refusal(504, "TIMED_OUT", said, retriable=True) from error
+        except (TypeError, ValueError) as error:
+            raise Refusal(400, "BAD_REQUEST", str(error)) from error
