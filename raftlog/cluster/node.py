@@ -149,7 +149,9 @@ class Node:
             groups=self.groups,
             coordination=self.coordination,
             waiting=self._waiting,
-            reports=Reports(me, peers.calls, driver, peers.links, self.replicas.by_id, turn_times),
+            reports=Reports(
+                me, peers.calls, driver, peers.links, self.replicas.by_id, turn_times, self.groups
+            ),
             operations=self.operations,
             driver=driver,
             links=peers.links,

@@ -9,11 +9,13 @@ import os
 import resource
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import trio
 
 from raftlog.cluster.calls import Calls, Reply, Unreachable
+from raftlog.cluster.groups import GroupCoordinator
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput
 from raftlog.partition.partition import Partition
@@ -27,6 +29,7 @@ STEP: Final = 100
 """Replicas that are looked at before others have their turn."""
 WAITING_MAX: Final = 64
 """Questions that wait for one report; the others are not answered."""
+GROUPS_MAX: Final = 1000
 RECENT_MAX: Final = 16
 """Of a log's last entries, whose terms are told."""
 
@@ -44,6 +47,7 @@ class Reports:
         links: Links,
         replicas: Mapping[tuple[bytes, int], Partition],
         times: TurnTimes,
+        groups: GroupCoordinator,
     ) -> None:
         self._me = me
         self._calls = calls
@@ -51,12 +55,14 @@ class Reports:
         self._links = links
         self._replicas = replicas
         self._times = times
+        self._groups = groups
         self._started = time.monotonic()
         self._cpu = (time.monotonic(), _cpu_seconds())
         self._waiting: list[Reply] = []
         self._wanted = trio.Event()
         calls.serve("report", self._on_report)
         calls.serve("replica", self._on_replica)
+        calls.serve("members", self._on_members)
 
     async def run(self) -> None:
         """Answer who asks, until cancelled."""
@@ -79,6 +85,18 @@ class Reports:
         if broker == self._me.id:
             return self._replica(group)
         return await self._ask(broker, "replica", group)
+
+    async def members_of(self, coordinator: BrokerId) -> dict[str, int] | None:
+        """How many members each group has, as their coordinator says; None when it says nothing."""
+        if coordinator == self._me.id:
+            return self._members()
+        return await self._ask(coordinator, "members", None)
+
+    def _members(self) -> dict[str, int]:
+        return dict(islice(self._groups.members_by_group().items(), GROUPS_MAX))
+
+    def _on_members(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        reply(self._members())
 
     async def _ask(self, broker: BrokerId, method: str, body: Any) -> Report | None:
         if not self._links.is_connected(broker):

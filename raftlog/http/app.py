@@ -32,8 +32,9 @@ class App:
         self._view = view
         self._access = access
         self._probes = Probes(view)
-        self._router = Router([*_probe_routes(self._probes), *_metric_routes(view, self._probes)])
         self._client = OwnClient(view.bootstrap)
+        routes = [*_probe_routes(self._probes), *_metric_routes(view, self._probes, self._client)]
+        self._router = Router(routes)
         self._history = History(view)
         self._api: Router | None = None
 
@@ -135,7 +136,7 @@ def _probe_routes(probes: Probes) -> list[Route]:
     ]
 
 
-def _metric_routes(view: View, probes: Probes) -> list[Route]:
+def _metric_routes(view: View, probes: Probes, client: OwnClient) -> list[Route]:
     """Their modules are imported with the first scrape."""
 
     @functools.cache
@@ -144,8 +145,17 @@ def _metric_routes(view: View, probes: Probes) -> list[Route]:
 
         return exposition.Exposition(metrics.FAMILIES, lambda: reading.begin(view, probes)).response
 
+    @functools.cache
+    def of_kafka() -> Handler:
+        from raftlog.http.kafka_metrics import KafkaMetrics
+
+        return KafkaMetrics(view, client).response
+
     async def metrics(request: Request) -> Response:
         return await own()(request)
+
+    async def kafka_metrics(request: Request) -> Response:
+        return await of_kafka()(request)
 
     return [
         Route(
@@ -154,7 +164,14 @@ def _metric_routes(view: View, probes: Probes) -> list[Route]:
             need=Need.METRICS,
             handle=metrics,
             doc="raftlog's own metrics, as Prometheus reads them.",
-        )
+        ),
+        Route(
+            method="GET",
+            path="/metrics/kafka",
+            need=Need.METRICS,
+            handle=kafka_metrics,
+            doc="The whole cluster, as kafka_exporter tells it.",
+        ),
     ]
 
 
@@ -162,7 +179,7 @@ def reference() -> str:
     """The routes as a Markdown table for docs/."""
     nothing: Any = None  # handlers are named here, not called
     probes = Probes(nothing)
-    routes = [*_probe_routes(probes), *_metric_routes(nothing, probes)]
+    routes = [*_probe_routes(probes), *_metric_routes(nothing, probes, nothing)]
     for name in API_MODULES:
         routes += importlib.import_module(f"raftlog.http.api.{name}").routes(nothing)
     rows = []

@@ -1,14 +1,21 @@
-"""Who may do what (scenarios 18 to 20 of the console's guide, as far as curl can play them)."""
+"""Who may do what (scenarios 18 to 23 of the console's guide, as far as curl can play them)."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from raftlog.http.access import Need
+from raftlog.http.app import API_MODULES
 from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess
 from tests.http.raw import ask, listen
+
+ADMIN = "a-token-of-an-admin-0123456789"
+VIEWER = "a-token-of-a-viewer-0123456789"
 
 
 def test_19_a_name_that_was_made_to_point_here_is_refused(broker: BrokerProcess) -> None:
@@ -65,3 +72,92 @@ def test_20_bound_for_others_without_a_token_only_probes_and_metrics_are_served(
     for path in ("/livez", "/readyz", "/healthz", "/metrics"):
         assert ask(open_broker, path).status == 200, path
     assert ask(open_broker, "/metrics", host="raftlog-1").status == 200
+    refused = ask(open_broker, "/api/v1/cluster")
+    assert refused.status == 403
+    assert "raftlog.http.token.file is not set" in refused.error
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """With a token for who does everything and one for who looks."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "admin").write_text(f"{ADMIN}\n")
+    (folder / "viewer").write_text(VIEWER)
+    options = {
+        "raftlog.http.token.file": folder / "admin",
+        "raftlog.http.viewer.token.file": folder / "viewer",
+    }
+    process = BrokerProcess(folder / "broker", arguments=listen(), options=options)
+    process.start()
+    yield process
+    process.kill()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_22_a_viewer_looks_and_neither_changes_anything_nor_sees_records(guarded: BrokerProcess) -> None:
+    made = {"name": "kept", "partitions": 1}
+    anonymous = ask(guarded, "/api/v1/cluster")
+    assert (anonymous.status, anonymous.headers["www-authenticate"]) == (401, "Bearer")
+    for token in ("", "wrong", ADMIN[:-1], ADMIN + "x"):
+        assert ask(guarded, "/api/v1/cluster", headers=bearer(token)).status == 401, token
+    assert ask(guarded, "/api/v1/cluster", headers=bearer(VIEWER)).status == 200
+    assert ask(guarded, "/api/v1/topics", method="POST", body=made, headers=bearer(VIEWER)).status == 403
+    assert ask(guarded, "/api/v1/topics", method="POST", body=made, headers=bearer(ADMIN)).status == 201
+    for path in ("records", "records/0/0", "records/0/0/value", "tail"):
+        answer = ask(guarded, f"/api/v1/topics/kept/{path}", headers=bearer(VIEWER))
+        assert answer.status == 403, path
+        assert "raftlog.http.viewer.records" in answer.error
+    assert ask(guarded, "/api/v1/topics/kept/records", headers=bearer(ADMIN)).status == 200
+    assert ask(guarded, "/livez").status == 200
+
+
+def test_21_a_token_is_exchanged_for_a_cookie_that_ends(guarded: BrokerProcess) -> None:
+    assert ask(guarded, "/api/v1/session", method="POST", body={"token": "guess"}).status == 401
+    given = ask(guarded, "/api/v1/session", method="POST", body={"token": VIEWER})
+    assert given.json()["role"] == "viewer"
+    cookie, *flags = given.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(flags)
+    assert ask(guarded, "/api/v1/cluster", headers={"Cookie": cookie}).status == 200
+    name, _, value = cookie.partition("=")
+    role, until, signature = value.split(".")
+    for forged in (
+        f"admin.{until}.{signature}",
+        f"{role}.{int(until) + 1}.{signature}",
+        f"{role}.1.{signature}",
+        f"{role}.{until}.{'0' * 64}",
+        "viewer",
+        "..",
+    ):
+        assert ask(guarded, "/api/v1/cluster", headers={"Cookie": f"{name}={forged}"}).status == 401, forged
+    made = {"name": "by-cookie", "partitions": 1}
+    admin = ask(guarded, "/api/v1/session", method="POST", body={"token": ADMIN}).headers["set-cookie"]
+    by_cookie = {"Cookie": admin.partition(";")[0]}
+    assert ask(guarded, "/api/v1/topics", method="POST", body=made, headers=by_cookie).status == 201
+    forged_page = by_cookie | {"Origin": "http://evil.example"}
+    assert ask(guarded, "/api/v1/topics", method="POST", body=made, headers=forged_page).status == 403
+
+
+def test_23_read_only_is_one_check_for_every_route(tmp_path: Path) -> None:
+    nothing: Any = None
+    process = BrokerProcess(
+        tmp_path / "broker", arguments=listen(), options={"raftlog.http.readonly": "true"}
+    )
+    process.start()
+    try:
+        changes = 0
+        for module in API_MODULES:
+            for route in importlib.import_module(f"raftlog.http.api.{module}").routes(nothing):
+                path = route.path.replace("{}", "0")
+                if route.need is Need.SESSION:
+                    continue
+                answer = ask(process, path, method=route.method, body={})
+                is_change = route.method not in ("GET", "HEAD")
+                changes += is_change
+                refused = answer.status == 403 and answer.json()["error"]["code"] == "READ_ONLY"
+                assert refused == is_change, (route.method, path, answer.status)
+        assert changes > 8
+    finally:
+        process.kill()

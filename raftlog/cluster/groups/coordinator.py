@@ -85,6 +85,10 @@ class GroupCoordinator:
             counts[group.state.value] += 1
         return {**counts, "members": sum(len(group.members) for group in self._roster)}
 
+    def members_by_group(self) -> dict[str, int]:
+        """Of the groups that have, or had, members since this broker coordinates them."""
+        return {group.group_id: len(group.members) for group in self._roster}
+
     # Taking over, giving up, time
 
     def load(self, now: float, now_ms: int) -> None:
