@@ -1,16 +1,16 @@
 """One group: its members, its generation, and how it goes from one generation to the next.
 
     Empty ── join ──> PreparingRebalance ── all have joined, or time is up ──> CompletingRebalance
-      ^                  ^   │ nobody is left                                        │ the leader's sync
-      └──────────────────┼───┘                                                       v
+      ^                  ^   │ nobody is left                                        │ the leader's sync,
+      └──────────────────┼───┘                                                       v once it is kept
                          └── a member comes, changes, leaves or is silent ──────── Stable
 
 Decides what each event does to a group; which requests are refused is the coordinator's business.
 Times are seconds on the coordinator's clock.
 
 Invariants: a member waits for at most one join or sync, and each is answered exactly once, through the
-outbox; from CompletingRebalance on the leader is a member; the generation only grows; whoever waits to
-join is answered at `join_deadline` at the latest.
+outbox; from CompletingRebalance on the leader is a member; the generation only grows; nobody is given a part
+of a generation that is not kept; whoever waits to join is answered at `join_deadline` at the latest.
 """
 
 from __future__ import annotations
