@@ -39,10 +39,11 @@ class Watched(ABC):
         self.refused: list[str] = []
         self.stopping = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._guarded, name=f"{self}", daemon=True)
+        self._thread = threading.Thread(target=self._guarded, name=f"member of {group}", daemon=True)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.group} {sorted(self.assigned)} {self.identity}>"
+        said = f"{sorted(self.assigned)} {self.identity} {self.events} {self.refused}"
+        return f"<{type(self).__name__} {self.group} {said}>"
 
     def start(self) -> None:
         self._thread.start()

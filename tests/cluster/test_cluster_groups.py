@@ -49,7 +49,10 @@ def everyone_commits(members: list[Watched]) -> None:
             member.check()
             return member.committed_at > since
 
-        until(f"{member} commits", has_committed)
+        try:
+            until("a member commits", has_committed)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {member}") from None
 
 
 def test_no_member_joins_again_when_the_coordinator_is_killed(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-from raftlog.errors import DamagedLog
+from raftlog.errors import CorruptBatch, DamagedLog
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.group_table import Groups, StoredGroup
 from raftlog.metadata.noun import Command, Result
@@ -776,7 +776,11 @@ class Invariants:
         while offset < log.high_watermark:
             found = log.read(offset, 1 << 20)
             assert found is not None, (offset, log)
-            values += values_from(found.read(), log.log_start_offset)
+            try:
+                values += values_from(found.read(), log.log_start_offset)
+            except CorruptBatch as error:
+                what = f"broker {broker.id} {ledger.name} serves damaged bytes at {offset}: {error}"
+                raise Violation("only committed is served", what) from error
             offset = found.next_offset
         expected = ledger.records[log.log_start_offset :]
         if values != expected:
