@@ -178,6 +178,8 @@ async def _stop_on_signal(broker: Broker, endpoints: Endpoints | None, scope: tr
 
     async def hand_over() -> None:
         await broker.hand_over()
+        if endpoints is not None:
+            await endpoints.farewell()
         scope.cancel()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -24,7 +24,7 @@ from raftlog.raft.runner import TurnTimes
 from raftlog.transport.links import Links
 from raftlog.types import BrokerId, GroupKey, RaftIndex
 
-ASK_TIMEOUT_S: Final = 1.0
+ASK_TIMEOUT_S: Final = 2.0
 STEP: Final = 100
 """Replicas that are looked at before others have their turn."""
 WAITING_MAX: Final = 64
@@ -132,14 +132,14 @@ class Reports:
             if number % STEP == 0:
                 yield {}
         store = self._driver.store.statistics()
-        found = os.statvfs(os.path.abspath(self._me.config.str("log.dirs")))
+        total, free = _space(os.path.abspath(self._me.config.str("log.dirs")))
         syncs = self._times.thread_syncs if self._times.syncing_since is not None else self._times.syncs
         yield {
             "uptime_s": round(time.monotonic() - self._started, 1),
             "replicas": len(self._replicas),
             "leads": leads,
             "bytes": size,
-            "disk": {"total": found.f_blocks * found.f_frsize, "free": found.f_bavail * found.f_frsize},
+            "disk": {"total": total, "free": free},
             "damaged_logs": store["damaged_logs"],
             "cpu": self._cpu_share(),
             "rss": _resident_bytes(),
@@ -202,6 +202,15 @@ class Reports:
             return 0.0 if now == then else round((spent - before) / (now - then), 3)
         self._cpu = now, spent
         return round((spent - before) / (now - then), 3)
+
+
+def _space(folder: str) -> tuple[int, int]:
+    """(total, free) bytes of the file system; -1 where it does not say."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return -1, -1
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 def _cpu_seconds() -> float:

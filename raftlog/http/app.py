@@ -24,6 +24,9 @@ from raftlog.http.view import View
 API_MODULES: Final = ("cluster", "topics", "groups", "raft", "clients", "events", "records")
 """Of `raftlog.http.api`: each has `routes(api)`, and is imported with the first request for one of them."""
 
+FAREWELL_S: Final = 0.5
+FAREWELL_POLL_S: Final = 0.01
+
 
 class App:
     """Judges, routes and counts."""
@@ -115,6 +118,12 @@ class Endpoints:
     def stops(self) -> None:
         """The broker hands over and is about to end."""
         self._view.stopping.set()
+
+    async def farewell(self) -> None:
+        """After `stops`: until every stream has said so to its client, for half a second at most."""
+        with trio.move_on_after(FAREWELL_S):
+            while self._view.streams:  # noqa: ASYNC110
+                await trio.sleep(FAREWELL_POLL_S)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -3,6 +3,7 @@ goes the way of every client's request, with what that is checked for."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ANSWER_S: Final = 10.0
 """How long the cluster may take over what HTTP asks of it."""
+RETRY_S: Final = 1.0
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _STATUS_OF: Final = {
     "UNKNOWN_TOPIC_OR_PARTITION": 404,
@@ -35,6 +37,8 @@ _STATUS_OF: Final = {
 
 T = TypeVar("T")
 
+log = logging.getLogger("raftlog.http")
+
 
 class OwnClient:
     """Opened when it is wanted first, and closed when `run` is cancelled."""
@@ -49,7 +53,19 @@ class OwnClient:
         self._client: Client | None = None
 
     async def run(self) -> None:
+        """Until cancelled. A client that fails, as while the broker does not serve yet, is opened again: the
+        broker goes on without it."""
         await self._wanted.wait()
+        while True:
+            try:
+                await self._hold_open()
+            except Exception as error:
+                log.warning("HTTP's own client failed, and is opened again: %r", error)
+            finally:
+                self._client, self._opened = None, trio.Event()
+            await trio.sleep(RETRY_S)
+
+    async def _hold_open(self) -> None:
         from raftlog.client.client import open_client
 
         async with open_client(self._bootstrap, client_id="raftlog-http") as client:
@@ -59,8 +75,8 @@ class OwnClient:
 
     async def get(self) -> Client:
         self._wanted.set()
-        await self._opened.wait()
-        assert self._client is not None
+        while self._client is None:
+            await self._opened.wait()
         return self._client
 
     async def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,8 +80,9 @@ def begin(view: View, probes: Probes) -> Iterator[tuple[Reading] | None]:
     yield from of_cluster(view, reading.cluster)
     reading.store = view.inside.driver.store.statistics()
     yield None
-    found = shutil.disk_usage(data_folder(view))
-    reading.disk = (found.total, found.free)
+    with suppress(OSError):
+        found = shutil.disk_usage(data_folder(view))
+        reading.disk = (found.total, found.free)
     yield (reading,)
 
 

@@ -76,6 +76,8 @@ class View:
     http_requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By route and status."""
     http_connections: Callable[[], int] = lambda: 0
+    streams: int = 0
+    """Answers that go on until their client leaves."""
     is_serving: bool = False
     """Whether the start is over."""
     stopping: trio.Event = field(default_factory=trio.Event)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -19,14 +19,18 @@ from raftlog.client.health import (
 from raftlog.http.access import Access
 from raftlog.http.exposition import Pace
 from raftlog.http.history import History
-from raftlog.http.messages import Refusal
+from raftlog.http.messages import Refusal, Send
 from raftlog.http.own_client import OwnClient
 from raftlog.http.reading import alive_brokers
 from raftlog.http.view import View
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
 
-METADATA_NAME = "__cluster_metadata"
+METADATA_NAME: Final = "__cluster_metadata"
+STREAMS_MAX: Final = 16
+"""Of all connections: a page has one or two."""
+
+Stream = Callable[[Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,20 @@ class Api:
     access: Access
     client: OwnClient
     history: History
+
+    def counted(self, stream: Stream) -> Stream:
+        """A stream that the end of the broker waits for, for a moment. Raises Refusal when there are many."""
+        if self.view.streams >= STREAMS_MAX:
+            raise Refusal(503, "BUSY", f"{STREAMS_MAX} streams are open; try again", retriable=True)
+
+        async def run(send: Send) -> None:
+            self.view.streams += 1
+            try:
+                await stream(send)
+            finally:
+                self.view.streams -= 1
+
+        return run
 
     @property
     def catalog(self) -> Catalog:

@@ -17,11 +17,10 @@ import trio
 from raftlog.http.access import Need
 from raftlog.http.api.cluster import summary
 from raftlog.http.api.context import Api
-from raftlog.http.messages import Refusal, Request, Response, Send
+from raftlog.http.messages import Request, Response, Send
 from raftlog.http.routes import Route
 from raftlog.raft.events import Event
 
-STREAMS_MAX = 16
 POLL_S = 0.1
 RATES_S = 1.0
 COMMENT_S = 15.0
@@ -32,25 +31,15 @@ AT_ONCE_MAX = 100
 class Events:
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._streams = 0
 
     async def stream(self, request: Request) -> Response:
-        if self._streams >= STREAMS_MAX:
-            raise Refusal(503, "BUSY", f"{STREAMS_MAX} streams are open; try again", retriable=True)
         given = request.headers.get("last-event-id", "")
         seen = int(given) if given.isascii() and given.isdigit() and len(given) < 19 else 0
         return Response(
             content_type="text/event-stream",
             headers=(("X-Accel-Buffering", "no"),),
-            stream=lambda send: self._tell(send, seen),
+            stream=self._api.counted(lambda send: self._follow(send, seen)),
         )
-
-    async def _tell(self, send: Send, seen: int) -> None:
-        self._streams += 1
-        try:
-            await self._follow(send, seen)
-        finally:
-            self._streams -= 1
 
     async def _follow(self, send: Send, seen: int) -> None:
         api, ring = self._api, self._api.view.inside.driver.events

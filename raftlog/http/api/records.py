@@ -191,7 +191,9 @@ class Records:
             await send(b"event: bye\ndata: {}\n\n")
 
         return Response(
-            content_type="text/event-stream", headers=(("X-Accel-Buffering", "no"),), stream=follow
+            content_type="text/event-stream",
+            headers=(("X-Accel-Buffering", "no"),),
+            stream=self._api.counted(follow),
         )
 
     async def _follow(self, send: Send, keys: list[TopicPartition], wanted: Filter) -> None:
