@@ -13,7 +13,9 @@ from typing import Final
 import pytest
 
 from chaos.__main__ import REQUIRE, why_not, write
-from chaos.checkers import Judgement
+from chaos.checkers import CHECKERS, Judgement, View
+from chaos.history import History
+from chaos.planted import SHOWN_IN
 from chaos.report.text import as_text
 from chaos.runner import Options, run
 from chaos.scenarios import SCENARIOS, Scenario
@@ -28,7 +30,7 @@ DRAWN: Final = 8
 SECONDS: Final = 20.0
 RATE_MIN: Final = 200.0
 """Acknowledged records a second, at least, while faults are played: a run that is down shows little."""
-READY: Final = {name: one for name, one in SCENARIOS.items() if not one.needs}
+READY: Final = {name: one for name, one in SCENARIOS.items() if not one.needs and not one.fails}
 DOWN: Final = (
     "kill-majority",
     "kill-starting",
@@ -73,3 +75,13 @@ def test_a_drawn_scenario_is_good(place: int, testrun_uid: str, tmp_path: Path) 
 def test_all_scenarios_of_the_list_are_there() -> None:
     assert {one.number for one in SCENARIOS.values()} == set(range(1, 21))
     assert all(one.what for one in SCENARIOS.values())
+
+
+def test_the_page_lists_what_there_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chaos.md").read_text()
+    missing = [name for name in SCENARIOS if f"`{name}`" not in page]
+    missing += [name for name in SHOWN_IN if f"| {name} |" not in page]
+    missing += [
+        holds for holds in (checker(View(History())).holds for checker in CHECKERS) if holds not in page
+    ]
+    assert not missing

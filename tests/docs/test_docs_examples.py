@@ -10,8 +10,8 @@ import pytest
 from tests.docs.story import ROOT, Story, StoryFailed, check_mentioned, commands, matches, steps
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
-ELSEWHERE = {"docs/testing.md"}
-"""Its examples are tests, which tests/testing/test_testing_docs.py runs."""
+ELSEWHERE = {"docs/testing.md", "docs/guides/chaos.md"}
+"""Their examples are run by tests/testing/test_testing_docs.py and chaos/tests/test_chaos_guide.py."""
 
 
 def _name(page: Path) -> str:
