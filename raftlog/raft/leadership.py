@@ -151,7 +151,8 @@ class Leadership:
 
     def _append_from(self, next_index: int) -> Append | None:
         """An append from `next_index` on, with as many entries as one takes; None when the log begins behind
-        that. The last append is kept: followers that keep up all get the same one."""
+        that, or has been compacted there. The last append is kept: followers that keep up all get the same
+        one."""
         log = self._log
         last = self._last_append
         now_at = (next_index - 1, log.last_index, log.commit_index)
@@ -159,7 +160,7 @@ class Leadership:
             return last
         prev_index = RaftIndex(next_index - 1)
         prev_term = log.term_at(prev_index)
-        if prev_term is None:
+        if prev_term is None or not log.has_entries_from(RaftIndex(next_index)):
             return None
         entries: list[Entry] = []
         if next_index <= log.last_index:
@@ -180,6 +181,12 @@ class Leadership:
         index = RaftIndex(log.first_index - 1)
         if self._state_is_all and log.snapshot_index > index:
             index = log.snapshot_index
+        elif not log.has_entries_from(RaftIndex(index + 1)):
+            # Entries that compaction has been over cannot be sent one by one. Nothing is cleaned that a
+            # member lacks, so this is one that lost its log, or that joins.
+            peer.probe()
+            peer.paused = True
+            return
         index_term = log.term_at(index)
         assert index_term is not None, (index, log.first_index)
         following = log.entries(RaftIndex(index + 1), 1, 1) if index < log.last_index else []
@@ -259,7 +266,10 @@ class Leadership:
         return self.last_heard[peer] >= since and peer.rejoined_at < since
 
     def can_do_without(self, peer: Progress, now: float) -> bool:
-        """Whether the others are a majority that holds all that is committed, and can elect."""
+        """Whether the others are a majority that holds all that is committed, and can elect; and whether the
+        follower could be filled anew, which it cannot with entries that compaction has been over."""
+        if not self._log.has_entries_from(self._log.first_index):
+            return False
         commit_index = self._log.commit_index
         holding = [
             other

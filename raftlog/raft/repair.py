@@ -69,13 +69,19 @@ class Repairs:
     @property
     def deadline(self) -> float:
         """When somebody is to be asked."""
-        return self._due if self._log.rot is not None and self._log.damage is None else float("inf")
+        return self._due if self._may_ask else float("inf")
+
+    @property
+    def _may_ask(self) -> bool:
+        """Who has cleaned its log holds other bytes: what lies there is damaged for good."""
+        rot, group_log = self._log.rot, self._log
+        return rot is not None and group_log.damage is None and rot.index > group_log.cleaning.clean_index
 
     def ask(self, now: float) -> None:
         """Ask the next one: the leader first, who has everything, and then one after the other."""
         rot = self._log.rot
         others = self._owner.voters - {self._self_id}
-        if rot is None or not others:
+        if rot is None or not others or not self._may_ask:
             return
         left = sorted(others - set(self._asked))
         if not left and self._is_gone:
@@ -101,7 +107,7 @@ class Repairs:
         group_log, index = self._log, request.entry_index
         if index < group_log.first_index and self._owner.can_fill_anew(sender, now):
             self._outbox.send_after_sync(sender, Repair(self._key, self._engine.term, index, []))
-        if not group_log.first_index <= index <= group_log.commit_index:
+        if not group_log.has_entries_from(index) or index > group_log.commit_index:
             return
         count = min(APPEND_ENTRIES_MAX, group_log.commit_index - index + 1)
         try:

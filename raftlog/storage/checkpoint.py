@@ -55,6 +55,8 @@ class CheckpointJob:
                 disk.open(path, create=True).pwritev([chunk], position)
             for folder, image in self.snapshots:
                 disk.mkdir(folder)
+                if image.is_cleaned:  # files that it names may have been renamed into the folder
+                    disk.sync_dir(folder)
                 write_file(disk, folder, SNAPSHOT_NAME, encode(image))
             if self.snapshots:
                 disk.sync_dir(self.root)  # folders of new logs

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from raftlog.errors import DamagedLog, FileRefused, InvalidInput
+from raftlog.storage.cleaned import CleanedSegment, TermOf, merged
+from raftlog.storage.compaction.job import Cleaned
 from raftlog.storage.disk import SHORTAGES, Disk, Health
-from raftlog.storage.entry import Entry, EntryKind, LogPoint
+from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, LogPoint
 from raftlog.storage.index import Place, SparseIndex
 from raftlog.storage.segment import (
     NO_TIMESTAMP,
@@ -61,9 +63,11 @@ class CommittedLog:
         limits: LogLimits,
         image: LogImage,
         term_at: TermAt,
+        term_of: TermOf,
     ) -> None:
+        """`term_at` gives the term of an index, `term_of` that of an offset."""
         self._disk, self._health, self._pool = disk, health, pool
-        self._term_at = term_at
+        self._term_at, self._term_of = term_at, term_of
         self.folder = folder
         self.limits = limits
         self.start = image.start
@@ -71,7 +75,12 @@ class CommittedLog:
         self.end = image.commit
         """The last committed entry, and the high watermark."""
         self.internal: dict[int, Entry] = {entry.index: entry for entry in image.internal}
-        self.segments = [self._segment(extent, is_new=False) for extent in image.segments]
+        self.segments: list[Segment] = [
+            self._cleaned_segment(extent) if extent.generation else self._segment(extent, is_new=False)
+            for extent in image.segments
+        ]
+        self.clean_index = self._find_clean_index()
+        """The last entry that compaction has been over: up to it entries are not read by their index."""
         self.is_changed = False
         """Whether something happened that the snapshot file must tell (more than a longer last segment)."""
         self.doomed: list[str] = []
@@ -83,6 +92,13 @@ class CommittedLog:
 
     def _segment(self, extent: SegmentExtent, *, is_new: bool) -> Segment:
         return Segment(self._pool, self.folder, extent, self._next_batch_index, is_new=is_new)
+
+    def _cleaned_segment(self, extent: SegmentExtent) -> CleanedSegment:
+        return CleanedSegment(self._pool, self.folder, extent, self._term_of)
+
+    def _find_clean_index(self) -> RaftIndex:
+        cleaned = [each.last_index for each in self.segments if isinstance(each, CleanedSegment)]
+        return max(cleaned, default=LOG_BEGIN.index)
 
     def _next_batch_index(self, index: int) -> RaftIndex:
         """The first index from `index` on that no entry of Raft itself takes."""
@@ -206,25 +222,41 @@ class CommittedLog:
     def read(self, offset: int, max_bytes: int, before: int | None = None) -> Slice | None:
         if not self.log_start_offset <= offset < self.end.offset:
             return None
-        segment = self._segment_of_offset(offset)
         interval = self.limits.index_interval_bytes
-        place = segment.place_of_offset(offset, interval)
+        segment, place = self._find(offset)
+        if before is not None and place.offset >= before:
+            return None  # what lay in between was cleaned away
         end = segment.end_within(place, max_bytes, interval)
         if before is not None and end.offset > before:
-            end = segment.place_of_offset(before, interval)
+            end = segment.place_of_offset(before, interval) or end
         return segment.read(place, end, self._term_at)
+
+    def _find(self, offset: int) -> tuple[Segment, Place]:
+        """The first batch that ends behind `offset`, which lies before the end. The last segment was never
+        cleaned, so that there is one."""
+        number = self._number_of_offset(offset)
+        while True:
+            segment = self.segments[number]
+            place = segment.place_of_offset(offset, self.limits.index_interval_bytes)
+            if place is not None:
+                return segment, place
+            number += 1
 
     def cold(self, offset: int, max_bytes: int) -> Warming | None:
         """See `GroupLog.cold`."""
         if not self.log_start_offset <= offset < self.end.offset:
             return None
-        return self._segment_of_offset(offset).cold(lambda index: index.floor_offset(offset), max_bytes)
+        number = self._number_of_offset(offset)
+        while not self.segments[number].size:
+            number += 1
+        return self.segments[number].cold(lambda index: index.floor_offset(offset), max_bytes)
 
-    def _segment_of_offset(self, offset: int) -> Segment:
+    def _number_of_offset(self, offset: int) -> int:
+        """Of the segment that covers `offset`."""
         number = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1
         if number < 0 or offset >= self.segments[number].next_offset:
             raise DamagedLog(f"{self.folder}: no segment holds offset {offset}")
-        return self.segments[number]
+        return number
 
     def entries(self, from_index: int, max_bytes: int, max_count: int) -> list[Entry]:
         """Committed entries from `from_index` on; at least one, then as many as fit."""
@@ -380,25 +412,53 @@ class CommittedLog:
             offset = self.segments[0].base_offset if self.segments else self.end.offset
             self._move_start(LogPoint(index, term, offset))
 
+    def replace(self, files: Sequence[Cleaned]) -> None:
+        """Put what a pass has written in the place of the segments that it read, with which the log begins.
+        What Raft itself has written between them goes: nobody reads the entries around it any more. Raises
+        DiskFailed, FileRefused."""
+        count = sum(file.source_count for file in files)
+        left = self.segments[:count]
+        generation = 1 + max(each.extent.generation for each in left)
+        cleaned: list[CleanedSegment] = []
+        for file in files:
+            covered, left = left[: file.source_count], left[file.source_count :]
+            segment = self._cleaned_segment(merged(covered, file, generation))
+            with self._health:
+                self._disk.rename(file.path, segment.path)
+                if self._disk.exists(file.index_path):
+                    self._disk.rename(file.index_path, segment.index_path)
+            cleaned.append(segment)
+        self._doom(self.segments[:count])
+        self.segments[:count] = cleaned
+        self.clean_index = self._find_clean_index()
+        self._drop_internal(self.clean_index)
+        self.is_changed = True
+
     def _drop(self, count: int) -> None:
         if not count:
             return
         last = self.segments[count - 1]
         term = self._term_at(last.last_index)
         assert term is not None, last
-        for segment in self.segments[:count]:
-            self._pool.forget(segment)
-            self.doomed += [segment.path, segment.index_path]
+        self._doom(self.segments[:count])
         del self.segments[:count]
         if not self.segments:
             self._is_closed = False
         self._move_start(LogPoint(last.last_index, term, last.next_offset))
 
+    def _doom(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            self._pool.forget(segment)
+            self.doomed += [segment.path, segment.index_path]
+
+    def _drop_internal(self, index: RaftIndex) -> None:
+        for gone in [each for each in self.internal if each <= index]:
+            del self.internal[gone]
+
     def _move_start(self, start: LogPoint) -> None:
         self.start = start
         self.log_start_offset = max(self.log_start_offset, start.offset)
-        for index in [index for index in self.internal if index <= start.index]:
-            del self.internal[index]
+        self._drop_internal(start.index)
         self.is_changed = True
 
     def take_dirty(self) -> list[Segment]:

@@ -53,6 +53,15 @@ class Epochs:
         number = bisect_right(self._indexes, index) - 1
         return self._terms[number] if number >= 0 else None
 
+    def term_of(self, offset: int) -> Term | None:
+        """The term of the batch that took `offset`, which must be in the log; None before the first line."""
+        number = bisect_right(self._offsets, offset) - 1
+        return self._terms[number] if number >= 0 else None
+
+    def lines(self) -> list[tuple[Term, Offset]]:
+        """(term, first offset) of every term."""
+        return list(zip(self._terms, self._offsets, strict=True))
+
     def end_offset(self, term: Term, end: Offset) -> tuple[Term, Offset]:
         """(newest term at or before `term`, end of its offsets), the log ending at `end`. UNKNOWN for a
         term newer than all; (`term`, first offset) for one older than all (KIP-101, KIP-279)."""

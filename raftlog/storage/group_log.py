@@ -34,6 +34,7 @@ from raftlog.errors import (
 )
 from raftlog.records.batch import check_batch
 from raftlog.storage.checkpoint import CheckpointJob
+from raftlog.storage.cleaning import Cleaning
 from raftlog.storage.committed import CommittedLog, LogLimits
 from raftlog.storage.disk import NOT_THE_DISKS, Disk, Health
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, HardState, LogPoint, Payload
@@ -100,6 +101,7 @@ class GroupLog:
       synced_index     the last entry that is durable: what an ack may rest on
       high_watermark   the end of what is committed; log_end_offset: of everything
       snapshot_state, snapshot_index   the state machine's last saved state and the entry it stands at
+      cleaning         what compaction asks
       damage           None, or why it is not known any more what the log holds; it outlives a restart
       rot              None, or an entry whose bytes are damaged in a log that is whole otherwise; it is
                        found again after a restart
@@ -138,8 +140,16 @@ class GroupLog:
         folder = f"{context.root}/{self.dirname}"
         self._epochs = Epochs(image.epochs)
         self._committed = CommittedLog(
-            context.disk, context.health, context.pool, folder, self._limits, image, self.term_at
+            context.disk,
+            context.health,
+            context.pool,
+            folder,
+            self._limits,
+            image,
+            self.term_at,
+            self._epochs.term_of,
         )
+        self.cleaning = Cleaning(self._committed, self._epochs, image.passes, self._cleaned)
         self.commit_index = self.last_index = image.commit.index
         self.last_term = image.commit.term
         self.high_watermark = self.log_end_offset = image.commit.offset
@@ -161,6 +171,12 @@ class GroupLog:
     def first_index(self) -> RaftIndex:
         """The first entry that can still be read."""
         return RaftIndex(self._committed.start.index + 1)
+
+    def has_entries_from(self, index: RaftIndex) -> bool:
+        """Whether the entries from `index` on can still be read, one by one."""
+        return index >= self.first_index and (
+            index > self.cleaning.clean_index or index >= self._memory_first
+        )
 
     @property
     def log_start_offset(self) -> Offset:
@@ -431,11 +447,12 @@ class GroupLog:
         then while payloads fit `max_bytes` and entries `max_count`. Empty past last_index. It may stop
         early where memory begins; ask again from there.
 
-        Raises LookupError below first_index, DamagedLog when the bytes are not what was written.
+        Raises LookupError where `has_entries_from` says no, DamagedLog when the bytes are not what was
+        written.
         """
         if from_index > self.last_index:
             return []
-        if from_index < self.first_index:
+        if not self.has_entries_from(from_index):
             raise LookupError(f"{self!r}: entry {from_index} is gone")
         start = from_index - self._memory_first
         if start < 0:
@@ -593,8 +610,25 @@ class GroupLog:
         self._add(RecordKind.LOG_START, offset=self.log_start_offset)
         self.forget_to(start)
         self._epochs.drop_before(RaftIndex(start + 1))
-        gone = [entry for entry in self._memberships if entry.index <= start]
+        self._forget_memberships()
+
+    def _forget_memberships(self) -> None:
+        """Of those whose entries are gone the newest stays."""
+        gone = [entry for entry in self._memberships if entry.index <= self._gone_to]
         self._memberships = gone[-1:] + self._memberships[len(gone) :]
+
+    @property
+    def _gone_to(self) -> int:
+        """Up to here there are no entries of Raft itself."""
+        return max(self._committed.start.index, self.cleaning.clean_index)
+
+    def _cleaned(self) -> None:
+        """Compaction has been over a part of the log."""
+        self._context.has_garbage = True
+        self._forget_memberships()
+        if self.rot is not None and self.rot.index <= self.cleaning.clean_index:
+            self.rot = None  # the pass has read what it names, and found it sound
+            self.on_rot()
 
     # The store's side.
 
@@ -608,21 +642,20 @@ class GroupLog:
             image = LogImage(
                 key=self.key,
                 epochs=self._epochs.lines_to(self.commit_index),
-                membership=next(
-                    (entry for entry in self._memberships if entry.index < self.first_index), None
-                ),
+                membership=next((entry for entry in self._memberships if entry.index <= self._gone_to), None),
                 snapshot_index=self.snapshot_index,
                 state=self.snapshot_state,
                 wal_sequence=job.start_sequence,
                 damage=self.damage,
                 may_lack=self._may_lack,
+                passes=self.cleaning.passes.saved(),
             )
             job.snapshots.append((committed.folder, committed.image(image)))
             self._has_snapshot = True
             self._is_changed = committed.is_changed = False
         job.doomed += committed.doomed
         committed.doomed = []
-        active = committed.segments[-1].extent if committed.segments else None
+        active = committed.segments[-1].extent.to_list() if committed.segments else None
         return [self.key, self.dirname, self._has_snapshot, self._hard_state, committed.end, active]
 
     def note_changed(self) -> None:
@@ -637,6 +670,7 @@ class GroupLog:
     def close(self) -> None:
         """No use of the log is allowed any more. Slices stay valid."""
         self._is_closed = True
+        self.cleaning.close()
         self._committed.close()
 
     def statistics(self) -> dict[str, int]:

@@ -63,8 +63,8 @@ class SparseIndex:
         return self._timestamps[number]
 
     def floor_offset(self, offset: int) -> Place:
-        """The last entry at or before `offset`."""
-        return self.place(bisect_right(self._offsets, offset) - 1)
+        """The last entry at or before `offset`; the first where the segment has lost all that came before."""
+        return self.place(max(0, bisect_right(self._offsets, offset) - 1))
 
     def floor_index(self, index: int) -> Place:
         return self.place(bisect_right(self._indexes, index) - 1)

@@ -17,7 +17,8 @@ from raftlog.records.batch import HEADER_SIZE, BatchHeader, check_batch, read_he
 from raftlog.storage import wal_recovery
 from raftlog.storage.disk import Disk, File
 from raftlog.storage.entry import EntryKind
-from raftlog.storage.meta import META_NAME, WAL_NAME, read_meta
+from raftlog.storage.meta import META_NAME, SCRATCH_NAME, WAL_NAME, read_meta
+from raftlog.storage.segment import SegmentExtent
 from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, read_file
 from raftlog.storage.wal_format import RecordHead, RecordKind
 from raftlog.types import Offset, RaftIndex, Term
@@ -74,7 +75,7 @@ def log_folders(disk: Disk, root: str) -> list[str]:
     """The names of the logs' folders, sorted."""
     names = []
     for name in disk.listdir(root):
-        if name in (WAL_NAME, META_NAME):
+        if name in (WAL_NAME, META_NAME, SCRATCH_NAME):
             continue
         try:
             inside = disk.listdir(f"{root}/{name}")
@@ -87,9 +88,9 @@ def log_folders(disk: Disk, root: str) -> list[str]:
 
 def dump_segment(disk: Disk, path: str) -> Iterator[BatchAt]:
     """Every batch of a `.log` file in order; the last one given is the first with a problem, if any."""
-    name = path.rpartition("/")[2]
+    number, _, generation = path.rpartition("/")[2].removesuffix(".log").partition(".")
     file = disk.open(path)
-    yield from _batches(file, file.size(), int(name.partition(".")[0]))
+    yield from _batches(file, file.size(), int(number), is_cleaned=bool(generation))
 
 
 def dump_wal(disk: Disk, root: str) -> Iterator[WalLine]:
@@ -142,7 +143,7 @@ def _verify_log(
     disk: Disk, folder: str, active: list[int] | None, has_snapshot: bool, result: Verification
 ) -> None:
     """Add what is wrong in one log's folder; `active`: the checkpoint's line about the last segment."""
-    sizes: dict[int, int] = {}
+    sizes: dict[str, int] = {}
     epochs: list[tuple[Term, RaftIndex, Offset]] = []
     if has_snapshot or disk.exists(f"{folder}/{SNAPSHOT_NAME}"):
         try:
@@ -151,17 +152,18 @@ def _verify_log(
             result.findings.append(Finding(f"{folder}/{SNAPSHOT_NAME}", None, str(error)))
         else:
             epochs = image.epochs
-            sizes = {segment.base_offset: segment.size for segment in image.segments}
+            sizes = {segment.file_name: segment.size for segment in image.segments}
             if image.damage is not None:
                 result.findings.append(Finding(folder, None, f"known to be damaged: {image.damage}"))
     if active is not None:
-        sizes[active[0]] = max(active[4], sizes.get(active[0], 0))
-    for base in sizes:
-        if not disk.exists(f"{folder}/{base:020d}.log"):
-            result.findings.append(Finding(f"{folder}/{base:020d}.log", None, "the file is missing"))
+        last = SegmentExtent(*active).file_name  # type: ignore[arg-type]
+        sizes[last] = max(active[4], sizes.get(last, 0))
+    for segment in sizes:
+        if not disk.exists(f"{folder}/{segment}.log"):
+            result.findings.append(Finding(f"{folder}/{segment}.log", None, "the file is missing"))
     for name in disk.listdir(folder):
         if name.endswith(".log"):
-            size = sizes.get(int(name.partition(".")[0]), 0)
+            size = sizes.get(name.removesuffix(".log"), 0)
             _verify_segment(disk, f"{folder}/{name}", size, epochs, result)
 
 
@@ -192,7 +194,7 @@ def _verify_segment(
         result.findings.append(Finding(path, end, f"the file ends here, not at byte {synced}"))
 
 
-def _batches(file: File, size: int, offset: int) -> Iterator[BatchAt]:
+def _batches(file: File, size: int, offset: int, *, is_cleaned: bool) -> Iterator[BatchAt]:
     position, term = 0, 0
     while position < size:
         data = file.pread(_CHUNK, position)
@@ -203,7 +205,7 @@ def _batches(file: File, size: int, offset: int) -> Iterator[BatchAt]:
             header = read_header(data, at)
             if at and header.size > len(data) - at:
                 break  # the chunk's end; from the batch's own beginning next time
-            problem = _problem(data, at, header, offset, term)
+            problem = _problem(data, at, header, offset, term, is_cleaned)
             yield BatchAt(position + at, header, problem)
             if problem is not None:
                 return
@@ -215,12 +217,14 @@ def _batches(file: File, size: int, offset: int) -> Iterator[BatchAt]:
         position += at
 
 
-def _problem(data: bytes, at: int, header: BatchHeader, offset: int, term: int) -> str | None:
+def _problem(
+    data: bytes, at: int, header: BatchHeader, offset: int, term: int, is_cleaned: bool
+) -> str | None:
     try:
         check_batch(data, at)
     except InvalidInput as error:
         return str(error)
-    if header.base_offset != offset:
+    if header.base_offset < offset or (header.base_offset > offset and not is_cleaned):
         return f"base offset {header.base_offset}, expected {offset}"
     if header.leader_epoch < term:
         return f"leader epoch {header.leader_epoch} after {term}"

@@ -20,6 +20,8 @@ FORMAT_VERSION: Final = 2
 META_NAME: Final = "meta.toml"
 LOCK_NAME: Final = "lock"
 WAL_NAME: Final = "wal"
+SCRATCH_NAME: Final = "cleaning"
+"""Where compaction writes; of no use once the process has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

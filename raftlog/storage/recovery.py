@@ -114,8 +114,8 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
     the log still knows which entries it has, and a reader finds that their bytes are gone and has them
     repaired."""
     disk = context.disk
-    expected = {f"{segment.base_offset:020d}": segment.size for segment in image.segments}
-    active = f"{image.segments[-1].base_offset:020d}" if image.segments else ""
+    expected = {segment.file_name: segment.size for segment in image.segments}
+    active = image.segments[-1].file_name if image.segments else ""
     damage = None
     for name, size in expected.items():
         path = f"{folder}/{name}.log"
@@ -130,7 +130,7 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
             with context.health:
                 file.truncate(size)
     for name in disk.listdir(folder):
-        if name != SNAPSHOT_NAME and name.partition(".")[0] not in expected:
+        if name != SNAPSHOT_NAME and name.rpartition(".")[0] not in expected:
             try:
                 with context.health:
                     disk.unlink(f"{folder}/{name}")

@@ -71,6 +71,19 @@ class SegmentExtent(NamedTuple):
     last_written_ms: int = NO_TIMESTAMP
     """When its first and its last batch were written, by the broker's clock: how old it is where its records
     do not say. Not known of what was written before these two were kept."""
+    generation: int = 0
+    """How often what it covers was written again by compaction; 0: never, it has every entry."""
+
+    @property
+    def file_name(self) -> str:
+        """Of the segment's files, without what says which of them. A cleaned one lies beside what it
+        replaces."""
+        number = f"{self.base_offset:020d}"
+        return f"{number}.{self.generation}" if self.generation else number
+
+    def to_list(self) -> list[int]:
+        """As it is kept; of a log that was never cleaned as older builds read it."""
+        return list(self) if self.generation else list(self[:-1])
 
 
 def batch_time(payload: Bytes) -> int:
@@ -231,8 +244,9 @@ class Segment:
         is_new: bool,
     ) -> None:
         self._pool = pool
-        self.path = f"{folder}/{extent.base_offset:020d}.log"
-        self.index_path = f"{folder}/{extent.base_offset:020d}.index"
+        self.path = f"{folder}/{extent.file_name}.log"
+        self.index_path = f"{folder}/{extent.file_name}.index"
+        self._generation = extent.generation
         self.base_offset, self.base_index = extent.base_offset, extent.base_index
         self.last_index, self.next_offset = extent.last_index, extent.next_offset
         self.size = extent.size
@@ -277,6 +291,7 @@ class Segment:
             self.first_timestamp,
             self.first_written_ms,
             self.last_written_ms,
+            self._generation,
         )
 
     def file(self) -> File:
@@ -381,8 +396,9 @@ class Segment:
             max_bytes,
         )
 
-    def place_of_offset(self, offset: int, interval: int) -> Place:
-        """The batch that holds `offset`, which must lie in the segment."""
+    def place_of_offset(self, offset: int, interval: int) -> Place | None:
+        """The batch that holds `offset`, which must lie in the segment; in a cleaned one the first that ends
+        behind it, or None where none is left."""
         place = self._cursors.get(offset)
         if place is not None:  # entries of Raft itself may have come in between since
             return Place(place.offset, self._next_batch_index(place.index), place.position)

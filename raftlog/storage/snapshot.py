@@ -24,7 +24,9 @@ from raftlog.types import GroupKey, Offset, RaftIndex, Term
 
 _HEADER: Final = struct.Struct(">4sIQQI")
 _MAGIC: Final = b"rlsn"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""Of a log that was cleaned; of all others it is 1, which older builds read as well."""
+_NEVER_CLEANED: Final = 1
 SNAPSHOT_NAME: Final = "snapshot"
 TEMPORARY_NAME: Final = "snapshot.tmp"
 
@@ -53,6 +55,13 @@ class LogImage:
     """What was found damaged in the log; it outlives a restart, until the log is reset."""
     may_lack: bool = False
     """Whether the log may lack what its replica has acknowledged."""
+    passes: list[tuple[Offset, int]] = field(default_factory=list)
+    """Of each pass of the cleaner: up to where, and how long ago in ms of the broker's running time."""
+
+    @property
+    def is_cleaned(self) -> bool:
+        """Whether compaction has ever been over the log."""
+        return bool(self.passes) or any(segment.generation for segment in self.segments)
 
 
 def new_image(key: GroupKey, start: LogPoint, membership: bytes) -> LogImage:
@@ -78,14 +87,20 @@ def encode(image: LogImage) -> list[bytes]:
             "epochs": [list(epoch) for epoch in image.epochs],
             "internal": [_entry_to_list(entry) for entry in image.internal],
             "membership": None if image.membership is None else _entry_to_list(image.membership),
-            "segments": [list(segment) for segment in image.segments],
+            "segments": [segment.to_list() for segment in image.segments],
             "snapshot_index": image.snapshot_index,
             "wal_sequence": image.wal_sequence,
             "damage": image.damage,
             "may_lack": image.may_lack,
+            **({"passes": [list(each) for each in image.passes]} if image.is_cleaned else {}),
         }
     )
-    fields = (_MAGIC, FORMAT_VERSION, len(description), len(image.state))
+    fields = (
+        _MAGIC,
+        FORMAT_VERSION if image.is_cleaned else _NEVER_CLEANED,
+        len(description),
+        len(image.state),
+    )
     crc = crc32c(image.state, crc32c(description, crc32c(_HEADER.pack(*fields, 0)[:-4])))
     return [_HEADER.pack(*fields, crc), description, image.state]
 
@@ -100,8 +115,8 @@ def decode(data: bytes) -> LogImage:
         raise DamagedLog("not a whole snapshot file")
     if crc32c(body, crc32c(data[: _HEADER.size - 4])) != crc:
         raise DamagedLog("the snapshot file's bytes do not have its crc")
-    if version != FORMAT_VERSION:
-        raise DamagedLog(f"snapshot format {version} is not known, only {FORMAT_VERSION}")
+    if version not in (_NEVER_CLEANED, FORMAT_VERSION):
+        raise DamagedLog(f"snapshot format {version} is not known, only those up to {FORMAT_VERSION}")
     description: dict[str, Any] = cbor2.loads(body[:description_size])
     return LogImage(
         key=GroupKey(description["key"]),
@@ -116,6 +131,7 @@ def decode(data: bytes) -> LogImage:
         wal_sequence=description["wal_sequence"],
         damage=description["damage"],
         may_lack=description["may_lack"],
+        passes=[(Offset(clean_to), age_ms) for clean_to, age_ms in description.get("passes", ())],
         state=bytes(body[description_size:]),
     )
 

@@ -36,7 +36,7 @@ from raftlog.storage.disk import Disk, File, Health, refuse_if_not_the_disks
 from raftlog.storage.entry import LOG_BEGIN, LogPoint
 from raftlog.storage.folder_names import short_name
 from raftlog.storage.group_log import GroupLog, LogContext
-from raftlog.storage.meta import LOCK_NAME, META_NAME, WAL_NAME, Meta, read_meta, write_meta
+from raftlog.storage.meta import LOCK_NAME, META_NAME, SCRATCH_NAME, WAL_NAME, Meta, read_meta, write_meta
 from raftlog.storage.recent import RecentEntries
 from raftlog.storage.recovery import recover
 from raftlog.storage.segment import SegmentPool
@@ -48,7 +48,7 @@ from raftlog.types import GROUP_KEY_SIZE, BrokerId, GroupKey
 MIB: Final = 1 << 20
 
 _NO_GROUP: Final = GroupKey(bytes(GROUP_KEY_SIZE))
-_RESERVED: Final = frozenset((WAL_NAME, META_NAME, LOCK_NAME, "", ".", ".."))
+_RESERVED: Final = frozenset((WAL_NAME, META_NAME, LOCK_NAME, SCRATCH_NAME, "", ".", ".."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +203,7 @@ class Store:
         if scan is None:
             raise DamagedLog(f"{folder}: the write-ahead log is missing. {wal_recovery.REMEDY}")
         with self._health:
+            self._disk.rmtree(f"{self._root}/{SCRATCH_NAME}")
             self._disk.sync_dir(self._root)  # meta.toml may have been renamed by a process that died then
         wal_recovery.resume(self._wal, scan, self._disk, folder, self._health, self._meta.wal_id)
         self.logs.update(recover(self._context, scan))
@@ -438,6 +439,15 @@ class Store:
                 log.close()
             self._wal.close()
             self._lock.close()
+
+    def scratch(self, name: str) -> str:
+        """What the paths of a pass of compaction begin with: nothing of another one is there. Raises
+        FileRefused, DiskFailed."""
+        folder = f"{self._root}/{SCRATCH_NAME}"
+        with self._health:
+            self._disk.rmtree(folder)
+            self._disk.mkdir(folder)
+        return f"{folder}/{name}"
 
     def forget_some(self) -> bool:
         """Let go of some committed entries that logs hold in memory, oldest first: their memory is needed.

@@ -139,11 +139,15 @@ class VirtualDisk:
 
     def rename(self, source: str, target: str) -> None:
         folder, name = self._folder_of(source)
-        assert self._folder_of(target)[0] is folder, "within a folder only"
+        to, new_name = self._folder_of(target)
         if name not in folder.seen:
             raise FileNotFoundError(errno.ENOENT, "no such file", source)
         self.begin("rename", target)
-        folder.change({name: None, os.path.basename(target): folder.seen[name]})
+        if to is folder:
+            folder.change({name: None, new_name: folder.seen[name]})
+        else:  # a power loss may take either: the name may be in both folders, or in none
+            to.change({new_name: folder.seen[name]})
+            folder.change({name: None})
 
     def unlink(self, path: str) -> None:
         folder, name = self._folder_of(path)

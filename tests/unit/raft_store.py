@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 from raftlog.errors import DiskFailed, SafetyError
 from raftlog.storage.entry import Entry, EntryKind, HardState
@@ -24,6 +25,7 @@ class MemoryLog:
         self.rot: Rot | None = None
         self.on_rot: Callable[[], None] = lambda: None
         self.refused: str | None = None
+        self.cleaning = SimpleNamespace(clean_index=0)
         self._may_lack = False
         self.snapshot_state = b""
         self.commit_index = RaftIndex(0)
@@ -44,6 +46,9 @@ class MemoryLog:
     @property
     def problem(self) -> str | None:
         return self.damage or (self.rot.problem if self.rot is not None else None)
+
+    def has_entries_from(self, index: RaftIndex) -> bool:
+        return index >= self.first_index
 
     @property
     def may_lack(self) -> bool:

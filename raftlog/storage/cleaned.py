@@ -1,0 +1,127 @@
+"""A segment that compaction has written: offsets ascend and have gaps, and Raft reads no entries from it.
+
+It covers the entries and offsets of the segments that it replaced, of which it holds what is left. The index
+of a batch's entry is not known any more: every `Place` in it has the segment's first index, and a batch is
+held to the term of its offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from crc32c import crc32c
+
+from raftlog.errors import InvalidInput
+from raftlog.records.batch import CRC_START, HEADER_SIZE, MAGIC, BatchHeader, read_header
+from raftlog.storage.compaction.job import Cleaned
+from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.index import Place
+from raftlog.storage.segment import Segment, SegmentExtent, SegmentPool, TermAt
+from raftlog.types import FilePosition, Offset, RaftIndex, Term
+
+_WALK_CHUNK = 8192
+
+TermOf = Callable[[int], Term | None]
+"""The term of the entry that took an offset."""
+
+
+class CleanedSegment(Segment):
+    """See the module. It may be empty: then what it covers is gone."""
+
+    def __init__(self, pool: SegmentPool, folder: str, extent: SegmentExtent, term_of: TermOf) -> None:
+        super().__init__(pool, folder, extent, lambda index: extent.base_index, is_new=False)
+        self._term_of = term_of
+
+    def place_of_offset(self, offset: int, interval: int) -> Place | None:
+        if not self.size:
+            return None
+        place = self._cursors.get(offset)
+        if place is None:
+            start = self.index(interval).floor_offset(offset)
+            place = next((at for at, header in self.walk(start) if header.next_offset > offset), None)
+        return place if place is not None and place.position < self.size else None
+
+    def walk(self, place: Place) -> Iterator[tuple[Place, BatchHeader]]:
+        file, end = self.file(), self.size
+        offset, index, position = place
+        chunk, chunk_at = b"", 0
+        while position < end:
+            at, here = position - chunk_at, Place(offset, index, position)
+            if len(chunk) - at < HEADER_SIZE:
+                chunk, chunk_at, at = self._pread(file, min(_WALK_CHUNK, end - position), here), position, 0
+            if len(chunk) - at < HEADER_SIZE:
+                raise self._damage(here, f"ends at byte {position + len(chunk)}, not at {end}")
+            header = read_header(chunk, at)
+            next_position = FilePosition(position + header.size)
+            if not self._may_follow(header, offset) or next_position > end:
+                raise self._damage(here, f"is no batch at or behind offset {offset}")
+            yield Place(Offset(header.base_offset), index, position), header
+            offset, position = Offset(header.next_offset), next_position
+
+    def _may_follow(self, header: BatchHeader, offset: int) -> bool:
+        return (
+            offset <= header.base_offset < header.next_offset <= self.next_offset
+            and header.magic == MAGIC
+            and header.size >= HEADER_SIZE
+        )
+
+    def _check(
+        self,
+        data: memoryview,
+        place: Place,
+        end: Place,
+        term_at: TermAt,
+        count_max: int,
+        entries: list[Entry] | None = None,
+    ) -> tuple[Place, int]:
+        offset, index, begin = place
+        count = at = 0
+        available = len(data)
+        while count < count_max and available - at >= HEADER_SIZE:
+            header = read_header(data, at)
+            here, stop = Place(offset, index, FilePosition(begin + at)), at + header.size
+            if stop > available and count:
+                break  # the rest comes with the next chunk
+            if not self._may_follow(header, offset) or header.leader_epoch != self._term_of(
+                header.base_offset
+            ):
+                problem = (
+                    f"is offset {header.base_offset} of term {header.leader_epoch}, at {offset} or behind"
+                )
+                raise self._damage(here, problem)
+            if available < stop <= end.position - begin:
+                break  # and so does the file
+            if stop > available or crc32c(data[at + CRC_START : stop]) != header.crc:
+                raise self._damage(here, "does not have the crc of its header")
+            next_offset = Offset(header.next_offset)
+            if entries is not None:
+                term = Term(header.leader_epoch)
+                base_offset = Offset(header.base_offset)
+                payload = data[at:stop]
+                entries.append(Entry(index, term, EntryKind.BATCH, payload, base_offset, next_offset))
+            offset, at = next_offset, stop
+            count += 1
+        if not count:
+            problem = f"the file ends at byte {begin + available}, not at {end.position}"
+            raise self._damage(place, problem)
+        return Place(offset, RaftIndex(index), FilePosition(begin + at)), count
+
+    def repair(self, place: Place, entries: Sequence[Entry]) -> Place:
+        raise InvalidInput(f"{self.path}: no replica has the entries of a segment that was cleaned")
+
+
+def merged(covered: Sequence[Segment], file: Cleaned, generation: int) -> SegmentExtent:
+    """Of the file that stands for the segments `covered`."""
+    first, last = covered[0], covered[-1]
+    return SegmentExtent(
+        first.base_offset,
+        first.base_index,
+        last.last_index,
+        last.next_offset,
+        file.size,
+        file.max_timestamp,
+        file.first_timestamp,
+        first.first_written_ms,
+        last.last_written_ms,
+        generation,
+    )

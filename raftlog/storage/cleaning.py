@@ -1,0 +1,141 @@
+"""How a log has itself cleaned: which segments a pass may read, and how what it wrote takes their place.
+
+The new files are renamed into the log's folder and count once the snapshot file names them; the old ones are
+removed after that. A crash before leaves the old log, one behind it the new, and recovery removes the files
+that the snapshot file does not name.
+
+Invariants: the last segment is never cleaned, so that the log's end stays where it is; nothing is cleaned
+that a restart would apply again, or that no checkpoint knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raftlog.storage.committed import CommittedLog
+from raftlog.storage.compaction.job import CleaningJob, CleaningResult, Source
+from raftlog.storage.epochs import Epochs
+from raftlog.storage.passes import Passes
+from raftlog.storage.segment import Segment
+from raftlog.types import Offset, RaftIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningLimits:
+    """How far a pass may go."""
+
+    offset: Offset
+    """Below it everything is decided."""
+    index: RaftIndex
+    """Up to it every replica has every entry, and the state machine is saved."""
+    newest_ms: int
+    """A segment with a later record is too young."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanable:
+    """The segments that a pass would read, from the log's first on, and how much of them is dirty."""
+
+    segments: Sequence[Segment]
+    dirty_bytes: int
+    clean_bytes: int
+    oldest_dirty_ms: int
+    """The time of the first record that no pass has seen, -1 when it has none."""
+
+    @property
+    def dirty_ratio(self) -> float:
+        total = self.dirty_bytes + self.clean_bytes
+        return self.dirty_bytes / total if total else 0.0
+
+
+class Cleaning:
+    """What compaction asks of one log."""
+
+    def __init__(
+        self,
+        log: CommittedLog,
+        epochs: Epochs,
+        passes: list[tuple[Offset, int]],
+        on_cleaned: Callable[[], None],
+    ) -> None:
+        self._log = log
+        self._epochs = epochs
+        self._on_cleaned = on_cleaned
+        self._is_closed = False
+        self.passes = Passes(passes)
+
+    @property
+    def clean_index(self) -> RaftIndex:
+        """The last entry that compaction has been over; 0 where there is none. Entries up to it are not in
+        the log one by one any more."""
+        return self._log.clean_index
+
+    def last_index_below(self, index: RaftIndex) -> RaftIndex:
+        """The last entry, up to `index`, of the segments that may ever be cleaned as things stand."""
+        ends = [each.last_index for each in self._log.segments[:-1] if each.last_index <= index]
+        return max(ends, default=RaftIndex(0))
+
+    def find(self, limits: CleaningLimits) -> Cleanable:
+        """What a pass may read now."""
+        segments: list[Segment] = []
+        for segment in self._log.segments[:-1]:
+            is_decided = segment.next_offset <= limits.offset and segment.last_index <= limits.index
+            if not is_decided or segment.dirty or segment.newest_ms > limits.newest_ms:
+                break
+            segments.append(segment)
+        dirty = [each for each in segments if each.next_offset > self.passes.clean_to]
+        dirty_bytes = sum(each.size for each in dirty)
+        oldest = min((each.first_timestamp for each in dirty if each.first_timestamp >= 0), default=-1)
+        return Cleanable(segments, dirty_bytes, sum(each.size for each in segments) - dirty_bytes, oldest)
+
+    def job(self, found: Cleanable, **rest: Any) -> CleaningJob:
+        """A pass over `found`; `rest` are those of the job's fields that the log does not know."""
+        limits = self._log.limits
+        return CleaningJob(
+            sources=[_source(segment) for segment in found.segments],
+            dirty_from=self.passes.clean_to,
+            epochs=list(self._epochs.lines()),
+            segment_bytes=limits.segment_bytes,
+            index_interval_bytes=limits.index_interval_bytes,
+            **rest,
+        )
+
+    def take(self, found: Cleanable, result: CleaningResult) -> bool:
+        """Go on with what a pass has written in the place of what it read; durable with the next checkpoint,
+        together with the snapshot that was saved last. False when the log has lost some of that meanwhile:
+        then nothing has changed. Raises DiskFailed, FileRefused."""
+        count = len(found.segments)
+        if (
+            self._is_closed
+            or self._log.segments[:count] != list(found.segments)
+            or len(self._log.segments) == count
+        ):
+            return False
+        assert sum(file.source_count for file in result.files) == count, (result, count)
+        self._log.replace(result.files)
+        self.passes.add(Offset(result.clean_to))
+        self._on_cleaned()
+        return True
+
+    def close(self) -> None:
+        """The log ends: it takes nothing over any more."""
+        self._is_closed = True
+
+    def advance(self, elapsed_ms: int) -> None:
+        """Time has passed."""
+        if self.passes.advance(elapsed_ms):
+            self._log.is_changed = True
+
+
+def _source(segment: Segment) -> Source:
+    extent = segment.extent
+    return Source(
+        segment.path,
+        extent.base_offset,
+        extent.base_index,
+        extent.last_index,
+        extent.next_offset,
+        extent.size,
+    )

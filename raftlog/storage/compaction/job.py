@@ -1,0 +1,108 @@
+"""What a pass of the cleaner is asked to do, and what it has done: plain values that go to its process and
+back.
+
+CBOR, with a version in front, since the two ends may be of different builds while a broker is upgraded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple
+
+import cbor2
+
+VERSION: Final = 1
+
+
+class Source(NamedTuple):
+    """A closed segment: it covers the offsets from `base_offset` to before `next_offset`."""
+
+    path: str
+    base_offset: int
+    base_index: int
+    last_index: int
+    next_offset: int
+    size: int
+
+
+class AbortedRange(NamedTuple):
+    """The records of a producer from `first_offset` to before its marker do not count."""
+
+    producer_id: int
+    first_offset: int
+    marker_offset: int
+
+
+class Cleaned(NamedTuple):
+    """A file that the pass has written and synced; it stands for `source_count` sources, the next ones."""
+
+    path: str
+    index_path: str
+    source_count: int
+    size: int
+    max_timestamp: int
+    first_timestamp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningJob:
+    """One pass over the beginning of a log."""
+
+    sources: list[Source]
+    """Without a gap, from the log's first segment on."""
+    dirty_from: int
+    """Before this offset an earlier pass has left one value of each key."""
+    purge_to: int
+    """Tombstones and markers before this offset have been there for long enough."""
+    aborted: list[AbortedRange]
+    epochs: list[tuple[int, int]]
+    """(term, first offset) of every term in the log, ascending."""
+    target: str
+    """What the paths of the new files begin with."""
+    segment_bytes: int
+    index_interval_bytes: int
+    key_map_bytes: int
+    bytes_per_second: int
+    """What is read and written at most; 0: no limit."""
+
+    def encode(self) -> bytes:
+        return cbor2.dumps([VERSION, asdict(self)])
+
+    @classmethod
+    def decode(cls, data: bytes) -> CleaningJob:
+        """What `encode` gave. Raises ValueError for another version's."""
+        fields = _fields(data)
+        fields["sources"] = [Source(*each) for each in fields["sources"]]
+        fields["aborted"] = [AbortedRange(*each) for each in fields["aborted"]]
+        fields["epochs"] = [(term, offset) for term, offset in fields["epochs"]]
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningResult:
+    """What a pass has done. The files count only once the log has taken them over."""
+
+    files: list[Cleaned]
+    clean_to: int
+    """Before this offset one value of each key is left. Below what was asked for where the keys were too many
+    for one pass."""
+    bytes_read: int
+    records_read: int
+    records_kept: int
+
+    def encode(self) -> bytes:
+        return cbor2.dumps([VERSION, asdict(self)])
+
+    @classmethod
+    def decode(cls, data: bytes) -> CleaningResult:
+        """What `encode` gave. Raises ValueError for another version's."""
+        fields = _fields(data)
+        fields["files"] = [Cleaned(*each) for each in fields["files"]]
+        return cls(**fields)
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    version, fields = cbor2.loads(data)
+    if version != VERSION:
+        raise ValueError(f"a pass of version {version}, not {VERSION}")
+    return dict(fields)
