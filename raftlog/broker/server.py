@@ -30,8 +30,12 @@ log = logging.getLogger("raftlog.broker")
 HAND_OVER_TIMEOUT_S: Final = 2.0
 """How long a stop waits for others to take the leaderships over."""
 OPEN_PEER_PORT: Final = (
-    "the peer port %s is open to whoever knows the cluster id, which every client is told: there is no"
-    " authentication yet, so let nobody but the cluster's brokers reach it"
+    "the peer port %s is open to whoever knows the cluster id, which every client is told: give the brokers a"
+    " secret (raftlog.peer.secret.file), or let nobody but them reach it"
+)
+HALF_OPEN_PEER_PORT: Final = (
+    "the peer port %s still takes brokers without the cluster's secret: once all have it, set"
+    " raftlog.peer.secret.required=true"
 )
 
 
@@ -96,8 +100,7 @@ class Broker:
             peer_sockets: list[socket.socket] = []
             if config.peers or config.join:
                 peer_sockets = _bound(opened, *config.peer_listen, "--peer-listen")
-                if any(map(_is_reached_by_others, peer_sockets)):
-                    log.warning(OPEN_PEER_PORT, join_host_port(*config.peer_listen))
+                _warn_of_peer_port(config, peer_sockets)
             peer_advertised = ("", 0)
             if peer_sockets:
                 host, port = config.peer_advertised
@@ -169,6 +172,15 @@ def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> l
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option} HOST:PORT"
         ) from error
+
+
+def _warn_of_peer_port(config: BrokerConfig, sockets: Sequence[socket.socket]) -> None:
+    """Say who else may come in by it."""
+    has_secret = bool(config.str("raftlog.peer.secret.file"))
+    if not has_secret and any(map(_is_reached_by_others, sockets)):
+        log.warning(OPEN_PEER_PORT, join_host_port(*config.peer_listen))
+    elif has_secret and not config.bool("raftlog.peer.secret.required"):
+        log.warning(HALF_OPEN_PEER_PORT, join_host_port(*config.peer_listen))
 
 
 def _is_reached_by_others(sock: socket.socket) -> bool:

@@ -16,6 +16,8 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.metadata.catalog import Catalog
 from raftlog.raft.driver import Driver
 from raftlog.transport.links import Address, Links
+from raftlog.transport.secret import PeerCredentials, read_secrets
+from raftlog.transport.securing import Securing
 from raftlog.types import BrokerId
 
 SETTLED_S: Final = 5.0
@@ -30,7 +32,8 @@ class Peers:
     def __init__(
         self, me: ThisBroker, catalog: Catalog, driver: Driver, stored_cluster_id: str | None
     ) -> None:
-        """`stored_cluster_id` is what the data folder says, which knows it before the metadata does."""
+        """`stored_cluster_id` is what the data folder says, which knows it before the metadata does. Raises
+        ConfigError for a secret that cannot be used. Blocking (a small file)."""
         self._me = me
         self._catalog = catalog
         self.links = Links(
@@ -39,6 +42,7 @@ class Peers:
             cluster_id=lambda: catalog.cluster_id or stored_cluster_id,
             receive=driver.receive,
             rng=me.rng,
+            securing=_securing(me),
             on_note=lambda sender, body: self.calls.receive(sender, body),
             on_connected=self._connected,
             on_disconnected=self._disconnected,
@@ -117,3 +121,14 @@ class Peers:
         for watcher in self._on_disconnected:
             watcher(peer)
         self.calls.link_ended(peer)
+
+
+def _securing(me: ThisBroker) -> Securing:
+    """As the configuration says."""
+    file = me.config.str("raftlog.peer.secret.file")
+    if not file:
+        return Securing()
+    return Securing(
+        PeerCredentials(me.id, read_secrets(file)),
+        is_required=me.config.bool("raftlog.peer.secret.required"),
+    )

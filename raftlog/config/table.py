@@ -87,9 +87,24 @@ _BROKER: Final = [
         "raftlog.peer.listen",
         "STRING",
         "127.0.0.1:9192",
-        "Where other brokers are served, HOST:PORT. Whoever reaches it and knows the cluster id is taken for"
-        " one of them.",
+        "Where other brokers are served, HOST:PORT. Without raftlog.peer.secret.file whoever reaches it and"
+        " knows the cluster id is taken for one of them.",
         check=check_host_port,
+    ),
+    _key(
+        "raftlog.peer.secret.file",
+        "STRING",
+        None,
+        "A file with the secret of the cluster, which every broker has: 32 random bytes in base64, for nobody"
+        " but its owner to read. Brokers are then connected in TLS, and only with those that have it. Of"
+        " several lines the first is used and all are trusted.",
+    ),
+    _key(
+        "raftlog.peer.secret.required",
+        "BOOLEAN",
+        True,
+        "Whether brokers with a secret refuse those without. False is for the way there, while brokers are"
+        " given it one after the other.",
     ),
     _key(
         "raftlog.peer.advertise",

@@ -136,6 +136,17 @@ class PlainStream:
         except (OSError, IndexError):
             return "somebody who has gone"
 
+    def peek(self, size: int) -> bytes:
+        """The next bytes, which stay to be received; empty at the end of the stream. Raises BlockingIOError
+        while there are none."""
+        return self._socket.recv(size, socket.MSG_PEEK)
+
+    def detach(self) -> socket.socket:
+        """The socket, for a stream that is made of this one. This one is not used any more: it is closed."""
+        detached = socket.socket(fileno=self._socket.detach())
+        detached.setblocking(False)
+        return detached
+
     def readable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_readable(self._socket)  # noqa: ASYNC105 (the caller awaits it, a frame less)
 

@@ -13,6 +13,7 @@ import trio
 
 from raftlog.errors import InvalidInput
 from raftlog.net.stream import Stream, receive_exactly, send_all
+from raftlog.net.tls import begins_with_tls
 from raftlog.transport.wire import FORMAT_VERSION, decode_hello, encode_hello, frame_size
 from raftlog.types import BrokerId
 
@@ -56,9 +57,12 @@ class Greeter:
         self._is_peer = is_peer
         self._connected_process = connected_process
 
-    async def greet(self, stream: Stream, expected: BrokerId | None) -> Greeted:
-        """Say who we are, hear who the other is. Whoever dialled knows whom it
-        `expected`, and speaks first. Raises Refused, InvalidInput, OSError or TooSlowError."""
+    async def greet(
+        self, stream: Stream, expected: BrokerId | None, proven: BrokerId | None = None
+    ) -> Greeted:
+        """Say who we are, hear who the other is. Whoever dialled knows whom it `expected`, and speaks first.
+        `proven` is who the other has proved to be, if it had to: it can be no other. Raises Refused,
+        InvalidInput, OSError or TooSlowError."""
         hello = {
             "raftlog": FORMAT_VERSION,
             "cluster": self._cluster_id(),
@@ -70,7 +74,7 @@ class Greeter:
             if expected is not None:
                 await send_all(stream, encode_hello(hello))
             theirs = decode_hello(memoryview(await _receive_frame(stream)))
-            reason = self._refuse(theirs, expected)
+            reason = self._refuse(theirs, expected, proven)
             if reason is not None:
                 if "refused" not in theirs:
                     await send_all(stream, encode_hello({**hello, "refused": reason}))
@@ -79,7 +83,9 @@ class Greeter:
                 await send_all(stream, encode_hello(hello))
         return Greeted(BrokerId(theirs["broker"]), theirs["process"], theirs.get("pieces") == 1)
 
-    def _refuse(self, theirs: dict[str, Any], expected: BrokerId | None) -> str | None:
+    def _refuse(
+        self, theirs: dict[str, Any], expected: BrokerId | None, proven: BrokerId | None
+    ) -> str | None:
         version, broker, cluster = theirs.get("raftlog"), theirs.get("broker"), theirs.get("cluster")
         process = theirs.get("process")
         if type(theirs.get("refused")) is str:
@@ -88,6 +94,8 @@ class Greeter:
             return f"format version {version!r}, this broker speaks {FORMAT_VERSION}"
         if type(broker) is not int or broker == self._broker_id or type(process) is not bytes:
             return f"broker id {broker!r}, process {process!r}; this is broker {self._broker_id}"
+        if proven is not None and broker != proven:
+            return f"it says that it is broker {broker}, and has the certificate of broker {proven}"
         if expected is not None and broker != expected:
             return f"broker {broker} answers where broker {expected} should be"
         if expected is None and not self._is_peer(BrokerId(broker)):
@@ -107,6 +115,11 @@ async def _receive_frame(stream: Stream) -> bytearray:
     prefix = bytearray(4)
     if not await receive_exactly(stream, memoryview(prefix)):
         raise Probe("closed before the hello")
+    if begins_with_tls(prefix):
+        raise InvalidInput(
+            "it speaks TLS: it has a secret of the cluster, and this broker has none"
+            " (raftlog.peer.secret.file)"
+        )
     if prefix[0]:  # a hello is far shorter
         raise InvalidInput(f"it begins with {bytes(prefix)!r}, which no broker sends")
     size = frame_size(int.from_bytes(prefix, "big"))

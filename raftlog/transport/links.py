@@ -13,9 +13,11 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from operator import is_
 from typing import Final
 
@@ -27,10 +29,11 @@ from raftlog.net.dialing import in_words, open_socket, take_socket
 from raftlog.net.frames import SCRATCH_SIZE
 from raftlog.net.stream import KEEP_ALIVE, Option, PlainStream, Stream
 from raftlog.raft.messages import Message
-from raftlog.transport.greeting import Greeted, Greeter, Probe
+from raftlog.transport.greeting import HELLO_TIMEOUT, Greeted, Greeter, Probe
 from raftlog.transport.lanes import Inflow, Lane
 from raftlog.transport.link import Connection, Link
 from raftlog.transport.packing import frames_of, lane_of, split
+from raftlog.transport.securing import ENDED_EARLY, Securing, why_not_secured
 from raftlog.transport.wire import Buffers, Note, decode, encode_note
 from raftlog.types import BrokerId
 
@@ -49,6 +52,8 @@ CONNECT_TIMEOUT: Final = 5.0
 BACKOFF_MIN: Final = 0.05
 BACKOFF_MAX: Final = 2.0
 """Seconds between two tries to connect; doubled each time, with jitter."""
+STRANGERS_MAX: Final = 64
+"""Connections that have not been greeted yet. Beyond it the oldest ends: a peer takes milliseconds."""
 COMPLAINT_INTERVAL: Final = 60.0
 """Seconds before the same thing is said again: a peer that is down is dialled every second."""
 COMPLAINTS_EACH: Final = 8
@@ -81,6 +86,7 @@ class Links:
         cluster_id: Callable[[], str | None],
         receive: Callable[[BrokerId, Sequence[Message]], None],
         rng: random.Random,
+        securing: Securing | None = None,
         on_note: Callable[[BrokerId, bytes], None] = lambda sender, body: None,
         on_connected: Callable[[BrokerId], None] = lambda peer: None,
         on_disconnected: Callable[[BrokerId], None] = lambda peer: None,
@@ -88,8 +94,9 @@ class Links:
     ) -> None:
         """`receive` and `on_note` get what comes in; they must not block, and raise only InvalidInput, which
         costs the peer its connection. `on_bytes`: something came that completes no frame yet. `process` and
-        `cluster_id`: see `Greeter`."""
+        `cluster_id`: see `Greeter`; without `securing` all is in plain text."""
         self.broker_id = broker_id
+        self._securing = securing or Securing()
         self._processes: dict[BrokerId, bytes] = {}
         self._greeter = Greeter(
             broker_id, process, cluster_id, lambda peer: peer in self._peers, self._processes.get
@@ -104,6 +111,8 @@ class Links:
         self._links: dict[BrokerId, Link] = {}
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
         self._scopes: dict[BrokerId, trio.CancelScope] = {}
+        self._strangers: dict[trio.CancelScope, None] = {}
+        """Those who have connected and are not greeted, the oldest first."""
         self._complaints = _Complaints()
         self._nursery: trio.Nursery | None = None
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
@@ -194,35 +203,72 @@ class Links:
 
     async def _accept(self, listener: trio.SocketListener) -> None:
         async def welcome(accepted: trio.SocketStream) -> None:
-            with closing(PlainStream(take_socket(accepted), OPTIONS)) as stream:
-                host = stream.peer_host
+            plain = PlainStream(take_socket(accepted), OPTIONS)
+            host = plain.peer_host
+            met: tuple[Stream, Greeted] | None = None
+            with trio.CancelScope() as scope:
+                self._strangers[scope] = None
+                if len(self._strangers) > STRANGERS_MAX:
+                    next(iter(self._strangers)).cancel()
                 try:
-                    greeted = await self._greeter.greet(stream, None)
-                    way = self.through(greeted.broker, stream)
+                    met = await self._meet(plain, None)
                 except Probe:
                     return
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
-                    self._complaints.add(f"refused a connection to the peer port from {host}", str(error))
+                    self._complaints.add(
+                        f"refused a connection to the peer port from {host}", in_words(error)
+                    )
                     return
-                await self._serve(way, greeted)
+                finally:
+                    del self._strangers[scope]
+            if met is None:
+                self._complaints.add(f"closed connections to the peer port from {host}", "too many at once")
+                return
+            with closing(met[0]):
+                await self._serve(*met)
 
         async with listener:
             await trio.serve_listeners(welcome, [listener])
+
+    async def _meet(
+        self, plain: PlainStream, expected: BrokerId | None, *, secured: bool = True
+    ) -> tuple[Stream, Greeted]:
+        """Secure and greet a connection; `expected` for who dialled, `secured` is the way that it dials.
+        Raises InvalidInput, OSError or TooSlowError, and leaves nothing open then."""
+        stream: Stream = plain
+        try:
+            with trio.fail_after(HELLO_TIMEOUT):
+                if expected is None:
+                    stream, proven = await self._securing.accepted(plain)
+                else:
+                    stream, proven = await self._securing.dialled(plain, expected, secured=secured)
+            greeted = await self._greeter.greet(stream, expected, proven)
+            return self.through(greeted.broker, stream), greeted
+        except ssl.SSLError as error:
+            stream.close()
+            raise InvalidInput(why_not_secured(error)) from None
+        except (Probe, ConnectionError):
+            stream.close()
+            if expected is None:
+                raise
+            raise InvalidInput(ENDED_EARLY) from None
+        except BaseException:
+            stream.close()
+            raise
 
     async def _dial(self, peer: BrokerId, scope: trio.CancelScope) -> None:
         backoff, failures = BACKOFF_MIN, 0
         with scope:
             while True:
-                places = self._peers[peer]
-                address = places[failures % len(places)]
+                tries = list(product(self._peers[peer], self._securing.ways))
+                address, secured = tries[failures % len(tries)]
                 try:
                     with trio.fail_after(CONNECT_TIMEOUT):
                         connected = await open_socket(address.host, address.port)
-                    with closing(PlainStream(connected, OPTIONS)) as stream:
-                        greeted = await self._greeter.greet(stream, peer)
-                        way = self.through(peer, stream)
+                    met = await self._meet(PlainStream(connected, OPTIONS), peer, secured=secured)
+                    with closing(met[0]):
                         backoff, failures = BACKOFF_MIN, 0
-                        await self._serve(way, greeted)
+                        await self._serve(*met)
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     failures += 1
                     self._complaints.add(f"no connection to broker {peer} at {address}", in_words(error))

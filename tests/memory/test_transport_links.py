@@ -19,6 +19,7 @@ from raftlog.testing.network import Network
 from raftlog.transport.lanes import LANE_BYTES_MAX, WHOLE_BYTES_MAX, Lane
 from raftlog.transport.link import Connection, Link
 from raftlog.transport.links import COMPLAINTS_EACH, Address, Links
+from raftlog.transport.securing import Securing
 from raftlog.types import BrokerId, GroupKey
 from tests.memory.slow_link import throttle
 from tests.unit.raft_cluster import KEY
@@ -36,7 +37,13 @@ def append(payload: bytes) -> Append:
 class End:
     """One broker's links and what came in."""
 
-    def __init__(self, broker: int, cluster: str | None = "c1", process: bytes = b"first") -> None:
+    def __init__(
+        self,
+        broker: int,
+        cluster: str | None = "c1",
+        process: bytes = b"first",
+        securing: Securing | None = None,
+    ) -> None:
         self.broker = BrokerId(broker)
         self.cluster = cluster
         self.messages: list[tuple[int, Message]] = []
@@ -47,6 +54,7 @@ class End:
             cluster_id=lambda: self.cluster,
             receive=self._receive,
             rng=random.Random(broker),
+            securing=securing,
             on_note=lambda sender, body: self.notes.append((sender, body)),
             on_bytes=self._hear_part,
         )
