@@ -96,19 +96,16 @@ class Call:
 
     def reply_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Answer with a whole frame that is encoded already."""
-        self._complete(chunks)
-
-    def end_without_answer(self) -> None:
-        """The request has no answer: acks=0."""
-        self._complete(())
-
-    def _complete(self, chunks: Sequence[Chunk]) -> None:
         if self._slot.chunks is None:
             traffic = self._traffic
             traffic.latency.add(trio.current_time() - self._begun)
             for chunk in chunks:
                 traffic.response_bytes += len(chunk)
         self._outbox.complete(self._slot, chunks)
+
+    def end_without_answer(self) -> None:
+        """The request has no answer: acks=0."""
+        self.reply_chunks(())
 
     def failed(self) -> None:
         """An exception of ours is being handled: log it. Only this client met it, and may try again."""

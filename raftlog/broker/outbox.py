@@ -122,8 +122,17 @@ class Outbox:
     def flush(self) -> None:
         """Send what is unsent, unless a task is at it."""
         self._flushing = False
-        if self._queue.waiting and not self._draining:
-            self._push()
+        if not self._queue.waiting or self._draining:
+            return
+        try:
+            self._queue.push()
+        except OSError as error:
+            self._break(error)
+            return
+        if self._queue.waiting:
+            self._draining = True
+            self._charge(self._queue.bytes_waiting)
+            self._spawn_drain(self)
 
     async def settled(self) -> None:
         """Wait until every request is answered and every answer is with the kernel, or nothing can be."""
@@ -179,17 +188,6 @@ class Outbox:
         """What the client is slow to take, in memory."""
         self._memory.answers += size - self._charged
         self._charged = size
-
-    def _push(self) -> None:
-        try:
-            self._queue.push()
-        except OSError as error:
-            self._break(error)
-            return
-        if self._queue.waiting:
-            self._draining = True
-            self._charge(self._queue.bytes_waiting)
-            self._spawn_drain(self)
 
     def _break(self, error: Exception) -> None:
         on_broken = self._on_broken

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import raftlog
+from tests.docs.walks import walks
 
 HERE: Final = Path(raftlog.__file__).parent
 MEMBERS_MAX: Final = 25
@@ -161,3 +162,25 @@ def test_who_holds_something_is_found() -> None:
         "    held: Node\n"
     )
     assert sorted(uses_of("Node", tree)) == [("", False), ("__init__", False), ("f", True)]
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """The functions of a module and the methods of its classes, by their full names."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.ClassDef(name=name, body=body):
+                inside = defined(ast.Module(body, []))
+                yield from (f"{name}.{one}" for one in inside)
+
+
+def test_the_walks_name_what_is_there() -> None:
+    """docs/architecture.md; `tests/docs/test_docs_walks.py` looks whether brokers do so."""
+    found = walks()
+    assert len(found) == 4
+    for step in {step for steps in found.values() for step in steps}:
+        file, _, function = step.partition(": ")
+        path = HERE / file
+        assert path.exists(), step
+        assert function in set(defined(ast.parse(path.read_text()))), step
