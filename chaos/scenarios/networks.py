@@ -104,8 +104,14 @@ def half_seen_start(play: Play) -> None:
     for _ in play.rounds():
         coordinator = play.coordinator()
         victim = next(one for one in play.ids if one != coordinator)
+        home = next(number for (_, number), hosts in play.replicas().items() if hosts[0] == victim)
         began = play.history.now()
         give_back = play.begins(Kill(play.stage.brokers, [victim]))
+        play.calm(1)
+        if play.leader(home) == coordinator:  # who cannot hand it over through the cut
+            give_back()
+            play.await_progress()
+            continue
         with play.suffers(one_way(_network(play), [coordinator], [victim])):
             play.stage.brokers[victim].launch()
             play.calm(20)
