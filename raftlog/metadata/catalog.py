@@ -15,6 +15,7 @@ import cbor2
 from raftlog.metadata.group_table import Groups
 from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.metadata.offset_table import CommittedOffset, Offsets
+from raftlog.metadata.transaction_table import Transactions
 from raftlog.types import BEFORE_ALL, BrokerId, RaftIndex
 
 METADATA_LEVEL: Final = "raftlog.metadata.level"
@@ -141,6 +142,7 @@ class Catalog:
     group_offsets: Offsets = field(default_factory=Offsets)
     groups: Groups = field(default_factory=Groups)
     """The members of classic groups; a group that only has offsets is not in it."""
+    transactions: Transactions = field(default_factory=Transactions)
     features: dict[str, int] = field(default_factory=dict)
     deleted_topics: dict[bytes, None] = field(default_factory=dict)
     """The ids of the topics that were deleted last, oldest first: a proposal to create one of them that was

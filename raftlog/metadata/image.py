@@ -20,7 +20,7 @@ from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.metadata.topics import put_topics
 from raftlog.types import RaftIndex
 
-IMAGE_VERSION: Final = 3
+IMAGE_VERSION: Final = 4
 """The newest version of snapshots that this build writes: an image has the oldest one that can say it, so
 that brokers of an older build can read it in the middle of an upgrade."""
 
@@ -107,7 +107,7 @@ def decode_catalog(data: bytes | bytearray | memoryview) -> Catalog:
     """The catalog in `data`; raises InvalidInput when it is not exactly one, and NewerFormat when
     a newer build wrote it."""
     match codec.load(data, IMAGE_BYTES_MAX):
-        case [(2 | 3) as version, "catalog", dict(fields), *tables] if len(tables) == len(
+        case [(2 | 3 | 4) as version, "catalog", dict(fields), *tables] if len(tables) == len(
             _tables_of(version)
         ):
             catalog = _from_fields(fields)

@@ -13,6 +13,17 @@ from raftlog.metadata.noun import Noun
 from raftlog.metadata.offsets import OFFSETS
 from raftlog.metadata.producers import PRODUCERS
 from raftlog.metadata.topics import TOPICS
+from raftlog.metadata.transactions import TRANSACTIONS
 
-NOUNS: Final[tuple[Noun, ...]] = (CLUSTER, TOPICS, MOVES, BROKERS, FEATURES, PRODUCERS, OFFSETS, GROUPS)
+NOUNS: Final[tuple[Noun, ...]] = (
+    CLUSTER,
+    TOPICS,
+    MOVES,
+    BROKERS,
+    FEATURES,
+    PRODUCERS,
+    OFFSETS,
+    GROUPS,
+    TRANSACTIONS,
+)
 """All of them. An image holds their parts in this order: it changes only by additions at the end."""

@@ -74,6 +74,7 @@ class CommitOffsets(_OffsetsCommand):
                 if topic != last_topic:
                     last_topic, rows = topic, catalog.group_offsets.change(group, topic)
                 rows[partition] = CommittedOffset(offset, epoch, metadata, timestamp_ms)
+            catalog.transactions.unstage(group, [(each.topic, each.partition) for each in offsets])
         return OffsetsCommitted(tuple(unknown))
 
 
@@ -85,6 +86,7 @@ class DeleteOffsets(_OffsetsCommand):
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         table = catalog.group_offsets
+        catalog.transactions.unstage(self.group, self.partitions)
         if self.group not in table:
             return _unknown(self.group)
         wanted: dict[str, set[int]] = {}
@@ -106,6 +108,7 @@ class DeleteGroup(_OffsetsCommand):
     group: str
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
+        catalog.transactions.unstage(self.group)
         was_kept = catalog.groups.pop(self.group) is not None
         if not was_kept and self.group not in catalog.group_offsets:
             return _unknown(self.group)
@@ -124,7 +127,7 @@ class ExpireOffsets(_OffsetsCommand):
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         table = catalog.group_offsets
         return OffsetsDeleted(
-            sum(_expire(table, group, list(table.topics(group)), self.before_ms) for group in self.groups)
+            sum(_expire(catalog, group, list(table.topics(group)), self.before_ms) for group in self.groups)
         )
 
 
@@ -140,13 +143,18 @@ class ExpireTopicOffsets(_OffsetsCommand):
     before_ms: int
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
-        return OffsetsDeleted(_expire(catalog.group_offsets, self.group, self.topics, self.before_ms))
+        return OffsetsDeleted(_expire(catalog, self.group, self.topics, self.before_ms))
 
 
-def _expire(table: Offsets, group: str, topics: Iterable[str], before_ms: int) -> int:
-    count = 0
+def _expire(catalog: Catalog, group: str, topics: Iterable[str], before_ms: int) -> int:
+    """All but those that a transaction is about to replace."""
+    table, unstable, count = catalog.group_offsets, catalog.transactions.unstable(group), 0
     for topic in topics:
-        old = [p for p, at in table.rows(group, topic).items() if at.commit_timestamp_ms < before_ms]
+        old = [
+            partition
+            for partition, at in table.rows(group, topic).items()
+            if at.commit_timestamp_ms < before_ms and (topic, partition) not in unstable
+        ]
         count += table.forget(group, topic, old)
     return count
 

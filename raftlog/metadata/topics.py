@@ -105,6 +105,7 @@ class DeleteTopic(Command):
         if len(deleted) > DELETED_TOPICS_MAX:
             del deleted[next(iter(deleted))]
         catalog.group_offsets.topic_deleted(topic.name)
+        catalog.transactions.topic_deleted(topic.name)
         return TopicDeleted(topic)
 
 

@@ -39,6 +39,16 @@ from raftlog.metadata.topics import (
     PartitionsCreated,
     TopicCreated,
 )
+from raftlog.metadata.transaction_table import Transactions, TransactionState
+from raftlog.metadata.transactions import (
+    AbortTimedOut,
+    AddToTransaction,
+    CompleteTransaction,
+    EndTransaction,
+    ExpireTransactionalIds,
+    InitProducer,
+    StageOffsets,
+)
 from raftlog.types import BrokerId, RaftIndex
 
 brokers = st.integers(0, 3).map(BrokerId)
@@ -58,6 +68,12 @@ commit = st.builds(
 )
 member = st.sampled_from(["", "a", "b"])
 members = st.lists(st.tuples(member, st.binary(max_size=2)), max_size=3).map(tuple)
+tx = st.sampled_from(["t", "u"])
+producer: dict[str, st.SearchStrategy[Any]] = {
+    "transactional_id": tx,
+    "producer_id": st.integers(0, 3),
+    "epoch": st.integers(0, 3),
+}
 fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
     RegisterBroker: {
         "broker_id": brokers,
@@ -108,6 +124,32 @@ fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
         "leader": member,
     },
     ForgetGroup: {"group": groups},
+    InitProducer: {
+        "transactional_id": tx,
+        "timeout_ms": st.integers(0, 2),
+        "producer_id": st.integers(-1, 3),
+        "epoch": st.integers(-1, 4),
+        "at_ms": st.integers(0, 9),
+    },
+    AddToTransaction: {
+        **producer,
+        "partitions": st.lists(st.tuples(ids, numbers), max_size=2).map(tuple),
+        "groups": st.lists(groups, max_size=2).map(tuple),
+        "at_ms": st.integers(0, 9),
+    },
+    StageOffsets: {
+        **producer,
+        "group": groups,
+        "offsets": st.lists(st.builds(OffsetCommit, names, numbers, numbers), max_size=2).map(tuple),
+        "at_ms": st.integers(0, 9),
+    },
+    EndTransaction: {**producer, "commit": st.booleans(), "at_ms": st.integers(0, 9)},
+    AbortTimedOut: {"transactional_id": tx, "begun_at": numbers, "at_ms": st.integers(0, 9)},
+    CompleteTransaction: {"transactional_id": tx, "decided_at": numbers, "at_ms": st.integers(0, 9)},
+    ExpireTransactionalIds: {
+        "transactional_ids": st.lists(tx, max_size=2).map(tuple),
+        "before_ms": st.integers(0, 9),
+    },
     SetFeature: {"name": st.sampled_from(["", "f"]), "level": st.integers(-1, 2)},
 }
 commands: st.SearchStrategy[Command] = st.one_of(
@@ -147,6 +189,17 @@ def check_catalog(catalog: Catalog) -> None:
     for group in catalog.groups:
         again.put(group, catalog.groups.get(group))  # type: ignore[arg-type]
     assert again.bytes == catalog.groups.bytes
+    for name in catalog.transactions:
+        value = catalog.transactions.get(name)
+        assert value is not None and value.epoch >= 0 and value.producer_id < catalog.next_producer_id
+        assert (name in set(catalog.transactions.prepared)) == value.state.is_prepared
+        assert (name in set(catalog.transactions.ongoing)) == (value.state is TransactionState.ONGOING)
+        assert not value.state.is_prepared or value.partitions
+        assert not value.staged or value.state is TransactionState.ONGOING
+    table = Transactions()
+    for name in catalog.transactions:
+        table.put(name, catalog.transactions.get(name))  # type: ignore[arg-type]
+    assert table.bytes == catalog.transactions.bytes
     for group in catalog.group_offsets:
         offsets = catalog.group_offsets.of(group)
         assert offsets, "a group without offsets is not kept"

@@ -22,10 +22,20 @@ from raftlog.metadata.offsets import (
 from raftlog.metadata.producers import AllocateProducerIds
 from raftlog.metadata.state import MetadataState
 from raftlog.metadata.topics import AlterTopicConfig, CreatePartitions, CreateTopic, DeleteTopic
+from raftlog.metadata.transactions import (
+    AbortTimedOut,
+    AddToTransaction,
+    CompleteTransaction,
+    EndTransaction,
+    ExpireTransactionalIds,
+    InitProducer,
+    StageOffsets,
+)
 from raftlog.types import BrokerId, RaftIndex
 
 B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))
 ORDERS, REFUNDS = b"orders".ljust(16), b"refunds".ljust(16)
+AT_MS: Final = 1_700_000_000_000
 PROCESS: Final = bytes(range(16))
 
 
@@ -90,6 +100,22 @@ EXAMPLES: Final[tuple[Command, ...]] = (
     store_group("g", 7, "m-1", "m-2"),
     ChangeMembers(group="g", generation=7, gone=("m-1",), come=(("m-3", b"row"),), leader="m-3"),
     ForgetGroup(group="g"),
+    InitProducer(transactional_id="tx", timeout_ms=60_000, producer_id=7, epoch=3, at_ms=AT_MS),
+    AddToTransaction(
+        transactional_id="tx", producer_id=7, epoch=3, partitions=((ORDERS, 0),), groups=("g",), at_ms=AT_MS
+    ),
+    StageOffsets(
+        transactional_id="tx",
+        producer_id=7,
+        epoch=3,
+        group="g",
+        offsets=(OffsetCommit("orders", 0, 2**40, 3, "né"),),
+        at_ms=AT_MS,
+    ),
+    EndTransaction(transactional_id="tx", producer_id=7, epoch=3, commit=True, at_ms=AT_MS),
+    AbortTimedOut(transactional_id="tx", begun_at=RaftIndex(5), at_ms=AT_MS),
+    CompleteTransaction(transactional_id="tx", decided_at=RaftIndex(6), at_ms=AT_MS),
+    ExpireTransactionalIds(transactional_ids=("tx", "ty"), before_ms=AT_MS),
 )
 """At least one of each kind, with every field."""
 
@@ -126,6 +152,29 @@ GROUPS: Final[tuple[Command, ...]] = (
     ChangeMembers(group="g", generation=7, gone=("m-1",), leader="m-2"),
 )
 """With which the history goes on in a cluster whose builds keep groups."""
+
+
+TRANSACTIONS: Final[tuple[Command, ...]] = (
+    InitProducer(transactional_id="tx", timeout_ms=60_000, at_ms=AT_MS),
+    AddToTransaction(
+        transactional_id="tx",
+        producer_id=500,
+        epoch=0,
+        partitions=((ORDERS, 0), (ORDERS, 1)),
+        groups=("g",),
+        at_ms=AT_MS,
+    ),
+    StageOffsets(
+        transactional_id="tx",
+        producer_id=500,
+        epoch=0,
+        group="g",
+        offsets=(OffsetCommit("orders", 0, 2**40, 3, "né"),),
+        at_ms=AT_MS,
+    ),
+    InitProducer(transactional_id="ty", timeout_ms=30_000, at_ms=AT_MS),
+)
+"""With which it goes on where builds know transactions."""
 
 
 def replayed(*more: Command) -> MetadataState:

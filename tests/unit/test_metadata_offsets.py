@@ -161,5 +161,5 @@ def test_a_snapshot_with_something_else_in_it_is_refused(log: Log, topics: objec
 
 
 def test_a_snapshot_of_a_newer_build_is_called_that() -> None:
-    with pytest.raises(NewerFormat, match="version 4"):
-        decode_catalog(cbor2.dumps([4, "catalog", {}]))
+    with pytest.raises(NewerFormat, match="version 5"):
+        decode_catalog(cbor2.dumps([5, "catalog", {}]))
