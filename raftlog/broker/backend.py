@@ -25,14 +25,16 @@ from raftlog.cluster.groups import (
     SyncResult,
 )
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.transactions.coordinator import TransactionError
 from raftlog.config import BrokerConfig
 from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.noun import Command, Refused, Result
-from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
+from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
+from raftlog.metadata.transactions import Stepped
 from raftlog.partition.counters import Counters
-from raftlog.partition.values import FetchResult, FoundOffset, PartitionError, ProduceResult
-from raftlog.partition.verifying import Verify
+from raftlog.partition.values import ActiveProducer, FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.partition.verifying import OnVerified, Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.storage.timestamps import Steps
 from raftlog.storage.warming import Warming
@@ -58,9 +60,19 @@ class Reading(Protocol):
     ) -> tuple[PartitionError | None, int, int]: ...
 
 
+class Marking(Protocol):
+    """How transactions end on a replica: see `raftlog.partition.marking.Marking`."""
+
+    def describe(self) -> list[ActiveProducer]: ...
+
+
 class Partition(Protocol):
     """A replica on this broker: see `raftlog.partition.partition.Partition`."""
 
+    @property
+    def topic_id(self) -> bytes: ...
+    @property
+    def marking(self) -> Marking: ...
     @property
     def is_leader(self) -> bool: ...
     @property
@@ -228,6 +240,47 @@ class ProducerIds(Protocol):
     async def allocate(self) -> int | ProposalFailed: ...
 
 
+class Transactions(Protocol):
+    """The transaction coordinator: see `raftlog.cluster.transactions.TransactionCoordinator`."""
+
+    async def init_producer(
+        self, transactional_id: str, timeout_ms: int, producer_id: int = -1, epoch: int = -1
+    ) -> Stepped | TransactionError: ...
+    async def add(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        *,
+        partitions: tuple[tuple[bytes, int], ...] = (),
+        group: str | None = None,
+    ) -> Stepped | TransactionError: ...
+    async def stage_offsets(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        group: str,
+        offsets: tuple[OffsetCommit, ...],
+    ) -> Stepped | TransactionError: ...
+    async def end(
+        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+    ) -> Stepped | TransactionError: ...
+
+
+class Verification(Protocol):
+    """Asks the coordinator about a partition: see `raftlog.cluster.transactions.Verification`."""
+
+    def verify(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        partition: tuple[bytes, int],
+        on_verified: OnVerified,
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """This broker's share of the cluster, as handlers see it. The parts live as long as the broker."""
@@ -246,6 +299,8 @@ class Backend:
     operations: Operations
     proposer: Proposer
     producer_ids: ProducerIds
+    transactions: Transactions
+    verification: Verification
 
     @property
     def cluster_id(self) -> str:

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 from raftlog.cluster.admin import AdminError
 from raftlog.cluster.groups import GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.transactions.coordinator import TransactionError
 from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.partition.values import PartitionError
 from raftlog.protocol.errors import ErrorCode
@@ -18,9 +19,9 @@ from raftlog.protocol.errors import ErrorCode
 NO_AUTHORIZER: Final = "No Authorizer is configured."
 """In Kafka's words: tools look for them."""
 NO_TRANSACTIONS: Final = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-"""What a producer with a transactional id is told while there are no transactions: the one code that every
-client takes as final where it looks for its coordinator. librdkafka asks again for ever after any other, so
-that `init_transactions` times out and nobody learns why."""
+"""What a producer with a transactional id is told while a broker of an older build is in the cluster: the one
+code that every client takes as final where it looks for its coordinator. librdkafka asks again for ever after
+any other, so that `init_transactions` times out and nobody learns why."""
 
 
 def partition_error_code(error: PartitionError | None) -> ErrorCode:
@@ -103,6 +104,31 @@ def group_error_code(error: GroupError) -> ErrorCode:
             return ErrorCode.NON_EMPTY_GROUP
         case GroupError.GROUP_SUBSCRIBED_TO_TOPIC:
             return ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+        case _:
+            assert_never(error)
+
+
+def transaction_error_code(error: TransactionError, *, fenced: ErrorCode) -> ErrorCode:
+    """The code for a step of a transaction that was not taken. `fenced`: what the API and version say to a
+    producer that has a successor. What may happen later is never REQUEST_TIMED_OUT, nor is anything
+    UNKNOWN_SERVER_ERROR: to aiokafka and Java both are the end of the producer."""
+    match error:
+        case TransactionError.NOT_COORDINATOR:
+            return ErrorCode.NOT_COORDINATOR
+        case TransactionError.NOT_AVAILABLE:
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        case TransactionError.CONCURRENT:
+            return ErrorCode.CONCURRENT_TRANSACTIONS
+        case TransactionError.UNKNOWN_ID:
+            return ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        case TransactionError.FENCED:
+            return fenced
+        case TransactionError.WRONG_STATE:
+            return ErrorCode.INVALID_TXN_STATE
+        case TransactionError.INVALID_REQUEST:
+            return ErrorCode.INVALID_REQUEST
+        case TransactionError.TOO_LARGE:
+            return ErrorCode.POLICY_VIOLATION
         case _:
             assert_never(error)
 

@@ -77,6 +77,8 @@ class Api:
         return (self._module.__doc__ or "").strip().partition("\n")[0]
 
 
+# AddOffsetsToTxn, EndTxn, TxnOffsetCommit and Produce end with the first protocol of transactions; the next
+# versions come together with the feature `transaction.version` 2 (KIP-890).
 # Minimums are Apache Kafka 4's, since clients read more into them than they say; Produce begins at 0 although
 # 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). Telemetry (71, 72) stays away:
 # it makes every librdkafka client log noise.
@@ -103,6 +105,10 @@ REGISTRY: Final[dict[int, Api]] = {
         Api(ApiKey.DELETE_RECORDS, 0, 2, Right(Operation.DELETE, ResourceKind.TOPIC)),
         Api(ApiKey.INIT_PRODUCER_ID, 0, 5, Right(Operation.IDEMPOTENT_WRITE, ResourceKind.CLUSTER)),
         Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4, Right(Operation.DESCRIBE, ResourceKind.TOPIC)),
+        Api(ApiKey.ADD_PARTITIONS_TO_TXN, 0, 3, Right(Operation.WRITE, ResourceKind.TRANSACTIONAL_ID)),
+        Api(ApiKey.ADD_OFFSETS_TO_TXN, 0, 4, Right(Operation.WRITE, ResourceKind.TRANSACTIONAL_ID)),
+        Api(ApiKey.END_TXN, 0, 4, Right(Operation.WRITE, ResourceKind.TRANSACTIONAL_ID)),
+        Api(ApiKey.TXN_OFFSET_COMMIT, 0, 4, Right(Operation.WRITE, ResourceKind.TRANSACTIONAL_ID)),
         Api(ApiKey.DESCRIBE_ACLS, 1, 3, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
         Api(ApiKey.CREATE_ACLS, 1, 3, Right(Operation.ALTER, ResourceKind.CLUSTER)),
         Api(ApiKey.DELETE_ACLS, 1, 3, Right(Operation.ALTER, ResourceKind.CLUSTER)),
@@ -118,7 +124,10 @@ REGISTRY: Final[dict[int, Api]] = {
         Api(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
         Api(ApiKey.OFFSET_DELETE, 0, 0, Right(Operation.DELETE, ResourceKind.GROUP)),
         Api(ApiKey.DESCRIBE_CLUSTER, 0, 2, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
+        Api(ApiKey.DESCRIBE_PRODUCERS, 0, 0, Right(Operation.READ, ResourceKind.TOPIC)),
         Api(ApiKey.UNREGISTER_BROKER, 0, 0, Right(Operation.ALTER, ResourceKind.CLUSTER)),
+        Api(ApiKey.DESCRIBE_TRANSACTIONS, 0, 0, Right(Operation.DESCRIBE, ResourceKind.TRANSACTIONAL_ID)),
+        Api(ApiKey.LIST_TRANSACTIONS, 0, 1, Right(Operation.DESCRIBE, ResourceKind.TRANSACTIONAL_ID)),
     )
 }
 

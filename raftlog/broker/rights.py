@@ -27,6 +27,7 @@ class ResourceKind(Enum):
     TOPIC = 2
     GROUP = 3
     CLUSTER = 4
+    TRANSACTIONAL_ID = 5
 
 
 class Right(NamedTuple):

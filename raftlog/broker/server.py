@@ -160,6 +160,8 @@ def _open_node(
         operations=node.operations,
         proposer=node.proposer,
         producer_ids=node.producer_ids,
+        transactions=node.transactions,
+        verification=node.verification,
     )
     return node, backend, node.inside
 

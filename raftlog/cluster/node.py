@@ -43,6 +43,12 @@ from raftlog.cluster.scrubbing import Scrubbing
 from raftlog.cluster.spoken import SpokenNews
 from raftlog.cluster.startup import founders_of, named_founders
 from raftlog.cluster.this_broker import ThisBroker
+from raftlog.cluster.transactions import (
+    Markers,
+    TransactionCoordinator,
+    TransactionTimeouts,
+    Verification,
+)
 from raftlog.cluster.transfers import Transfers
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.cluster.visibility import Visibility
@@ -125,8 +131,27 @@ class Node:
             retention_ms=config.int("offsets.retention.minutes") * 60_000,
             interval_s=config.int("offsets.retention.check.interval.ms") / 1000,
         )
+        # Transactions
+        self.transactions = TransactionCoordinator(me, metadata, self.coordination, self.proposer, changes)
+        self.verification = Verification(me, metadata, peers)
+        self._markers = Markers(
+            me, metadata, self.coordination, peers, self.leaders, self.replicas, self.proposer, changes
+        )
+        timeouts = TransactionTimeouts(
+            catalog,
+            term=lambda: group.term,
+            expiration_ms=config.int("transactional.id.expiration.ms"),
+        )
         self._rounds = Rounds(
-            me, catalog, self.replicas, upkeep, self.coordination, liveness, expiry, self.proposer
+            me,
+            catalog,
+            self.replicas,
+            upkeep,
+            self.coordination,
+            liveness,
+            expiry,
+            timeouts,
+            self.proposer,
         )
         self._joining = Joining(
             me,
@@ -222,6 +247,8 @@ class Node:
             nursery.start_soon(self._rounds.run)
             nursery.start_soon(self.coordination.run)
             nursery.start_soon(self.offsets.run)
+            nursery.start_soon(self._markers.run)
+            nursery.start_soon(self.verification.run)
             nursery.start_soon(self._waiting.say_when_nobody_leads)
             nursery.start_soon(self._scrubbing.run)
             nursery.start_soon(self.inside.reports.run)

@@ -18,6 +18,7 @@ from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.this_broker import ThisBroker
+from raftlog.cluster.transactions import TransactionTimeouts
 from raftlog.cluster.upkeep import Upkeep
 from raftlog.metadata.catalog import METADATA_LEVEL, Catalog
 from raftlog.metadata.features import SetFeature, known_to_all
@@ -44,6 +45,7 @@ class Rounds:
         coordination: Coordination,
         liveness: Liveness,
         expiry: OffsetExpiry,
+        timeouts: TransactionTimeouts,
         proposer: Proposer,
     ) -> None:
         self._me = me
@@ -53,6 +55,7 @@ class Rounds:
         self._coordination = coordination
         self._liveness = liveness
         self._expiry = expiry
+        self._timeouts = timeouts
         self._proposer = proposer
 
     async def run(self) -> None:
@@ -61,6 +64,8 @@ class Rounds:
         retention_s = me.config.int("log.retention.check.interval.ms") / 1000
         retention_at = trio.current_time() + retention_s
         clock = SteadyClock(trio.current_time(), me.now_ms())
+        if self._coordination.is_coordinator:  # a first client need not wait for the first round
+            await self._propose([*self._raise_level()])
         while True:
             await trio.sleep(TICK_S)
             now = trio.current_time()
@@ -80,6 +85,7 @@ class Rounds:
                 fences = self._liveness.tick(self._catalog.brokers, now)
                 commands = [*fences, *self._raise_level(), *commands]
                 commands += self._expiry.tick(now, now_ms)
+                commands += self._timeouts.tick(now, now_ms)
             await self._propose(commands)
             replicas.note_rejoined()
 

@@ -369,6 +369,21 @@ _BROKER: Final = [
         "longest beyond 20,000.",
         minimum=1,
     ),
+    _key(
+        "transaction.max.timeout.ms",
+        "INT",
+        900_000,
+        "The longest time-out that a transactional producer may ask for: its transaction is aborted when it "
+        "has been open for longer than its time-out.",
+        minimum=1,
+    ),
+    _key(
+        "transactional.id.expiration.ms",
+        "INT",
+        7 * DAY_MS,
+        "A transactional id is forgotten when it has not been used for this long, outside of a transaction.",
+        minimum=1,
+    ),
     # raftlog's own
     _key(
         "raftlog.durability",

@@ -17,6 +17,10 @@ from raftlog.protocol.api import VERSIONS, ApiKey
 from raftlog.protocol.schema import Field, Reader, Struct, message_class, message_struct, reader, struct_class
 
 if TYPE_CHECKING:
+    from kio.schema.add_offsets_to_txn.v4.request import AddOffsetsToTxnRequest as AddOffsetsToTxnRequest
+    from kio.schema.add_partitions_to_txn.v3.request import (
+        AddPartitionsToTxnRequest as AddPartitionsToTxnRequest,
+    )
     from kio.schema.alter_configs.v2.request import AlterConfigsRequest as AlterConfigsRequest
     from kio.schema.alter_configs.v2.request import AlterConfigsResource as AlterConfigsResource
     from kio.schema.alter_partition_reassignments.v1.request import (
@@ -43,7 +47,12 @@ if TYPE_CHECKING:
     from kio.schema.describe_configs.v4.request import DescribeConfigsResource as DescribeConfigsResource
     from kio.schema.describe_groups.v6.request import DescribeGroupsRequest as DescribeGroupsRequest
     from kio.schema.describe_log_dirs.v4.request import DescribeLogDirsRequest as DescribeLogDirsRequest
+    from kio.schema.describe_producers.v0.request import DescribeProducersRequest as DescribeProducersRequest
+    from kio.schema.describe_transactions.v0.request import (
+        DescribeTransactionsRequest as DescribeTransactionsRequest,
+    )
     from kio.schema.elect_leaders.v2.request import ElectLeadersRequest as ElectLeadersRequest
+    from kio.schema.end_txn.v4.request import EndTxnRequest as EndTxnRequest
     from kio.schema.fetch.v17.request import FetchRequest as FetchRequest
     from kio.schema.fetch.v17.request import FetchTopic as FetchTopic
     from kio.schema.find_coordinator.v6.request import FindCoordinatorRequest as FindCoordinatorRequest
@@ -64,6 +73,7 @@ if TYPE_CHECKING:
     from kio.schema.list_partition_reassignments.v0.request import (
         ListPartitionReassignmentsRequest as ListPartitionReassignmentsRequest,
     )
+    from kio.schema.list_transactions.v1.request import ListTransactionsRequest as ListTransactionsRequest
     from kio.schema.metadata.v13.request import MetadataRequest as MetadataRequest
     from kio.schema.offset_commit.v9.request import OffsetCommitRequest as OffsetCommitRequest
     from kio.schema.offset_delete.v0.request import OffsetDeleteRequest as OffsetDeleteRequest
@@ -79,6 +89,7 @@ if TYPE_CHECKING:
     from kio.schema.sasl_authenticate.v2.request import SaslAuthenticateRequest as SaslAuthenticateRequest
     from kio.schema.sasl_handshake.v1.request import SaslHandshakeRequest as SaslHandshakeRequest
     from kio.schema.sync_group.v5.request import SyncGroupRequest as SyncGroupRequest
+    from kio.schema.txn_offset_commit.v4.request import TxnOffsetCommitRequest as TxnOffsetCommitRequest
     from kio.schema.unregister_broker.v0.request import UnregisterBrokerRequest as UnregisterBrokerRequest
 
     IncrementalConfig = _IncrementalConfig

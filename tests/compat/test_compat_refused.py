@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -17,44 +15,6 @@ from confluent_kafka.admin import (
 )
 
 from tests.compat.clients.base import PATIENCE_S
-
-TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53
-
-
-def test_a_transactional_producer_of_librdkafka_is_told(bootstrap: str) -> None:
-    """It asks for the coordinator again for ever after any other error, and then says that time is up."""
-    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": "t"})
-    with pytest.raises(KafkaException) as refused:
-        producer.init_transactions(PATIENCE_S)
-    error = refused.value.args[0]
-    assert error.fatal()
-    assert error.code() == TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    assert "transactions are not built yet" in error.str()
-
-
-def test_a_transactional_producer_of_kafka_python_is_told(bootstrap: str) -> None:
-    import kafka  # it warns when it is imported
-
-    producer = kafka.KafkaProducer(bootstrap_servers=bootstrap, transactional_id="t")
-    try:
-        with pytest.raises(kafka.errors.TransactionalIdAuthorizationFailedError):
-            producer.init_transactions()
-    finally:
-        producer.close(0)
-
-
-def test_a_transactional_producer_of_aiokafka_is_told(bootstrap: str) -> None:
-    import aiokafka
-
-    async def start() -> None:
-        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="t")
-        try:
-            with pytest.raises(aiokafka.errors.TransactionalIdAuthorizationFailed):
-                await asyncio.wait_for(producer.start(), PATIENCE_S)
-        finally:
-            await producer.stop()
-
-    asyncio.run(start())
 
 
 def test_rules_are_refused_as_by_kafka_without_an_authorizer(bootstrap: str) -> None:

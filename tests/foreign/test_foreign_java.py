@@ -142,11 +142,6 @@ def test_the_cluster_describes_itself(java: JavaTools, bootstrap: str) -> None:
 
 
 NOT_YET = {
-    "transactions": (
-        "ProducerPerformance --topic {topic} --num-records 5 --record-size 5 --throughput -1 "
-        "--transaction-duration-ms 9 --producer-props bootstrap.servers={bootstrap}",
-        "transactions are not built yet",
-    ),
     "compaction": (
         "configs --bootstrap-server {bootstrap} --entity-type topics --entity-name {topic} --alter "
         "--add-config cleanup.policy=compact",

@@ -23,17 +23,20 @@ from raftlog.cluster.changes import Changes
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.operations import Operations
+from raftlog.cluster.transactions import TransactionCoordinator
+from raftlog.cluster.transactions.verification import membership
 from raftlog.config import BrokerConfig, config_error
 from raftlog.errors import InvalidBatch, InvalidInput
 from raftlog.memory import MemoryBudget
-from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
+from raftlog.metadata.catalog import METADATA_LEVEL, BrokerInfo, Catalog, PartitionAssignment, Topic
+from raftlog.metadata.commands import LEVEL_KNOWN, decode_command
 from raftlog.metadata.names import topic_name_problem
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.counters import Counters
-from raftlog.partition.values import FetchResult, FoundOffset, PartitionError, ProduceResult
-from raftlog.partition.verifying import Verify
+from raftlog.partition.values import ActiveProducer, FetchResult, FoundOffset, PartitionError, ProduceResult
+from raftlog.partition.verifying import OnVerified, Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
@@ -86,7 +89,8 @@ class FakePartition:
         self.log_start_offset = 0
         self.size = 0
         self.counters = Counters()
-        self.reading = self
+        self.reading = self.marking = self
+        self.topic_id = bytes(16)
         self.high_watermark = 0
         self.hold = False
         self.failure: PartitionError | Exception | None = None
@@ -165,6 +169,9 @@ class FakePartition:
         found = Slice(cast(Any, self._file), FilePosition(wanted[0][2]), size, Offset(last[1]))
         return FetchResult(None, found, end, start, end)
 
+    def describe(self) -> list[ActiveProducer]:
+        return [ActiveProducer(7, 0, 3, 1000, 2, 5)]
+
     def cold(self, offset: int, max_bytes: int) -> None:
         return None
 
@@ -225,7 +232,12 @@ class FakeNode:
         self.catalog: Catalog = self.state.catalog
         self.catalog.cluster_id = "fake-cluster"
         self.catalog.brokers[self.broker_id] = BrokerInfo(
-            id=self.broker_id, host="localhost", port=9092, peer_host="", peer_port=0
+            id=self.broker_id,
+            host="localhost",
+            port=9092,
+            peer_host="",
+            peer_port=0,
+            metadata_level=LEVEL_KNOWN,
         )
         self.has_metadata_leader = True
         self.coordinator_id: BrokerId | None = self.broker_id
@@ -244,6 +256,10 @@ class FakeNode:
         self.groups.load(0.0, 0)
         itself = cast(Any, self)
         self.operations = Operations(self.catalog, itself, itself, itself, itself, Changes())
+        self.catalog.features[METADATA_LEVEL] = LEVEL_KNOWN
+        self.transactions = TransactionCoordinator(itself, itself, itself, itself, Changes())
+        self.is_full = False
+        self._results: dict[RaftIndex, Result] = {}
 
     @property
     def backend(self) -> Backend:
@@ -263,6 +279,8 @@ class FakeNode:
             operations=self.operations,
             proposer=self,
             producer_ids=self,
+            transactions=self.transactions,
+            verification=self,
         )
 
     def name_listeners(self, number: int, **ports: int) -> None:
@@ -317,7 +335,8 @@ class FakeNode:
         self.catalog.topics[topic.name] = topic
         self.catalog.topics_by_id[topic.topic_id] = topic
         for index in range(len(topic.partitions)):
-            self.partitions.setdefault((topic.name, index), FakePartition())
+            replica = self.partitions.setdefault((topic.name, index), FakePartition())
+            replica.topic_id = topic.topic_id
 
     async def propose(self, command: Command) -> Result | ProposalFailed:
         await trio.lowlevel.checkpoint()
@@ -329,6 +348,32 @@ class FakeNode:
             return ProposalFailed("as the test wants it", may_still_happen=False)
         self._index += 1
         return self.state.apply(command, RaftIndex(self._index))
+
+    def now_ms(self) -> int:
+        return 1_700_000_000_000
+
+    async def propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
+        await trio.lowlevel.checkpoint()
+        result = self._apply(decode_command(command))
+        if isinstance(result, ProposalFailed):
+            return result
+        index = RaftIndex(self._index)
+        self._results[index] = result
+        return index
+
+    def result_at(self, index: RaftIndex) -> Result | None:
+        return self._results.get(index)
+
+    def verify(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        partition: tuple[bytes, int],
+        on_verified: OnVerified,
+    ) -> None:
+        value = self.catalog.transactions.get(transactional_id)
+        on_verified(membership(value, producer_id, epoch, partition), trio.current_time())
 
     async def allocate(self) -> int | ProposalFailed:
         await trio.lowlevel.checkpoint()

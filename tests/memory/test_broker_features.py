@@ -17,6 +17,7 @@ async def test_features_say_what_is_finalized(version: int, nursery: trio.Nurser
     served = Served(node, nursery)
     peer = await served.connect()
     software = {"client_software_name": "test", "client_software_version": "1"}
+    del node.catalog.features[METADATA_LEVEL]
     for level in (1, 2):
         if level > 1:
             node.catalog.features[METADATA_LEVEL] = level

@@ -84,6 +84,7 @@ ONE_ACL = {
     "operation": 3,
     "permission_type": 3,
 }
+IN_TRANSACTION = {"transactional_id": "tx", "producer_id": 7, "producer_epoch": 0}
 ANY_ACL = {
     "resource_type_filter": 2,
     "resource_name_filter": None,
@@ -189,6 +190,27 @@ def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
             "producer_id": -1,
             "producer_epoch": -1,
         },
+        ApiKey.ADD_PARTITIONS_TO_TXN: {
+            "v3_and_below_transactional_id": "tx",
+            "v3_and_below_producer_id": 7,
+            "v3_and_below_producer_epoch": 0,
+            "v3_and_below_topics": [{"name": "t", "partitions": [0, 1]}],
+        },
+        ApiKey.ADD_OFFSETS_TO_TXN: {**IN_TRANSACTION, "group_id": "g"},
+        ApiKey.END_TXN: {**IN_TRANSACTION, "committed": True},
+        ApiKey.TXN_OFFSET_COMMIT: {
+            **IN_TRANSACTION,
+            "group_id": "g",
+            "topics": [
+                {
+                    "name": "t",
+                    "partitions": [{"partition_index": 0, "committed_offset": 7, "committed_metadata": "x"}],
+                }
+            ],
+        },
+        ApiKey.DESCRIBE_TRANSACTIONS: {"transactional_ids": ["tx", "none"]},
+        ApiKey.LIST_TRANSACTIONS: {"state_filters": ["Ongoing", "None"], "producer_id_filters": []},
+        ApiKey.DESCRIBE_PRODUCERS: {"topics": [{"name": "t", "partition_indexes": [0, 99]}]},
         ApiKey.OFFSET_FOR_LEADER_EPOCH: {
             "topics": [{"topic": "t", "partitions": [{"partition": 0, "leader_epoch": 3}]}]
         },
@@ -277,7 +299,7 @@ async def test_every_served_version_is_answered(broker: Served, api: Api) -> Non
         request = superset_request(broker.node, api.key)
         if api.key is ApiKey.JOIN_GROUP:  # who joined before would have to join again
             request["group_id"] = f"group of version {version}"
-        with trio.fail_after(5):
+        with trio.fail_after(30):  # the first of a version loads its schema, on a machine that may be busy
             assert await peer.ask(api.key, version, **request) is not None
 
 
@@ -397,7 +419,6 @@ async def test_a_version_that_nobody_should_send_is_refused_politely(peer: Peer)
         (produce(None), "invalid_record"),
         (produce(b""), "invalid_record"),
         (produce(batch(b"x")[:-1] + b"!"), "corrupt_message"),
-        ({**produce(batch(b"x")), "transactional_id": "tx"}, "unsupported_version"),
     ],
 )
 async def test_produce_errors(peer: Peer, request_: dict[str, Any], error: str) -> None:
@@ -706,8 +727,6 @@ async def test_producer_ids_are_given_once(clock: MockClock, broker: Served, pee
     broker.node.proposals_fail = 3  # an election, say
     ids = {(await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request)).producer_id for _ in range(5)}
     assert len(ids) == 5
-    refused = await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request | {"transactional_id": "tx"})
-    assert refused.error_code.name == "transactional_id_authorization_failed"
     broker.node.proposals_fail = 1000
     late = await peer.ask(ApiKey.INIT_PRODUCER_ID, 4, **request)
     assert late.error_code.name == "coordinator_load_in_progress"
@@ -722,9 +741,178 @@ async def test_the_coordinator_is_waited_for_a_little(clock: MockClock, broker: 
     broker.node.coordinator_id = broker.node.broker_id
     answer = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="g", key_type=0)
     assert (answer.error_code, answer.node_id, answer.port) == (0, 1, 9092)
-    transaction = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="tx", key_type=1)
-    assert transaction.error_code.name == "transactional_id_authorization_failed"
-    assert transaction.error_message == "transactions are not built yet", "what a producer shows to its user"
+    found = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="tx", key_type=1)
+    assert (found.error_code, found.node_id) == (0, 1)
+    broker.node.add_broker(2)  # one of an older build
+    refused = await peer.ask(ApiKey.FIND_COORDINATOR, 2, key="tx", key_type=1)
+    assert refused.error_code.name == "transactional_id_authorization_failed"
+    assert refused.error_message == "a broker of an older version is in the cluster", "what users are shown"
+
+
+# Transactions: what each version says. What a step comes to is in tests/unit/test_metadata_transactions.py.
+
+
+class Transactional:
+    """A producer by hand, with the version of each API that a test wants."""
+
+    def __init__(self, peer: Peer, producer_id: int, epoch: int) -> None:
+        self.peer = peer
+        self.id = {"transactional_id": "tx", "producer_id": producer_id, "producer_epoch": epoch}
+
+    @classmethod
+    async def start(cls, peer: Peer, **changed: int) -> Transactional:
+        answer = await cls.init(peer, **changed)
+        assert answer.error_code == 0
+        return cls(peer, answer.producer_id, answer.producer_epoch)
+
+    @staticmethod
+    async def init(peer: Peer, version: int = 4, **changed: object) -> Any:
+        asked = {
+            "transactional_id": "tx",
+            "transaction_timeout": 1000,
+            "producer_id": -1,
+            "producer_epoch": -1,
+        }
+        return await peer.ask(ApiKey.INIT_PRODUCER_ID, version, **asked | changed)
+
+    async def add(self, *topics: str, version: int = 3) -> list[str]:
+        named = {f"v3_and_below_{name}": value for name, value in self.id.items()}
+        answer = await self.peer.ask(
+            ApiKey.ADD_PARTITIONS_TO_TXN,
+            version,
+            **named,
+            v3_and_below_topics=[{"name": topic, "partitions": [0]} for topic in topics],
+        )
+        rows = [row for topic in answer.results_by_topic_v3_and_below for row in topic.results_by_partition]
+        return [row.partition_error_code.name for row in rows]
+
+    async def add_group(self, version: int = 3) -> str:
+        answer = await self.peer.ask(ApiKey.ADD_OFFSETS_TO_TXN, version, **self.id, group_id="g")
+        return str(answer.error_code.name)
+
+    async def commit_offset(self, version: int = 3, **member: object) -> str:
+        at = {"partition_index": 0, "committed_offset": 9, "committed_metadata": ""}
+        answer = await self.peer.ask(
+            ApiKey.TXN_OFFSET_COMMIT,
+            version,
+            **self.id,
+            **{"group_id": "g", "topics": [{"name": "t", "partitions": [at]}], **member},
+        )
+        return str(answer.topics[0].partitions[0].error_code.name)
+
+    async def end(self, *, commit: bool, version: int = 3) -> str:
+        answer = await self.peer.ask(ApiKey.END_TXN, version, **self.id, committed=commit)
+        return str(answer.error_code.name)
+
+
+def fetch_offset(stable: bool) -> dict[str, Any]:
+    topics = [{"name": "t", "partition_indexes": [0, 1]}]
+    return {"groups": [{"group_id": "g", "topics": topics}], "require_stable": stable}
+
+
+async def test_what_a_fenced_producer_is_told_depends_on_the_version(peer: Peer) -> None:
+    old = await Transactional.start(peer)
+    await Transactional.start(peer)
+    for version, code in ((1, "invalid_producer_epoch"), (2, "producer_fenced")):
+        assert await old.add("t", version=version) == [code]
+        assert await old.add_group(version) == code
+        assert await old.end(commit=True, version=version) == code
+    assert await old.commit_offset() == "invalid_producer_epoch"
+    own = {"producer_id": old.id["producer_id"], "producer_epoch": 0}
+    assert (await Transactional.init(peer, 3, **own)).error_code.name == "invalid_producer_epoch"
+    assert (await Transactional.init(peer, 4, **own)).error_code.name == "producer_fenced"
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"transactional_id": ""}, "invalid_request"),
+        ({"producer_id": 5}, "invalid_request"),
+        ({"producer_epoch": 5}, "invalid_request"),
+        ({"transaction_timeout": 0}, "invalid_transaction_timeout"),
+        ({"transaction_timeout": 900_001}, "invalid_transaction_timeout"),
+    ],
+)
+async def test_a_producer_that_asks_for_what_there_is_not(
+    peer: Peer, changed: dict[str, object], code: str
+) -> None:
+    assert (await Transactional.init(peer, **changed)).error_code.name == code
+
+
+async def test_scenario_17_an_unknown_topic_keeps_all_out(broker: Served, peer: Peer) -> None:
+    producer = await Transactional.start(peer)
+    assert await producer.add("t", "none") == ["operation_not_attempted", "unknown_topic_or_partition"]
+    value = broker.node.catalog.transactions.get("tx")
+    assert value is not None and value.state.value == "Empty"
+    assert await producer.add("t") == ["none"]
+
+
+async def test_scenario_41_an_offset_that_is_about_to_move_is_not_stable(peer: Peer) -> None:
+    producer = await Transactional.start(peer)
+    assert await producer.commit_offset(3) == "invalid_txn_state"
+    assert await producer.commit_offset(4) == "transaction_abortable"
+    assert await producer.add_group() == "none"
+    assert await producer.commit_offset() == "none"
+
+    async def seen(stable: bool) -> list[tuple[int, str]]:
+        answer = await peer.ask(ApiKey.OFFSET_FETCH, 8, **fetch_offset(stable))
+        rows = answer.groups[0].topics[0].partitions
+        return [(row.committed_offset, row.error_code.name) for row in rows]
+
+    assert await seen(True) == [(-1, "unstable_offset_commit"), (-1, "none")]
+    assert await seen(False) == [(-1, "none"), (-1, "none")]
+    assert await producer.end(commit=True) == "none"
+    assert await seen(True) == [(9, "none"), (-1, "none")]
+
+
+async def test_scenario_43_and_45_whose_offsets_a_group_takes(broker: Served, peer: Peer) -> None:
+    producer = await Transactional.start(peer)
+    await producer.add_group()
+    assert await producer.commit_offset(generation_id=4) == "illegal_generation"
+    named = {"generation_id": 4, "member_id": "nobody"}
+    assert await producer.commit_offset(**named) == "unknown_member_id"
+    value = broker.node.catalog.transactions.get("tx")
+    assert value is not None and not value.staged, "nothing is pending"
+    assert await producer.commit_offset(2) == "none"
+
+
+async def test_transactions_are_listed_and_described(broker: Served, peer: Peer) -> None:
+    producer = await Transactional.start(peer)
+    await producer.add("t")
+    described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx", "none"])
+    known, unknown = described.transaction_states
+    assert unknown.error_code.name == "transactional_id_not_found"
+    assert (known.transaction_state, known.topics[0].topic) == ("Ongoing", "t")
+    asked: dict[str, Any] = {"state_filters": [], "producer_id_filters": [], "duration_filter": -1}
+    for changed, count in (
+        ({}, 1),
+        ({"state_filters": ["Ongoing"]}, 1),
+        ({"state_filters": ["Empty", "None"]}, 0),
+        ({"producer_id_filters": [10**6]}, 0),
+        ({"duration_filter": 10**15}, 0),
+    ):
+        listed = await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked | changed)
+        assert len(listed.transaction_states) == count
+    listed = await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked | {"state_filters": ["None"]})
+    assert listed.unknown_state_filters == ("None",)
+    broker.node.is_coordinator = False
+    described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx"])
+    assert described.transaction_states[0].error_code.name == "not_coordinator"
+    assert (await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked)).transaction_states == ()
+
+
+async def test_producers_of_a_partition_are_described(broker: Served, peer: Peer) -> None:
+    asked = {"topics": [{"name": "t", "partition_indexes": [0, 99]}]}
+    answer = await peer.ask(ApiKey.DESCRIBE_PRODUCERS, 0, **asked)
+    known, unknown = answer.topics[0].partitions
+    assert (known.active_producers[0].producer_id, known.active_producers[0].current_txn_start_offset) == (
+        7,
+        5,
+    )
+    assert unknown.error_code.name == "unknown_topic_or_partition"
+    broker.node.partitions["t", 0].is_leader = False
+    answer = await peer.ask(ApiKey.DESCRIBE_PRODUCERS, 0, **asked)
+    assert answer.topics[0].partitions[0].error_code.name == "not_leader_or_follower"
 
 
 # Groups

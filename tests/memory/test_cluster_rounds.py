@@ -17,6 +17,7 @@ from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.rounds import PARTITIONS_AT_ONCE, Rounds
 from raftlog.cluster.this_broker import ThisBroker
+from raftlog.cluster.transactions import TransactionTimeouts
 from raftlog.config import BrokerConfig
 from raftlog.metadata.brokers import FenceBroker
 from raftlog.metadata.catalog import BrokerInfo, Catalog
@@ -63,6 +64,7 @@ class Broker:
             itself,
             Liveness(config.int("broker.session.timeout.ms") / 1000),
             OffsetExpiry(self.catalog, groups, retention_ms=1, interval_s=1.0),
+            TransactionTimeouts(self.catalog, term=lambda: 1, expiration_ms=1),
             itself,
         )
 

@@ -1,10 +1,11 @@
-"""FindCoordinator (10), v0 to v6: where a group is coordinated.
+"""FindCoordinator (10), v0 to v6: where a group, or a transactional id, is coordinated.
 
-Behaviour: all groups are coordinated by the broker that leads the metadata group. While there is none the
-answer is held back a little, then COORDINATOR_NOT_AVAILABLE: some clients give up after a few of those.
-From v4 on many keys at once (KIP-699).
-Missing on purpose: coordinators of transactions and of share groups: `errors.NO_TRANSACTIONS` says why the
-first are refused as they are.
+Behaviour: all groups and transactions are coordinated by the broker that leads the metadata group. While
+there is none the answer is held back a little, then COORDINATOR_NOT_AVAILABLE: some clients give up after a
+few of those. From v4 on many keys at once (KIP-699).
+While a broker of a build without transactions is in the cluster, transactional ids are refused, as
+`errors.NO_TRANSACTIONS` says.
+Missing on purpose: coordinators of share groups.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import trio
 from raftlog.broker.call import Call
 from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
+from raftlog.metadata.features import known_to_all
+from raftlog.metadata.transactions import TRANSACTIONS_LEVEL
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -36,16 +39,20 @@ async def handle(call: Call, request: FindCoordinatorRequest) -> Answer:
 async def _find(call: Call, key_type: int) -> dict[str, object]:
     match key_type:
         case 0:  # a group
-            return await _find_for_groups(call)
+            return await _find_leader(call)
         case 1:  # a transactional id
-            return _nobody(NO_TRANSACTIONS, "transactions are not built yet")
+            found = await _find_leader(call)
+            known = known_to_all(call.backend.catalog.brokers.values())
+            if found["error_code"] is ErrorCode.NONE and known < TRANSACTIONS_LEVEL:
+                return _nobody(NO_TRANSACTIONS, "a broker of an older version is in the cluster")
+            return found
         case 2:  # a share group
             return _nobody(ErrorCode.UNSUPPORTED_VERSION, "share groups are not built yet")
         case other:
             return _nobody(ErrorCode.INVALID_REQUEST, f"there is no coordinator of type {other}")
 
 
-async def _find_for_groups(call: Call) -> dict[str, object]:
+async def _find_leader(call: Call) -> dict[str, object]:
     backend = call.backend
     with trio.move_on_after(PATIENCE_S):
         while True:

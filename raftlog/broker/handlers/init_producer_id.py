@@ -1,9 +1,11 @@
-"""InitProducerId (22), v0 to v5: an id for an idempotent producer.
+"""InitProducerId (22), v0 to v5: an id for an idempotent or a transactional producer.
 
-Behaviour: every call gives an id that nobody has had, at epoch 0; a producer that asks to go on from an
-epoch of its own (KIP-360) gets a new id too, which serves the same end. While nobody leads the metadata the
-answer waits a little, then says COORDINATOR_LOAD_IN_PROGRESS, after which every client asks again.
-Missing on purpose: transactions; a transactional id is refused as `errors.NO_TRANSACTIONS` says.
+Behaviour: without a transactional id every call gives an id that nobody has had, at epoch 0; a producer that
+asks to go on from an epoch of its own (KIP-360) gets a new id too, which serves the same end. With one the id
+stays and the epoch goes up, so that whoever used it before is fenced; what that had open is aborted first,
+and the answer waits for it. While nobody leads the metadata the answer waits a little, then says
+COORDINATOR_LOAD_IN_PROGRESS, after which every client asks again.
+Missing on purpose: transactions in two phases of their own (v6, KIP-939).
 """
 
 from __future__ import annotations
@@ -13,21 +15,24 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from raftlog.broker.call import Call
-from raftlog.broker.errors import NO_TRANSACTIONS
+from raftlog.broker.errors import transaction_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.transactions.coordinator import TransactionError
 from raftlog.protocol.errors import ErrorCode
+from raftlog.protocol.schema import milliseconds
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import InitProducerIdRequest
 
 PATIENCE_S: Final = 2.0
 RETRY_S: Final = 0.1
+PRODUCER_FENCED_FROM: Final = 4
 
 
 async def handle(call: Call, request: InitProducerIdRequest) -> Answer:
     if request.transactional_id is not None:
-        return _refused(NO_TRANSACTIONS)
+        return await _transactional(call, request, request.transactional_id)
     with trio.move_on_after(PATIENCE_S):
         while True:
             producer_id = await call.backend.producer_ids.allocate()
@@ -35,6 +40,26 @@ async def handle(call: Call, request: InitProducerIdRequest) -> Answer:
                 return {"error_code": ErrorCode.NONE, "producer_id": producer_id, "producer_epoch": 0}
             await trio.sleep(RETRY_S)
     return _refused(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+
+
+async def _transactional(call: Call, request: InitProducerIdRequest, transactional_id: str) -> Answer:
+    timeout_ms = milliseconds(request.transaction_timeout)
+    if not transactional_id or (request.producer_id < 0) != (request.producer_epoch < 0):
+        return _refused(ErrorCode.INVALID_REQUEST)
+    if not 0 < timeout_ms <= call.backend.config.int("transaction.max.timeout.ms"):
+        return _refused(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
+    found = await call.backend.transactions.init_producer(
+        transactional_id, timeout_ms, request.producer_id, request.producer_epoch
+    )
+    if isinstance(found, TransactionError):
+        has_code = call.version >= PRODUCER_FENCED_FROM
+        fenced = ErrorCode.PRODUCER_FENCED if has_code else ErrorCode.INVALID_PRODUCER_EPOCH
+        return _refused(transaction_error_code(found, fenced=fenced))
+    return {
+        "error_code": ErrorCode.NONE,
+        "producer_id": found.producer_id,
+        "producer_epoch": found.epoch,
+    }
 
 
 def _refused(code: ErrorCode) -> Answer:

@@ -1,13 +1,14 @@
 """OffsetFetch (9), v1 to v9: a group's positions.
 
 Behaviour: the partitions asked for, or all that were committed (null topics, v2). Offset -1 where nothing
-was. From v8 on many groups at once. Every offset is stable, there being no transactions.
+was. From v8 on many groups at once. Who requires stable offsets (v7) is told UNSTABLE_OFFSET_COMMIT where an
+open transaction is about to move one (KIP-447).
 Missing on purpose: topics by id (v10); member epochs of the new consumer protocol (v9) are not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
@@ -34,43 +35,58 @@ async def handle(call: Call, request: OffsetFetchRequest) -> Answer:
             "groups": [
                 {
                     "group_id": group.group_id,
-                    "topics": _topics(call, group.group_id, group.topics, error),
+                    "topics": _topics(
+                        call, group.group_id, group.topics, error, stable=request.require_stable
+                    ),
                     "error_code": error,
                 }
                 for group in request.groups
             ]
         }
     (group,) = request.groups
-    return {"topics": _topics(call, group.group_id, group.topics, error), "error_code": error}
+    topics = _topics(call, group.group_id, group.topics, error, stable=request.require_stable)
+    return {"topics": topics, "error_code": error}
 
 
 def _topics(
-    call: Call, group: str, wanted: Sequence[OffsetFetchRequestTopics] | None, error: ErrorCode
+    call: Call,
+    group: str,
+    wanted: Sequence[OffsetFetchRequestTopics] | None,
+    error: ErrorCode,
+    *,
+    stable: bool,
 ) -> list[dict[str, object]]:
     if error is not ErrorCode.NONE and call.version >= REQUEST_ERROR_FROM:
         return []
     offsets = call.backend.catalog.group_offsets
+    unstable = call.backend.catalog.transactions.unstable(group) if stable else set()
     if wanted is None:
         known = [(topic, offsets.rows(group, topic)) for topic in offsets.topics(group)]
-        return [_topic(topic, rows, rows, error) for topic, rows in known]
+        return [_topic(topic, rows, rows, unstable, error) for topic, rows in known]
     return [
-        _topic(each.name, each.partition_indexes, offsets.rows(group, each.name), error) for each in wanted
+        _topic(each.name, each.partition_indexes, offsets.rows(group, each.name), unstable, error)
+        for each in wanted
     ]
 
 
 def _topic(
-    name: str, partitions: Iterable[int], committed: Mapping[int, CommittedOffset], error: ErrorCode
+    name: str,
+    partitions: Iterable[int],
+    committed: Mapping[int, CommittedOffset],
+    unstable: Collection[tuple[str, int]],
+    error: ErrorCode,
 ) -> dict[str, object]:
     rows = []
     for partition in partitions:
-        offset = committed.get(partition, _NONE)
+        is_moving = error is ErrorCode.NONE and (name, partition) in unstable
+        offset = _NONE if is_moving else committed.get(partition, _NONE)
         rows.append(
             {
                 "partition_index": partition,
                 "committed_offset": offset.offset,
                 "committed_leader_epoch": offset.leader_epoch,
                 "metadata": offset.metadata,
-                "error_code": error,
+                "error_code": ErrorCode.UNSTABLE_OFFSET_COMMIT if is_moving else error,
             }
         )
     return {"name": name, "partitions": rows}

@@ -6,7 +6,9 @@ an error closes the connection. A partition led elsewhere is answered with its l
 leadership is being handed over the answer waits for the new leader's name, which is nearer than the client's
 next try.
 v0 to v2 are advertised, for librdkafka's sake, and refused with UNSUPPORTED_VERSION.
-Missing on purpose: transactions; topics by id (v13).
+Batches of a transaction need a transactional id in the request; the first of a transaction on a partition
+waits until the coordinator has said that the partition is in it (KIP-890).
+Missing on purpose: topics by id (v13), which belong to the second protocol of transactions.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.routing import endpoints, find_partition, find_topic, leader_hint
 from raftlog.metadata.names import INTERNAL_TOPICS
-from raftlog.partition.values import ProduceResult
+from raftlog.partition.values import PartitionError, ProduceResult
+from raftlog.partition.verifying import Membership, OnVerified
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import (
     ProduceAnswer,
@@ -33,6 +36,8 @@ from raftlog.protocol.produce import (
 
 SERVED_FROM: Final = 3
 LEADER_HINTS_FROM: Final = 10
+ABORTABLE_FROM: Final = 11
+"""The version from which on a producer knows the error that it should abort after."""
 ACKS: Final = (-1, 0, 1)
 ELECTION_WAIT_S: Final = 0.5
 """How long an answer waits for the name of a new leader; handing over takes a hundredth of that."""
@@ -45,6 +50,7 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
     refusal = _refusal(call, request)
     call.expect_answer_within(request.timeout_ms / 1000, pending.expire)
     now, now_ms, backend = call.now, call.now_ms, call.backend
+    asking = None if request.transactional_id is None else _Asking(backend, request.transactional_id)
     for row, (topic, partitions) in enumerate(request.topics):
         is_internal = topic in INTERNAL_TOPICS
         for column, (index, records) in enumerate(partitions):
@@ -61,7 +67,9 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
             if isinstance(replica, ErrorCode):
                 pending.refuse(row, column, replica)
                 continue
-            replica.produce(records, now=now, now_ms=now_ms, on_done=partial(pending.resolve, row, column))
+            verify = None if asking is None else partial(asking.verify, (replica.topic_id, index))
+            on_done = partial(pending.resolve, row, column)
+            replica.produce(records, now=now, now_ms=now_ms, on_done=on_done, verify=verify)
     if pending.leaderless:
         return _wait_for_leaders(backend, pending)
     pending.all_started()
@@ -80,11 +88,32 @@ async def _wait_for_leaders(backend: Backend, pending: _Pending) -> None:
 
 def _refusal(call: Call, request: ProduceRequest) -> ErrorCode | None:
     """Why nothing of the request can be done."""
-    if call.version < SERVED_FROM or request.transactional_id is not None:
+    if call.version < SERVED_FROM:
         return ErrorCode.UNSUPPORTED_VERSION
     if request.acks not in ACKS:
         return ErrorCode.INVALID_REQUIRED_ACKS
     return None
+
+
+class _Asking:
+    """What the partitions of a request ask the coordinator of its transactional id."""
+
+    __slots__ = ("_backend", "_producer_id", "_transactional_id")
+
+    def __init__(self, backend: Backend, transactional_id: str) -> None:
+        self._backend = backend
+        self._transactional_id = transactional_id
+        self._producer_id: int | None = None
+
+    def verify(
+        self, partition: tuple[bytes, int], producer_id: int, epoch: int, on_verified: OnVerified
+    ) -> None:
+        """See `partition.verifying.Verify`. A transactional id is one producer's."""
+        if self._producer_id not in (None, producer_id):
+            on_verified(Membership.WRONG_PRODUCER, trio.current_time())
+            return
+        self._producer_id = producer_id
+        self._backend.verification.verify(self._transactional_id, producer_id, epoch, partition, on_verified)
 
 
 class _Pending:
@@ -110,9 +139,14 @@ class _Pending:
                 index = self._request.topics[row].partitions[column].partition
                 self._put(row, column, ProduceAnswer(index, 0, base_offset, append_time, log_start_offset))
             else:
-                self.refuse(row, column, partition_error_code(error), message)
+                self.refuse(row, column, self._code(error), message)
         except Exception:
             self._call.failed()
+
+    def _code(self, error: PartitionError) -> ErrorCode:
+        if error is PartitionError.NOT_IN_TRANSACTION and self._call.version >= ABORTABLE_FROM:
+            return ErrorCode.TRANSACTION_ABORTABLE
+        return partition_error_code(error)
 
     def refuse(self, row: int, column: int, code: ErrorCode, message: str | None = None) -> None:
         topic, partitions = self._request.topics[row]

@@ -344,7 +344,8 @@ class GroupCoordinator:
             return GroupError.ILLEGAL_GENERATION
         member.refresh(now)
         # In PreparingRebalance a member still owns what it is about to give up, and commits it.
-        settling = group.state is GroupState.COMPLETING_REBALANCE
+        # Offsets in a transaction are taken while the group settles: three clients give up when they are not.
+        settling = group.state is GroupState.COMPLETING_REBALANCE and not check.transactional
         return GroupError.REBALANCE_IN_PROGRESS if settling else GroupError.NONE
 
     def describe(self, group_id: str) -> GroupDescription | GroupError:

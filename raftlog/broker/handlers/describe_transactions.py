@@ -1,0 +1,63 @@
+"""DescribeTransactions (65), v0: what a transactional id is doing.
+
+Behaviour: the coordinator alone answers. Start time -1 outside of a transaction. Of a transaction that is
+decided, the partitions of which some may still wait for their marker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raftlog.broker.call import Call
+from raftlog.broker.registry import Answer
+from raftlog.metadata.transaction_table import TransactionalId
+from raftlog.protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import DescribeTransactionsRequest
+
+
+async def handle(call: Call, request: DescribeTransactionsRequest) -> Answer:
+    is_coordinator = await call.backend.coordination.confirm_coordinator()
+    table = call.backend.catalog.transactions
+    states = []
+    for name in request.transactional_ids:
+        value = table.get(name)
+        if not is_coordinator:
+            states.append(_failed(name, ErrorCode.NOT_COORDINATOR))
+        elif value is None:
+            states.append(_failed(name, ErrorCode.TRANSACTIONAL_ID_NOT_FOUND))
+        else:
+            states.append(_state(call, name, value))
+    return {"transaction_states": states}
+
+
+def _state(call: Call, name: str, value: TransactionalId) -> dict[str, object]:
+    topics: dict[str, list[int]] = {}
+    for topic_id, number in value.partitions:
+        topic = call.backend.catalog.topics_by_id.get(topic_id)
+        if topic is not None:
+            topics.setdefault(topic.name, []).append(number)
+    return {
+        "error_code": ErrorCode.NONE,
+        "transactional_id": name,
+        "transaction_state": value.state.value,
+        "transaction_timeout": value.timeout_ms,
+        "transaction_start_time": value.started_ms,
+        "producer_id": value.producer_id,
+        "producer_epoch": value.epoch,
+        "topics": [{"topic": topic, "partitions": numbers} for topic, numbers in topics.items()],
+    }
+
+
+def _failed(name: str, code: ErrorCode) -> dict[str, object]:
+    return {
+        "error_code": code,
+        "transactional_id": name,
+        "transaction_state": "",
+        "transaction_timeout": 0,
+        "transaction_start_time": 0,
+        "producer_id": -1,
+        "producer_epoch": -1,
+        "topics": [],
+    }

@@ -1,0 +1,50 @@
+"""ListTransactions (66), v0 to v1: the transactional ids that this broker coordinates.
+
+Behaviour: clients ask every broker; the coordinator has them all, and the others none. Filters by state, by
+producer id and by how long a transaction has been open (v1).
+Missing on purpose: filters by pattern (v2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.registry import Answer
+from raftlog.metadata.transaction_table import TransactionalId, TransactionState
+from raftlog.protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import ListTransactionsRequest
+
+STATES: Final = frozenset(state.value for state in TransactionState)
+
+
+async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
+    is_coordinator = await call.backend.coordination.confirm_coordinator()
+    table = call.backend.catalog.transactions
+    found = []
+    for name in table if is_coordinator else ():
+        value = table.get(name)
+        if value is not None and _is_wanted(call, request, value):
+            found.append(
+                {
+                    "transactional_id": name,
+                    "producer_id": value.producer_id,
+                    "transaction_state": value.state.value,
+                }
+            )
+    return {
+        "error_code": ErrorCode.NONE,
+        "unknown_state_filters": [state for state in request.state_filters if state not in STATES],
+        "transaction_states": found,
+    }
+
+
+def _is_wanted(call: Call, request: ListTransactionsRequest, value: TransactionalId) -> bool:
+    if request.state_filters and value.state.value not in request.state_filters:
+        return False
+    if request.producer_id_filters and value.producer_id not in request.producer_id_filters:
+        return False
+    shortest = request.duration_filter
+    return shortest < 0 or (value.started_ms >= 0 and call.now_ms - value.started_ms > shortest)

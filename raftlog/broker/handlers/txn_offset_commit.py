@@ -1,0 +1,126 @@
+"""TxnOffsetCommit (28), v0 to v4: offsets that a group is at once a producer's transaction is committed.
+
+Behaviour: answered when they are on a majority of disks; until the transaction ends they do not count. The
+transaction is looked at first, then the member, as in Kafka: before v3 no member is named, and none is looked
+for (KIP-447). A group that settles its assignments takes them: REBALANCE_IN_PROGRESS would end three clients.
+Missing on purpose: v5, which belongs to the second protocol (KIP-890).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from raftlog.broker.call import Call
+from raftlog.broker.errors import group_error_code, transaction_error_code
+from raftlog.broker.registry import Answer
+from raftlog.cluster.groups import CommitCheck
+from raftlog.cluster.transactions.coordinator import TransactionError
+from raftlog.metadata.offsets import OffsetCommit
+from raftlog.metadata.transaction_table import TransactionState
+from raftlog.protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from raftlog.protocol.requests import TxnOffsetCommitRequest
+
+ABORTABLE_FROM: Final = 4
+
+_Key = tuple[str, int]
+
+
+async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
+    error = _problem(call, request)
+    if error is not ErrorCode.NONE:
+        return _answer(request, {}, error)
+    refused, offsets = _sort(call, request)
+    if not offsets:
+        return _answer(request, refused, ErrorCode.NONE)
+    result = await call.backend.transactions.stage_offsets(
+        request.transactional_id,
+        request.producer_id,
+        request.producer_epoch,
+        request.group_id,
+        tuple(offsets.values()),
+    )
+    if isinstance(result, TransactionError):
+        return _answer(request, refused, _code(call, result))
+    unknown = dict.fromkeys(result.unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return _answer(request, refused | unknown, ErrorCode.NONE)
+
+
+def _problem(call: Call, request: TxnOffsetCommitRequest) -> ErrorCode:
+    """Why nothing of the request can be staged."""
+    known = call.backend.catalog.transactions.get(request.transactional_id)
+    if call.backend.coordination.is_coordinator:
+        error = None
+        if known is None or known.producer_id != request.producer_id:
+            error = TransactionError.UNKNOWN_ID
+        elif known.epoch != request.producer_epoch:
+            error = TransactionError.FENCED
+        elif known.state is not TransactionState.ONGOING or request.group_id not in known.groups:
+            error = TransactionError.WRONG_STATE
+        if error is not None:
+            return _code(call, error)
+    return group_error_code(
+        call.backend.groups.check_commit(
+            CommitCheck(
+                group_id=request.group_id,
+                member_id=request.member_id,
+                instance_id=request.group_instance_id,
+                generation_id=request.generation_id,
+                transactional=True,
+            ),
+            call.now,
+        )
+    )
+
+
+def _code(call: Call, error: TransactionError) -> ErrorCode:
+    if error is TransactionError.WRONG_STATE and call.version >= ABORTABLE_FROM:
+        return ErrorCode.TRANSACTION_ABORTABLE
+    if error is TransactionError.CONCURRENT:  # aiokafka would give up
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    if error is TransactionError.TOO_LARGE:
+        return ErrorCode.INVALID_COMMIT_OFFSET_SIZE
+    return transaction_error_code(error, fenced=ErrorCode.INVALID_PRODUCER_EPOCH)
+
+
+def _sort(
+    call: Call, request: TxnOffsetCommitRequest
+) -> tuple[dict[_Key, ErrorCode], dict[_Key, OffsetCommit]]:
+    """What cannot be staged, with the reason, and what can, each partition once."""
+    catalog = call.backend.catalog
+    metadata_max = call.backend.config.int("offset.metadata.max.bytes")
+    refused: dict[_Key, ErrorCode] = {}
+    offsets: dict[_Key, OffsetCommit] = {}
+    for topic in request.topics:
+        count = catalog.partition_count(topic.name)
+        for each in topic.partitions:
+            index, metadata = each.partition_index, each.committed_metadata or ""
+            if not 0 <= index < count:
+                refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            elif len(metadata.encode()) > metadata_max:
+                refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            else:
+                epoch = each.committed_leader_epoch
+                offsets[topic.name, index] = OffsetCommit(
+                    topic.name, index, each.committed_offset, epoch, metadata
+                )
+    return refused, offsets
+
+
+def _answer(request: TxnOffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> Answer:
+    return {
+        "topics": [
+            {
+                "name": topic.name,
+                "partitions": [
+                    {
+                        "partition_index": each.partition_index,
+                        "error_code": codes.get((topic.name, each.partition_index), otherwise),
+                    }
+                    for each in topic.partitions
+                ],
+            }
+            for topic in request.topics
+        ]
+    }
