@@ -96,6 +96,7 @@ def command(
 def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     """Load the settings, run a broker until a signal comes, and close it. Exits on any failure."""
     started = time.monotonic()
+    from raftlog.cli import log_lines
     from raftlog.config import BrokerConfig
     from raftlog.errors import ConfigError, DamagedLog, DataDirBusy, NewerFormat, StorageError
 
@@ -103,6 +104,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
         config = BrokerConfig.load(config_file, os.environ, overrides)
     except ConfigError as error:
         _fail(str(error), 2)
+    log_lines.set_up(config)
     import trio
 
     from raftlog.broker.server import Broker

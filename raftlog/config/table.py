@@ -51,6 +51,15 @@ def _check_compression(value: Value) -> str | None:
     return None if value == "producer" else "it is producer"
 
 
+def _check_levels(value: Value) -> str | None:
+    assert isinstance(value, tuple)
+    for item in value:
+        name, _, level = item.rpartition(":")
+        if not name.strip() or level.strip().upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            return f"{item!r} is not LOGGER:LEVEL, with a level of DEBUG, INFO, WARNING or ERROR"
+    return None
+
+
 _BROKER: Final = [
     # Who and where
     _key(
@@ -471,6 +480,22 @@ _BROKER: Final = [
         1000,
         "While a broker leads no more partitions than this, /metrics has figures of each.",
         minimum=0,
+    ),
+    _key(
+        "raftlog.log.format",
+        "STRING",
+        "text",
+        "Whether a line of the log is text or a JSON object.",
+        choices=("text", "json"),
+    ),
+    _key(
+        "raftlog.log.levels",
+        "LIST",
+        (),
+        "How much single parts say, LOGGER:LEVEL, comma-separated, as in raftlog.raft:DEBUG. The parts"
+        " are raftlog.broker, .cluster, .http, .peers, .raft, .storage and others; a level is DEBUG, INFO,"
+        " WARNING or ERROR.",
+        check=_check_levels,
     ),
     # Taken without effect
     _key("num.network.threads", "INT", 3, "One event loop serves the network.", ignored=True),
