@@ -59,12 +59,7 @@ class Cluster:
 async def summary(api: Api) -> dict[str, Any]:
     """What a page shows first."""
     metadata, catalog = api.view.inside.metadata, api.catalog
-    partitions = without_leader = under_replicated = moving = 0
-    async for topic, states in api.each_topic():
-        partitions += len(states)
-        without_leader += sum(state.leader is None for state in states)
-        under_replicated += sum(state.in_sync < state.replicas for state in states)
-        moving += sum(assignment.is_moving for assignment in topic.partitions)
+    seen = await api.overview()
     return {
         "cluster_id": catalog.cluster_id,
         "version": version(),
@@ -78,12 +73,12 @@ async def summary(api: Api) -> dict[str, Any]:
         "brokers": len(catalog.brokers),
         "alive": len(alive_brokers(api.view)),
         "topics": len(catalog.topics),
-        "partitions": partitions,
-        "without_leader": without_leader,
-        "under_replicated": under_replicated,
-        "moving": moving,
+        "partitions": seen.partitions,
+        "without_leader": seen.without_leader,
+        "under_replicated": seen.under_replicated,
+        "moving": seen.moving,
         "durability": api.view.inside.me.config.str("raftlog.durability"),
-        "problems": await api.problems(),
+        "problems": seen.problems,
         "rates": {name: round(figure, 1) for name, figure in api.history.last.items()},
     }
 

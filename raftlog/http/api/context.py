@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import trio
@@ -31,6 +31,17 @@ STREAMS_MAX: Final = 16
 """Of all connections: a page has one or two."""
 
 Stream = Callable[[Send], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Overview:
+    """How the cluster's partitions are, added up, and what is wrong, in words."""
+
+    partitions: int = 0
+    without_leader: int = 0
+    under_replicated: int = 0
+    moving: int = 0
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +128,20 @@ class Api:
                 nursery.start_soon(ask, broker)
         return found
 
-    async def problems(self) -> list[str]:
-        """What is not as it should be, as `raftlog cluster health` says it."""
-        problems = [] if self.view.inside.metadata.leader is not None else [NO_LEADER]
-        alive = alive_brokers(self.view)
-        problems += broker_problems((broker, broker in alive) for broker in sorted(self.catalog.brokers))
+    async def overview(self) -> Overview:
+        """One look at everything. The problems are what `raftlog cluster health` says."""
+        seen, alive = Overview(), alive_brokers(self.view)
+        if self.view.inside.metadata.leader is None:
+            seen.problems.append(NO_LEADER)
+        seen.problems += broker_problems((one, one in alive) for one in sorted(self.catalog.brokers))
         async for topic, states in self.each_topic():
-            problems += topic_problems(topic.name, states)
-        reports = await self.reports()
-        return problems + disk_problems(disks_of(reports))
+            seen.partitions += len(states)
+            seen.without_leader += sum([state.leader is None for state in states])
+            seen.under_replicated += sum([state.in_sync < state.replicas for state in states])
+            seen.moving += sum([assignment.is_moving for assignment in topic.partitions])
+            seen.problems += topic_problems(topic.name, states)
+        seen.problems += disk_problems(disks_of(await self.reports()))
+        return seen
 
 
 def disks_of(reports: dict[BrokerId, dict[str, Any] | None]) -> Sequence[DiskState]:
