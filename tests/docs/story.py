@@ -119,6 +119,7 @@ class Story:
             script.chmod(0o755)
         return os.environ | {
             "PATH": f"{bin}:{os.environ['PATH']}",
+            "RAFTLOG_RAFTLOG_HTTP_LISTEN": "127.0.0.1:0",  # pages are run at the same time
             "RAFTLOG_BOOTSTRAP": f"127.0.0.1:{self.port}",
             "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of the clients' own
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
