@@ -30,7 +30,7 @@ class Marked(Enum):
     """What became of a marker."""
 
     DONE = auto()
-    """It is committed, or was before, or there was nothing to end."""
+    """It is committed, or was before, or there was nothing for an administrator to end."""
     PRODUCER_FENCED = auto()
     COORDINATOR_FENCED = auto()
     NOT_NOW = auto()

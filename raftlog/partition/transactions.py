@@ -52,7 +52,7 @@ class MarkerVerdict(Enum):
 
     NEEDED = auto()
     DONE = auto()
-    """There is nothing to end: the marker came before, or no batch of the transaction did."""
+    """The marker came before, or an administrator ends what is not open."""
     PRODUCER_FENCED = auto()
     """A newer incarnation of the producer is known here."""
     COORDINATOR_FENCED = auto()
@@ -102,19 +102,21 @@ class Transactions:
         return pending.is_open if pending is not None else producer_id in self._open
 
     def check(self, marker: Marker, known_epoch: int) -> MarkerVerdict:
-        """What becomes of a marker. `known_epoch` is the producer's here, -1 when it is not known."""
-        pending = self._pending.get(marker.producer_id)
+        """What becomes of a marker. `known_epoch` is the producer's here, -1 when it is not known.
+
+        A decision is written also where no batch of the transaction came: a late copy of its marker would
+        otherwise end the next transaction.
+        """
         last = self._last_marker(marker.producer_id)
-        is_open = self.is_open(marker.producer_id)
-        if marker.decided_at != BY_HAND and marker.decided_at <= last.decided_at:
+        is_by_hand = marker.decided_at == BY_HAND
+        if not is_by_hand and marker.decided_at <= last.decided_at:
             return MarkerVerdict.DONE
         if marker.producer_epoch < known_epoch:
             return MarkerVerdict.PRODUCER_FENCED
         if marker.coordinator_epoch < last.coordinator_epoch:
             return MarkerVerdict.COORDINATOR_FENCED
-        if not is_open and (known_epoch < 0 or marker.producer_epoch == known_epoch):
+        if is_by_hand and not self.is_open(marker.producer_id):
             return MarkerVerdict.DONE
-        assert pending is None or pending.is_open == is_open
         return MarkerVerdict.NEEDED
 
     def pending_index(self, producer_id: int) -> RaftIndex | None:
