@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "produce": "Publish lines from standard input.",
     "consume": "Print the records of a topic.",
     "group": "List, describe, move and delete consumer groups.",
+    "txn": "List, describe and abort transactions.",
     "cluster": "Look at a cluster, add and drain brokers, spread replicas.",
     "bench": "Measure a Kafka-protocol broker.",
     "log": "Look into the files of a broker.",

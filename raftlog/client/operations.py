@@ -14,6 +14,7 @@ from raftlog.client.arguments import checked
 from raftlog.client.errors import BrokerError, error_in, raise_error_in
 from raftlog.client.health import DiskState
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.transactional_ids import TransactionalIds
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
@@ -62,6 +63,14 @@ class Operations:
 
     def __repr__(self) -> str:
         return f"<Operations of {self._admin!r}>"
+
+    @property
+    def transactions(self) -> TransactionalIds:
+        """Transactional ids, and what is open under them."""
+        return TransactionalIds(self._admin, self._live_brokers)
+
+    async def _live_brokers(self) -> list[int]:
+        return [broker.id for broker in await self.brokers() if broker.is_alive]
 
     async def has_controller(self) -> bool:
         """Whether the cluster can be changed: False while no majority of its brokers is there for that."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.metadata.transaction_table import TransactionalId, TransactionState
@@ -17,6 +19,8 @@ from raftlog.protocol.errors import ErrorCode
 if TYPE_CHECKING:
     from raftlog.protocol.requests import ListTransactionsRequest
 
+AT_ONCE: Final = 2_000
+"""Ids that are looked at before others get their turn: about two milliseconds."""
 STATES: Final = frozenset(state.value for state in TransactionState)
 
 
@@ -24,7 +28,9 @@ async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
     is_coordinator = await call.backend.coordination.confirm_coordinator()
     table = call.backend.catalog.transactions
     found = []
-    for name in table if is_coordinator else ():
+    for number, name in enumerate(list(table) if is_coordinator else (), 1):
+        if number % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
         value = table.get(name)
         if value is not None and _is_wanted(call, request, value):
             found.append(
