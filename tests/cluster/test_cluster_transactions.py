@@ -11,6 +11,7 @@ from typing import Final
 import confluent_kafka
 import pytest
 from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.errors import ErrorCode
@@ -213,3 +214,82 @@ def test_scenario_80_a_transaction_over_many_partitions(tmp_path: Path) -> None:
             producer.commit_transaction(PATIENCE_S)
         for partition in (0, count - 1):
             assert read_committed(cluster.bootstrap, "t", partition, 1) == [b"1", FINISHED]
+
+
+def state_of(cluster: ClusterProcesses, transactional_id: str) -> str:
+    """What the coordinator says; empty while there is none."""
+    running = [broker for broker in cluster.brokers.values() if broker.is_running]
+    asked = {"state_filters": [], "producer_id_filters": [], "duration_filter": -1}
+    for broker in running:
+        with RawClient(broker) as client:
+            for one in client.ask(ApiKey.LIST_TRANSACTIONS, 1, asked).transaction_states:
+                if one.transactional_id == transactional_id:
+                    return str(one.transaction_state)
+    return ""
+
+
+class Lonely:
+    """A transaction over a topic that is everywhere, and one that lies on one broker alone, which is not the
+    coordinator."""
+
+    def __init__(self, cluster: ClusterProcesses) -> None:
+        self.cluster = cluster
+        with RawClient(cluster.brokers[1]) as client:
+            until("there is a coordinator", lambda: coordinator_of(client, "any") != -1)
+            self.coordinator = coordinator_of(client, "any")
+        self.host = next(number for number in cluster.brokers if number != self.coordinator)
+        self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+        self.create("everywhere", [1, 2, 3])
+        self.create("lonely", [self.host])
+        settings = {"bootstrap.servers": cluster.bootstrap, "transactional.id": "tx", "log_level": 0}
+        self.producer = Producer(settings)
+        self.producer.init_transactions(PATIENCE_S)
+        self.producer.begin_transaction()
+        for topic in ("everywhere", "lonely"):
+            self.producer.produce(topic, FINISHED, partition=0)
+        assert self.producer.flush(PATIENCE_S) == 0
+
+    def create(self, topic: str, replicas: list[int]) -> None:
+        made = self.admin.create_topics([NewTopic(topic, 1, replica_assignment=[replicas])])
+        made[topic].result(PATIENCE_S)
+
+    def read(self, topic: str) -> list[bytes]:
+        return read_committed(self.cluster.bootstrap, topic, 0, 1)
+
+
+def test_scenarios_4_and_8_the_next_coordinator_finishes_what_was_decided(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path).start() as cluster:
+        lonely = Lonely(cluster)
+        cluster.brokers[lonely.host].kill()
+        lonely.producer.commit_transaction(PATIENCE_S)
+        assert state_of(cluster, "tx") == "PrepareCommit"
+        assert lonely.read("everywhere") == [FINISHED], "one that has no leader holds up no other"
+        cluster.brokers[lonely.coordinator].kill()
+        cluster.brokers[lonely.coordinator].start()
+        until("it is known again", lambda: state_of(cluster, "tx") == "PrepareCommit")
+        cluster.brokers[lonely.host].start()
+        until("it is complete", lambda: state_of(cluster, "tx") == "CompleteCommit")
+        assert lonely.read("lonely") == [FINISHED]
+
+
+def test_scenario_19_a_topic_that_is_deleted_is_not_waited_for(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path).start() as cluster:
+        lonely = Lonely(cluster)
+        cluster.brokers[lonely.host].kill()
+        lonely.producer.commit_transaction(PATIENCE_S)
+        assert state_of(cluster, "tx") == "PrepareCommit"
+        lonely.admin.delete_topics(["lonely"])["lonely"].result(PATIENCE_S)
+        until("it is complete", lambda: state_of(cluster, "tx") == "CompleteCommit")
+
+
+def test_scenario_18_a_topic_that_is_made_again_gets_no_marker(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path).start() as cluster:
+        lonely = Lonely(cluster)
+        lonely.admin.delete_topics(["lonely"])["lonely"].result(PATIENCE_S)
+        lonely.create("lonely", [lonely.host])
+        lonely.producer.commit_transaction(PATIENCE_S)
+        until("it is complete", lambda: state_of(cluster, "tx") == "CompleteCommit")
+        assert lonely.read("everywhere") == [FINISHED]
+        at = confluent_kafka.TopicPartition("lonely", 0)
+        ends = lonely.admin.list_offsets({at: OffsetSpec.latest()})
+        assert ends[at].result(PATIENCE_S).offset == 0

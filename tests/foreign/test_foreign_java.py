@@ -141,6 +141,25 @@ def test_the_cluster_describes_itself(java: JavaTools, bootstrap: str) -> None:
     assert "Fetch(1): 4 to " in java("BrokerApiVersionsCommand", *at(bootstrap))
 
 
+def test_transactions_are_written_read_and_listed(
+    java: JavaTools, bootstrap: str, topic: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "producer.properties"
+    settings.write_text(f"bootstrap.servers={bootstrap}\n")
+    writing = ("--num-records", 200, "--record-size", 5, "--throughput", 200, "--transactional-id", topic)
+    writing += ("--transaction-duration-ms", 100, "--producer.config", settings)
+    assert "200 records sent" in java("ProducerPerformance", "--topic", topic, *writing)
+    reading = ("--from-beginning", "--max-messages", 200, "--isolation-level", "read_committed")
+    read = java("console-consumer", *at(bootstrap), "--topic", topic, *reading)
+    assert len(read.splitlines()) == 200
+    listed = java("TransactionsCommand", *at(bootstrap), "list").splitlines()
+    assert any(row.split()[0] == topic and row.split()[-1] == "CompleteCommit" for row in listed[1:])
+    described = java(
+        "TransactionsCommand", *at(bootstrap), "describe-producers", "--topic", topic, "--partition", 0
+    )
+    assert "CurrentTransactionStartOffset" in described
+
+
 NOT_YET = {
     "compaction": (
         "configs --bootstrap-server {bootstrap} --entity-type topics --entity-name {topic} --alter "
