@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 from pathlib import Path
 
@@ -11,10 +10,14 @@ import pytest
 trustme = pytest.importorskip("trustme", reason="the extra `dev` has grown: make .venv/.ready")
 
 
-@functools.cache
+_authorities: dict[str, trustme.CA] = {}
+
+
 def authority(name: str = "ours") -> trustme.CA:
     """One of a name is one and the same in a process."""
-    return trustme.CA(organization_name=name)
+    if name not in _authorities:
+        _authorities[name] = trustme.CA(organization_name=name)
+    return _authorities[name]
 
 
 def server_context(*hosts: str, name: str = "ours") -> ssl.SSLContext:

@@ -11,27 +11,36 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import trio
 
 from raftlog.broker.admission import Admission
 from raftlog.broker.backend import Backend
+from raftlog.broker.certificate import Certificate
 from raftlog.broker.complaints import Complaints
 from raftlog.broker.connection import THE_BROKER_STOPS, THE_CLIENT_LEFT, Connection
 from raftlog.broker.dispatch import Dispatcher
 from raftlog.broker.latency import Latency
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Outbox
+from raftlog.broker.securing import secure_client
 from raftlog.broker.traffic import Traffic
+from raftlog.errors import InvalidInput
+from raftlog.net.doorstep import Doorstep
 from raftlog.net.frames import SCRATCH_SIZE
-from raftlog.net.stream import KEEP_ALIVE, PlainStream
+from raftlog.net.stream import KEEP_ALIVE, PlainStream, Stream
 from raftlog.protocol.api import ApiKey
 
 log = logging.getLogger("raftlog.broker")
 
 ACCEPTED_AT_ONCE_MAX: Final = 64
 """Connections accepted before others get a turn."""
+SECURED_WITHIN_S: Final = 10.0
+"""How long a TLS handshake may take, the first byte included."""
+STRANGERS_MAX: Final = 1000
+"""Connections whose TLS handshake is not over; beyond it the oldest ends."""
 SWEEP_INTERVAL: Final = 1.0
 SHORTAGE_PAUSE: Final = 0.25
 _SHORTAGES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -41,8 +50,14 @@ class Listener:
     """The listening sockets of all named listeners, and their connections. Limits are read from the
     configuration once."""
 
-    def __init__(self, backend: Backend, sockets: Sequence[tuple[str, socket.socket]]) -> None:
-        """`sockets` are those that listen, each with the name of its listener."""
+    def __init__(
+        self,
+        backend: Backend,
+        sockets: Sequence[tuple[str, socket.socket]],
+        certificate: Certificate | None = None,
+    ) -> None:
+        """`sockets` are those that listen, each with the name of its listener; `certificate` is for those in
+        TLS."""
         self._memory = backend.memory
         self._dispatcher = Dispatcher(backend)
         self._sockets = sockets
@@ -52,6 +67,9 @@ class Listener:
         self._flush_wanted = trio.Event()
         self._complaints = Complaints(log, "connections were closed or refused")
         config = backend.config
+        self._certificate = certificate
+        self._encrypted = {name for name, _ in sockets if config.is_encrypted(name)}
+        self._doorstep = Doorstep(STRANGERS_MAX)
         self._request_size_max = config.int("socket.request.max.bytes")
         self._admission = Admission(config)
         self._idle_max = config.int("connections.max.idle.ms") / 1000
@@ -104,6 +122,8 @@ class Listener:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self._flush)
+                if self._certificate is not None:
+                    nursery.start_soon(self._certificate.watch)
                 for name, listening in self._sockets:
                     nursery.start_soon(self._accept, name, listening, nursery)
         finally:
@@ -135,8 +155,15 @@ class Listener:
             sock.close()
             return
         self.accepted += 1
+        stream = PlainStream(sock, [KEEP_ALIVE])
+        if origin.listener in self._encrypted:
+            nursery.start_soon(self._serve_secured, stream, origin, nursery)
+        else:
+            nursery.start_soon(self._serve, self._connection(stream, origin, nursery))
+
+    def _connection(self, stream: Stream, origin: Origin, nursery: trio.Nursery) -> Connection:
         connection = Connection(
-            PlainStream(sock, [KEEP_ALIVE]),
+            stream,
             origin,
             self._dispatcher,
             self._scratch,
@@ -145,7 +172,26 @@ class Listener:
             spawn_drain=lambda outbox: nursery.start_soon(outbox.drain),
         )
         self._connections.add(connection)
-        nursery.start_soon(self._serve, connection)
+        return connection
+
+    async def _serve_secured(self, plain: PlainStream, origin: Origin, nursery: trio.Nursery) -> None:
+        """TLS first. What goes wrong costs this connection."""
+        assert self._certificate is not None
+        secured, problem = None, "the TLS handshake was not over in time"
+        try:
+            with self._doorstep.stand(SECURED_WITHIN_S):
+                secured = await secure_client(plain, self._certificate.context)
+        except (InvalidInput, OSError) as error:
+            problem = THE_CLIENT_LEFT if isinstance(error, ConnectionError) else str(error)
+        finally:
+            if secured is None:
+                plain.close()
+                self._admission.leave(origin.host)
+        if secured is not None:
+            stream, principal = secured
+            await self._serve(self._connection(stream, replace(origin, principal=principal), nursery))
+        elif problem != THE_CLIENT_LEFT:
+            self._complain(f"closed a connection of {origin.host} to {origin.listener}: {problem}")
 
     async def _serve(self, connection: Connection) -> None:
         try:

@@ -14,6 +14,7 @@ import trio
 
 from raftlog.broker.backend import Backend
 from raftlog.broker.binding import listen
+from raftlog.broker.certificate import Certificate
 from raftlog.broker.listener import Listener
 from raftlog.broker.readiness import Readiness
 from raftlog.broker.registry import spoken
@@ -63,8 +64,10 @@ class Broker:
         readiness: Readiness,
         sockets: list[tuple[str, socket.socket]],
         peer_sockets: list[socket.socket],
+        certificate: Certificate | None,
     ) -> None:
-        """`sockets` are those for clients, each with the name of its listener."""
+        """`sockets` are those for clients, each with the name of its listener; `certificate` is for those in
+        TLS."""
         self.backend = backend
         """As its handlers see it."""
         self.inside = inside
@@ -74,6 +77,7 @@ class Broker:
         self._readiness = readiness
         self._sockets = sockets
         self._peer_sockets = peer_sockets
+        self._certificate = certificate
         self.address: tuple[str, int] = sockets[0][1].getsockname()[:2]
         """Where its first listener is: the port that was given when 0 was asked for."""
 
@@ -89,6 +93,8 @@ class Broker:
 
         Raises ConfigError (a bad setting, or a port that is taken), DataDirBusy, DamagedLog, DiskFailed.
         """
+        encrypted = any(config.is_encrypted(listener.name) for listener in config.listeners)
+        certificate = Certificate(config) if encrypted else None
         with contextlib.ExitStack() as opened:
             sockets: list[tuple[str, socket.socket]] = []
             advertised: list[tuple[str, str, int]] = []
@@ -114,14 +120,14 @@ class Broker:
             )
             life, backend, inside = _open_node(config, front, disk, rng)
             opened.pop_all()
-        return cls(life, backend, inside, readiness, sockets, peer_sockets)
+        return cls(life, backend, inside, readiness, sockets, peer_sockets, certificate)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` when clients can be served. Raises DiskFailed, SafetyError or
         ConfigError (see `Node.run`): then the broker must not go on."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._life.run, self._peer_listeners())
-            self.listener = Listener(self.backend, self._sockets)
+            self.listener = Listener(self.backend, self._sockets, self._certificate)
             nursery.start_soon(self.listener.run)
             nursery.start_soon(self._readiness.run)
             task_status.started()

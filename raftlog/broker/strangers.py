@@ -16,6 +16,9 @@ HTTP_ANSWER: Final = (
     b"Content-Length: %d\r\n\r\n%b" % (len(_HTTP_TEXT), _HTTP_TEXT)
 )
 
+TLS_ANSWER: Final = b"this listener speaks plain text\n"
+"""No TLS, so that clients say "wrong version number" rather than that the connection was closed."""
+
 _HTTP: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC")
 _TLS_HANDSHAKE: Final = b"\x16\x03"
 _OTHERS: Final = {
@@ -44,7 +47,9 @@ def recognize(head: bytes) -> Stranger | None:
         )
     if head.startswith(_TLS_HANDSHAKE):
         return Stranger(
-            "a TLS handshake: this listener is in plain text; set the client's security.protocol to PLAINTEXT"
+            "a TLS handshake: this listener is in plain text; set the client's security.protocol to"
+            " PLAINTEXT",
+            TLS_ANSWER,
         )
     what = _OTHERS.get(head)
     return None if what is None else Stranger(what)

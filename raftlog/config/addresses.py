@@ -11,8 +11,9 @@ from typing import Final
 
 from raftlog.config.keys import BadValue, Value
 
-PROTOCOLS: Final = ("PLAINTEXT",)
+PROTOCOLS: Final = ("PLAINTEXT", "SSL")
 """The security protocols that are served."""
+ENCRYPTED: Final = ("SSL", "SASL_SSL")
 KAFKAS_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 LISTENERS_MAX: Final = 16
 """Listeners of a broker: each is in every broker's registration, which all brokers keep."""

@@ -80,8 +80,8 @@ _BROKER: Final = [
         "listener.security.protocol.map",
         "LIST",
         ("PLAINTEXT:PLAINTEXT", "SSL:SSL", "SASL_PLAINTEXT:SASL_PLAINTEXT", "SASL_SSL:SASL_SSL"),
-        "The security protocol of each listener by its name, NAME:PROTOCOL, comma-separated. Only PLAINTEXT"
-        " is served yet.",
+        "The security protocol of each listener by its name, NAME:PROTOCOL, comma-separated. PLAINTEXT and"
+        " SSL are served.",
         check=check_protocols,
     ),
     _key(
@@ -153,6 +153,47 @@ _BROKER: Final = [
         "The data folder. Exactly one: put a RAID or a volume manager under it.",
         synonyms=(("log.dir", 1),),
         check=_check_one_dir,
+    ),
+    # TLS of listeners
+    _key(
+        "ssl.keystore.location",
+        "STRING",
+        None,
+        "For listeners in TLS: a PEM file with a key and its certificates, the broker's own first. It is read"
+        " again when it changes. It must be for the hosts that clients are told, and its key not for"
+        " everybody to read.",
+    ),
+    _key(
+        "ssl.keystore.type",
+        "STRING",
+        "PEM",
+        "Only PEM; `openssl pkcs12 -nodes` makes it of another.",
+        choices=("PEM",),
+        ignored=True,
+    ),
+    _key("ssl.key.password", "PASSWORD", None, "What the key in ssl.keystore.location is encrypted with."),
+    _key(
+        "ssl.truststore.location",
+        "STRING",
+        None,
+        "A PEM file with the certificates of those who issue clients' certificates. It is read again when it"
+        " changes.",
+    ),
+    _key("ssl.truststore.type", "STRING", "PEM", "As ssl.keystore.type.", choices=("PEM",), ignored=True),
+    _key(
+        "ssl.client.auth",
+        "STRING",
+        "none",
+        "Whether clients of listeners in TLS are asked for a certificate, and refused without one.",
+        choices=("none", "requested", "required"),
+    ),
+    _key(
+        "ssl.enabled.protocols",
+        "LIST",
+        ("TLSv1.2", "TLSv1.3"),
+        "The versions of TLS that are served.",
+        choices=("TLSv1.2", "TLSv1.3"),
+        check=lambda value: None if value else "there must be at least one",
     ),
     # Connections and requests
     _key(

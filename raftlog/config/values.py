@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from raftlog.config.addresses import (
+    ENCRYPTED,
     Listener,
     advertised_problem,
     host_problem,
@@ -147,6 +148,12 @@ class BrokerConfig(_Typed):
     @property
     def listeners(self) -> tuple[Listener, ...]:
         return tuple(map(parse_listener, self.list("listeners")))
+
+    def is_encrypted(self, listener: builtins.str) -> builtins.bool:
+        """Whether a listener, by its name, is in TLS."""
+        return (
+            dict(map(parse_protocol, self.list("listener.security.protocol.map"))).get(listener) in ENCRYPTED
+        )
 
     @property
     def advertised_listeners(self) -> tuple[Listener, ...]:

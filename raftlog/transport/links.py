@@ -26,6 +26,7 @@ import trio
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import InvalidInput
 from raftlog.net.dialing import in_words, open_socket, take_socket
+from raftlog.net.doorstep import Doorstep
 from raftlog.net.frames import SCRATCH_SIZE
 from raftlog.net.stream import KEEP_ALIVE, Option, PlainStream, Stream
 from raftlog.raft.messages import Message
@@ -111,8 +112,7 @@ class Links:
         self._links: dict[BrokerId, Link] = {}
         self._dialers: dict[BrokerId, trio.CancelScope] = {}
         self._scopes: dict[BrokerId, trio.CancelScope] = {}
-        self._strangers: dict[trio.CancelScope, None] = {}
-        """Those who have connected and are not greeted, the oldest first."""
+        self._doorstep = Doorstep(STRANGERS_MAX)
         self._complaints = _Complaints()
         self._nursery: trio.Nursery | None = None
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
@@ -206,10 +206,7 @@ class Links:
             plain = PlainStream(take_socket(accepted), OPTIONS)
             host = plain.peer_host
             met: tuple[Stream, Greeted] | None = None
-            with trio.CancelScope() as scope:
-                self._strangers[scope] = None
-                if len(self._strangers) > STRANGERS_MAX:
-                    next(iter(self._strangers)).cancel()
+            with self._doorstep.stand():
                 try:
                     met = await self._meet(plain, None)
                 except Probe:
@@ -219,8 +216,6 @@ class Links:
                         f"refused a connection to the peer port from {host}", in_words(error)
                     )
                     return
-                finally:
-                    del self._strangers[scope]
             if met is None:
                 self._complaints.add(f"closed connections to the peer port from {host}", "too many at once")
                 return

@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from raftlog.broker.strangers import HTTP_ANSWER
+from raftlog.broker.strangers import HTTP_ANSWER, TLS_ANSWER
 from tests.badinput import requests
 from tests.badinput.conftest import FRAME_MAX, Victim
 from tests.badinput.wire import (
@@ -171,7 +171,8 @@ STRANGERS = {
 @pytest.mark.parametrize("protocol", STRANGERS)
 def test_another_protocol_on_the_kafka_port(victim: Victim, protocol: str) -> None:
     data, reason = STRANGERS[protocol]
-    victim.assert_closed(data, reason, HTTP_ANSWER if "an HTTP request" in reason else b"")
+    told = {"an HTTP request": HTTP_ANSWER, "a TLS handshake": TLS_ANSWER}
+    victim.assert_closed(data, reason, told.get(reason.partition(":")[0], b""))
 
 
 def test_a_person_with_curl_is_told(victim: Victim) -> None:

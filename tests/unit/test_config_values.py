@@ -106,7 +106,7 @@ TWO = {
         ({"log.dirs": "a,b"}, ["exactly one data folder"]),
         ({"log.dirs": ""}, ["exactly one data folder"]),
         ({"raftlog.http.listen": "9644"}, ["is not HOST:PORT"]),
-        ({"listeners": "SSL://h:1"}, ["SSL is not served"]),
+        ({"listeners": "SASL_SSL://h:1"}, ["SASL_SSL is not served"]),
         ({"listeners": ""}, ["at least one"]),
         ({"listeners": "A://h:1,B://h:1"}, ["named twice"]),
         ({"listeners": "h:1,g:1"}, ["two listeners have one name"]),
