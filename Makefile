@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-ARGS   ?=
 
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,8 +16,13 @@ demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through 
 	@$(BIN)/python -m demo
 
 test: $(READY)  ## every test; ARGS='-k word' chooses
+ifdef ARGS
 	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory test-versions)
+else
+	$(BIN)/pytest -n auto --dist loadgroup -m 'not alone'
+	$(BIN)/pytest -m alone chaos/tests
+	@$(MAKE) --no-print-directory test-versions
+endif
 
 test-versions: $(READY)  ## fast tests with the lowest versions allowed, and with each Python that is here
 	$(BIN)/python -m tests.versions --folder $(VENV)/versions

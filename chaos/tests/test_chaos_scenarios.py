@@ -1,6 +1,6 @@
 """Eight scenarios of twenty seconds, drawn anew each time: the short form of `python -m chaos run`.
 
-All run in one worker, one after the other: each wants the machine for itself.
+They run when all other tests are done, one after the other: each wants the machine for itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from chaos.scenarios import SCENARIOS, Scenario
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("chaos"),
     pytest.mark.filterwarnings("default"),  # the clients' own
 ]
 
@@ -58,6 +57,7 @@ def drawn(uid: str) -> list[Scenario]:
     return random.Random(uid).sample(possible, min(DRAWN, len(possible)))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("place", range(DRAWN))
 def test_a_drawn_scenario_is_good(place: int, testrun_uid: str, tmp_path: Path) -> None:
     one = drawn(testrun_uid)[place]
