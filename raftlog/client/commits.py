@@ -1,8 +1,9 @@
 """A consumer's commits: those that its user asks for, and those that it makes by itself.
 
-A commit is refused here, before any broker is asked, when the partitions have been lost and given back since:
-they are read again from the commit before, which must stay. When that happens while a broker is asked, it is
-asked by the generation of before, and nobody is told that the commit holds.
+A consumer may lose a partition and get it back. It then reads on from the last commit that the group has. A
+commit from before the loss would jump over what is read again: the client refuses it without asking a broker.
+When the loss comes while the coordinator is asked, the request has the generation from before the loss, and
+the caller gets RebalanceNeeded, also when the coordinator took the commit.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Commits:
         async def attempt() -> None:
             check_held()
             await self._once(offsets)
-            check_held()  # what is read again may begin before what has been committed meanwhile
+            check_held()  # a partition that came back meanwhile may be read from before this commit
 
         await self._cluster.retrying(attempt, what=f"commit of group {name!r}")
 
@@ -101,7 +102,7 @@ class Commits:
         group, member = self._group, self._group.member
         if not member.joined and self.must_be_member:
             raise RebalanceNeeded(f"commit of group {group.group!r}: this consumer is not a member now")
-        generation, member_id = member.generation, member.member_id  # of whoever has read what is committed
+        generation, member_id = member.generation, member.member_id  # as of when the offsets were read
         try:
             await commit_offsets(
                 self._cluster,

@@ -1,7 +1,7 @@
 """What administrators ask for: topics and their settings, as commands of the metadata group.
 
 Refuses before proposing what can be refused, places replicas, and answers when the change is visible: the
-entry is applied and the new partitions have leaders (read your writes, DESIGN.md §6).
+entry is applied and the new partitions have leaders (read your writes).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who leads what, as brokers tell each other: hints, not consensus (DESIGN.md §6).
+"""Who leads what, as brokers tell each other: hints, not consensus.
 
-A hint is (term, leader). A newer term replaces an older one, an older one is ignored, so the leader epoch
-that clients are shown never goes back. A hint may be wrong for a moment; the partition itself refuses who
-comes to the wrong broker.
+A hint says which broker leads a group, and in which term. A newer term replaces an older one, and an older
+one is ignored. So the leader epoch that clients are told never goes back. A hint may be wrong for a moment:
+the broker that is not the leader refuses the client.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class Hints:
                 self._forget(group)
 
     def sweep(self) -> None:
-        """Forget the groups whose topic was known neither when they were heard of nor two calls later: they
-        were told of after the topic's end. If it is only this broker's metadata that is late, they are told
-        of again."""
+        """Forget the hints of topics that this broker does not know, two calls after they came. Either the
+        topic had ended before the hint came, or this broker's metadata is late: then the leader says again
+        that it leads."""
         for group, was_there in list(self._strangers.items()):
             if self._knows(group[:-4]):
                 del self._strangers[group]

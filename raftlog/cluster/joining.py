@@ -1,7 +1,8 @@
 """How a broker enters its cluster when it starts: the cluster gets a name, and the broker a place in it.
 
-No two brokers are told to be at one address: clients and peers would take one for the other. It is checked
-by who registers, and not when a registration is applied: what old logs hold came to what it came to.
+No two brokers have one address: clients and peers would take one for the other. The broker that registers
+checks that. Applying a registration does not check it: old logs hold some that were applied without, and a
+replay must come to the same catalog.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Joining:
         result = await self._proposer.insist(self._registration)
         if isinstance(result, Refused):
             raise ConfigError(f"the cluster does not take broker {self._me.id} in: {result.detail}")
-        # Of two that started at once each found the place free: the second to be registered finds it taken.
+        # Two brokers that start at once both find the place free: the later registration finds it taken here.
         await self._until_place_is_free()
 
     async def _named(self) -> str:

@@ -34,9 +34,9 @@ class Leaders:
         self._changes = changes
 
     def leader_of(self, topic: Topic, partition: int) -> tuple[BrokerId | None, Term]:
-        """Who leads a partition, as last heard here, and its leader epoch, which never goes back. Nobody
-        while the replica here has reason to believe that this changes: clients that are sent to a leader
-        that hands over, or is silent, come back later than they would have been told of the next one."""
+        """The leader of a partition, as last heard here, and its leader epoch, which never goes back. No
+        leader while the replica here sees that one hand over, or does not hear it: a client that is sent
+        there loses more time than one that asks again until the next leader is known."""
         key = group_key(topic.topic_id, partition)
         leader, epoch = self._hints.leader(key)
         group = self._groups.get(key)
@@ -56,7 +56,7 @@ class Leaders:
         """Until this broker knows a leader, ready to be produced to, of every partition of `topic`, or the
         topic is gone."""
         while topic.topic_id in self._catalog.topics_by_id and not self._is_led(topic):
-            with trio.move_on_after(LEADER_POLL_S):  # nothing says that a silent leader is heard again
+            with trio.move_on_after(LEADER_POLL_S):  # no change is told when a silent leader is heard again
                 await self._changes.wait()
 
     async def wait_for_all(self) -> None:

@@ -135,11 +135,12 @@ class Replicas:
 
     @property
     def _knows_all(self) -> bool:
-        """Whether the catalog is as new as this start of the broker, and as its own log.
+        """Whether the catalog is as new as this start of the broker, and as its own log of the metadata.
 
-        One that is older may name a replica that was moved away from here since: made again, empty, it would
-        vote as if it had never held anything. Or it names this broker alone where others have joined: it
-        would lead without them. And what it does not name may have been made since.
+        An older catalog misleads in three ways. It may name a replica that has been moved away since: the
+        broker would make it again, empty, and it would vote as if it had never held anything. It may name
+        this broker alone where others have joined since: the replica would lead without them. It may lack a
+        replica that has come here since: the broker would delete it.
         """
         return self._metadata.is_caught_up and self.registered_index is not None
 
@@ -150,13 +151,14 @@ class Replicas:
         assignment = topic.partitions[number]
         voters, learners = frozenset(assignment.replicas), frozenset(assignment.adding)
         if group_log is None:
-            # Who joins may have been in the group before, and have deleted what it acknowledged then.
+            # A broker that joins may have been in the group before, and have deleted what it acknowledged.
             joins = me.id not in voters
             is_lost = store.is_rejoining and self._may_have_been_lost(topic)
             if is_lost and not joins:
-                # Those that join may vote by now, and hold what was lost here: nobody leads without them.
+                # Brokers that are joining may be voters by now, with entries that were lost here. They count
+                # as voters from the start, so that nobody is elected without being compared with them.
                 voters, learners = voters | learners, frozenset()
-            # A restart goes by what was true when the log was made: its catalog may be from before that.
+            # The log keeps this membership. A restart goes by it, since its catalog may be an older one.
             membership = Membership(voters, learners - voters).encode()
             dirname = f"{topic.name}-{number}.{topic.topic_id.hex()}"
             group_log = store.create_log(key, dirname, membership=membership, may_lack=joins or is_lost)

@@ -24,8 +24,9 @@ TRANSFERS_MAX: Final = 16
 """Leaderships that go home in one pass: each costs its clients a retry."""
 
 CALM_S: Final = 5.0
-"""How long a broker has to hold all that was committed a pass before, of every group that is led here, until
-leaderships go home to it. One that catches up is busy, and so are those that send it what it lacks."""
+"""Seconds. Leaderships go home to a broker once it has kept up for so long: in each pass it held what the
+groups led here had committed a pass before. A broker that catches up is busy, and so are those that send to
+it."""
 NEVER: Final = float("-inf")
 
 log = logging.getLogger("raftlog.cluster")

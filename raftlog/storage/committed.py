@@ -36,8 +36,8 @@ from raftlog.types import FilePosition, Offset, RaftIndex, Term
 _READ_CHUNK: Final = 1 << 20
 _NEVER: Final = 1 << 63
 _INTERNAL_MAX: Final = 1_000
-"""Entries of Raft itself in a log before a segment that could go but for its end is closed, so that it
-goes."""
+"""Entries of Raft itself that a log keeps. With more, the active segment is closed once its first records
+are deleted: only a closed segment is dropped, and the entries with it."""
 SEARCHED_MAX: Final = 1000
 """Batches whose headers a search for a time looks at before others get their turn."""
 

@@ -39,7 +39,8 @@ KEPT_BYTES_MAX: Final = 32 * 1024
 """A slice of at most so many bytes is given as it was read to be checked: no second read is between."""
 
 INDEX_REBUILT_MIN: Final = 64
-"""Index entries whose finding again cost so much that they are saved at once."""
+"""Index entries. An index that lacked so many took long to complete from the log: it is saved at once, so
+that the next start need not do that again."""
 
 TermAt = Callable[[RaftIndex], Term | None]
 

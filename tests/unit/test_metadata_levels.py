@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from raftlog.metadata.brokers import RegisterBroker
 from raftlog.metadata.catalog import METADATA_LEVEL
-from raftlog.metadata.commands import decode_command, encode_command
+from raftlog.metadata.commands import COMMANDS, decode_command, encode_command
 from raftlog.metadata.features import FeatureSet, SetFeature, known_to_all
 from raftlog.metadata.noun import Refused
 from raftlog.metadata.state import MetadataState
 from raftlog.types import BrokerId, RaftIndex
+
+KNOWN_TO_ALL: Final = frozenset(
+    (
+        "initialize_cluster",
+        "create_topic",
+        "delete_topic",
+        "create_partitions",
+        "alter_topic_config",
+        "move_partition",
+        "finish_move",
+        "cancel_move",
+        "register_broker",
+        "fence_broker",
+        "drain_broker",
+        "unregister_broker",
+        "set_feature",
+        "allocate_producer_ids",
+        "commit_offsets",
+        "delete_offsets",
+        "delete_group",
+        "expire_offsets",
+    )
+)
+"""The commands that every build knows: level 1. A command that is added takes a higher one."""
 
 
 def register(number: int, level: int) -> RegisterBroker:
@@ -55,3 +81,7 @@ def test_the_level_goes_up_with_the_last_broker_and_never_down() -> None:
 def test_level_1_is_written_as_builds_that_know_no_levels_read_it() -> None:
     assert b"metadata_level" not in encode_command(register(1, 1))
     assert decode_command(encode_command(register(1, 2))) == register(1, 2)
+
+
+def test_a_command_that_an_older_build_does_not_know_says_so() -> None:
+    assert {kind for kind, command in COMMANDS.items() if command.needs_level == 1} == KNOWN_TO_ALL
