@@ -15,8 +15,9 @@ It works against any broker that speaks Kafka's protocol. Everything that is mad
 
     open_client, from_properties   give a Client
     Client                         gives producers, consumers, and `admin`
-    Producer                       send, send_soon, flush
+    Producer                       send, send_soon, flush, transaction
     Consumer                       async for, batches, poll; commit, seek, pause, lag
+    exactly_once                   consume, transform, produce in transactions
     Admin                          topics, settings, groups, offsets
     ClientSettings, ProducerSettings, ConsumerSettings   what each keyword means
     ClientError                    what the client raises; BrokerError is a broker's answer
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
         from_properties,
         open_client,
     )
+    from raftlog.client.commits import (
+        GroupMetadata,
+    )
     from raftlog.client.connection import (
         ConnectionStatistics,
     )
@@ -58,10 +62,15 @@ if TYPE_CHECKING:
         ConsumerStatistics,
         RebalanceListener,
     )
+    from raftlog.client.delivery import (
+        Delivery,
+        RecordMetadata,
+    )
     from raftlog.client.errors import (
         BrokerError,
         ClientError,
         Closed,
+        CommitUnknown,
         DeliveryError,
         DeserializationError,
         Disconnected,
@@ -70,14 +79,22 @@ if TYPE_CHECKING:
         InvalidTopic,
         NoOffset,
         NotAuthorized,
+        NoTransaction,
         OffsetOutOfRange,
+        ProducerFailed,
+        ProducerFenced,
         RebalanceNeeded,
         RecordTooLarge,
         RequestTimedOut,
         TopicExists,
+        TransactionAborted,
         UnknownGroup,
         UnknownTopic,
         UnsupportedVersion,
+    )
+    from raftlog.client.exactly_once import (
+        ExactlyOnce,
+        exactly_once,
     )
     from raftlog.client.metadata import (
         Broker,
@@ -95,9 +112,7 @@ if TYPE_CHECKING:
         Operations,
     )
     from raftlog.client.producer import (
-        Delivery,
         Producer,
-        RecordMetadata,
     )
     from raftlog.client.record import (
         Record,
@@ -106,6 +121,9 @@ if TYPE_CHECKING:
         ClientSettings,
         ConsumerSettings,
         ProducerSettings,
+    )
+    from raftlog.client.transactional import (
+        Transaction,
     )
     from raftlog.errors import (
         ConfigError,
@@ -124,6 +142,7 @@ __all__ = [
     "ClientStatistics",
     "Closed",
     "ClusterDescription",
+    "CommitUnknown",
     "CommittedOffset",
     "ConfigEntry",
     "ConfigError",
@@ -135,21 +154,26 @@ __all__ = [
     "DeliveryError",
     "DeserializationError",
     "Disconnected",
+    "ExactlyOnce",
     "FencedInstance",
     "GroupDescription",
     "GroupListing",
     "GroupMember",
+    "GroupMetadata",
     "GroupNotEmpty",
     "InvalidTopic",
     "Move",
     "NewTopic",
     "NoOffset",
+    "NoTransaction",
     "NotAuthorized",
     "OffsetAndTimestamp",
     "OffsetOutOfRange",
     "Operations",
     "PartitionView",
     "Producer",
+    "ProducerFailed",
+    "ProducerFenced",
     "ProducerSettings",
     "ProducerStatistics",
     "RaftlogError",
@@ -162,9 +186,12 @@ __all__ = [
     "TopicExists",
     "TopicPartition",
     "TopicView",
+    "Transaction",
+    "TransactionAborted",
     "UnknownGroup",
     "UnknownTopic",
     "UnsupportedVersion",
+    "exactly_once",
     "from_properties",
     "open_client",
 ]
@@ -186,6 +213,7 @@ _HOMES = {
         "from_properties",
         "open_client",
     ),
+    "raftlog.client.commits": ("GroupMetadata",),
     "raftlog.client.connection": ("ConnectionStatistics",),
     "raftlog.client.consumer": (
         "Batches",
@@ -193,10 +221,15 @@ _HOMES = {
         "ConsumerStatistics",
         "RebalanceListener",
     ),
+    "raftlog.client.delivery": (
+        "Delivery",
+        "RecordMetadata",
+    ),
     "raftlog.client.errors": (
         "BrokerError",
         "ClientError",
         "Closed",
+        "CommitUnknown",
         "DeliveryError",
         "DeserializationError",
         "Disconnected",
@@ -204,15 +237,23 @@ _HOMES = {
         "GroupNotEmpty",
         "InvalidTopic",
         "NoOffset",
+        "NoTransaction",
         "NotAuthorized",
         "OffsetOutOfRange",
+        "ProducerFailed",
+        "ProducerFenced",
         "RebalanceNeeded",
         "RecordTooLarge",
         "RequestTimedOut",
         "TopicExists",
+        "TransactionAborted",
         "UnknownGroup",
         "UnknownTopic",
         "UnsupportedVersion",
+    ),
+    "raftlog.client.exactly_once": (
+        "ExactlyOnce",
+        "exactly_once",
     ),
     "raftlog.client.metadata": (
         "Broker",
@@ -229,17 +270,14 @@ _HOMES = {
         "Move",
         "Operations",
     ),
-    "raftlog.client.producer": (
-        "Delivery",
-        "Producer",
-        "RecordMetadata",
-    ),
+    "raftlog.client.producer": ("Producer",),
     "raftlog.client.record": ("Record",),
     "raftlog.client.settings": (
         "ClientSettings",
         "ConsumerSettings",
         "ProducerSettings",
     ),
+    "raftlog.client.transactional": ("Transaction",),
     "raftlog.errors": (
         "ConfigError",
         "RaftlogError",

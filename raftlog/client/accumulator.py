@@ -8,7 +8,8 @@ Invariants:
   again goes alone, as the oldest of its partition, so what was behind it stays behind it.
 * With idempotence a batch keeps its sequence numbers through every retry (KIP-98). They are given anew
   only to a batch that is certainly not in the log, under the next epoch, when nothing of the partition is
-  under way (KIP-360): so a retry never writes twice.
+  under way (KIP-360): so a retry never writes twice. In transactions nothing is numbered anew: a batch that
+  failed ends its transaction, and the coordinator gives the next epoch.
 * `buffered` counts the bytes of every batch that is not done.
 """
 
@@ -16,111 +17,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-import trio
-
+from raftlog.client.batches import Batch, Queue
 from raftlog.client.errors import ClientError, DeliveryError, RecordTooLarge, RequestTimedOut, broker_error
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.settings import ProducerSettings
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.batch import Codec
-from raftlog.records.record import BatchBuilder, Headers, decode_batch
+from raftlog.records.record import Headers, decode_batch
 
 SEQUENCE_MASK: Final = 0x7FFFFFFF
 EPOCH_MAX: Final = 0x7FFF
 FOREVER: Final = float("inf")
 UNSEEN_MAX: Final = 64
 """Failed batches that are kept to be raised at the end; the first few say what happened."""
-
-
-class Batch:
-    """Records of one partition that travel together, and who waits for them."""
-
-    __slots__ = (
-        "attempts",
-        "base_offset",
-        "base_sequence",
-        "builder",
-        "created",
-        "deadline",
-        "done",
-        "error",
-        "event",
-        "halves",
-        "log_append_time",
-        "not_before",
-        "observed",
-        "order",
-        "parent",
-        "parent_index",
-        "partition",
-        "producer_epoch",
-        "sealed",
-        "topic",
-        "uncertain",
-        "wire",
-    )
-
-    def __init__(
-        self, queue: Queue, order: tuple[int, ...], size_max: int, now: float, deadline: float
-    ) -> None:
-        self.topic = queue.topic
-        self.partition = queue.partition
-        self.order = order  # its place among the queue's batches, for ever
-        self.builder = BatchBuilder(size_max)
-        self.created = now
-        self.deadline = deadline
-        self.sealed = False
-        self.wire: bytearray | None = None
-        self.base_sequence = -1
-        self.producer_epoch = -1
-        self.attempts = 0
-        self.not_before = 0.0
-        self.uncertain = False  # an attempt ended so that the records may be in the log
-        self.done = False
-        self.error: DeliveryError | None = None
-        self.observed = False  # somebody has seen the error
-        self.base_offset = -1
-        self.log_append_time = -1
-        self.event: trio.Event | None = None
-        self.halves: tuple[Batch, Batch] | None = None  # of a batch that was split
-        self.parent: Batch | None = None  # of a half: where its records' handles point
-        self.parent_index = 0
-
-    def part_of(self, index: int) -> tuple[Batch, int]:
-        """Where a record of this batch travelled in the end, should the batch have been split."""
-        if self.halves is None:
-            return self, index
-        first, second = self.halves
-        if index < second.parent_index:
-            return first.part_of(index)
-        return second.part_of(index - second.parent_index)
-
-    def __repr__(self) -> str:
-        state = "done" if self.done else f"attempts={self.attempts}"
-        return f"<Batch {self.topic}-{self.partition} records={self.builder.record_count} {state}>"
-
-
-@dataclass(slots=True, eq=False)
-class Queue:
-    """One partition's batches, oldest first. `open` is the last of `waiting` while it takes records."""
-
-    topic: str
-    partition: int
-    open: Batch | None = None
-    waiting: deque[Batch] = field(default_factory=deque)
-    under_way: list[Batch] = field(default_factory=list)
-    next_sequence: int = 0
-    epoch: int = -1
-    opened: int = 0
-    known: bool = False  # the broker has accepted a numbered batch
-    gap: bool = False  # a numbered batch will never be written: number anew when nothing is under way
-
-    @property
-    def idle(self) -> bool:
-        return not self.waiting and not self.under_way
 
 
 @dataclass(slots=True)
@@ -156,10 +68,15 @@ class Accumulator:
         self.flushing = 0
         self.unseen: deque[Batch] = deque(maxlen=UNSEEN_MAX)
         self.statistics = ProducerStatistics()
+        self.admits: Callable[[TopicPartition], bool] = lambda key: True
+        """Whether a partition may be written to: transactions add it first."""
+        self.on_failure: Callable[[Batch], None] = lambda batch: None
+        """Told of each batch that failed."""
         self._active: dict[TopicPartition, Queue] = {}
         self._next_expiry = FOREVER
         self._retry_backoff = retry_backoff
         self._on_room = on_room
+        self._transactional = settings.transactional_id is not None
         self._linger = settings.linger_ms / 1000
         self._codec: Codec = settings.codec
 
@@ -174,6 +91,13 @@ class Accumulator:
     def identify(self, producer_id: int, epoch: int) -> None:
         """The id that InitProducerId gave."""
         self.producer_id, self.base_epoch = producer_id, epoch
+
+    def renew(self, producer_id: int, epoch: int) -> None:
+        """The same with another epoch: every partition begins anew. Nothing may be unfinished."""
+        self.identify(producer_id, epoch)
+        for queue in self.queues.values():
+            queue.epoch, queue.next_sequence = -1, 0
+            queue.known = queue.gap = False
 
     # -- filling
 
@@ -257,6 +181,8 @@ class Accumulator:
             if batch is None:
                 again = min(again, due)
                 continue
+            if not self.admits(key):
+                continue
             leader = leader_of(queue.topic, queue.partition)
             if leader is None:
                 lost = True
@@ -312,6 +238,7 @@ class Accumulator:
                 producer_id=self.producer_id,
                 producer_epoch=batch.producer_epoch,
                 base_sequence=batch.base_sequence,
+                transactional=self._transactional,
             )
         if batch.attempts:
             self.statistics.retries += 1
@@ -370,7 +297,7 @@ class Accumulator:
         queue = self._landed(batch)
         error = ErrorCode.of(code)
         if error in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
-            queue.known = True
+            queue.known = queue.known or batch.producer_epoch == queue.epoch
             if not batch.done:
                 self._succeed(batch, base_offset, log_append_time)
             self._settle(queue)
@@ -405,7 +332,7 @@ class Accumulator:
         self._settle(queue)
 
     def abandon(self, error: ClientError) -> None:
-        """Fail everything that is not done; the producer is going away."""
+        """Fail everything that is not done: the producer is going away, or its transaction."""
         for queue in list(self._active.values()):
             for batch in queue.under_way:
                 batch.uncertain = True
@@ -438,7 +365,7 @@ class Accumulator:
         never come, or the broker has forgotten this producer."""
         if any(not b.done for b in queue.under_way) or self._older_waits(queue, batch):
             self._retry(queue, batch, now)
-        elif batch.uncertain or queue.epoch >= EPOCH_MAX:
+        elif batch.uncertain or queue.epoch >= EPOCH_MAX or self._transactional:
             self._give_up(queue, batch, broker_error(error, message))
         else:
             queue.gap = True
@@ -509,6 +436,7 @@ class Accumulator:
         self.statistics.records_failed += count
         self.unseen.append(batch)
         self._finish(batch)
+        self.on_failure(batch)
 
     def _finish(self, batch: Batch) -> None:
         batch.done = True

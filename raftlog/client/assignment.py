@@ -3,6 +3,9 @@
 Pure: answers of Fetch go in as bytes, lists of records come out, a batch at a time. Batches are decoded when
 they are handed out, so what waits is bounded by the bytes that were fetched.
 
+What is never handed out, markers and aborted records, is a gap: it costs no memory, and the position moves
+over it as soon as nothing before it is left.
+
 Invariants: the records of a partition come out in the order of their offsets, each once; what was fetched
 before a seek or a revocation never comes out (an `era` counts them).
 """
@@ -18,10 +21,11 @@ from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from raftlog.client.errors import DeserializationError
+from raftlog.client.isolation import Aborted, iter_visible
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
 from raftlog.client.settings import Deserializer
-from raftlog.records.batch import BatchHeader, iter_headers
+from raftlog.records.batch import BatchHeader
 from raftlog.records.record import Columns, Headers, decode_columns
 
 EARLIEST: Final = -2
@@ -47,18 +51,20 @@ class Partition:
     fetching: bool = False
     retry_at: float = 0.0
     failures: int = 0
-    high_watermark: int | None = None
+    end_offset: int | None = None
+    """The end of what may be read: the high watermark, or the last stable offset."""
     log_start_offset: int | None = None
     batches: deque[tuple[bytes, int, BatchHeader]] = field(default_factory=deque)
+    """Bytes, where in them a batch begins, its header. A gap has no bytes, and its last batch's header."""
     buffered: int = 0
     records_buffered: int = 0
 
     @property
     def lag(self) -> int | None:
         """Records between the position and the end of the log as of the last fetch."""
-        if self.position is None or self.high_watermark is None:
+        if self.position is None or self.end_offset is None:
             return None
-        return max(0, self.high_watermark - self.position)
+        return max(0, self.end_offset - self.position)
 
     def seek(self, offset: int) -> None:
         """Go to an offset; what was fetched is dropped unless it starts there."""
@@ -84,15 +90,26 @@ class Partition:
         if self.position is not None:
             self.fetch_offset = self.position
 
-    def add(self, data: bytes, high_watermark: int, log_start_offset: int) -> None:
-        """Take in what a fetch at `fetch_offset` gave."""
-        self.high_watermark, self.log_start_offset = high_watermark, log_start_offset
+    def add(self, data: bytes, end_offset: int, log_start_offset: int, aborted: Aborted = ()) -> None:
+        """Take in what a fetch at `fetch_offset` gave, and the transactions that it names as aborted."""
+        self.end_offset, self.log_start_offset = end_offset, log_start_offset
         self.failures = 0
-        for position, header in iter_headers(data):
+        for position, header, visible in iter_visible(data, aborted):
             self.fetch_offset = max(self.fetch_offset, header.next_offset)
-            self.batches.append((data, position, header))
-            self.buffered += header.size
-            self.records_buffered += header.record_count
+            if visible:
+                self.batches.append((data, position, header))
+                self.buffered += header.size
+                self.records_buffered += header.record_count
+            else:
+                if self.batches and not self.batches[-1][0]:
+                    self.batches.pop()
+                self.batches.append((b"", 0, header))
+
+    def pass_gap(self) -> None:
+        """Move the position over a gap, when it is what comes next."""
+        if self.batches and not self.batches[0][0]:
+            _, _, header = self.batches.popleft()
+            self.position = header.next_offset
 
     def __repr__(self) -> str:
         return f"<Partition {self.key!r} position={self.position} buffered={self.buffered}>"
@@ -108,13 +125,15 @@ class Decoder:
     def next_records(self, partition: Partition) -> tuple[list[Record], int]:
         """The records of the next batch from the position on, and the offset after them.
 
-        There may be none: of control batches, of what compaction left. Before a record that a deserializer
-        does not take the list ends, and when it would begin with that one, DeserializationError is raised and
-        the position is on it: the batch stays the next one. Raises CorruptBatch, and the batch stays as well.
+        There may be none: of a gap, of what compaction left. A gap behind the batch is passed with it. Before
+        a record that a deserializer does not take the list ends, and when it would begin with that one,
+        DeserializationError is raised and the position is on it: the batch stays the next one. Raises
+        CorruptBatch, and the batch stays as well.
         """
-        data, start, header = partition.batches[0]
+        batches = partition.batches
+        data, start, header = batches[0]
         records: list[Record] = []
-        if not header.is_control:
+        if data:
             rows = _rows(partition, decode_columns(data, start))
             if self._key is None and self._value is None:
                 records = list(map(_new_record, rows))
@@ -125,9 +144,11 @@ class Decoder:
                     raise bad
                 if bad is not None:
                     return records, bad.offset
-        partition.batches.popleft()
-        partition.buffered -= header.size
-        partition.records_buffered -= header.record_count
+            partition.buffered -= header.size
+            partition.records_buffered -= header.record_count
+        batches.popleft()
+        if batches and not batches[0][0]:
+            _, _, header = batches.popleft()
         return records, header.next_offset
 
     def _deserialize(self, rows: Iterable[_Row], records: list[Record]) -> DeserializationError | None:

@@ -33,6 +33,10 @@ METADATA_PATIENCE_S: Final = 2.0
 LEADER_PATIENCE_S: Final = 2.0
 """How long a leader may take before the brokers are asked whether there is another by now."""
 
+GROUP: Final = 0
+TRANSACTION: Final = 1
+"""What a coordinator is looked up for."""
+
 T = TypeVar("T")
 Answer = tuple[int, Any]
 
@@ -252,9 +256,10 @@ class Cluster:
             raise broker_error(ErrorCode.NOT_CONTROLLER, "no controller is known")
         return self.metadata.controller_id
 
-    async def coordinator(self, group: str) -> int:
-        """The broker that coordinates a group. Raises a retriable error while there is none."""
-        fields = {"key": group, "key_type": 0, "coordinator_keys": [group]}
+    async def coordinator(self, name: str, kind: int = GROUP) -> int:
+        """The broker that coordinates a group, or the transactions of a transactional id. Raises a retriable
+        error while there is none."""
+        fields = {"key": name, "key_type": kind, "coordinator_keys": [name]}
         answer = await self.ask_any(ApiKey.FIND_COORDINATOR, fields)
         found = answer.coordinators[0] if hasattr(answer, "coordinators") else answer
         if int(found.error_code) != 0:

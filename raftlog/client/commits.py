@@ -14,7 +14,7 @@ from typing import Final
 from raftlog.client.assignment import Partition
 from raftlog.client.cluster import Cluster
 from raftlog.client.errors import BrokerError, ClientError, Disconnected, RebalanceNeeded
-from raftlog.client.group import Membership
+from raftlog.client.group import Member, Membership
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset, commit_offsets, fetch_committed
 from raftlog.protocol.errors import ErrorCode
@@ -27,6 +27,49 @@ _LOST_GENERATION: Final = {
     ErrorCode.FENCED_INSTANCE_ID,
 }
 _OTHER_COORDINATOR: Final = {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE}
+
+
+class GroupMetadata:
+    """Who reads for a group, and which partitions: what a transaction needs to commit offsets (KIP-447).
+
+    Made by `Consumer.group_metadata`, right after the records were handed out: it remembers that the consumer
+    held their partitions then. Offsets of a partition that has been taken away since are refused, also when
+    it has been given back: somebody else may have done the work meanwhile.
+    """
+
+    def __init__(
+        self, group: Membership, partitions: Mapping[TopicPartition, Partition], *, must_be_member: bool
+    ) -> None:
+        self._group = group
+        self._partitions = partitions
+        self._held = dict(partitions)
+        self._must_be_member = must_be_member
+        self.check(())
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        return self._group.group
+
+    @property
+    def member(self) -> Member:
+        """The consumer as a member of the group, as of now. As long as `check` is content its generation is
+        that of whoever has read the records."""
+        return self._group.member
+
+    def holds(self, key: TopicPartition) -> bool:
+        """Whether the consumer has had a partition all the time since this was made."""
+        return key in self._held and self._partitions.get(key) is self._held[key]
+
+    def check(self, keys: Iterable[TopicPartition]) -> None:
+        """Raise RebalanceNeeded unless the consumer is a member, and has had these all the time."""
+        if self._must_be_member and not self._group.member.joined:
+            raise RebalanceNeeded(f"group {self.group!r}: this consumer is not a member now")
+        if not all(self.holds(key) for key in keys):
+            raise RebalanceNeeded(f"group {self.group!r}: partitions have changed hands")
+
+    def __repr__(self) -> str:
+        return f"<GroupMetadata {self.group} {self.member!r}>"
 
 
 class Commits:
@@ -75,6 +118,10 @@ class Commits:
             except ClientError:
                 pass
 
+    def group_metadata(self) -> GroupMetadata:
+        """For transactions. Raises RebalanceNeeded when the consumer is not a member."""
+        return GroupMetadata(self._group, self._partitions, must_be_member=self.must_be_member)
+
     async def committed(self, keys: list[TopicPartition]) -> dict[TopicPartition, CommittedOffset | None]:
         """Where the group goes on. Tries until it works or the time is over."""
         return await self._cluster.retrying(lambda: self.fetch(keys), what="committed offsets")
@@ -85,7 +132,7 @@ class Commits:
         try:
             coordinator = await group.coordinator()
             found = await fetch_committed(
-                self._cluster, coordinator, group.group, keys, lane=group.commit_lane
+                self._cluster, coordinator, group.group, keys, stable=True, lane=group.commit_lane
             )
         except ClientError:
             group.coordinator_failed()

@@ -16,7 +16,7 @@ import trio
 from raftlog.client.arguments import checked
 from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition
 from raftlog.client.cluster import Cluster
-from raftlog.client.commits import Commits
+from raftlog.client.commits import Commits, GroupMetadata
 from raftlog.client.errors import Closed, RequestTimedOut
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Membership
@@ -257,7 +257,8 @@ class Consumer:
         return await self._look_up(dict.fromkeys(partitions or self.assignment, EARLIEST))
 
     async def end_offsets(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
-        """The offset behind the last record of these partitions, or of the assigned ones."""
+        """The offset behind the last record of these partitions, or of the assigned ones; with
+        `isolation_level="read_committed"` where the first transaction begins that is still open."""
         return await self._look_up(dict.fromkeys(partitions or self.assignment, LATEST))
 
     async def offsets_for_times(
@@ -265,11 +266,14 @@ class Consumer:
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The first record of each partition at or after a time in milliseconds since the epoch, or None."""
         return await self._cluster.retrying(
-            lambda: list_offsets(self._cluster, times_ms), what="offsets by time"
+            lambda: list_offsets(self._cluster, times_ms, isolation=self.settings.isolation),
+            what="offsets by time",
         )
 
     async def _look_up(self, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        found = await self._cluster.retrying(lambda: list_offsets(self._cluster, wanted), what="offsets")
+        found = await self._cluster.retrying(
+            lambda: list_offsets(self._cluster, wanted, isolation=self.settings.isolation), what="offsets"
+        )
         return {key: place.offset for key, place in found.items() if place is not None}
 
     # -- commits
@@ -296,6 +300,17 @@ class Consumer:
     async def committed(self, *partitions: TopicPartition) -> dict[TopicPartition, CommittedOffset | None]:
         """Where the group goes on in these partitions, or in the assigned ones; None where it never was."""
         return await self._commits_of().committed(list(partitions or self.assignment))
+
+    def group_metadata(self) -> GroupMetadata:
+        """What `Transaction.send_offsets` needs; call it right after the records were handed out.
+
+        Raises ConfigError without a group, and with `enable_auto_commit`: the consumer would commit what a
+        transaction may abort. Raises RebalanceNeeded when the consumer is not a member.
+        """
+        commits = self._commits_of()
+        if self.settings.enable_auto_commit:
+            raise ConfigError("offsets in transactions need enable_auto_commit=False")
+        return commits.group_metadata()
 
     def _commits_of(self) -> Commits:
         if self._closed:

@@ -44,6 +44,31 @@ class RebalanceNeeded(ClientError):
     """A commit came too late: the group has given the partitions to another member."""
 
 
+class NoTransaction(ClientError):
+    """A producer with a `transactional_id` was given a record outside of a transaction."""
+
+
+class TransactionAborted(ClientError):
+    """The transaction is aborted, or can only be; `__cause__` says why. The producer goes on: the same work
+    may be done again in another transaction. KIP-1050 calls these errors abortable."""
+
+
+class CommitUnknown(ClientError):
+    """A commit was not answered in time: the transaction is committed, or will be, or was aborted.
+
+    `Transaction.settle` finds out, and so does the producer's next transaction before it begins.
+    """
+
+
+class ProducerFailed(ClientError):
+    """The producer can do no more transactions; `__cause__` says why. Leave its `async with` and make
+    another: the coordinator aborts what was open. KIP-1050 calls these errors application-recoverable."""
+
+
+class ProducerFenced(ProducerFailed):
+    """Another producer has taken the `transactional_id`, or a transaction was open for too long."""
+
+
 class DeserializationError(ClientError):
     """A deserializer raised, which is `__cause__`. `record` is the record as it is in the log, in bytes.
 

@@ -21,6 +21,7 @@ from raftlog.client.backoff import Backoff, pause_after
 from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
 from raftlog.client.errors import ClientError, Disconnected, NoOffset, broker_error, is_retriable
 from raftlog.client.group_protocol import by_topic
+from raftlog.client.isolation import READ_COMMITTED
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset, list_offsets
 from raftlog.client.settings import ConsumerSettings
@@ -57,6 +58,7 @@ class Fetcher:
         self._settings = settings
         self._fetch_committed = fetch_committed
         self._in_hand = in_hand
+        self._isolation = settings.isolation
         self._lane = cluster.connections.new_lane("fetch")
         self._turns: deque[Partition] = deque()
         self._asked: dict[int, tuple[float, list[Partition]]] = {}
@@ -184,7 +186,7 @@ class Fetcher:
             "max_wait": int(settings.fetch_max_wait_ms),
             "min_bytes": settings.fetch_min_bytes,
             "max_bytes": max(1, min(settings.fetch_max_bytes, room)),
-            "isolation_level": 0,
+            "isolation_level": self._isolation,
             "session_id": 0,
             "session_epoch": -1,
             "topics": [
@@ -253,8 +255,12 @@ class Fetcher:
     def _store(self, partition: Partition, one: Any) -> None:
         data = one.records or b""
         self.bytes_fetched += len(data)
+        committed = self._isolation == READ_COMMITTED
+        end = int(one.last_stable_offset if committed else one.high_watermark)
+        named = one.aborted_transactions if committed else None
+        aborted = [(int(t.producer_id), int(t.first_offset)) for t in named or ()]
         try:
-            partition.add(data, int(one.high_watermark), int(getattr(one, "log_start_offset", -1)))
+            partition.add(data, end, int(getattr(one, "log_start_offset", -1)), aborted)
         except InvalidInput as error:
             failure = Disconnected(f"the broker sent damaged records of {partition.key!r}: {error}")
             failure.__cause__ = error
@@ -262,6 +268,8 @@ class Fetcher:
             self._delay([partition])
             return
         if data:
+            if not self._in_hand(partition):
+                partition.pass_gap()
             self.announce()
 
     def _refused(self, partition: Partition, error: ErrorCode, one: Any) -> None:
@@ -350,7 +358,9 @@ class Fetcher:
         wanted = {p.key: (p, p.era, p.reset) for p in unplaced if p.position is None and p.reset is not None}
         if wanted:
             resets = {key: reset for key, (_, _, reset) in wanted.items()}
-            found = await list_offsets(self._cluster, resets, lane=self._lane + "-offsets")
+            found = await list_offsets(
+                self._cluster, resets, lane=self._lane + "-offsets", isolation=self._isolation
+            )
             for key, (partition, era, _) in wanted.items():
                 if partition.era == era:
                     place = found[key]

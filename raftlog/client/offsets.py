@@ -91,9 +91,11 @@ async def fetch_committed(
     group: str,
     partitions: Iterable[TopicPartition] | None,
     *,
+    stable: bool = False,
     lane: str = CLIENT_LANE,
 ) -> dict[TopicPartition, CommittedOffset | None]:
-    """One attempt to read a group's committed offsets, all that there are for None."""
+    """One attempt to read a group's committed offsets, all that there are for None. With `stable` it raises a
+    retriable error while a transaction that is still open holds others (KIP-447)."""
     topics = (
         None
         if partitions is None
@@ -103,7 +105,7 @@ async def fetch_committed(
         "group_id": group,
         "topics": topics,
         "groups": [{"group_id": group, "member_id": None, "member_epoch": -1, "topics": topics}],
-        "require_stable": False,
+        "require_stable": stable,
     }
     answer = await cluster.ask(
         coordinator, ApiKey.OFFSET_FETCH, fields,
@@ -124,6 +126,25 @@ async def fetch_committed(
     return found
 
 
+def offsets_by_topic(offsets: Mapping[TopicPartition, CommittedOffset]) -> list[dict[str, Any]]:
+    """Offsets as the requests that commit them write them."""
+    return [
+        {
+            "name": topic,
+            "partitions": [
+                {
+                    "partition_index": number,
+                    "committed_offset": offsets[TopicPartition(topic, number)].offset,
+                    "committed_leader_epoch": offsets[TopicPartition(topic, number)].leader_epoch,
+                    "committed_metadata": offsets[TopicPartition(topic, number)].metadata,
+                }
+                for number in numbers
+            ],
+        }
+        for topic, numbers in by_topic(offsets).items()
+    ]
+
+
 async def commit_offsets(
     cluster: Cluster,
     coordinator: int,
@@ -142,21 +163,7 @@ async def commit_offsets(
         "member_id": member_id,
         "group_instance_id": instance_id,
         "retention_time": -1,
-        "topics": [
-            {
-                "name": topic,
-                "partitions": [
-                    {
-                        "partition_index": number,
-                        "committed_offset": offsets[TopicPartition(topic, number)].offset,
-                        "committed_leader_epoch": offsets[TopicPartition(topic, number)].leader_epoch,
-                        "committed_metadata": offsets[TopicPartition(topic, number)].metadata,
-                    }
-                    for number in numbers
-                ],
-            }
-            for topic, numbers in by_topic(offsets).items()
-        ],
+        "topics": offsets_by_topic(offsets),
     }
     answer = await cluster.ask(
         coordinator, ApiKey.OFFSET_COMMIT, fields,

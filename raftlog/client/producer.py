@@ -1,96 +1,39 @@
 """The producer: records in, acknowledgements out.
 
-What is sent when is decided by the accumulator; here are the waiting and the sending. Sending is
-synchronous: an answer's callback sends what has become ready, so a record costs no task switch and a
-request none but its reader's.
+What is sent when is decided by the accumulator, and sent by the sender; here are the calls and their waiting.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, TypeAlias
 
 import trio
 
-from raftlog.client.accumulator import FOREVER, Accumulator, Batch, ProducerStatistics, Queue, too_large
+from raftlog.client.accumulator import Accumulator, ProducerStatistics, too_large
 from raftlog.client.arguments import INT64_MAX, checked, demand
 from raftlog.client.backoff import pause_after
-from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
-from raftlog.client.errors import ClientError, Closed, RequestTimedOut, broker_error
+from raftlog.client.batches import Queue
+from raftlog.client.cluster import Cluster
+from raftlog.client.delivery import Delivery, RecordMetadata
+from raftlog.client.errors import Closed, RequestTimedOut, broker_error
 from raftlog.client.metadata import TopicView
 from raftlog.client.nursery import background
 from raftlog.client.partitioner import Sticky, murmur2_partition
+from raftlog.client.sending import Sender
 from raftlog.client.settings import ProducerSettings
+from raftlog.client.transactional import Coordination, Transaction
+from raftlog.errors import ConfigError
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.errors import ErrorCode
-from raftlog.protocol.schema import timestamp_ms
 from raftlog.records.record import Headers
 
-PRODUCE_VERSION_MAX: Final = 12
-"""Version 13 names topics by id; until then names do."""
 RECORD_OVERHEAD: Final = 40
 """More than a record's lengths and deltas take, for the check against max.request.size."""
 
 HeaderInput: TypeAlias = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]]
-
-
-class RecordMetadata(NamedTuple):
-    """Where a record was written. `offset` is -1 with acks=0, and when a retry found it in the log already
-    and the broker no longer knew where; `timestamp` is in milliseconds since the epoch."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-
-
-class Delivery:
-    """A record that is on its way: `await` it for its RecordMetadata.
-
-    Raises DeliveryError when the record was not acknowledged. Waiting may be cancelled and repeated: the
-    record is delivered all the same.
-    """
-
-    __slots__ = ("_batch", "_index", "_timestamp")
-
-    def __init__(self, batch: Batch, index: int, timestamp: int) -> None:
-        self._batch = batch
-        self._index = index
-        self._timestamp = timestamp
-
-    @property
-    def done(self) -> bool:
-        """Whether the outcome is known."""
-        return self._batch.part_of(self._index)[0].done
-
-    async def wait(self) -> RecordMetadata:
-        """What `await delivery` does. It can be cancelled even when the outcome is known."""
-        batch, index = self._batch.part_of(self._index)
-        if batch.done:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        while not batch.done:
-            if batch.event is None:
-                batch.event = trio.Event()
-            await batch.event.wait()
-            batch, index = self._batch.part_of(self._index)
-        if batch.error is not None:
-            batch.observed = True
-            raise batch.error
-        offset = batch.base_offset + index if batch.base_offset >= 0 else -1
-        timestamp = self._timestamp if batch.log_append_time < 0 else batch.log_append_time
-        return RecordMetadata(batch.topic, batch.partition, offset, timestamp)
-
-    def __await__(self) -> Generator[Any, Any, RecordMetadata]:
-        return self.wait().__await__()
-
-    def __repr__(self) -> str:
-        batch, _ = self._batch.part_of(self._index)
-        state = "failed" if batch.error else "done" if batch.done else "under way"
-        return f"<Delivery {batch.topic}-{batch.partition} {state}>"
 
 
 class _Topic:
@@ -114,6 +57,9 @@ class Producer:
     Leaving the `async with` waits until everything is delivered, and raises DeliveryError if something was
     not and nobody has seen it. Leaving by an exception or by cancellation gives up what is not delivered yet:
     what was on its way may be written, what was not is not.
+
+    With `transactional_id` it writes inside of `transaction()` alone. Entering the `async with` then waits
+    for the coordinator, within `max_block_ms`: it ends what another producer with this id has left open.
     """
 
     def __init__(self, cluster: Cluster, settings: ProducerSettings) -> None:
@@ -125,16 +71,10 @@ class Producer:
         self._partitioner = settings.partitioner
         self._size_max = settings.max_request_size
         self._buffer_max = settings.buffer_memory
-        self._lane = cluster.connections.new_lane("producer")
         self._topics: dict[str, _Topic] = {}
         self._room = trio.Event()
-        self._wake = trio.Event()
         self._closed = False
         self._yield_due = False
-        self._pumping = False
-        self._timer = trio.CancelScope()
-        self._looked_at = float("-inf")
-        self._under_way: dict[int, deque[tuple[float, list[Batch]]]] = {}
         client = cluster.settings
         self._accumulator = Accumulator(
             settings,
@@ -144,6 +84,10 @@ class Producer:
             ),
             on_room=self._make_room,
         )
+        self._sender = Sender(cluster, settings, self._accumulator)
+        self._coordination: Coordination | None = None
+        if settings.transactional_id is not None:
+            self._coordination = Coordination(cluster, settings, self._accumulator, self._sender)
 
     # -- records in
 
@@ -171,7 +115,7 @@ class Producer:
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
         )
         if not self.settings.linger_ms:
-            self._pump()
+            self._sender.pump()
         self._yield_due = False
         return await delivery.wait()
 
@@ -217,7 +161,8 @@ class Producer:
             size += len(value)
         if size > self._size_max:
             raise too_large(size, self._size_max)
-        accumulator = self._accumulator
+        accumulator, coordination = self._accumulator, self._coordination
+        transaction = coordination.enter() if coordination is not None else None
         if self._yield_due or self._closed or accumulator.buffered >= self._buffer_max:
             await self._wait_for_room()
         known = self._topics.get(topic)
@@ -234,12 +179,14 @@ class Producer:
                 partition = known.sticky.choose(known.available, size)
         if not 0 <= partition < known.count:
             known = await self._topic_with(topic, partition)
+        if coordination is not None:
+            coordination.enter(transaction)  # it may have ended meanwhile
         queue = known.queues[partition]
         batch = accumulator.append(queue, timestamp_ms, key, value, wire_headers)
         if batch is None:
             accumulator.open(queue, trio.current_time())
             self._yield_due = True
-            self._wake.set()
+            self._sender.wake()
             batch = accumulator.append(queue, timestamp_ms, key, value, wire_headers)
             assert batch is not None, "a new batch takes a record of any size"
         return Delivery(batch, batch.builder.record_count - 1, timestamp_ms)
@@ -254,7 +201,7 @@ class Producer:
         waiting = accumulator.unfinished()
         accumulator.flushing += 1
         try:
-            self._pump()
+            self._sender.pump()
             for batch in waiting:
                 while not batch.done:
                     if batch.event is None:
@@ -264,6 +211,34 @@ class Producer:
             accumulator.flushing -= 1
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_unseen()
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction, to be used in `async with`: `read_committed` consumers read all of what is sent
+        inside, or nothing of it.
+
+            async with producer.transaction():
+                await producer.send("orders", b"one apple")
+                await producer.send("stock", b"one apple less")
+
+        At the end of the `async with` it waits for what was sent, and commits. It aborts when an exception or
+        a cancellation leaves the `async with`, which then comes out, and when a record could not be
+        delivered: TransactionAborted. Entering waits for the end of the transaction before.
+
+        Raises CommitUnknown when the commit was not answered within `max_block_ms`, ProducerFenced when
+        another producer has taken the `transactional_id`, ConfigError without one, BusyResourceError while
+        another transaction is open.
+
+        Cancelled before the commit, the transaction is aborted. Cancelled in the commit, it is carried on for
+        up to five seconds, and `outcome` says what came of it. The abort as well may take so long; when no
+        coordinator answers, the transaction stays open, and holds up `read_committed` consumers, until the
+        next transaction begins, or another producer with this `transactional_id`, or
+        `transaction_timeout_ms` is over. It is never committed.
+        """
+        if self._coordination is None:
+            raise ConfigError("transactions need a name: client.producer(transactional_id=…)")
+        if self._closed:
+            raise Closed("the producer is closed")
+        return self._coordination.transaction(self.flush)
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises RequestTimedOut when it is not there in time."""
@@ -282,7 +257,7 @@ class Producer:
             requests=now.requests,
             retries=now.retries,
             buffered_bytes=self._accumulator.buffered,
-            requests_under_way=sum(map(len, self._under_way.values())),
+            requests_under_way=self._sender.requests_under_way,
         )
 
     def __repr__(self) -> str:
@@ -299,7 +274,7 @@ class Producer:
         if accumulator.buffered < settings.buffer_memory:
             await trio.lowlevel.checkpoint()
             return
-        self._pump()
+        self._sender.pump()
         with trio.move_on_after(settings.max_block_ms / 1000):
             while accumulator.buffered >= settings.buffer_memory:
                 await self._room.wait()
@@ -373,167 +348,32 @@ class Producer:
         if failures:
             raise failures[0]
 
-    # -- sending
-
-    def _pump(self) -> None:
-        """Send whatever may be sent now."""
-        if self._pumping or self._closed:
-            self._wake.set()
-            return
-        self._pumping = True
-        try:
-            requests, again, lost = self._accumulator.drain(
-                trio.current_time(), self._cluster.metadata.leader, self._room_at
-            )
-            for leader, batches in requests:
-                self._submit(leader, batches)
-        finally:
-            self._pumping = False
-        self._timer.deadline = min(again, self._leave_silent_leaders())
-        if lost:
-            self._cluster.request_update()
-
-    def _leave_silent_leaders(self) -> float:
-        """When to look at the leaders that have not answered yet. Those that are overdue and lead no more are
-        left: what was under way to them is sent again, which its numbers make safe."""
-        look, now = FOREVER, trio.current_time()
-        for leader, requests in list(self._under_way.items()):
-            if not requests:
-                continue
-            sent_at, batches = requests[0]
-            if sent_at + LEADER_PATIENCE_S > now:
-                look = min(look, sent_at + LEADER_PATIENCE_S)
-                continue
-            leaders = {self._cluster.metadata.leader(batch.topic, batch.partition) for batch in batches}
-            if leaders - {leader, None}:
-                self._cluster.connections.drop(leader, self._lane)
-                continue
-            if self._looked_at + LEADER_PATIENCE_S <= now:
-                self._looked_at = now
-                self._cluster.request_update()
-            look = min(look, self._looked_at + LEADER_PATIENCE_S)
-        return look
-
-    def _room_at(self, broker_id: int) -> int:
-        connection = self._cluster.connections.maybe(broker_id, self._lane, self._wake_up)
-        if connection is None:
-            return 0
-        return self.settings.max_in_flight_requests_per_connection - connection.in_flight
-
-    def _wake_up(self) -> None:
-        self._wake.set()
-
-    def _submit(self, leader: int, batches: list[Batch]) -> None:
-        connection = self._cluster.connections.maybe(leader, self._lane, self._wake_up)
-        topics: dict[str, list[dict[str, Any]]] = {}
-        for batch in batches:
-            topics.setdefault(batch.topic, []).append({"index": batch.partition, "records": batch.wire})
-        acks = self.settings.acks_number
-        fields = {
-            "transactional_id": None,
-            "acks": acks,
-            "timeout": int(self._cluster.settings.request_timeout_ms),
-            "topic_data": [{"name": name, "partition_data": data} for name, data in topics.items()],
-        }
-        statistics = self._accumulator.statistics
-        statistics.requests += 1
-        under_way = self._under_way.setdefault(leader, deque())
-        if acks:
-            under_way.append((trio.current_time(), batches))
-        try:
-            if connection is None:
-                raise Closed("the connection closed")
-            version = connection.version_of(ApiKey.PRODUCE, most=PRODUCE_VERSION_MAX)
-            connection.submit(
-                ApiKey.PRODUCE,
-                version,
-                fields,
-                deadline=self._cluster.request_deadline(),
-                on_answer=partial(self._answered, leader, batches) if acks else None,
-            )
-        except ClientError as error:
-            if acks:
-                under_way.pop()
-            self._interrupt(batches, error)
-            return
-        if not acks:
-            for batch in batches:
-                self._accumulator.complete(batch, 0, -1, -1, None, trio.current_time())
-
-    def _answered(self, leader: int, batches: list[Batch], answer: Any) -> None:
-        self._under_way[leader].popleft()
-        if isinstance(answer, ClientError):
-            self._interrupt(batches, answer)
-        else:
-            self._take(batches, answer)
-        self._pump()
-
-    def _interrupt(self, batches: list[Batch], error: ClientError) -> None:
-        now = trio.current_time()
-        for batch in batches:
-            self._accumulator.interrupt(batch, error, now)
-        self._cluster.request_update()
-        self._wake.set()
-
-    def _take(self, batches: list[Batch], answer: Any) -> None:
-        results = {
-            (str(topic.name), int(one.index)): one
-            for topic in answer.responses
-            for one in topic.partition_responses
-        }
-        now = trio.current_time()
-        stale = False
-        for batch in batches:
-            one = results.get((batch.topic, batch.partition))
-            if one is None:
-                missing = RequestTimedOut("the broker's answer does not mention the partition")
-                self._accumulator.interrupt(batch, missing, now)
-                continue
-            leader = getattr(one, "current_leader", None)
-            hinted = leader is not None and self._cluster.metadata.learn_leader(
-                batch.topic, batch.partition, int(leader.leader_id), int(leader.leader_epoch)
-            )
-            wants_update = self._accumulator.complete(
-                batch,
-                int(one.error_code),
-                int(one.base_offset),
-                timestamp_ms(one.log_append_time),
-                getattr(one, "error_message", None),
-                now,
-            )
-            stale = stale or (wants_update and not hinted)
-        if stale:
-            self._cluster.request_update()
-
     # -- the tasks
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Producer]:
         """The producer's life."""
         cluster = self._cluster
-        cluster.on_update.add(self._wake_up)
+        cluster.on_update.add(self._sender.wake)
         try:
             async with background() as nursery:
-                nursery.start_soon(self._keep_sending)
-                if self.settings.enable_idempotence:
+                nursery.start_soon(self._sender.keep_sending)
+                if self._coordination is not None:
+                    await self._coordination.identify()
+                    nursery.start_soon(self._coordination.keep_adding)
+                elif self.settings.enable_idempotence:
                     nursery.start_soon(self._identify)
                 yield self
                 await self.flush()
         finally:
             self._closed = True
-            cluster.on_update.discard(self._wake_up)
+            cluster.on_update.discard(self._sender.wake)
             self._accumulator.abandon(Closed("the producer was closed"))
-            cluster.connections.close_lane(self._lane)
+            self._sender.close()
+            if self._coordination is not None:
+                self._coordination.close()
             cluster.unwatch(self)
             self._make_room()
-
-    async def _keep_sending(self) -> None:
-        while True:
-            with self._timer:
-                await self._wake.wait()
-            self._wake = trio.Event()
-            self._timer = trio.CancelScope()
-            self._pump()
 
     async def _identify(self) -> None:
         """Get a producer id, however long it takes: delivery time-outs go on meanwhile."""
@@ -552,7 +392,7 @@ class Producer:
 
         answer = await self._cluster.retrying(attempt, what="InitProducerId", timeout_ms=float("inf"))
         self._accumulator.identify(int(answer.producer_id), int(answer.producer_epoch))
-        self._pump()
+        self._sender.pump()
 
 
 def _as_bytes(what: str, value: Any, is_serialized: bool) -> bytes:

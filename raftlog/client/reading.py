@@ -121,7 +121,11 @@ class Reading:
         """Bring the position of the partition that is being handed out up to date."""
         if self._current is not None and self._current.era == self._era:
             left = self.left
-            self._current.position = self._records[-left].offset if left else self._behind
+            if left:
+                self._current.position = self._records[-left].offset
+            else:
+                self._current.position = max(self._behind, self._current.position or 0)
+                self._current.pass_gap()
 
     def cut(self) -> None:
         """Take back what is decoded and not handed out; it will be fetched again."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 from raftlog.client.arguments import objection
+from raftlog.client.isolation import READ_COMMITTED, READ_UNCOMMITTED
 from raftlog.client.partitioner import Partitioner
 from raftlog.errors import ConfigError
 from raftlog.records.batch import Codec
@@ -28,6 +29,7 @@ Deserializer = Callable[[bytes], Any]
 Acks = Literal["all", 0, 1, -1]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 OffsetReset = Literal["earliest", "latest", "none"]
+IsolationLevel = Literal["read_uncommitted", "read_committed"]
 AssignorName = Literal["range", "roundrobin", "cooperative-sticky"]
 
 INT32_MAX: Final = 2**31 - 1
@@ -142,7 +144,11 @@ class ProducerSettings:
     value_serializer:
         A function that makes bytes, or None, of a value; None, a tombstone, stays None.
     transactional_id:
-        A place for transactions, which are not built yet.
+        A name that outlives restarts, and makes the producer transactional: it writes inside of
+        `producer.transaction()` alone. Of two producers with one name the newer fences the older.
+    transaction_timeout_ms:
+        How long a transaction may be open; then the coordinator aborts it and fences the producer. The
+        broker's transaction.max.timeout.ms bounds it.
     """
 
     acks: Acks = "all"
@@ -160,11 +166,14 @@ class ProducerSettings:
     key_serializer: Serializer | None = None
     value_serializer: Serializer | None = None
     transactional_id: str | None = None
+    transaction_timeout_ms: MillisecondsPositiveOnWire = 60_000
 
     def __post_init__(self) -> None:
         _check(self)
-        if self.transactional_id is not None:
-            raise ConfigError(f"transactional.id = {self.transactional_id!r}: transactions are not built yet")
+        if self.transactional_id == "":
+            raise ConfigError("transactional.id is empty: leave it out to write without transactions")
+        if self.transactional_id is not None and not self.enable_idempotence:
+            raise ConfigError("transactional.id needs enable.idempotence = true")
         if not self.enable_idempotence:
             return
         if self.acks not in ("all", -1):
@@ -224,7 +233,8 @@ class ConsumerSettings:
     max_poll_records:
         Records in a batch of `batches()` unless it says.
     isolation_level:
-        Which records are read: all that are committed in the log. The other level comes with transactions.
+        Which records are read: all, or with read_committed those outside of transactions and of transactions
+        that were committed. Reading then ends where the first transaction begins that is still open.
     client_rack:
         Where this client is, for the group's leader.
     exclude_internal_topics:
@@ -251,7 +261,7 @@ class ConsumerSettings:
     max_partition_fetch_bytes: Int32From1 = 1 << 20
     prefetch_max_bytes: Positive = 32 << 20
     max_poll_records: Positive = 500
-    isolation_level: Literal["read_uncommitted"] = "read_uncommitted"
+    isolation_level: IsolationLevel = "read_uncommitted"
     client_rack: str = ""
     exclude_internal_topics: bool = True
     key_deserializer: Deserializer | None = None
@@ -268,6 +278,11 @@ class ConsumerSettings:
                 f"heartbeat.interval.ms = {self.heartbeat_interval_ms:g} must be below"
                 f" session.timeout.ms = {self.session_timeout_ms:g}"
             )
+
+    @property
+    def isolation(self) -> int:
+        """As the protocol writes it."""
+        return READ_COMMITTED if self.isolation_level == "read_committed" else READ_UNCOMMITTED
 
 
 class ClientOptions(TypedDict, total=False):
@@ -304,6 +319,7 @@ class ProducerOptions(TypedDict, total=False):
     key_serializer: Serializer | None
     value_serializer: Serializer | None
     transactional_id: str | None
+    transaction_timeout_ms: float
 
 
 class ConsumerOptions(TypedDict, total=False):
@@ -324,7 +340,7 @@ class ConsumerOptions(TypedDict, total=False):
     max_partition_fetch_bytes: int
     prefetch_max_bytes: int
     max_poll_records: int
-    isolation_level: Literal["read_uncommitted"]
+    isolation_level: IsolationLevel
     client_rack: str
     exclude_internal_topics: bool
     key_deserializer: Deserializer | None
@@ -343,7 +359,6 @@ _JAVA_ONLY: Final = re.compile(
 )
 _NOT_YET: Final = {
     re.compile(r"security[._]protocol|sasl\..*|ssl\..*"): "TLS and SASL are not built yet",
-    re.compile(r"isolation[._]level"): "transactions are not built yet",
     re.compile(r"group[._]protocol"): "the new group protocol (KIP-848) is not built yet",
 }
 _JAVA_ASSIGNORS: Final = {

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.accumulator import Accumulator, Batch
+from raftlog.client.accumulator import Accumulator
+from raftlog.client.batches import Batch
 from raftlog.client.errors import Disconnected
 from raftlog.client.settings import ProducerSettings
 from raftlog.protocol.errors import ErrorCode

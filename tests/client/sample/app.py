@@ -24,6 +24,31 @@ async def bill(record: Record) -> None:
     print(record.topic, record.partition, record.offset, record.key, record.value.decode(), record.headers)
 
 
+async def settle_accounts(client: raftlog.Client) -> None:
+    async with (
+        client.consumer(
+            "orders", group="accounts", enable_auto_commit=False, isolation_level="read_committed"
+        ) as consumer,
+        client.producer(transactional_id="accounts-1", transaction_timeout_ms=30_000) as producer,
+    ):
+        async for batch in raftlog.exactly_once(consumer, producer, max_records=100):
+            async with batch as records:
+                for record in records:
+                    await producer.send_soon("accounts", record.value, key=record.key)
+            break
+        await by_hand(producer, consumer.group_metadata())
+
+
+async def by_hand(producer: Producer, metadata: raftlog.GroupMetadata) -> None:
+    try:
+        async with producer.transaction() as transaction:
+            await producer.send("accounts", b"by hand")
+            await transaction.send_offsets({TopicPartition("orders", 0): 7}, metadata)
+        print(transaction.outcome.upper())
+    except (raftlog.CommitUnknown, raftlog.TransactionAborted, raftlog.ProducerFenced) as error:
+        print(error)
+
+
 async def main() -> None:
     async with raftlog.open_client("localhost:9092", client_id="app", request_timeout_ms=5000) as client:
         await client.admin.create_topic("orders", partitions=3, exist_ok=True)

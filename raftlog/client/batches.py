@@ -1,0 +1,99 @@
+"""The producer's batches and the queues that they wait in, one a partition."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import trio
+
+from raftlog.client.errors import DeliveryError
+from raftlog.records.record import BatchBuilder
+
+
+class Batch:
+    """Records of one partition that travel together, and who waits for them."""
+
+    __slots__ = (
+        "attempts",
+        "base_offset",
+        "base_sequence",
+        "builder",
+        "created",
+        "deadline",
+        "done",
+        "error",
+        "event",
+        "halves",
+        "log_append_time",
+        "not_before",
+        "observed",
+        "order",
+        "parent",
+        "parent_index",
+        "partition",
+        "producer_epoch",
+        "sealed",
+        "topic",
+        "uncertain",
+        "wire",
+    )
+
+    def __init__(
+        self, queue: Queue, order: tuple[int, ...], size_max: int, now: float, deadline: float
+    ) -> None:
+        self.topic = queue.topic
+        self.partition = queue.partition
+        self.order = order  # its place among the queue's batches, for ever
+        self.builder = BatchBuilder(size_max)
+        self.created = now
+        self.deadline = deadline
+        self.sealed = False
+        self.wire: bytearray | None = None
+        self.base_sequence = -1
+        self.producer_epoch = -1
+        self.attempts = 0
+        self.not_before = 0.0
+        self.uncertain = False  # an attempt ended so that the records may be in the log
+        self.done = False
+        self.error: DeliveryError | None = None
+        self.observed = False  # somebody has seen the error
+        self.base_offset = -1
+        self.log_append_time = -1
+        self.event: trio.Event | None = None
+        self.halves: tuple[Batch, Batch] | None = None  # of a batch that was split
+        self.parent: Batch | None = None  # of a half: where its records' handles point
+        self.parent_index = 0
+
+    def part_of(self, index: int) -> tuple[Batch, int]:
+        """Where a record of this batch travelled in the end, should the batch have been split."""
+        if self.halves is None:
+            return self, index
+        first, second = self.halves
+        if index < second.parent_index:
+            return first.part_of(index)
+        return second.part_of(index - second.parent_index)
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else f"attempts={self.attempts}"
+        return f"<Batch {self.topic}-{self.partition} records={self.builder.record_count} {state}>"
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """One partition's batches, oldest first. `open` is the last of `waiting` while it takes records."""
+
+    topic: str
+    partition: int
+    open: Batch | None = None
+    waiting: deque[Batch] = field(default_factory=deque)
+    under_way: list[Batch] = field(default_factory=list)
+    next_sequence: int = 0
+    epoch: int = -1
+    opened: int = 0
+    known: bool = False  # the broker has accepted a numbered batch
+    gap: bool = False  # a numbered batch will never be written: number anew when nothing is under way
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.under_way
