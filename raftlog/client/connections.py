@@ -108,9 +108,7 @@ class Connections:
         """Close a connection on which nothing can be hoped for; it is made again when it is wanted."""
         slot = self._slots.get((broker_id, lane))
         if slot is not None and slot.connection is not None:
-            slot.connection.close(
-                Disconnected(f"{slot.connection.name} is silent, and another broker leads now")
-            )
+            slot.connection.close(Disconnected(f"{slot.connection.name} is silent"))
 
     def close_lane(self, lane: str) -> None:
         """Close the connections of a lane and forget it."""

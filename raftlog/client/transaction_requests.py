@@ -184,6 +184,9 @@ class TransactionRequests:
                 lane=self._lane, most=VERSIONS_MAX[api], patience_s=COORDINATOR_PATIENCE_S,
             )  # fmt: skip
             is_answered = True
+        except RequestTimedOut:
+            self._cluster.connections.drop(coordinator, self._lane)  # answers come in order, so none comes
+            raise
         finally:
             if not is_answered:
                 self._state.may_be_late(api)

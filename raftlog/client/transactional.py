@@ -60,8 +60,9 @@ class Transaction:
         """Commit a group's offsets with the transaction: those of the next records to be read.
 
         `group` is `consumer.group_metadata()`, taken when the records were handed out. Raises RebalanceNeeded
-        when the group has given the partitions to others, RequestTimedOut after `max_block_ms`. After any
-        error, and when it is cancelled, the transaction can only be aborted.
+        when the group has given the partitions to others, RequestTimedOut after `max_block_ms`, and
+        TransactionAborted from any other refusal. After any error, and when it is cancelled, the transaction
+        can only be aborted.
         """
         await self._coordination.send_offsets(self, offsets, group)
 
@@ -292,6 +293,9 @@ class Coordination:
             doom = None
         except ClientError as error:
             doom = error
+            if isinstance(error, BrokerError):
+                self.state.abort_only(doom)
+                self.state.check_sound()
             raise
         finally:
             if doom is not None:

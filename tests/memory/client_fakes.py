@@ -21,8 +21,9 @@ from raftlog.protocol.codec import decode_request, decode_request_header, encode
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.batch import iter_headers, read_header, stamp
 from raftlog.records.record import decode_batch
-from tests.memory import client_fakes_admin
+from tests.memory import client_fakes_admin, client_fakes_transactions
 from tests.memory.client_fakes_admin import FakeAdmin
+from tests.memory.client_fakes_transactions import FakeTransaction, FakeTransactions
 
 SERVED = {
     api: VERSIONS[api].last
@@ -30,7 +31,7 @@ SERVED = {
         ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.LIST_OFFSETS, ApiKey.METADATA, ApiKey.OFFSET_COMMIT,
         ApiKey.OFFSET_FETCH, ApiKey.FIND_COORDINATOR, ApiKey.JOIN_GROUP, ApiKey.HEARTBEAT, ApiKey.LEAVE_GROUP,
         ApiKey.SYNC_GROUP, ApiKey.API_VERSIONS, ApiKey.INIT_PRODUCER_ID, ApiKey.CREATE_TOPICS,
-        *client_fakes_admin.SERVED,
+        *client_fakes_admin.SERVED, *client_fakes_transactions.SERVED,
     )
 }  # fmt: skip
 
@@ -53,6 +54,27 @@ class FakeLog:
     end: int = 0
     start: int = 0
     producers: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=dict)
+    open: dict[int, int] = field(default_factory=dict)
+    """The first offset of each transaction that is open here, by producer."""
+    aborted: list[tuple[int, int, int]] = field(default_factory=list)
+    """Producer, first offset, and the marker's."""
+
+    @property
+    def stable(self) -> int:
+        """The last stable offset."""
+        return min([self.end, *self.open.values()])
+
+    def end_transaction(self, marker: bytearray, producer_id: int, commit: bool) -> None:
+        header = read_header(marker)
+        known = self.producers.setdefault(producer_id, [])
+        if known and known[-1][0] < header.producer_epoch:
+            known.clear()
+        first = self.open.pop(producer_id, None)
+        if first is not None and not commit:
+            self.aborted.append((producer_id, first, self.end))
+        stamp(marker, self.end, self.epoch)
+        self.data += marker
+        self.end += 1
 
     def append(self, records: bytes | bytearray) -> tuple[ErrorCode, int]:
         header = read_header(records)
@@ -74,13 +96,16 @@ class FakeLog:
         stamp(batch, self.end, self.epoch)
         base, self.end = self.end, self.end + header.last_offset_delta + 1
         self.data += batch
+        if header.is_transactional:
+            self.open.setdefault(header.producer_id, base)
         return ErrorCode.NONE, base
 
-    def read(self, offset: int) -> bytes:
+    def read(self, offset: int, before: int) -> bytes:
+        found = b""
         for position, header in iter_headers(self.data):
-            if header.next_offset > offset:
-                return bytes(self.data[position:])
-        return b""
+            if offset < header.next_offset <= before:
+                found += bytes(self.data[position : position + header.size])
+        return found
 
     @property
     def values(self) -> list[bytes | None]:
@@ -100,7 +125,7 @@ class Seen:
 Answer = dict[str, Any] | None
 
 
-class FakeCluster(FakeAdmin):
+class FakeCluster(FakeAdmin, FakeTransactions):
     """Brokers 1 to `size` at b1:9092, b2:9092, … and the topic "t" with a partition led by each."""
 
     def __init__(self, nursery: trio.Nursery, size: int = 1) -> None:
@@ -125,6 +150,7 @@ class FakeCluster(FakeAdmin):
         self.coordinator = 1
         self.controller = 0
         self.producers = 0
+        self.transactions: dict[str, FakeTransaction] = {}
         self.generation = 0
         self.member: str | None = None
         self.written = trio.Event()
@@ -295,6 +321,11 @@ class FakeCluster(FakeAdmin):
         return {"topics": answers}
 
     async def _init_producer_id(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
+        if message.transactional_id is not None:
+            code, producer, epoch = self._coordinates(broker, error), -1, -1
+            if not code:
+                code, producer, epoch = self.initialize(message)
+            return {"error_code": code, "producer_id": producer, "producer_epoch": epoch}
         self.producers += 1
         return {"error_code": error, "producer_id": -1 if error else self.producers, "producer_epoch": 0}
 
@@ -313,6 +344,8 @@ class FakeCluster(FakeAdmin):
                 code, offset = error, -1
                 if isinstance(log, ErrorCode):
                     code = log
+                elif refused := self._verify(one.records, (str(topic.name), int(one.index))):
+                    code = refused
                 elif code in (ErrorCode.NONE, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND):
                     done, offset = log.append(bytes(one.records))
                     code = code or done
@@ -327,6 +360,15 @@ class FakeCluster(FakeAdmin):
         self.written.set()
         self.written = trio.Event()
         return None if message.acks == 0 else {"responses": responses}
+
+    def _verify(self, records: Any, key: tuple[str, int]) -> ErrorCode:
+        header = read_header(bytes(records))
+        known = [one for one in self.transactions.values() if one.producer_id == header.producer_id]
+        if known and header.producer_epoch < known[0].epoch:
+            return ErrorCode.INVALID_PRODUCER_EPOCH
+        if header.is_transactional and self.not_in_transaction(key, header.producer_id):
+            return ErrorCode.INVALID_TXN_STATE
+        return ErrorCode.NONE
 
     async def _fetch(self, broker: int, message: Any, error: ErrorCode, version: int) -> Answer:
         answer, found = self._fetched(broker, message, error)
@@ -343,20 +385,29 @@ class FakeCluster(FakeAdmin):
             rows = []
             for one in topic.partitions:
                 log = self._led(broker, str(topic.topic), int(one.partition))
-                code, records, end, start = error, b"", -1, -1
+                code, records, end, start, stable = error, b"", -1, -1, -1
+                aborted = None
                 if isinstance(log, ErrorCode):
                     code = log
                 elif not code:
-                    end, start = log.end, log.start
+                    end, start, stable = log.end, log.start, log.stable
+                    before = stable if message.isolation_level else end
                     if not log.start <= one.fetch_offset <= log.end:
                         code = ErrorCode.OFFSET_OUT_OF_RANGE
                     else:
-                        records = log.read(int(one.fetch_offset))
+                        records = log.read(int(one.fetch_offset), before)
+                    if message.isolation_level:
+                        aborted = [
+                            {"producer_id": producer, "first_offset": first}
+                            for producer, first, marker in log.aborted
+                            if marker >= one.fetch_offset
+                        ]
                 found = found or bool(records) or bool(code)
                 rows.append(
                     {
                         "partition_index": int(one.partition), "error_code": code, "high_watermark": end,
-                        "log_start_offset": start, "aborted_transactions": None, "records": records,
+                        "log_start_offset": start, "aborted_transactions": aborted, "records": records,
+                        "last_stable_offset": stable,
                     }
                 )  # fmt: skip
             responses.append({"topic": str(topic.topic), "partitions": rows})
@@ -371,7 +422,8 @@ class FakeCluster(FakeAdmin):
                 code = error or (log if isinstance(log, ErrorCode) else ErrorCode.NONE)
                 offset = -1
                 if isinstance(log, FakeLog) and not code:
-                    offset = log.start if one.timestamp == -2 else log.end
+                    end = log.stable if message.isolation_level else log.end
+                    offset = log.start if one.timestamp == -2 else end
                 rows.append(
                     {"partition_index": int(one.partition_index), "error_code": code, "offset": offset}
                 )
@@ -448,7 +500,10 @@ class FakeCluster(FakeAdmin):
                     {
                         "partition_index": number,
                         "committed_offset": self.committed.get((topic, number), -1),
-                        "committed_leader_epoch": -1, "metadata": "", "error_code": 0,
+                        "committed_leader_epoch": -1, "metadata": "",
+                        "error_code": ErrorCode.UNSTABLE_OFFSET_COMMIT
+                        if message.require_stable and (topic, number) in self.unstable()
+                        else 0,
                     }
                 ],
             }
