@@ -232,7 +232,7 @@ class Coordination:
             raise failure
 
     async def _end(self) -> None:
-        if self.state.is_known:
+        if self.state.additions.were_asked_for:
             await self._requests.end()
         self.state.ended()
 
@@ -240,7 +240,7 @@ class Coordination:
 
     def _admits(self, key: TopicPartition) -> bool:
         admitted = self.state.admits(key)
-        if self.state.wants_more:
+        if self.state.additions.wants_more:
             self._wanted.set()
         return admitted
 
@@ -269,7 +269,8 @@ class Coordination:
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            keys = self.state.ask()
+            additions = self.state.additions
+            keys = additions.ask()
             if not keys:
                 continue
             self._adding = trio.CancelScope()
@@ -279,7 +280,7 @@ class Coordination:
                 except ClientError:
                     pass  # it has doomed the transaction
                 else:
-                    self.state.added(keys)
+                    additions.partitions.update(keys)
             self._sender.wake()
 
     # -- offsets
@@ -308,9 +309,10 @@ class Coordination:
         if not wanted:
             return
         group.check(wanted)
-        if self.state.ask_group(group.group):
+        additions = self.state.additions
+        if additions.ask_group(group.group):
             await self._requests.add_group(group.group)
-            self.state.added_group(group.group)
+            additions.groups.add(group.group)
         await self._requests.commit_offsets(wanted, group)
 
 

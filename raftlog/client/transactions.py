@@ -82,6 +82,53 @@ def reaction(api: ApiKey, error: ClientError) -> Reaction:
     return Reaction.ABORT
 
 
+class Additions:
+    """What the coordinator has added to one transaction, and what it has been asked to."""
+
+    def __init__(self) -> None:
+        self.partitions: set[TopicPartition] = set()
+        self.groups: set[str] = set()
+        self._wanted: set[TopicPartition] = set()
+        self._partitions_asked: set[TopicPartition] = set()
+        self._groups_asked: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Additions partitions={len(self.partitions)} groups={sorted(self.groups)}>"
+
+    def has(self, key: TopicPartition) -> bool:
+        """Whether a partition has been added; if not, it is wanted from now on."""
+        if key not in self.partitions and key not in self._partitions_asked:
+            self._wanted.add(key)
+        return key in self.partitions
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there are partitions to ask for."""
+        return bool(self._wanted)
+
+    def ask(self) -> list[TopicPartition]:
+        """The partitions that the coordinator is asked to add now."""
+        keys = sorted(self._wanted)
+        self._partitions_asked.update(keys)
+        self._wanted.clear()
+        return keys
+
+    def ask_group(self, group: str) -> bool:
+        """Whether the coordinator must be asked to add a group; then it counts as asked."""
+        self._groups_asked.add(group)
+        return group not in self.groups
+
+    @property
+    def were_asked_for(self) -> bool:
+        """The coordinator may know of the transaction."""
+        return bool(self._partitions_asked or self._groups_asked)
+
+    @property
+    def are_in_doubt(self) -> bool:
+        """The coordinator may still be asked by a request that is on its way."""
+        return self._partitions_asked != self.partitions or self._groups_asked != self.groups
+
+
 class Transactions:
     """What one producer's transactions have come to."""
 
@@ -92,6 +139,7 @@ class Transactions:
         self.epoch = -1
         self.is_stale = False
         """A request of this epoch may arrive late: the next transaction needs another."""
+        self.additions = Additions()
         self.doom: ClientError | None = None
         """Why the transaction can only be aborted."""
         self.failure: ProducerFailed | None = None
@@ -99,16 +147,11 @@ class Transactions:
         self._end_in_doubt = False
         self._timeout_s = timeout_ms / 1000
         self._began_at = 0.0
-        self._wanted: set[TopicPartition] = set()
-        self._asked: set[TopicPartition] = set()
-        self._added: set[TopicPartition] = set()
-        self._groups_asked: set[str] = set()
-        self._groups: set[str] = set()
 
     def __repr__(self) -> str:
         return (
             f"<Transactions {self.transactional_id} {self.phase.name} producer={self.producer_id}"
-            f" epoch={self.epoch} partitions={len(self._added)}>"
+            f" epoch={self.epoch} partitions={len(self.additions.partitions)}>"
         )
 
     # -- the producer
@@ -153,10 +196,7 @@ class Transactions:
         self._began_at = now
         self.doom = None
         self._end_in_doubt = False
-        for one in (self._wanted, self._asked, self._added):
-            one.clear()
-        self._groups_asked.clear()
-        self._groups.clear()
+        self.additions = Additions()
 
     def check_open(self) -> None:
         """Raise what speaks against taking more into the transaction."""
@@ -195,16 +235,11 @@ class Transactions:
         """Give it up. A partition or a group that the coordinator may still be asked to add is late then."""
         assert self.phase in (Phase.OPEN, Phase.FLUSHING), self
         self.phase = Phase.ABORTING
-        self.is_stale = self.is_stale or self._asked != self._added or self._groups_asked != self._groups
-
-    @property
-    def is_known(self) -> bool:
-        """The coordinator may know of the transaction: it has been asked to add something."""
-        return bool(self._asked or self._groups_asked)
+        self.is_stale = self.is_stale or self.additions.are_in_doubt
 
     def was_never_begun(self, code: ErrorCode) -> bool:
         """Whether INVALID_TXN_STATE for an abort only says that nothing which was asked has been added."""
-        nothing_added = not self._added and not self._groups
+        nothing_added = not self.additions.partitions and not self.additions.groups
         return code is ErrorCode.INVALID_TXN_STATE and self.phase is Phase.ABORTING and nothing_added
 
     @property
@@ -217,43 +252,10 @@ class Transactions:
         assert self.phase in (Phase.COMMITTING, Phase.ABORTING), self
         self.phase = Phase.IDLE
 
-    # -- partitions and groups
-
     def admits(self, key: TopicPartition) -> bool:
         """Whether a partition may be written to; if not, it is wanted from now on."""
-        if self.phase not in (Phase.OPEN, Phase.FLUSHING) or self.doom is not None:
-            return False
-        if key in self._added:
-            return True
-        if key not in self._asked:
-            self._wanted.add(key)
-        return False
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether the coordinator is to be asked to add partitions."""
-        return bool(self._wanted)
-
-    def ask(self) -> list[TopicPartition]:
-        """The partitions that the coordinator is asked to add now."""
-        keys = sorted(self._wanted)
-        self._asked.update(keys)
-        self._wanted.clear()
-        return keys
-
-    def added(self, keys: list[TopicPartition]) -> None:
-        """The coordinator has added partitions, if the transaction is still the one that asked."""
-        if self.phase in (Phase.OPEN, Phase.FLUSHING):
-            self._added.update(keys)
-
-    def ask_group(self, group: str) -> bool:
-        """Whether the coordinator must be asked to add a group; then it counts as asked."""
-        self._groups_asked.add(group)
-        return group not in self._groups
-
-    def added_group(self, group: str) -> None:
-        """The coordinator has added a group."""
-        self._groups.add(group)
+        is_sound = self.phase in (Phase.OPEN, Phase.FLUSHING) and self.doom is None
+        return is_sound and self.additions.has(key)
 
     # -- errors
 

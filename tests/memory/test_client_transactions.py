@@ -225,7 +225,10 @@ async def test_an_empty_transaction_asks_nothing(autojump_clock: MockClock) -> N
 
 
 async def test_partitions_that_are_written_to_together_are_added_together(autojump_clock: MockClock) -> None:
-    async with world() as (cluster, client), client.producer(transactional_id="tx") as producer:
+    async with (
+        world() as (cluster, client),
+        client.producer(transactional_id="tx", linger_ms=1000) as producer,
+    ):
         assert [await producer.partitions(topic) for topic in ("t", "u")] == [1, 1]
         for _ in range(2):
             async with producer.transaction():

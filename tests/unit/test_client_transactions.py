@@ -33,10 +33,15 @@ def opened(now: float = 0.0) -> Transactions:
     return state
 
 
+def add(state: Transactions) -> None:
+    """The coordinator adds what is wanted."""
+    state.additions.partitions.update(state.additions.ask())
+
+
 def committing() -> Transactions:
     state = opened()
     state.admits(A)
-    state.added(state.ask())
+    add(state)
     state.close()
     state.commit()
     return state
@@ -57,13 +62,13 @@ def test_nothing_is_taken_outside_of_a_transaction() -> None:
 
 def test_a_partition_is_written_to_when_it_is_added_and_asked_for_once() -> None:
     state = opened()
-    assert not state.is_known
+    assert not state.additions.were_asked_for
     assert not state.admits(A) and not state.admits(B) and not state.admits(A)
-    assert state.wants_more
-    assert state.ask() == [A, B]
-    assert state.is_known, "asked is enough: the coordinator may have done it"
-    assert not state.admits(A) and not state.wants_more
-    state.added([A])
+    assert state.additions.wants_more
+    assert state.additions.ask() == [A, B]
+    assert state.additions.were_asked_for, "asked is enough: the coordinator may have done it"
+    assert not state.admits(A) and not state.additions.wants_more
+    state.additions.partitions.add(A)
     assert state.admits(A) and not state.admits(B)
     state.close()
     assert state.admits(A), "what was taken before the end is sent"
@@ -76,16 +81,17 @@ def test_the_next_transaction_adds_its_partitions_anew() -> None:
     state.ended()
     state.begin(0)
     assert not state.admits(A)
-    assert state.ask() == [A]
+    assert state.additions.ask() == [A]
 
 
 def test_what_an_earlier_transaction_asked_for_is_not_added_to_this_one() -> None:
     state = opened()
     state.admits(A)
-    keys = state.ask()
+    before = state.additions
+    keys = before.ask()
     state.abort()
     assert state.is_stale, "the request may come late, so the next transaction has another epoch"
-    state.added(keys)
+    before.partitions.update(keys)
     state.ended()
     state.identified(7, 1)
     state.begin(0)
@@ -95,7 +101,7 @@ def test_what_an_earlier_transaction_asked_for_is_not_added_to_this_one() -> Non
 def test_a_doomed_transaction_takes_nothing_and_sends_nothing() -> None:
     state = opened()
     state.admits(A)
-    state.added(state.ask())
+    add(state)
     cause = RequestTimedOut("lost")
     state.abort_only(cause)
     assert not state.admits(A)
@@ -114,9 +120,9 @@ def test_a_doomed_transaction_takes_nothing_and_sends_nothing() -> None:
 def test_an_abort_is_clean_when_all_that_was_asked_is_answered() -> None:
     state = opened()
     state.admits(A)
-    state.added(state.ask())
-    state.ask_group("g")
-    state.added_group("g")
+    add(state)
+    state.additions.ask_group("g")
+    state.additions.groups.add("g")
     state.abort()
     assert not state.is_stale
     assert not state.was_never_begun(ErrorCode.INVALID_TXN_STATE)
@@ -125,7 +131,7 @@ def test_an_abort_is_clean_when_all_that_was_asked_is_answered() -> None:
 def test_invalid_txn_state_for_an_abort_of_nothing_is_its_end() -> None:
     state = opened()
     state.admits(A)
-    state.ask()
+    state.additions.ask()
     state.abort()
     assert state.was_never_begun(ErrorCode.INVALID_TXN_STATE)
     assert not state.was_never_begun(ErrorCode.PRODUCER_FENCED)
