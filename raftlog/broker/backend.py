@@ -25,6 +25,7 @@ from raftlog.cluster.groups import (
     SyncResult,
 )
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.quorum import Quorum
 from raftlog.cluster.transactions.coordinator import TransactionError
 from raftlog.config import BrokerConfig
 from raftlog.memory import MemoryBudget
@@ -159,6 +160,12 @@ class Operations(Protocol):
     async def add_broker(self, broker: BrokerId, peer_host: str, peer_port: int) -> AdminFailure | None: ...
     async def drain_broker(self, broker: BrokerId, draining: bool) -> AdminFailure | None: ...
     async def remove_broker(self, broker: BrokerId) -> AdminFailure | None: ...
+
+
+class MetadataQuorum(Protocol):
+    """How the metadata's Raft group does: see `raftlog.cluster.quorum.MetadataQuorum`."""
+
+    async def describe(self) -> Quorum | None: ...
 
 
 class Offsets(Protocol):
@@ -297,6 +304,7 @@ class Backend:
     offsets: Offsets
     admin: Admin
     operations: Operations
+    quorum: MetadataQuorum
     proposer: Proposer
     producer_ids: ProducerIds
     transactions: Transactions

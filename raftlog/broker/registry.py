@@ -123,6 +123,7 @@ REGISTRY: Final[dict[int, Api]] = {
         Api(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, 1, Right(Operation.ALTER, ResourceKind.CLUSTER)),
         Api(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
         Api(ApiKey.OFFSET_DELETE, 0, 0, Right(Operation.DELETE, ResourceKind.GROUP)),
+        Api(ApiKey.DESCRIBE_QUORUM, 0, 2, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
         Api(ApiKey.DESCRIBE_CLUSTER, 0, 2, Right(Operation.DESCRIBE, ResourceKind.CLUSTER)),
         Api(ApiKey.DESCRIBE_PRODUCERS, 0, 0, Right(Operation.READ, ResourceKind.TOPIC)),
         Api(ApiKey.UNREGISTER_BROKER, 0, 0, Right(Operation.ALTER, ResourceKind.CLUSTER)),

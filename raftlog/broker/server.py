@@ -164,6 +164,7 @@ def _open_node(
         offsets=node.offsets,
         admin=node.admin,
         operations=node.operations,
+        quorum=node.quorum,
         proposer=node.proposer,
         producer_ids=node.producer_ids,
         transactions=node.transactions,

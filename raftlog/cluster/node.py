@@ -36,6 +36,7 @@ from raftlog.cluster.presence import Presence
 from raftlog.cluster.probing import Probing
 from raftlog.cluster.producer_ids import ProducerIds
 from raftlog.cluster.proposer import Proposer
+from raftlog.cluster.quorum import MetadataQuorum
 from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.reports import Reports
 from raftlog.cluster.rounds import Rounds
@@ -164,6 +165,8 @@ class Node:
         )
         self._waiting = Waiting(me.id, metadata, peers, self.leaders, self.replicas)
         turn_times = TurnTimes()
+        reports = Reports(me, peers.calls, driver, peers.links, self.replicas.by_id, turn_times, self.groups)
+        self.quorum = MetadataQuorum(metadata, reports)
         self.inside = Inside(
             me=me,
             memory=self.memory,
@@ -174,9 +177,7 @@ class Node:
             groups=self.groups,
             coordination=self.coordination,
             waiting=self._waiting,
-            reports=Reports(
-                me, peers.calls, driver, peers.links, self.replicas.by_id, turn_times, self.groups
-            ),
+            reports=reports,
             operations=self.operations,
             driver=driver,
             links=peers.links,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from kio.schema.describe_groups.v6.request import DescribeGroupsRequest as DescribeGroupsRequest
     from kio.schema.describe_log_dirs.v4.request import DescribeLogDirsRequest as DescribeLogDirsRequest
     from kio.schema.describe_producers.v0.request import DescribeProducersRequest as DescribeProducersRequest
+    from kio.schema.describe_quorum.v2.request import DescribeQuorumRequest as DescribeQuorumRequest
     from kio.schema.describe_transactions.v0.request import (
         DescribeTransactionsRequest as DescribeTransactionsRequest,
     )

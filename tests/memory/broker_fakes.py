@@ -23,6 +23,7 @@ from raftlog.cluster.changes import Changes
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.operations import Operations
+from raftlog.cluster.quorum import Quorum, QuorumMember
 from raftlog.cluster.transactions import TransactionCoordinator
 from raftlog.cluster.transactions.verification import membership
 from raftlog.config import BrokerConfig, config_error
@@ -44,7 +45,7 @@ from raftlog.records.batch import check_batch, stamp
 from raftlog.records.produced import check_produced_batch
 from raftlog.storage.group_log import Slice
 from raftlog.storage.timestamps import Steps
-from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
+from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex, Term
 from tests.groups import Kept
 
 OTHER: BrokerId = BrokerId(2)
@@ -277,6 +278,7 @@ class FakeNode:
             offsets=self,
             admin=self,
             operations=self.operations,
+            quorum=self,
             proposer=self,
             producer_ids=self,
             transactions=self.transactions,
@@ -294,6 +296,13 @@ class FakeNode:
         return not broker.fenced or broker.id == self.broker_id or (broker.id == OTHER and not all(led))
 
     has_damage = False
+
+    async def describe(self) -> Quorum | None:
+        if not self.has_metadata_leader:
+            return None
+        last = RaftIndex(self._index)
+        alone = QuorumMember(broker=self.broker_id, is_voter=True, last_index=last, silent_ms=0)
+        return Quorum(leader=self.broker_id, term=Term(1), commit_index=last, members=(alone,))
 
     def partition(self, topic: str, partition: int) -> FakePartition | None:
         return self.partitions.get((topic, partition))

@@ -255,3 +255,13 @@ async def test_offsets_are_committed_by_callback(backend: Backend) -> None:
     assert backend.groups.delete("g", trio.current_time()) is GroupError.NONE
     assert isinstance(await backend.proposer.propose(DeleteGroup(group="g")), OffsetsDeleted)
     assert "g" not in backend.catalog.group_offsets
+
+
+async def test_the_metadata_group_of_one_has_all_it_committed(backend: Backend) -> None:
+    await backend.proposer.propose(DeleteGroup(group="none"))
+    state = await backend.quorum.describe()
+    assert state is not None
+    (member,) = state.members
+    assert (member.broker, member.is_voter, member.silent_ms) == (backend.broker_id, True, 0)
+    assert state.leader == backend.broker_id and state.term > 0
+    assert member.last_index == state.commit_index > 0

@@ -282,6 +282,11 @@ def superset_request(node: FakeNode, api: ApiKey) -> dict[str, Any]:
             "group_id": "none",
             "topics": [{"name": "t", "partitions": [{"partition_index": 0}]}],
         },
+        ApiKey.DESCRIBE_QUORUM: {
+            "topics": [
+                {"topic_name": "__cluster_metadata", "partitions": [{"partition_index": i} for i in (0, 1)]}
+            ]
+        },
         ApiKey.DESCRIBE_CLUSTER: {
             "include_cluster_authorized_operations": False,
             "include_fenced_brokers": False,
