@@ -238,7 +238,10 @@ class Node:
             nursery.start_soon(self._probing.run)
             nursery.start_soon(Runner(self.inside.driver, self.inside.turn_times).run)
             nursery.start_soon(self._follow_catalog)
+            joined = trio.Event()
+            nursery.start_soon(self._transfers.give_away_until, joined)
             await self._joining.join()
+            joined.set()
             # The catalog is as new as this broker's registration, so all groups that it may have had are
             # here: a young cluster need not wait before the loss of a broker is the loss of only one.
             while self.replicas.reconcile(trio.current_time()):

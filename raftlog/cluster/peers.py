@@ -1,4 +1,4 @@
-"""The other brokers: where they are, which of them are connected, which are about to stop.
+"""The other brokers: where they are, and which of them are connected, serve clients, are about to stop.
 
 Keeps a connection with each that the catalog or the configuration names. What is said over it belongs to
 other parts: each serves its own method of `Calls`, and watches connections come and go.
@@ -51,6 +51,7 @@ class Peers:
         self.calls = Calls(self.links.send_note)
         self.calls.serve("leaving", self._on_leaving)
         self._connected_since: dict[BrokerId, float] = {}
+        self._serving: set[BrokerId] = set()
         self._leaving: set[BrokerId] = set()
         self._on_connected: list[Watcher] = []
         self._on_disconnected: list[Watcher] = []
@@ -94,8 +95,15 @@ class Peers:
         ]
 
     def may_take_over(self) -> list[BrokerId]:
-        """The brokers that leaderships can be handed to: connected, and not stopping themselves."""
-        return [b for b in self.known() if self.links.is_connected(b) and b not in self._leaving]
+        """The brokers that leaderships can be handed to: connected, not stopping themselves, and
+        registered since they were started. One that does not reach the metadata leader as it starts can vote
+        and lead, and serves no clients."""
+        return [b for b in self.known() if b in self._serving and b not in self._leaving]
+
+    def serves(self, peer: BrokerId) -> None:
+        """A broker gave a sign of life, which it does once it is registered."""
+        if self.links.is_connected(peer):
+            self._serving.add(peer)
 
     def is_settled(self, peer: BrokerId, now: float) -> bool:
         """Whether a broker has been connected for a while: leaders go home only to one that stays."""
@@ -117,6 +125,7 @@ class Peers:
 
     def _disconnected(self, peer: BrokerId) -> None:
         self._connected_since.pop(peer, None)
+        self._serving.discard(peer)
         self._leaving.discard(peer)
         for watcher in self._on_disconnected:
             watcher(peer)

@@ -44,17 +44,20 @@ class Presence:
         self._changes = changes
         self._on_heard = on_heard
         self._heard_at: dict[BrokerId, float] = {}
+        self._is_running = False
         peers.calls.serve("alive", self._on_alive)
         peers.watch(connected=self._connected, disconnected=self._disconnected)
 
     async def run(self) -> None:
         """Tell every broker that this one lives, until cancelled: the metadata leader, which fences those
-        that it does not hear, and the others, which place replicas."""
+        that it does not hear, and the others, which place replicas and hand leaderships over. To be called
+        once this broker is registered."""
         me = self._me
+        self._is_running = True
         while True:
             self._on_heard(me.id, me.incarnation)
             for broker in self._peers.known():
-                self._peers.calls.tell(broker, "alive", me.incarnation)
+                self._tell(broker)
             await trio.sleep(ALIVE_INTERVAL)
 
     @property
@@ -78,14 +81,20 @@ class Presence:
         """Whether a broker was fenced for its silence although it is there: its machine is busy."""
         return broker.fenced and (broker.id == self._me.id or self._peers.links.is_connected(broker.id))
 
+    def _tell(self, broker: BrokerId) -> None:
+        self._peers.calls.tell(broker, "alive", self._me.incarnation)
+
     def _on_alive(self, sender: BrokerId, body: Any, reply: Reply) -> None:
         if not isinstance(body, bytes):
             raise InvalidInput(f"broker {sender} is alive as {body!r}")
         self._heard_at[sender] = trio.current_time()
+        self._peers.serves(sender)
         self._on_heard(sender, body)
 
     def _connected(self, peer: BrokerId) -> None:
         self._heard_at[peer] = trio.current_time()
+        if self._is_running:
+            self._tell(peer)
         self._changes.tell()
 
     def _disconnected(self, peer: BrokerId) -> None:

@@ -1,4 +1,5 @@
-"""Leaderships that change hands because somebody wants it: an operator, or a broker that stops."""
+"""Leaderships that change hands because somebody wants it: an operator, a broker that stops, or one that
+starts where it does not reach the metadata leader."""
 
 from __future__ import annotations
 
@@ -13,10 +14,14 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput
 from raftlog.raft.events import Cause
 from raftlog.raft.group import RaftGroup
-from raftlog.types import BrokerId, GroupKey
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey
 
 TRANSFER_TIMEOUT_S: Final = 2.0
 HAND_OVER_POLL_S: Final = 0.02
+START_S: Final = 3.0
+"""How long a broker that starts may lead before it serves clients. Most are registered sooner, and to give
+leaderships away and get them back costs clients two retries."""
+GIVE_AWAY_POLL_S: Final = 0.5
 FAREWELL_S: Final = 0.3
 """How long a stopping broker stays for its clients after its leaderships have gone."""
 
@@ -45,6 +50,8 @@ class Transfers:
         group = self._groups.get(key)
         if group is None:
             return "this broker keeps no replica of it"
+        if to in group.voters and to != self._me.id and to not in self._peers.may_take_over():
+            return f"broker {to} is not connected, or does not serve clients"
         return group.transfer_leadership(to, trio.current_time())
 
     def _on_transfer(self, sender: BrokerId, body: Any, reply: Reply) -> None:
@@ -63,18 +70,30 @@ class Transfers:
         with trio.move_on_after(timeout):
             while True:
                 led = [group for group in self._groups.values() if group.is_leader]
-                moving = [self._hand_over(group) for group in led]
+                moving = [self._hand_over(group, Cause.STOPPING) for group in led]
                 if any(moving):
                     stay_until = trio.current_time() + FAREWELL_S
                 elif trio.current_time() >= stay_until:
                     return
                 await trio.sleep(HAND_OVER_POLL_S)
 
-    def _hand_over(self, group: RaftGroup) -> bool:
+    async def give_away_until(self, joined: trio.Event) -> None:
+        """Give what is led here to brokers that serve clients, until this one is in the cluster: it votes and
+        leads before, so that a whole cluster comes up quickly."""
+        with trio.move_on_after(START_S):
+            await joined.wait()
+        while not joined.is_set():
+            for group in list(self._groups.values()):
+                if group.is_ready and group.key != METADATA_GROUP:
+                    self._hand_over(group, Cause.NOT_SERVING)
+            with trio.move_on_after(GIVE_AWAY_POLL_S):
+                await joined.wait()
+
+    def _hand_over(self, group: RaftGroup, why: Cause) -> bool:
         """Whether somebody is taking the group over, or was asked to."""
         if group.is_transferring:
             return True
         others = [broker for broker in self._peers.may_take_over() if broker in group.voters]
         self._me.rng.shuffle(others)
         now = trio.current_time()
-        return any(group.transfer_leadership(to, now, Cause.STOPPING) is None for to in others)
+        return any(group.transfer_leadership(to, now, why) is None for to in others)

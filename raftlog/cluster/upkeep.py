@@ -39,7 +39,7 @@ class Successors(Protocol):
         """Whether a broker has been connected for a while: leaders go home only to one that stays."""
 
     def may_take_over(self) -> Collection[BrokerId]:
-        """The brokers that leaderships can be handed to: connected, and not stopping themselves."""
+        """The brokers that leaderships can be handed to: they serve clients, and are not stopping."""
 
 
 class Upkeep:
@@ -113,7 +113,8 @@ class Upkeep:
                     log.debug("%r waits: %s", group, refused.reason)
                 return False
             case HandOver(to):
-                for broker in [one for one in to if one in group.voters]:
+                successors = self._successors.may_take_over()
+                for broker in [one for one in to if one in group.voters and one in successors]:
                     if group.transfer_leadership(broker, now, Cause.TO_MOVE) is None:
                         break
                 return False
@@ -140,7 +141,7 @@ class Upkeep:
         broker = self._catalog.brokers.get(home)
         if broker is None or not broker.is_usable or not self._successors.is_settled(home, now):
             return False
-        if home not in self._successors.may_take_over():  # it is there, and about to stop
+        if home not in self._successors.may_take_over():  # it is there, and starts or stops
             return False
         before = self._committed_before.get(partition.group.key)
         if before is None or now - self._behind_at.get(home, NEVER) < CALM_S:

@@ -54,6 +54,7 @@ class Cause(Enum):
     TO_PREFERRED = "broker {other} is its preferred leader"
     TO_MOVE = "its replicas move to others"
     STOPPING = "this broker stops"
+    NOT_SERVING = "this broker does not reach the metadata leader, and serves no clients"
     DISK_STALLED = "the disk here stalls"
     AS_ASKED = "somebody asked for it"
     ASKED_FOR_VOTE = "broker {other} asked, and its log lacks nothing"
