@@ -31,6 +31,9 @@ from raftlog.records.record import Headers, decode_batch
 SEQUENCE_MASK: Final = 0x7FFFFFFF
 EPOCH_MAX: Final = 0x7FFF
 FOREVER: Final = float("inf")
+FATE_S: Final = 1.0
+"""How long after a refusal a batch is sent again under its numbers, before it is taken to be in no log. An
+earlier copy may lie in the buffer of a connection that has ended; a broker that answers reads it soon."""
 UNSEEN_MAX: Final = 64
 """Failed batches that are kept to be raised at the end; the first few say what happened."""
 
@@ -362,12 +365,26 @@ class Accumulator:
         self, queue: Queue, batch: Batch, error: ErrorCode, message: str | None, now: float
     ) -> None:
         """The broker has not what comes before this batch. Either that is still being retried, or it will
-        never come, or the broker has forgotten this producer."""
+        never come, or the broker has forgotten this producer.
+
+        A batch that was sent before, behind one that was given up, is refused because neither is in the log
+        (KIP-360): it and those that were sent behind it may be numbered anew."""
         if any(not b.done for b in queue.under_way) or self._older_waits(queue, batch):
             self._retry(queue, batch, now)
-        elif batch.uncertain or queue.epoch >= EPOCH_MAX or self._transactional:
+        elif (
+            self._transactional
+            or queue.epoch >= EPOCH_MAX
+            or (batch.uncertain and error is ErrorCode.UNKNOWN_PRODUCER_ID)
+        ):
             self._give_up(queue, batch, broker_error(error, message))
+        elif batch.uncertain and now < batch.refused_at + FATE_S:
+            batch.refused_at = min(batch.refused_at, now)
+            self._retry(queue, batch, now)
+            batch.not_before = batch.refused_at + FATE_S
         else:
+            for one in (batch, *queue.waiting):
+                if one.producer_epoch == batch.producer_epoch:
+                    one.uncertain = False
             queue.gap = True
             self._retry(queue, batch, now)
 

@@ -33,6 +33,7 @@ class Batch:
         "parent_index",
         "partition",
         "producer_epoch",
+        "refused_at",
         "sealed",
         "topic",
         "uncertain",
@@ -55,6 +56,7 @@ class Batch:
         self.attempts = 0
         self.not_before = 0.0
         self.uncertain = False  # an attempt ended so that the records may be in the log
+        self.refused_at = float("inf")  # when the broker first said that it has not what comes before
         self.done = False
         self.error: DeliveryError | None = None
         self.observed = False  # somebody has seen the error

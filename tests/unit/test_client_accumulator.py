@@ -80,6 +80,8 @@ class World:
         self.sent: list[tuple[bytes, Batch, int]] = []
         self.wire: list[tuple[Batch, bytes]] = []
         self.leader: int | None = 1
+        self.late: list[tuple[float, bytes]] = []
+        """What is still in the buffers of connections that have ended, by when the broker reads it."""
 
     def send(self, size: int = 20) -> None:
         value = b"%d" % len(self.sent)
@@ -103,19 +105,30 @@ class World:
 
     def answer(self, error: ErrorCode | None = None, *, write: bool = True) -> None:
         """The oldest request is answered: truly, or with `error` after it was written or not."""
+        self.read_late()
         batch, data = self.wire.pop(0)
         code, offset = self.broker.append(data) if write else (ErrorCode.NONE, -1)
         if error is not None and code is ErrorCode.NONE:
             code, offset = error, -1
         self.accumulator.complete(batch, code, offset, -1, None, self.now)
 
-    def cut(self, written: int) -> None:
-        """The connection breaks; the first `written` requests under way were carried out."""
+    def cut(self, written: int, *, later: float | None = None) -> None:
+        """The connection breaks; the first `written` requests under way were carried out. The others are
+        lost, or carried out `later`, in seconds."""
         for _, data in self.wire[:written]:
             self.broker.append(data)
         wire, self.wire = self.wire, []
+        if later is not None:
+            self.late += [(self.now + later, data) for _, data in wire[written:]]
         for batch, _ in wire:
             self.accumulator.interrupt(batch, Disconnected("cut"), self.now)
+
+    def read_late(self) -> None:
+        """The broker goes on with what it had not read yet."""
+        due = [data for at, data in self.late if at <= self.now]
+        self.late = [(at, data) for at, data in self.late if at > self.now]
+        for data in due:
+            self.broker.append(data)
 
     def finish(self) -> None:
         """Without faults, everything ends."""
@@ -166,7 +179,8 @@ def test_whatever_happens_what_it_says_is_true(seed: int) -> None:
             case 8 if world.wire:
                 world.answer(rng.choice(RETRIABLE), write=rng.random() < 0.5)
             case 9 if world.wire:
-                world.cut(rng.randrange(len(world.wire) + 1))
+                later = rng.uniform(0, 0.9) if rng.random() < 0.5 else None
+                world.cut(rng.randrange(len(world.wire) + 1), later=later)
             case 10 if world.wire and rng.random() < 0.3:
                 world.answer(ErrorCode.INVALID_RECORD, write=False)
             case _:
@@ -290,6 +304,43 @@ def test_after_a_batch_that_is_lost_the_epoch_is_raised() -> None:
     world.finish()
     assert world.queue.epoch == 1
     assert [value is not None and value[:1] for value in world.broker.log] == [b"1", b"2"]
+    world.check()
+
+
+def _two_given_up_and_one_left(later: float | None) -> World:
+    """Three batches of four are sent, and the connection breaks. Two expire, the third does not yet."""
+    world = World(delivery_timeout_ms=10_000)
+    world.send()
+    world.finish()
+    world.send(150)
+    world.send(150)
+    world.now += 5
+    world.send(150)
+    world.send(150)
+    world.now += 4.9
+    world.pump()
+    assert len(world.wire) == 3
+    world.cut(0, later=later)
+    world.now += 0.2
+    world.pump()
+    return world
+
+
+def test_what_was_sent_behind_a_batch_that_is_given_up_is_written_under_the_next_epoch() -> None:
+    """The broker refuses the number of the third, and so tells what became of all three."""
+    world = _two_given_up_and_one_left(later=None)
+    world.finish()
+    assert [batch.error is None for _, batch, _ in world.sent] == [True, False, False, True, True]
+    assert world.queue.epoch == 1
+    world.check()
+
+
+def test_a_request_that_the_broker_reads_late_is_waited_for_before_its_batch_is_numbered_anew() -> None:
+    """The machine of the only broker stood still. It reads the new connection first, then the one before."""
+    world = _two_given_up_and_one_left(later=0.3)
+    world.finish()
+    assert [batch.error is None for _, batch, _ in world.sent] == [True, False, False, True, True]
+    assert len(world.broker.log) == 5
     world.check()
 
 
