@@ -34,7 +34,9 @@ EPOCH_MAX: Final = 32_766
 ID_BYTES_MAX: Final = 512 * 1024
 """What one transactional id may take: a transaction over 20,000 partitions."""
 TRANSACTIONS_BYTES_MAX: Final = 16 * 1024 * 1024
-"""What all may take together: a hundred thousand ids. They have their part of a full catalog."""
+"""What all may take together. They have their part of a full catalog, so that producers can go on with it."""
+NEW_IDS_BYTES_MAX: Final = 12 * 1024 * 1024
+"""From then on there are no new ids: the rest is for the transactions of those that there are. 80,000 ids."""
 NAME_BYTES_MAX: Final = 1_024
 """Of a transactional id. Kafka has no limit but that of a string."""
 
@@ -83,7 +85,6 @@ class _Growing(_TransactionsCommand):
 
     __slots__ = ()
 
-    grows: ClassVar[str] = "transactions"
     transactional_id: str
 
     def no_room(self, catalog: Catalog, size: int) -> str | None:
@@ -108,6 +109,13 @@ class InitProducer(_Growing):
     producer_id: int = NO_PRODUCER
     epoch: int = NO_EPOCH
     at_ms: int
+
+    def no_room(self, catalog: Catalog, size: int) -> str | None:
+        """An application that starts again gets its id, however full it is."""
+        table = catalog.transactions
+        if table.get(self.transactional_id) is not None or table.bytes + size <= NEW_IDS_BYTES_MAX:
+            return None
+        return f"transactional ids of {table.bytes} bytes, {NEW_IDS_BYTES_MAX} is the most for another"
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         if not 0 < len(self.transactional_id.encode()) <= NAME_BYTES_MAX or self.timeout_ms <= 0:
@@ -246,7 +254,6 @@ class EndTransaction(_OfProducer):
     """The decision of the producer. It takes no room: what is open can always be ended."""
 
     kind: ClassVar[str] = "end_transaction"
-    grows: ClassVar[str] = ""
     transactional_id: str
     producer_id: int
     epoch: int

@@ -362,9 +362,16 @@ def test_limits_stand_before_the_proposal(monkeypatch: pytest.MonkeyPatch) -> No
     assert refused is not None and refused.reason is Refusal.INVALID_VALUE, "an older broker is there"
     catalog.features[METADATA_LEVEL] = init.needs_level
     assert refused_before(init, 50, catalog, is_full=False) is None
-    assert refused_before(init, 50, catalog, is_full=True) is not None
-    monkeypatch.setattr(transactions_module, "TRANSACTIONS_BYTES_MAX", catalog.transactions.bytes)
+    monkeypatch.setattr(transactions_module, "NEW_IDS_BYTES_MAX", catalog.transactions.bytes)
     assert refused_before(init, 50, catalog, is_full=False) is not None
+    again = InitProducer(transactional_id="t", timeout_ms=1, at_ms=1)
+    assert refused_before(again, 50, catalog, is_full=True) is None, "an application starts again"
+    add = AddToTransaction(transactional_id="t", producer_id=0, epoch=0, groups=("h",), at_ms=1)
+    assert refused_before(add, 50, catalog, is_full=True) is None, "it is bounded by itself"
+    monkeypatch.setattr(transactions_module, "TRANSACTIONS_BYTES_MAX", catalog.transactions.bytes)
+    assert refused_before(add, 50, catalog, is_full=False) is not None
+    monkeypatch.setattr(transactions_module, "ID_BYTES_MAX", 60)
+    assert refused_before(add, 50, catalog, is_full=False) is not None
     end = EndTransaction(transactional_id="t", producer_id=0, epoch=0, commit=True, at_ms=1)
     assert refused_before(end, 50, catalog, is_full=True) is None, "what is open can be ended"
 
