@@ -111,6 +111,7 @@ def serve(config_file: str | None, overrides: tuple[str, ...]) -> None:
     from raftlog.cli.endpoints import open_endpoints
     from raftlog.storage.descriptors import raise_limit
 
+    os.umask(0o077)  # what a broker writes is everybody's records
     raise_limit()
     try:
         broker = Broker.open(config)

@@ -89,7 +89,8 @@ class Target:
             or os.environ.get(BOOTSTRAP_VARIABLE)
             or BOOTSTRAP_DEFAULT
         )
-        await reach.check(ClientSettings(bootstrap_servers=bootstrap).servers)
+        if known.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":  # it asks in plain text
+            await reach.check(ClientSettings(bootstrap_servers=bootstrap).servers)
         own = {"client_id": "raftlog-cli", "default_api_timeout_ms": API_TIMEOUT_MS, **options}
         chosen = {name: value for name, value in own.items() if name not in known}
         chosen["bootstrap_servers"] = bootstrap

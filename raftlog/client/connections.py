@@ -10,7 +10,6 @@ Connections are tasks of the client's nursery: a caller that is cancelled leaves
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,8 +19,9 @@ import trio
 from raftlog.client.backoff import Backoff
 from raftlog.client.connection import Connection, OpenSocket
 from raftlog.client.errors import ClientError, Closed, Disconnected
+from raftlog.client.securing import Securing
 from raftlog.client.settings import ClientSettings
-from raftlog.net.stream import PlainStream
+from raftlog.net.stream import PlainStream, Stream
 
 CLIENT_LANE: Final = "client"
 
@@ -66,6 +66,7 @@ class Connections:
         self._nursery = nursery
         self._rng = rng
         self._open_socket = open_socket
+        self._securing = Securing(settings)
         self._address_of = address_of
         self._on_trouble = on_trouble
         self._slots: dict[tuple[int, str], _Slot] = {}
@@ -166,14 +167,14 @@ class Connections:
         if address is None:
             raise Disconnected(f"broker {slot.broker_id} is not part of the cluster")
         host, port = address
-        sock: socket.socket | None = None
+        stream: Stream | None = None
         setup = self._settings.socket_connection_setup_timeout_ms / 1000
         with trio.move_on_after(setup):
-            sock = await self._open_socket(host, port)
-        if sock is None:
+            stream = await self._securing.stream_to(host, PlainStream(await self._open_socket(host, port)))
+        if stream is None:
             raise Disconnected(f"{host}:{port} does not accept a connection within {setup:g} s")
         name = f"{host}:{port}/{slot.lane}"
-        connection = Connection(PlainStream(sock), name=name, client_id=self._settings.client_id)
+        connection = Connection(stream, name=name, client_id=self._settings.client_id)
         self._nursery.start_soon(self._run_connection, connection, slot)
         try:
             deadline = trio.current_time() + self._settings.request_timeout_ms / 1000

@@ -83,7 +83,15 @@ class ClientSettings:
     allow_auto_create_topics:
         Ask the broker to create a topic that does not exist.
     security_protocol:
-        How brokers are spoken to: in plain text, until TLS and SASL are built.
+        How brokers are spoken to: in plain text, or in TLS ("SSL"). SASL is not built yet.
+    ssl_truststore_location:
+        A PEM file with the certificates of those who issue brokers' certificates; empty for those that this
+        machine trusts.
+    ssl_keystore_location:
+        A PEM file with a key and its certificates, for brokers that ask clients for one.
+    ssl_endpoint_identification_algorithm:
+        Whether a broker's certificate must be for the host that is connected to ("https"). Empty: any host's
+        will do, so that whoever has a certificate of the same authority can stand between.
     """
 
     bootstrap_servers: str = "localhost:9092"
@@ -97,7 +105,10 @@ class ClientSettings:
     socket_connection_setup_timeout_ms: MillisecondsPositive = 10_000
     metadata_max_age_ms: MillisecondsPositive = 300_000
     allow_auto_create_topics: bool = True
-    security_protocol: Literal["PLAINTEXT"] = "PLAINTEXT"
+    security_protocol: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
+    ssl_truststore_location: str = ""
+    ssl_keystore_location: str = ""
+    ssl_endpoint_identification_algorithm: Literal["https", ""] = "https"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -298,7 +309,10 @@ class ClientOptions(TypedDict, total=False):
     socket_connection_setup_timeout_ms: float
     metadata_max_age_ms: float
     allow_auto_create_topics: bool
-    security_protocol: Literal["PLAINTEXT"]
+    security_protocol: Literal["PLAINTEXT", "SSL"]
+    ssl_truststore_location: str
+    ssl_keystore_location: str
+    ssl_endpoint_identification_algorithm: Literal["https", ""]
 
 
 class ProducerOptions(TypedDict, total=False):
@@ -358,7 +372,7 @@ _JAVA_ONLY: Final = re.compile(
     r"(key|value)\.(de)?serializer|partitioner\.class|interceptor\.classes|metric(s|\..*|\.reporters)"
 )
 _NOT_YET: Final = {
-    re.compile(r"security[._]protocol|sasl\..*|ssl\..*"): "TLS and SASL are not built yet",
+    re.compile(r"security[._]protocol|sasl\..*"): "SASL is not built yet",
     re.compile(r"group[._]protocol"): "the new group protocol (KIP-848) is not built yet",
 }
 _JAVA_ASSIGNORS: Final = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ import pytest
 from raftlog.protocol.errors import ErrorCode
 from raftlog.testing.processes import ClusterProcesses
 from raftlog.transport.wire import FORMAT_VERSION, encode_hello
-from tests.cluster.create import create
+from tests.cluster.create import create, leaders_of, produce
 from tests.cluster.raw import RawClient
-from tests.cluster.test_cluster_misconfigured import peers_of, refusal, until_said, writes
+from tests.cluster.test_cluster_misconfigured import SAID_S, peers_of, refusal, until_said
 
 pytest.importorskip("cryptography", reason="the extra `dev` has grown: make .venv/.ready")
 
@@ -36,7 +38,10 @@ def test_a_running_cluster_is_given_a_secret_and_lets_no_stranger_in(tmp_path: P
                 broker.options["raftlog.peer.secret.file"] = secret
                 broker.options["raftlog.peer.secret.required"] = required
                 broker.start()
-                writes(cluster)
+                until_written(cluster)
+        folder = cluster.brokers[1].data_dir
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert not any(stat.S_IMODE(path.stat().st_mode) & 0o077 for path in folder.rglob("*"))
         cluster.brokers[3].kill()
         answer = say_hello(peers_of(cluster), process=b"stranger")
         assert answer == b""
@@ -55,7 +60,25 @@ def test_a_running_cluster_is_given_a_secret_and_lets_no_stranger_in(tmp_path: P
         cluster.brokers[3].kill()
         cluster.brokers[3].options["raftlog.peer.secret.file"] = secret
         cluster.brokers[3].start()
-        writes(cluster)
+        until_written(cluster)
+
+
+def until_written(cluster: ClusterProcesses) -> None:
+    """Each partition takes a record. After a restart leaderships go home: who is asked may just have given
+    one away, and says so, as it does to every client."""
+    deadline = time.monotonic() + SAID_S
+    for partition in range(3):
+        code = ErrorCode.LEADER_NOT_AVAILABLE
+        while code is not ErrorCode.NONE:
+            assert time.monotonic() < deadline, code
+            assert code in (ErrorCode.LEADER_NOT_AVAILABLE, ErrorCode.NOT_LEADER_OR_FOLLOWER), code
+            with RawClient(cluster.brokers[1]) as client:
+                leaders = leaders_of(client, "t")
+            leader = leaders.get(partition, -1) if isinstance(leaders, dict) else -1
+            if leader in cluster.brokers:
+                with RawClient(cluster.brokers[leader]) as client:
+                    code = produce(client, "t", [partition])[partition]
+            time.sleep(0.05)
 
 
 def say_hello(peers: str, *, process: bytes) -> bytes:
