@@ -19,7 +19,7 @@ from raftlog.cluster.presence import Presence
 from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.visibility import Visibility
-from raftlog.config import config_error
+from raftlog.config import TopicConfig, config_error
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
 from raftlog.metadata.noun import Refusal, Refused, Result
@@ -212,7 +212,8 @@ class Admin:
         topic = self._catalog.topic(name)
         if topic is None:
             return AdminFailure(AdminError.UNKNOWN_TOPIC, f"there is no topic {name!r}")
-        problem = self._config_problem(set_)
+        kept = {key: value for key, value in topic.configs.items() if key not in remove}
+        problem = self._config_problem(set_, kept)
         if problem is not None:
             return problem
         if validate_only:
@@ -330,13 +331,17 @@ class Admin:
             command.configs,
         )
 
-    def _config_problem(self, settings: Mapping[str, str]) -> AdminFailure | None:
-        """What is wrong with these topic settings, naming the key, the value and the nearest good key."""
+    def _config_problem(
+        self, settings: Mapping[str, str], others: Mapping[str, str] | None = None
+    ) -> AdminFailure | None:
+        """What is wrong with these topic settings, naming the key, the value and the nearest good key; or
+        with them beside the topic's `others`."""
         for name, text in settings.items():
             problem = config_error(name, text)
             if problem is not None:
                 return AdminFailure(AdminError.INVALID_CONFIG, problem)
-        return None
+        conflict = TopicConfig({**(others or {}), **settings}, self._me.config).conflict
+        return None if conflict is None else AdminFailure(AdminError.INVALID_CONFIG, conflict)
 
 
 def _too_many(count: int) -> AdminFailure:

@@ -18,6 +18,7 @@ import trio
 from raftlog.cluster.admin import Admin
 from raftlog.cluster.announcements import Announcements
 from raftlog.cluster.changes import Changes
+from raftlog.cluster.compaction import Compaction
 from raftlog.cluster.coordination import Coordination
 from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.front import Front
@@ -107,6 +108,7 @@ class Node:
         upkeep = Upkeep(me.id, metadata, peers)
         self._transfers = Transfers(me, driver.groups, peers)
         self._scrubbing = Scrubbing(config, store, driver.groups)
+        self._compaction = Compaction(me, store, self.replicas)
         # The consumer groups, and who is fenced
         self.groups = GroupCoordinator(
             settings=lambda: _group_settings(config),
@@ -255,6 +257,7 @@ class Node:
             nursery.start_soon(self.verification.run)
             nursery.start_soon(self._waiting.say_when_nobody_leads)
             nursery.start_soon(self._scrubbing.run)
+            nursery.start_soon(self._compaction.run)
             nursery.start_soon(self.inside.reports.run)
             await self.leaders.wait_for_all()
             waiting.cancel_scope.cancel()

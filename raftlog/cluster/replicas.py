@@ -215,7 +215,10 @@ class Replicas:
         config = TopicConfig(topic.configs, self._me.config)
         self._configured[topic.topic_id, int(partition.partition)] = topic
         partition.settings = settings_of(config, self._me.config.int("producer.id.expiration.ms"))
-        partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=config.int("segment.ms"))
+        roll_ms = config.int("segment.ms")
+        if partition.settings.compacts:  # else what is written last could wait for longer (KIP-354)
+            roll_ms = min(roll_ms, partition.settings.max_compaction_lag_ms)
+        partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=roll_ms)
 
     def _stop(self, key: tuple[bytes, int]) -> None:
         """The topic is gone, or the replica was moved away: the group ends and its files go."""
@@ -237,12 +240,18 @@ class Replicas:
 
 def settings_of(config: TopicConfig, producer_expiration_ms: int) -> PartitionSettings:
     """The topic configs that a partition acts on."""
+    policy = config.list("cleanup.policy")
     return PartitionSettings(
         max_message_bytes=config.int("max.message.bytes"),
         log_append_time=config.str("message.timestamp.type") == "LogAppendTime",
         timestamp_before_max_ms=config.int("message.timestamp.before.max.ms"),
         timestamp_after_max_ms=config.int("message.timestamp.after.max.ms"),
-        retention_ms=config.int("retention.ms"),
-        retention_bytes=config.int("retention.bytes"),
+        retention_ms=config.int("retention.ms") if "delete" in policy else -1,
+        retention_bytes=config.int("retention.bytes") if "delete" in policy else -1,
         producer_expiration_ms=producer_expiration_ms,
+        compacts="compact" in policy,
+        min_dirty_ratio=config.float("min.cleanable.dirty.ratio"),
+        min_compaction_lag_ms=config.int("min.compaction.lag.ms"),
+        max_compaction_lag_ms=config.int("max.compaction.lag.ms"),
+        delete_retention_ms=config.int("delete.retention.ms"),
     )

@@ -78,7 +78,7 @@ class Rounds:
             for some in slices(replicas.partitions):
                 kept = [one for one in some if replicas.partition_by_id(one.topic_id, one.partition) is one]
                 for partition in kept:
-                    partition.tick(now_ms, even_ms=even_ms, retention_due=retention_due)
+                    partition.tick(now_ms, now=now, even_ms=even_ms, retention_due=retention_due)
                 commands += self._upkeep.tick(kept, now)
                 await trio.lowlevel.checkpoint()
             if self._coordination.is_coordinator:

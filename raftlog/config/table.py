@@ -29,11 +29,8 @@ def _key(name: str, kind: str, default: Value, doc: str, **rest: Any) -> ConfigK
     return ConfigKey(name=name, type=ConfigType[kind], default=default, doc=doc, **rest)
 
 
-def _check_only_delete(value: Value) -> str | None:
-    assert isinstance(value, tuple)
-    if "compact" in value:
-        return "compaction is not built yet; only delete is served"
-    return None if value == ("delete",) else "it is delete"
+def _check_policy(value: Value) -> str | None:
+    return None if value else "it is delete, compact or both"
 
 
 def _check_only_false(value: Value) -> str | None:
@@ -315,8 +312,64 @@ _BROKER: Final = [
         "log.cleanup.policy",
         "LIST",
         ("delete",),
-        "What happens to old records: delete. Compaction is not built yet and is refused.",
-        check=_check_only_delete,
+        "What happens to old records: `delete`: they go by time or size; `compact`: the last value of each"
+        " key stays; or both.",
+        choices=("compact", "delete"),
+        check=_check_policy,
+    ),
+    _key("log.cleaner.enable", "BOOLEAN", True, "Whether this broker compacts the logs that are to be."),
+    _key(
+        "log.cleaner.backoff.ms",
+        "LONG",
+        15_000,
+        "How long the cleaner waits when no log is due to be compacted.",
+        minimum=1,
+    ),
+    _key(
+        "log.cleaner.dedupe.buffer.size",
+        "LONG",
+        134_217_728,
+        "Memory of the cleaner's process for the keys of one pass: 162 bytes a key, so 800,000 of them. With"
+        " more keys a pass ends early, and the next goes on.",
+        minimum=1 << 20,
+    ),
+    _key(
+        "log.cleaner.io.max.bytes.per.second",
+        "DOUBLE",
+        33_554_432.0,
+        "What the cleaner reads and writes at most; 0: no limit, which is Kafka's default.",
+        minimum=0,
+    ),
+    _key(
+        "log.cleaner.delete.retention.ms",
+        "LONG",
+        DAY_MS,
+        "How long a compacted log keeps a tombstone, and a transaction's marker, after what it ends is gone."
+        " The broker's running time counts.",
+        minimum=0,
+    ),
+    _key(
+        "log.cleaner.min.cleanable.ratio",
+        "DOUBLE",
+        0.5,
+        "A log is compacted when more than this part of its closed segments is new since the last pass.",
+        minimum=0,
+        maximum=1,
+    ),
+    _key(
+        "log.cleaner.min.compaction.lag.ms",
+        "LONG",
+        0,
+        "A segment with a record younger than this is not compacted.",
+        minimum=0,
+    ),
+    _key(
+        "log.cleaner.max.compaction.lag.ms",
+        "LONG",
+        LONG_MAX,
+        "A log with a record older than this that was never compacted is, whatever the ratio says. A"
+        " compacted topic's segments are closed after this time, too.",
+        minimum=1,
     ),
     _key(
         "log.message.timestamp.type",
@@ -629,10 +682,10 @@ _TOPIC: Final = [
     _topic("segment.bytes", 1_073_741_824, "log.segment.bytes"),
     _topic("segment.ms", 7 * DAY_MS, "log.roll.ms", ("log.roll.hours", HOUR_MS)),
     _topic("unclean.leader.election.enable", False, "unclean.leader.election.enable"),
-    _ignored_topic("delete.retention.ms", "LONG", DAY_MS, "For compaction, which is not built yet."),
-    _ignored_topic("min.cleanable.dirty.ratio", "DOUBLE", 0.5, "For compaction, which is not built yet."),
-    _ignored_topic("min.compaction.lag.ms", "LONG", 0, "For compaction, which is not built yet."),
-    _ignored_topic("max.compaction.lag.ms", "LONG", LONG_MAX, "For compaction, which is not built yet."),
+    _topic("delete.retention.ms", DAY_MS, "log.cleaner.delete.retention.ms"),
+    _topic("min.cleanable.dirty.ratio", 0.5, "log.cleaner.min.cleanable.ratio"),
+    _topic("min.compaction.lag.ms", 0, "log.cleaner.min.compaction.lag.ms"),
+    _topic("max.compaction.lag.ms", LONG_MAX, "log.cleaner.max.compaction.lag.ms"),
     _ignored_topic("file.delete.delay.ms", "LONG", 60_000, "Open files outlive their deletion."),
     _ignored_topic("flush.messages", "LONG", LONG_MAX, "Every write is durable before it is acknowledged."),
     _ignored_topic("flush.ms", "LONG", LONG_MAX, "Every write is durable before it is acknowledged."),

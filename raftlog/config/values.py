@@ -76,6 +76,11 @@ class _Typed:
         assert isinstance(value, int) and not isinstance(value, bool), (name, value)
         return value
 
+    def float(self, name: builtins.str) -> builtins.float:
+        value = self._values[name]
+        assert isinstance(value, float | int), (name, value)
+        return value
+
     def bool(self, name: builtins.str) -> builtins.bool:
         value = self._values[name]
         assert isinstance(value, bool), (name, value)
@@ -255,6 +260,14 @@ class TopicConfig(_Typed):
         )
         inherited = {key.name: inherited_value(key, broker) for key in TOPIC_CONFIGS.values()}
         self._values = inherited | self.own
+
+    @property
+    def conflict(self) -> builtins.str | None:
+        """Which two settings do not go together."""
+        low, high = self.int("min.compaction.lag.ms"), self.int("max.compaction.lag.ms")
+        if low > high:
+            return f"max.compaction.lag.ms = {high}: it is below min.compaction.lag.ms = {low}"
+        return None
 
     @staticmethod
     def check(own: Mapping[builtins.str, builtins.str]) -> None:

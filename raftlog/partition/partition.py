@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from raftlog.memory import MemoryBudget
+from raftlog.partition.compacting import Compacting
 from raftlog.partition.counters import Counters
 from raftlog.partition.log_start import LogStart
 from raftlog.partition.producing import OnProduced, Producing
@@ -66,6 +67,7 @@ class Partition:
         self._producing = Producing(group, log, self._start, self.counters, memory)
         self.marking = self._producing.marking
         self.reading = Reading(group, log, self._start, self._producing.transactions)
+        self.compacting = Compacting(group, log, self._producing.transactions, self._save)
         self._was_ready = False
         self._now_ms = now_ms
         self._applied = log.snapshot_index
@@ -151,11 +153,13 @@ class Partition:
         of one; `then(False)` when it does not. A leader that was paused does not know better by itself."""
         self.group.read_barrier(now, then)
 
-    def tick(self, now_ms: int, *, even_ms: int = FOREVER_MS, retention_due: bool = True) -> None:
-        """Once a second or so: rolling by age, forgetting silent producers, and, when it is due
-        (log.retention.check.interval.ms), retention. `now_ms` has not jumped for `even_ms`: a producer that
-        wrote before may look as if it had been silent for long."""
-        self._now_ms = now_ms
+    def tick(
+        self, now_ms: int, *, now: float = 0.0, even_ms: int = FOREVER_MS, retention_due: bool = True
+    ) -> None:
+        """Once a second or so: rolling by age, forgetting silent producers, how far all have the log, and,
+        when it is due (log.retention.check.interval.ms), retention. `now_ms` has not jumped for `even_ms`: a
+        producer that wrote before may look as if it had been silent for long."""
+        elapsed_ms, self._now_ms = now_ms - self._now_ms, now_ms
         log, settings = self.log, self.settings
         log.roll_if_due(now_ms)
         if even_ms >= settings.producer_expiration_ms:
@@ -167,6 +171,7 @@ class Partition:
             self._start.propose()
             if retention_due:
                 self._retain(now_ms)
+        self.compacting.tick(settings, now, elapsed_ms)
 
     def _retain(self, now_ms: int) -> None:
         """What the leader's log holds decides, and every replica drops the same: else a consumer could find
@@ -179,7 +184,10 @@ class Partition:
     def save(self) -> None:
         """Keep the state as of the last applied entry, so that a restart need not apply what is before it."""
         if self._applied > self.log.snapshot_index:
-            self.log.save_snapshot(self._producing.to_bytes(self._applied), self._applied)
+            self._save()
+
+    def _save(self) -> None:
+        self.log.save_snapshot(self._producing.to_bytes(self._applied), self._applied)
 
     def close(self) -> None:
         """The replica ends here: whoever waits for a repeat hears that it may still happen elsewhere."""
@@ -201,6 +209,7 @@ class Partition:
                 self._producing.apply(entry, self._now_ms)
             elif entry.kind is EntryKind.NOOP and entry.payload:
                 self._start.apply(entry)
+                self.compacting.apply(entry)
         self._applied = entries[-1].index
         transactions = self._producing.transactions
         transactions.applied_to(self._applied, entries[-1].next_offset)
@@ -222,6 +231,7 @@ class Partition:
         tail = self._tail() if role is Role.LEADER else []
         self._producing.leadership_changed(tail)
         self._start.leadership_changed(tail)
+        self.compacting.leadership_changed()
         self._was_ready = self.group.is_ready
         self._on_leadership()
         self.waiters.wake()
@@ -229,6 +239,7 @@ class Partition:
     def restore(self, state: bytes, index: RaftIndex) -> None:
         """Take over a snapshot that a leader sent; it ends at `index`."""
         self._applied = index
+        self.compacting.restarted()
         self._producing.restore(state)
         self._producing.transactions.applied_to(index, self.log.log_start_offset)
         self.waiters.wake()

@@ -31,6 +31,7 @@ from raftlog.partition.verifying import Membership, Verify, Verifying, Waiting
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
+from raftlog.records.keys import keyless_records
 from raftlog.records.produced import check_produced_batch
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
@@ -41,6 +42,9 @@ SETTLE_S: Final = 2.0
 later one for the first: what was under way to the leader before may come again until then."""
 MAX_UNCOMMITTED_BYTES: Final = 64 << 20
 """What a leader without a majority takes before it says "later": it bounds the tail in memory."""
+
+KEYLESS_MAX: Final = 100
+"""Records without a key that an answer names."""
 
 FIRST_TERM: Final = 1
 COMES_AGAIN: Final = frozenset(
@@ -246,6 +250,8 @@ class Producing:
             return ProduceResult(
                 PartitionError.INVALID_RECORD, message="a transactional batch without a producer id"
             )
+        if settings.compacts and (refusal := _check_keys(header, batch)) is not None:
+            return refusal
         if not settings.log_append_time and header.max_timestamp >= 0:
             late = header.max_timestamp - now_ms > settings.timestamp_after_max_ms
             if late or now_ms - header.max_timestamp > settings.timestamp_before_max_ms:
@@ -383,6 +389,18 @@ class Producing:
         waiting, self._repeats = self._repeats, []
         for _, _, on_done in waiting:
             on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
+
+
+def _check_keys(header: BatchHeader, batch: memoryview) -> ProduceResult | None:
+    """A compacted topic has nowhere to put a record without a key (Kafka refuses its whole batch)."""
+    try:
+        keyless = keyless_records(header, batch, KEYLESS_MAX)
+    except InvalidBatch as error:
+        return ProduceResult(PartitionError.INVALID_RECORD, message=str(error))
+    if not keyless:
+        return None
+    message = "the topic is compacted: every record needs a key"
+    return ProduceResult(PartitionError.INVALID_RECORD, message=message, keyless=keyless)
 
 
 def _message(membership: Membership | None, header: BatchHeader) -> str | None:

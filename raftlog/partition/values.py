@@ -54,6 +54,8 @@ class ProduceResult(NamedTuple):
     append_time: int = -1
     log_start_offset: int = -1
     message: str | None = None
+    keyless: Sequence[int] = ()
+    """The places in the batch of records without the key that they need."""
 
 
 class FetchResult(NamedTuple):
@@ -99,3 +101,9 @@ class PartitionSettings:
     retention_ms: int = 7 * 24 * 3_600_000
     retention_bytes: int = -1
     producer_expiration_ms: int = 86_400_000
+    compacts: bool = False
+    """Whether the last value of each key stays, and so every record has a key."""
+    min_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = 2**63 - 1
+    delete_retention_ms: int = 24 * 3_600_000

@@ -76,6 +76,8 @@ class ProduceAnswer(NamedTuple):
     log_start_offset: int = -1
     message: str | None = None
     leader: tuple[int, int] | None = None
+    bad_records: Sequence[int] = ()
+    """The places in the batch of the records that `message` is about (KIP-467)."""
 
 
 def decode_produce_request(frame: bytearray | memoryview, header: RequestHeader) -> ProduceRequest:
@@ -217,7 +219,9 @@ def _encode_flexible(
         for answer in answers:
             out += _ANSWER.pack(answer.partition, answer.error, answer.base_offset, answer.log_append_time)
             out += _I64.pack(answer.log_start_offset)
-            out += b"\1"  # no errors of single records
+            out += write_varint(len(answer.bad_records) + 1)
+            for number in answer.bad_records:
+                out += _I32.pack(number) + compact(answer.message) + b"\0"
             out += compact(answer.message)
             out += leader_tag(0, answer.leader) if version >= 10 and answer.leader else b"\0"
         out += b"\0"
@@ -241,9 +245,14 @@ def _encode_legacy(
             if version >= 5:
                 out += _I64.pack(answer.log_start_offset)
             if version >= 8:
-                message = None if answer.message is None else answer.message.encode()
-                out += b"\0\0\0\0"
-                out += b"\xff\xff" if message is None else _I16.pack(len(message)) + message
+                message = b"\xff\xff"
+                if answer.message is not None:
+                    said = answer.message.encode()
+                    message = _I16.pack(len(said)) + said
+                out += _I32.pack(len(answer.bad_records))
+                for number in answer.bad_records:
+                    out += _I32.pack(number) + message
+                out += message
     if version >= 1:
         out += b"\0\0\0\0"
 

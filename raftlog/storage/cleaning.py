@@ -5,7 +5,8 @@ removed after that. A crash before leaves the old log, one behind it the new, an
 that the snapshot file does not name.
 
 Invariants: the last segment is never cleaned, so that the log's end stays where it is; nothing is cleaned
-that a restart would apply again, or that no checkpoint knows.
+that a restart would apply again. What a pass reads need not be synced: until a checkpoint has written the
+snapshot file, recovery begins before it, and writes the old segments again.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Cleaning:
         segments: list[Segment] = []
         for segment in self._log.segments[:-1]:
             is_decided = segment.next_offset <= limits.offset and segment.last_index <= limits.index
-            if not is_decided or segment.dirty or segment.newest_ms > limits.newest_ms:
+            if not is_decided or segment.newest_ms > limits.newest_ms:
                 break
             segments.append(segment)
         dirty = [each for each in segments if each.next_offset > self.passes.clean_to]

@@ -623,8 +623,10 @@ class GroupLog:
         return max(self._committed.start.index, self.cleaning.clean_index)
 
     def _cleaned(self) -> None:
-        """Compaction has been over a part of the log."""
+        """Compaction has been over a part of the log. The record says nothing that is not known; it has the
+        store write, and so the checkpoint come that removes the old files."""
         self._context.has_garbage = True
+        self._add(RecordKind.LOG_START, offset=self.log_start_offset)
         self._forget_memberships()
         if self.rot is not None and self.rot.index <= self.cleaning.clean_index:
             self.rot = None  # the pass has read what it names, and found it sound

@@ -229,6 +229,10 @@ class Store:
             self._write_meta(replace(self._meta, cluster_id=cluster_id))
 
     @property
+    def disk(self) -> Disk:
+        return self._disk
+
+    @property
     def root(self) -> str:
         """The data folder."""
         return self._root

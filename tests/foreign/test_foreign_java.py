@@ -161,11 +161,6 @@ def test_transactions_are_written_read_and_listed(
 
 
 NOT_YET = {
-    "compaction": (
-        "configs --bootstrap-server {bootstrap} --entity-type topics --entity-name {topic} --alter "
-        "--add-config cleanup.policy=compact",
-        "compaction is not built yet",
-    ),
     "the new group protocol": (
         "console-consumer --bootstrap-server {bootstrap} --topic {topic} --consumer-property "
         "group.protocol=consumer --timeout-ms 9000",

@@ -34,7 +34,7 @@ class FakePartition:
         self.partition = number
         self.ticks = 0
 
-    def tick(self, now_ms: int, *, even_ms: int, retention_due: bool) -> None:
+    def tick(self, now_ms: int, *, now: float, even_ms: int, retention_due: bool) -> None:
         self.ticks += 1
 
 

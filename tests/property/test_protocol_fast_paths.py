@@ -106,7 +106,8 @@ def test_produce_answers_are_what_kio_would_write(
     data: st.DataObject, version: int, nodes: list[NodeEndpoint]
 ) -> None:
     times = st.just(-1) | st.integers(0, 2**41)
-    answers = st.builds(ProduceAnswer, i32, codes, i64, times, i64, st.none() | names, leaders)
+    bad = st.lists(st.integers(0, 1000), max_size=3)
+    answers = st.builds(ProduceAnswer, i32, codes, i64, times, i64, st.none() | names, leaders, bad)
     topics = data.draw(topics_of(version, 13, answers))
     frame = encode_produce_response(version, 77, topics, nodes)
     fields = {
@@ -121,7 +122,10 @@ def test_produce_answers_are_what_kio_would_write(
                         "base_offset": a.base_offset,
                         "log_append_time": a.log_append_time,
                         "log_start_offset": a.log_start_offset,
-                        "record_errors": [],
+                        "record_errors": [
+                            {"batch_index": number, "batch_index_error_message": a.message}
+                            for number in a.bad_records
+                        ],
                         "error_message": a.message,
                         **_leader_of(a.leader),
                     }

@@ -17,6 +17,7 @@ MEMBERS_MAX: Final = 25
 
 LARGER: Final = {
     "raftlog.cluster.groups.group.Group": 39,
+    "raftlog.partition.partition.Partition": 26,
     "raftlog.raft.group.RaftGroup": 62,
     "raftlog.raft.leadership.Leadership": 26,
     "raftlog.raft.replica.Replica": 37,

@@ -36,7 +36,7 @@ def test_a_topics_default_is_what_the_brokers_defaults_say(key: ConfigKey) -> No
     assert broker == [key.default] or not key.synonyms
 
 
-FIXED = {"log.cleanup.policy", "cleanup.policy", "compression.type", "unclean.leader.election.enable"}
+FIXED = {"compression.type", "unclean.leader.election.enable"}
 """Settings that take one value, what there is, and are refused any other."""
 
 
@@ -96,9 +96,9 @@ TWO = {
         ({"group.max.size": "2147483648"}, ["does not fit 32 bits"]),
         ({"auto.create.topics.enable": "yes"}, ["true or false"]),
         ({"raftlog.durability": "none"}, ["fsync, os"]),
-        ({"log.cleanup.policy": "compact"}, ["compaction is not built yet"]),
-        ({"log.cleanup.policy": "delete,compact"}, ["compaction is not built yet"]),
-        ({"log.cleanup.policy": "drop"}, ["it is delete"]),
+        ({"log.cleanup.policy": "drop"}, ["one of compact, delete"]),
+        ({"log.cleanup.policy": ""}, ["delete, compact or both"]),
+        ({"log.cleaner.min.cleanable.ratio": "1.1"}, ["0 to 1"]),
         ({"compression.type": "zstd"}, ["only 'producer' is served"]),
         ({"compression.type": "brotli"}, ["it is producer"]),
         ({"unclean.leader.election.enable": "true"}, ["cannot be switched off"]),
@@ -208,8 +208,16 @@ def test_topic_settings_are_checked_for_administrators() -> None:
     assert problem is not None and "did you mean retention.ms?" in problem
     assert config_error("retention.ms", "-2") == "retention.ms = '-2': it must be at least -1"
     TopicConfig.check({"retention.ms": "1"})
-    with pytest.raises(ConfigError, match="compaction"):
-        TopicConfig.check({"retention.ms": "1", "cleanup.policy": "compact"})
+    TopicConfig.check({"cleanup.policy": "compact,delete"})
+    with pytest.raises(ConfigError, match="one of compact, delete"):
+        TopicConfig.check({"retention.ms": "1", "cleanup.policy": "compact,drop"})
+
+
+def test_lags_of_compaction_must_go_together() -> None:
+    broker = BrokerConfig()
+    assert TopicConfig({"min.compaction.lag.ms": "5", "max.compaction.lag.ms": "5"}, broker).conflict is None
+    conflict = TopicConfig({"min.compaction.lag.ms": "6", "max.compaction.lag.ms": "5"}, broker).conflict
+    assert conflict == "max.compaction.lag.ms = 5: it is below min.compaction.lag.ms = 6"
 
 
 def test_clients_are_told_an_address_for_each_listener() -> None:

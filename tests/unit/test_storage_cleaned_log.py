@@ -3,88 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 
 from raftlog.errors import DamagedLog
-from raftlog.records.batch import iter_headers, stamp
-from raftlog.records.record import NewRecord, Record, decode_batch, encode_batch
-from raftlog.storage.cleaning import Cleanable, CleaningLimits
-from raftlog.storage.compaction.cleaner import clean
-from raftlog.storage.compaction.job import CleaningResult
+from raftlog.records.batch import iter_headers
+from raftlog.records.record import Record, decode_batch
 from raftlog.storage.entry import EntryKind
 from raftlog.storage.group_log import GroupLog
 from raftlog.storage.inspect import verify
 from raftlog.storage.scrub import Scrub
-from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import BrokerId, Offset, RaftIndex, Term, group_key
-from tests.sim.virtual_disk import VirtualDisk
-
-KEY = group_key(b"t" * 16, 0)
-FOREVER = 1 << 60
-
-
-class World:
-    """One log on a virtual disk, with segments of a few batches."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self.disk = VirtualDisk(random.Random(seed))
-        self.store = self.open()
-        self.log = self.store.create_log(KEY, "t-0.x")
-
-    def open(self) -> Store:
-        settings = StoreSettings(
-            node_id=BrokerId(1), wal_file_bytes=64 << 10, segment_bytes=300, index_interval_bytes=100
-        )
-        return Store.open(self.disk, "/data", settings, rng=random.Random(1))
-
-    def reopen(self) -> None:
-        """The process ends as it stands, and another one begins."""
-        self.disk.kill()
-        self.store = self.open()
-        self.log = self.store.logs[KEY]
-
-    def put(self, key: bytes, value: bytes | None, term: int = 1) -> int:
-        data = encode_batch([NewRecord(1000 + self.log.log_end_offset, key, value)])
-        stamp(data, self.log.log_end_offset, term)
-        return self.log.append(Term(term), EntryKind.BATCH, data, 1).base_offset
-
-    def command(self, term: int = 1, kind: EntryKind = EntryKind.NOOP) -> int:
-        return self.log.append(Term(term), kind, b"x", 0).index
-
-    def flush(self) -> None:
-        while self.store.has_pending:
-            ticket = self.store.write()
-            ticket.sync()
-            self.store.synced(ticket)
-
-    def checkpoint(self) -> None:
-        self.flush()
-        job = self.store.begin_checkpoint()
-        job.run()
-        self.store.finish_checkpoint(job)
-        self.flush()
-
-    def commit(self) -> None:
-        """Everything, and the state is saved there."""
-        self.flush()
-        self.log.commit_to(self.log.last_index)
-        self.log.save_snapshot(b"state", self.log.commit_index)
-        self.checkpoint()
-
-    def find(self, **changes: Any) -> Cleanable:
-        limits = {"offset": self.log.high_watermark, "index": self.log.snapshot_index, "newest_ms": FOREVER}
-        return self.log.cleaning.find(CleaningLimits(**(limits | changes)))
-
-    def run_pass(self, found: Cleanable, **changes: Any) -> CleaningResult:
-        rest: dict[str, Any] = {"purge_to": 0, "aborted": [], "key_map_bytes": 1 << 20, "bytes_per_second": 0}
-        target = self.store.scratch("pass")
-        return clean(self.disk, self.log.cleaning.job(found, target=target, **(rest | changes)))
-
-    def clean(self, **changes: Any) -> None:
-        found = self.find()
-        assert self.log.cleaning.take(found, self.run_pass(found, **changes))
+from raftlog.types import Offset, RaftIndex
+from tests.compaction_world import KEY, World
 
 
 def records_of(log: GroupLog, offset: int = 0, max_bytes: int = 400) -> list[Record]:
@@ -104,7 +34,7 @@ def folded(records: list[Record]) -> dict[bytes | None, bytes | None]:
     return {record.key: record.value for record in records}
 
 
-def filled(count: int = 40, keys: int = 4) -> World:
+def filled(count: int = 40, keys: int = 4, *, is_checkpointed: bool = True) -> World:
     world = World()
     world.command()
     for number in range(count):
@@ -112,6 +42,8 @@ def filled(count: int = 40, keys: int = 4) -> World:
         if number % 7 == 0:
             world.command()
     world.commit()
+    if is_checkpointed:
+        world.checkpoint()
     return world
 
 
@@ -153,19 +85,6 @@ def test_a_pass_keeps_to_its_limits() -> None:
     assert len(world.find(index=RaftIndex(middle.last_index - 1)).segments) == 2
     assert len(world.find(newest_ms=middle.max_timestamp).segments) == 3
     assert len(world.find(newest_ms=middle.max_timestamp - 1).segments) == 2
-
-
-def test_what_no_checkpoint_knows_is_not_cleaned() -> None:
-    world = filled(6)
-    before = len(world.find().segments)
-    for number in range(20):
-        world.put(b"k", b"%d" % number)
-    world.flush()
-    world.log.commit_to(world.log.last_index)
-    world.log.save_snapshot(b"state", world.log.commit_index)
-    assert len(world.find().segments) == before
-    world.checkpoint()
-    assert len(world.find().segments) > before
 
 
 def test_raft_is_told_that_entries_are_gone() -> None:
@@ -330,13 +249,14 @@ def test_a_time_is_found_in_a_cleaned_log() -> None:
         assert found == (expected.offset, expected.timestamp)
 
 
+@pytest.mark.parametrize("is_checkpointed", [True, False])
 @pytest.mark.parametrize("seed", range(3))
-def test_power_may_go_off_anywhere_in_a_swap(seed: int) -> None:
+def test_power_may_go_off_anywhere_in_a_swap(seed: int, is_checkpointed: bool) -> None:
     """Scenario 56: afterwards the old log is there or the new one, and they fold to the same."""
     stop, is_over = 0, False
     seen = set[int]()
     while not is_over:
-        world = filled()
+        world = filled(is_checkpointed=is_checkpointed)
         world.disk.rng = random.Random(seed * 1000 + stop)
         expected = folded(before := records_of(world.log))
         found = world.find()
@@ -353,6 +273,7 @@ def test_power_may_go_off_anywhere_in_a_swap(seed: int) -> None:
         if not is_over:
             world.disk.power_loss()
         world.reopen()
+        world.commit()
         after = records_of(world.log)
         assert folded(after) == expected
         assert all(each in before for each in after)

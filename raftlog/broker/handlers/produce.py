@@ -13,7 +13,7 @@ Missing on purpose: topics by id (v13), which belong to the second protocol of t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Final
 
@@ -134,12 +134,12 @@ class _Pending:
     def resolve(self, row: int, column: int, result: ProduceResult) -> None:
         """A partition is done. Called from the driver's turn: it raises nothing."""
         try:
-            error, base_offset, append_time, log_start_offset, message = result
+            error, base_offset, append_time, log_start_offset, message, keyless = result
             if error is None:
                 index = self._request.topics[row].partitions[column].partition
                 self._put(row, column, ProduceAnswer(index, 0, base_offset, append_time, log_start_offset))
             else:
-                self.refuse(row, column, self._code(error), message)
+                self.refuse(row, column, self._code(error), message, keyless)
         except Exception:
             self._call.failed()
 
@@ -148,7 +148,14 @@ class _Pending:
             return ErrorCode.TRANSACTION_ABORTABLE
         return partition_error_code(error)
 
-    def refuse(self, row: int, column: int, code: ErrorCode, message: str | None = None) -> None:
+    def refuse(
+        self,
+        row: int,
+        column: int,
+        code: ErrorCode,
+        message: str | None = None,
+        bad_records: Sequence[int] = (),
+    ) -> None:
         topic, partitions = self._request.topics[row]
         index = partitions[column].partition
         if message is not None:
@@ -156,7 +163,7 @@ class _Pending:
             self._call.refuse(f"{name}-{index}", f"{code.name}, {message}")
         if code is ErrorCode.NOT_LEADER_OR_FOLLOWER and leader_hint(self._call.backend, topic, index) is None:
             self.leaderless.add(topic)
-        self._put(row, column, ProduceAnswer(index, code, message=message))
+        self._put(row, column, ProduceAnswer(index, code, message=message, bad_records=bad_records))
 
     def all_started(self) -> None:
         """Every partition was asked; those that have not answered yet will."""

@@ -13,12 +13,10 @@ from typing import Final
 
 from raftlog.errors import DamagedLog
 from raftlog.storage.compaction.cleaner import clean
-from raftlog.storage.compaction.job import CleaningJob
+from raftlog.storage.compaction.job import DAMAGED, CleaningJob
 from raftlog.storage.disk import RealDisk
 
 NICENESS: Final = 10
-DAMAGED: Final = 3
-"""The exit code where a source is damaged; stderr says which."""
 _STEP: Final = 1 << 20
 """Bytes between two looks at the clock."""
 

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 VERSION: Final = 1
+DAMAGED: Final = 3
+"""The exit code of a pass whose source is damaged; stderr says which."""
 
 
 class Source(NamedTuple):
