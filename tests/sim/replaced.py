@@ -14,8 +14,8 @@ from raftlog.cluster import node
 from tests.sim.virtual_trio import VirtualTrio
 
 CLUSTER: Final = [
-    import_module(f"raftlog.cluster.{module.name}")
-    for module in pkgutil.iter_modules(raftlog.cluster.__path__)
+    import_module(module.name)
+    for module in pkgutil.walk_packages(raftlog.cluster.__path__, "raftlog.cluster.")
 ]
 
 

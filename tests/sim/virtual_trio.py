@@ -253,6 +253,9 @@ class VirtualTrio:
     def move_on_at(self, deadline: float) -> CancelScope:
         return CancelScope(self, deadline)
 
+    async def sleep_forever(self) -> None:
+        await self.task
+
     async def sleep(self, seconds: float) -> None:
         task = self.task
         task.process.after(seconds, task.waker())
