@@ -76,7 +76,7 @@ class Leadership:
         """The index of this term's no-op: everything from here on is of this term."""
         self.sent_index = log.last_index
         """Up to here entries have been offered to a peer."""
-        self.last_heard: dict[Progress, float] = {}
+        self._last_heard: dict[Progress, float] = {}
         self.reads = Reads(timing, self.first_index)
         self._key = key
         self._self_id = self_id
@@ -104,12 +104,12 @@ class Leadership:
         self._peers = tuple(peers[b] for b in sorted(membership.members) if b != self._self_id)
         self.reads.set_voters(self._voters)
         for peer in self._peers:
-            if peer not in self.last_heard:
-                self.last_heard[peer] = now
+            if peer not in self._last_heard:
+                self._last_heard[peer] = now
                 peer.share(self._window_of(peer.broker), self._on_room)
-        for peer in [p for p in self.last_heard if p not in self._peers]:
+        for peer in [p for p in self._last_heard if p not in self._peers]:
             peer.reset()
-            del self.last_heard[peer]
+            del self._last_heard[peer]
 
     # Replication
 
@@ -203,7 +203,7 @@ class Leadership:
 
     def on_match(self, peer: Progress, match_index: RaftIndex, now: float) -> bool:
         """The follower holds everything up to `match_index` on disk. True when its match index moved."""
-        self.last_heard[peer] = now
+        self._last_heard[peer] = now
         known = self._match[peer]
         if match_index > self._log.last_index:
             raise SafetyError(
@@ -223,7 +223,7 @@ class Leadership:
 
     def on_reject(self, peer: Progress, reject: AppendReject, now: float) -> None:
         """The follower lacks `prev_index`: go back to where the logs may agree, a whole term at a time."""
-        self.last_heard[peer] = now
+        self._last_heard[peer] = now
         match = self._match[peer]
         if reject.hint_index < match and peer not in self._voters:
             # A learner was removed, deleted and added again, and an acknowledgement of its old log came late.
@@ -245,7 +245,7 @@ class Leadership:
 
     def on_rejoin(self, peer: Progress, rejoin: Rejoin, now: float) -> None:
         """The follower lost its log. The leader no longer counts what the follower acknowledged before."""
-        self.last_heard[peer] = peer.rejoined_at = now
+        self._last_heard[peer] = peer.rejoined_at = now
         if peer.rejoin_nonce != rejoin.nonce:
             peer.rejoin_nonce = rejoin.nonce
             peer.reset()
@@ -259,11 +259,11 @@ class Leadership:
         """Whether a follower is known to have everything up to `index` on its disk."""
         return any(peer.broker == broker and self._match[peer] >= index for peer in self._peers)
 
-    def is_well(self, peer: Progress, now: float) -> bool:
+    def _is_well(self, peer: Progress, now: float) -> bool:
         """Whether the follower answers, and has not said lately that it lost its log. Then it knows, durably,
         that it may vote. A membership that needs the votes of other followers could fail to elect."""
         since = now - WELL_BEATS * self._timing.heartbeat
-        return self.last_heard[peer] >= since and peer.rejoined_at < since
+        return self._last_heard[peer] >= since and peer.rejoined_at < since
 
     def can_do_without(self, peer: Progress, now: float) -> bool:
         """Whether the others are a majority that holds all that is committed, and can elect; and whether the
@@ -274,7 +274,7 @@ class Leadership:
         holding = [
             other
             for other in self._voters
-            if other is not peer and self.is_well(other, now) and self._match[other] >= commit_index
+            if other is not peer and self._is_well(other, now) and self._match[other] >= commit_index
         ]
         return 2 * (1 + len(holding)) > len(self._voters) + 1
 
@@ -292,11 +292,11 @@ class Leadership:
                 continue
             if self._match[peer] < commit_index:
                 return f"broker {peer.broker} has not caught up"
-            if not self.is_well(peer, now):
+            if not self._is_well(peer, now):
                 return f"broker {peer.broker} does not answer, or does not know yet that it has caught up"
         if current.voters - wanted.voters:
             stay = [peer for peer in self._voters if peer.broker in wanted.voters]
-            if 2 * (1 + sum(self.is_well(peer, now) for peer in stay)) <= len(wanted.voters):
+            if 2 * (1 + sum(self._is_well(peer, now) for peer in stay)) <= len(wanted.voters):
                 return "too few of those that stay answer, and have what they should: they could not elect"
         return None
 
@@ -305,7 +305,7 @@ class Leadership:
         return tuple([self._progress_of(peer, now) for peer in self._peers])
 
     def _progress_of(self, peer: Progress, now: float) -> FollowerProgress:
-        silent = now - self.last_heard[peer]
+        silent = now - self._last_heard[peer]
         if silent > self._timing.election_min:
             state = "silent"
         elif now - peer.snapshot_sent_at < SNAPSHOT_RETRY and peer.probing:
@@ -352,7 +352,7 @@ class Leadership:
         since = now - self._timing.election_min
         heard = 1
         for peer in self._voters:
-            heard += self.last_heard[peer] > since or bytes_heard.get(peer.broker, since) > since
+            heard += self._last_heard[peer] > since or bytes_heard.get(peer.broker, since) > since
         return 2 * heard > len(self._voters) + 1
 
     # Heartbeats and reads
@@ -396,7 +396,7 @@ class Leadership:
             or round_ > self.reads.round
         ):
             return False
-        self.last_heard[peer] = now
+        self._last_heard[peer] = now
         if round_ > peer.acked_round:
             peer.acked_round = round_
         return True
@@ -428,7 +428,7 @@ class Leadership:
         most. Only one that has on its disk what this broker has not: where all disks stall, as where all
         brokers share one, who takes over is no better off, and every hand-over costs the clients a retry."""
         since, synced = now - self._timing.election_min, self._log.synced_index
-        ahead = [p for p in self._voters if self.last_heard[p] > since and self._match[p] > synced]
+        ahead = [p for p in self._voters if self._last_heard[p] > since and self._match[p] > synced]
         return max(ahead, key=lambda peer: self._match[peer]).broker if ahead else None
 
     def transfer(self, to: BrokerId, now: float) -> str | None:
@@ -438,8 +438,8 @@ class Leadership:
         target = next((peer for peer in self._voters if peer.broker == to), None)
         if target is None:
             return f"broker {to} is no other voter of this group"
-        if now - self.last_heard[target] > self._timing.election_min:
-            return f"broker {to} has not been heard for {now - self.last_heard[target]:.1f} s"
+        if now - self._last_heard[target] > self._timing.election_min:
+            return f"broker {to} has not been heard for {now - self._last_heard[target]:.1f} s"
         # The target is elected although its voters hear this leader. So no lease of this term holds from here
         # on, also when the request is late and this leader has given the transfer up meanwhile.
         self.reads.end_lease()

@@ -19,7 +19,6 @@ LARGER: Final = {
     "raftlog.cluster.groups.group.Group": 39,
     "raftlog.partition.partition.Partition": 26,
     "raftlog.raft.group.RaftGroup": 62,
-    "raftlog.raft.leadership.Leadership": 26,
     "raftlog.raft.replica.Replica": 37,
     "raftlog.storage.cleaned.CleanedSegment": 38,
     "raftlog.storage.committed.CommittedLog": 31,
