@@ -230,6 +230,10 @@ class Coordination(Protocol):
         """Whether a majority still takes this broker for the coordinator."""
         ...
 
+    async def catch_up(self) -> bool:
+        """Until the catalog here has all that was committed when the call began; False: nobody can tell."""
+        ...
+
     def groups_changed(self) -> None:
         """To be called after what may have moved a deadline of the groups."""
         ...

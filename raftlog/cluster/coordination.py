@@ -1,18 +1,30 @@
-"""Whether this broker coordinates the consumer groups: whoever leads the metadata does.
+"""Whether this broker coordinates the consumer groups: whoever leads the metadata does. And whether its
+catalog has all that the coordinator's has.
 
 The groups themselves, which decide without a clock, are `GroupCoordinator`'s.
 """
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import trio
 
+from raftlog.cluster.calls import Reply, Unreachable
+from raftlog.cluster.changes import Changes
 from raftlog.cluster.groups import GroupCoordinator
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.metadata_group import MetadataGroup
 from raftlog.cluster.peers import Peers
 from raftlog.cluster.this_broker import ThisBroker
-from raftlog.types import BrokerId
+from raftlog.errors import InvalidInput
+from raftlog.types import BrokerId, RaftIndex
+
+PATIENCE_S: Final = 5.0
+"""How long a metadata leader is looked for that tells how much is committed. An election takes a second or
+two."""
+ASK_TIMEOUT_S: Final = 1.0
+RETRY_S: Final = 0.05
 
 
 class Coordination:
@@ -25,6 +37,7 @@ class Coordination:
         peers: Peers,
         groups: GroupCoordinator,
         liveness: Liveness,
+        changes: Changes,
     ) -> None:
         self._me = me
         self._metadata = metadata
@@ -34,6 +47,8 @@ class Coordination:
         self._is_in_office = False
         self._level = metadata.catalog.metadata_level
         self._deadlines_moved = trio.Event()
+        self._changes = changes
+        peers.calls.serve("committed", self._on_committed)
 
     @property
     def is_coordinator(self) -> bool:
@@ -54,8 +69,29 @@ class Coordination:
     async def confirm_coordinator(self) -> bool:
         """Whether a majority still takes this broker for the metadata leader, and what it has applied is all
         that was committed when the call began."""
-        if not self._is_in_office:
-            return False
+        return self._is_in_office and await self._leads()
+
+    async def catch_up(self) -> bool:
+        """Wait until this broker's catalog has all that was committed when the call began, whoever leads the
+        metadata (a read index asked of the leader, Raft thesis 6.4). False when nobody could tell how much
+        that is for some seconds."""
+        with trio.move_on_after(PATIENCE_S):
+            while True:
+                changed = self._changes.next
+                leader = self._metadata.leader
+                if leader == self._me.id:
+                    if await self._leads():
+                        return True
+                elif leader is not None:
+                    index = await self._committed_at(leader)
+                    if index is not None:
+                        await self._applied_to(index)
+                        return True
+                with trio.move_on_after(RETRY_S):
+                    await changed.wait()
+        return False
+
+    async def _leads(self) -> bool:
         confirmed = trio.Event()
         answer: list[bool] = []
 
@@ -67,6 +103,27 @@ class Coordination:
         if not answer:
             await confirmed.wait()
         return answer[0]
+
+    async def _committed_at(self, leader: BrokerId) -> RaftIndex | None:
+        """Where the metadata leader has applied all that was committed; None when it leads no longer."""
+        try:
+            answer = await self._peers.calls.ask(leader, "committed", None, timeout=ASK_TIMEOUT_S)
+        except Unreachable:
+            return None
+        return RaftIndex(answer) if isinstance(answer, int) else None
+
+    def _on_committed(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        if body is not None:
+            raise InvalidInput(f"broker {sender} asks how much is committed, with {str(body)[:60]}")
+
+        def then(leads: bool) -> None:
+            reply(int(self._metadata.applied_index) if leads else None)
+
+        self._metadata.group.read_barrier(trio.current_time(), then)
+
+    async def _applied_to(self, index: RaftIndex) -> None:
+        while self._metadata.applied_index < index:
+            await self._changes.wait()
 
     def follow_leadership(self) -> None:
         """Take over or give up the consumer groups with the metadata leadership."""

@@ -117,7 +117,7 @@ class Node:
             kept=GroupRecords(me, metadata, on_answer=lambda: self.coordination.groups_changed()),
         )
         liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
-        self.coordination = Coordination(me, metadata, peers, self.groups, liveness)
+        self.coordination = Coordination(me, metadata, peers, self.groups, liveness, changes)
         self.presence = Presence(me, metadata, peers, hints, changes, on_heard=self.coordination.heard)
         # What changes the catalog
         self.proposer = Proposer(me, metadata, peers, changes)

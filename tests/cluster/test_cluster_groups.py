@@ -94,3 +94,27 @@ def test_no_member_joins_again_when_the_coordinator_is_killed(tmp_path: Path) ->
             )
         for member in everyone:
             member.stop()
+
+
+def test_offsets_are_fetched_from_any_broker_as_they_were_committed(tmp_path: Path) -> None:
+    """librdkafka does not ask again after NOT_COORDINATOR: its member would heartbeat, and read nothing."""
+    with ClusterProcesses(tmp_path).start() as cluster, ExitStack() as stack:
+        clients = {id: stack.enter_context(RawClient(broker)) for id, broker in cluster.brokers.items()}
+        assert create(clients[1], "t", 1, 3) is ErrorCode.NONE
+        coordinator = coordinator_of(clients[1], "g")
+        for offset in range(20):
+            row = {"partition_index": 0, "committed_offset": offset, "committed_metadata": ""}
+            commit = {
+                "group_id": "g",
+                "generation_id_or_member_epoch": -1,
+                "member_id": "",
+                "topics": [{"name": "t", "partitions": [row]}],
+            }
+            committed = clients[coordinator].ask(ApiKey.OFFSET_COMMIT, 7, commit)
+            assert committed.topics[0].partitions[0].error_code == ErrorCode.NONE
+            for id, client in clients.items():
+                wanted = {"group_id": "g", "topics": [{"name": "t", "partition_indexes": [0]}]}
+                fetched = client.ask(ApiKey.OFFSET_FETCH, 8, {"groups": [wanted]})
+                (group,) = fetched.groups
+                assert group.error_code == ErrorCode.NONE, id
+                assert group.topics[0].partitions[0].committed_offset == offset, id

@@ -322,6 +322,9 @@ class FakeNode:
     async def confirm_coordinator(self) -> bool:
         return self.is_coordinator
 
+    async def catch_up(self) -> bool:
+        return self.is_coordinator
+
     async def visible_everywhere(self) -> None:
         await trio.lowlevel.checkpoint()
 

@@ -3,6 +3,8 @@
 Behaviour: the partitions asked for, or all that were committed (null topics, v2). Offset -1 where nothing
 was. From v8 on many groups at once. Who requires stable offsets (v7) is told UNSTABLE_OFFSET_COMMIT where an
 open transaction is about to move one (KIP-447).
+Any broker answers, once it has applied all that was committed when it was asked. librdkafka never asks again
+after NOT_COORDINATOR (its issue 5586): its member would go on with heartbeats and read nothing.
 Missing on purpose: topics by id (v10); member epochs of the new consumer protocol (v9) are not looked at.
 """
 
@@ -26,10 +28,8 @@ _NONE: Final = CommittedOffset(-1)
 
 
 async def handle(call: Call, request: OffsetFetchRequest) -> Answer:
-    # A coordinator that was paused and replaced must not hand out positions that have moved since.
-    error = (
-        ErrorCode.NONE if await call.backend.coordination.confirm_coordinator() else ErrorCode.NOT_COORDINATOR
-    )
+    # Who was paused, or is behind, must not hand out positions that have moved since.
+    error = ErrorCode.NONE if await call.backend.coordination.catch_up() else ErrorCode.NOT_COORDINATOR
     if call.version >= GROUPS_FROM:
         return {
             "groups": [
