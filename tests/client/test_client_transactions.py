@@ -14,16 +14,6 @@ from tests.client.conftest import Name
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-async def needs_transactions(client: Client, name: Name) -> None:
-    """The broker must have a coordinator of transactions."""
-    try:
-        async with client.producer(transactional_id=name("probe"), max_block_ms=15_000):
-            pass
-    except (raftlog.UnsupportedVersion, raftlog.ProducerFailed) as error:
-        pytest.skip(f"the broker has no transactions: {error}")
-
-
 async def read(
     client: Client, topic: str, count: int, isolation: Literal["read_committed", "read_uncommitted"]
 ) -> list[bytes]:
