@@ -11,7 +11,6 @@ What was played says its commit, and the seed to go on with when it was interrup
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 import secrets
 import signal
@@ -23,7 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.sim.cluster import Failure, Report, run_seed
+from tests.sim.cluster import Failure, Report, be_quiet, run_seed
 from tests.sim.planted import PLANTS, SEEDS_MAX, find
 from tests.sim.profiles import PROFILES
 
@@ -85,11 +84,6 @@ class Totals:
                 f"{len(self.failures)} failed; next is --first {self.first + counts['seeds']}",
             )
         )
-
-
-def be_quiet() -> None:
-    """Brokers that find damage, or no leader, say so, often."""
-    logging.getLogger("raftlog").addHandler(logging.NullHandler())
 
 
 def outcomes(seeds: list[int], profile: str | None, jobs: int) -> Iterator[Report | Failure]:

@@ -6,6 +6,7 @@ that replays it.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 import traceback
@@ -119,6 +120,11 @@ def _failure(seed: int, profile: str, invariant: str, detail: str, text: str) ->
     failure = Failure(seed, profile, invariant, detail, "")
     failure.args = (text,)
     return failure
+
+
+def be_quiet() -> None:
+    """Brokers that find damage, or no leader, say so, often. A process that plays seeds begins with it."""
+    logging.getLogger("raftlog").addHandler(logging.NullHandler())
 
 
 def run_seed(seed: int, profile: str | None) -> Report | Failure:

@@ -165,13 +165,14 @@ class Nursery:
     async def __aenter__(self) -> Nursery:
         self.cancel_scope.__enter__()
         self.scopes = [*self._trio.task.scopes]
+        self._process = self._trio.task.process
         return self
 
     def start_soon(self, what: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        process = self._trio.task.process
-        task = Task(self._trio, process, what, args, self)
+        """Outside of tasks, too: a turn of the driver may start one."""
+        task = Task(self._trio, self._process, what, args, self)
         self._children[task] = None
-        process.ready.append((task, None))
+        self._process.ready.append((task, None))
 
     def child_ended(self, task: Task) -> None:
         del self._children[task]
