@@ -12,6 +12,7 @@ import trio
 from raftlog.storage.folder_names import short_name
 from raftlog.testing.cluster import EmbeddedCluster, embedded_cluster
 from tests.docs.walks import Trace, walks
+from tests.waiting import PATIENCE_S
 
 PRODUCE: Final = "A Produce batch, on the leader"
 FETCH: Final = "A Fetch"
@@ -36,6 +37,7 @@ DISK_AND_LOG: Final = frozenset(
 )
 TO_THE_SOCKET: Final = "net/stream.py: PlainStream.send"
 """Where the ways of a batch end: it is pending, written, durable, in its segment, applied, answered."""
+WAITS: Final = "broker/handlers/fetch.py: _wait"
 BEGINS: Final = frozenset(
     (
         "broker/connection.py: Connection._serve",
@@ -111,10 +113,12 @@ async def walk_with_a_client(cluster: EmbeddedCluster, trace: Trace) -> None:
 
         trace.begin()
         async with client.consumer("walked", group="walkers", auto_offset_reset="earliest") as consumer:
-            got = await consumer.poll(2)
-            await producer.send("walked", b"while a fetch waits")
-            while len(got) < 3:
-                got += await consumer.poll(1)
+            with trio.fail_after(PATIENCE_S):
+                while WAITS not in called(trace, leader):
+                    await consumer.poll(2, max_wait_ms=50)
+                await producer.send("walked", b"while a fetch waits")
+                while missing(FETCH, called(trace, leader)):
+                    await consumer.poll(1, max_wait_ms=50)
             trace.end()
             assert missing(FETCH, called(trace, leader)) == []
 
