@@ -24,7 +24,8 @@ from raftlog.types import Offset, RaftIndex, Term
 from tests.compaction_world import World
 
 PRODUCERS = 3
-KEYS = 5
+KEYS = 24
+"""So many that what is written last of a key often lies in what is compacted."""
 
 Written = dict[int, tuple[bytes | None, bytes | None, int]]
 """By offset: key, value, and the producer whose transaction it is in, -1 for none."""
@@ -215,7 +216,7 @@ def run(partition: Partition, name: str, number: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32), steps=STEPS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_compacted_log_is_its_dict(seed: int, steps: list[tuple[str, int]]) -> None:
     partition = Partition(seed)
     for name, number in steps:
