@@ -503,8 +503,10 @@ class Cluster:
 
     def _moving(self) -> str | None:
         """A move that was given up is over for the catalog before it is for the group."""
-        node = next(iter(self.brokers.values())).node
-        assert node is not None
+        first = next(iter(self.brokers.values()))
+        node = first.node
+        if node is None:
+            return f"{first} is down"
         for topic in node.catalog.topics.values():
             for number, assignment in enumerate(topic.partitions):
                 name = f"{topic.name}-{number}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pkgutil
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Final
+
+import trio
 
 import raftlog.cluster
 from raftlog.cluster import node
@@ -29,6 +32,18 @@ class _Runner:
         pass
 
 
+class _TrioHere:
+    """The simulation's Trio in the thread that simulates, the real one in every other: a test's broker may be
+    running in a thread of this process."""
+
+    def __init__(self, virtual: VirtualTrio) -> None:
+        self._virtual = virtual
+        self._thread = threading.get_ident()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._virtual if threading.get_ident() == self._thread else trio, name)
+
+
 @contextmanager
 def replaced(*names: tuple[ModuleType, str, object]) -> Iterator[None]:
     """Within it, these names of modules stand for something else."""
@@ -39,7 +54,8 @@ def replaced(*names: tuple[ModuleType, str, object]) -> Iterator[None]:
         yield
 
 
-def living_on(trio: VirtualTrio) -> AbstractContextManager[None]:
-    """Within it, nodes live on a simulation's clock."""
-    clocks = [(module, "trio", trio) for module in CLUSTER if hasattr(module, "trio")]
+def living_on(virtual: VirtualTrio) -> AbstractContextManager[None]:
+    """Within it, nodes that are made in this thread live on a simulation's clock."""
+    here = _TrioHere(virtual)
+    clocks = [(module, "trio", here) for module in CLUSTER if hasattr(module, "trio")]
     return replaced(*clocks, (node, "Runner", _Runner))

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from raftlog.testing import running_broker
 from tests.sim.cluster import Cluster, Failure
 from tests.sim.planted import PLANTS, Plant, find
 from tests.sim.profiles import PROFILES
@@ -52,6 +53,12 @@ def test_seeds_run_in_several_processes() -> None:
     command = [sys.executable, "-m", "tests.sim", "--seeds", "4", "--first", "1", "--jobs", "2"]
     done = subprocess.run([*command, "--profile", "calm"], capture_output=True, text=True)
     assert "4 seeds from 1 on" in done.stdout and "0 failed" in done.stdout, done
+
+
+def test_a_broker_in_another_thread_goes_on() -> None:
+    with running_broker() as broker:
+        Cluster(1, "calm").run()
+        broker.create_topic("orders")
 
 
 def test_a_failure_says_how_to_see_it_again() -> None:
