@@ -29,8 +29,10 @@ class Doorstep:
         with trio.move_on_after(seconds) as scope:
             self._scopes[scope] = None
             if len(self._scopes) > self._most:
-                next(iter(self._scopes)).cancel()
+                oldest = next(iter(self._scopes))
+                del self._scopes[oldest]  # it ends in the next round, and who comes before that ends another
+                oldest.cancel()
             try:
                 yield scope
             finally:
-                del self._scopes[scope]
+                self._scopes.pop(scope, None)

@@ -92,6 +92,27 @@ async def test_when_too_many_wait_the_oldest_goes() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_as_many_go_as_are_too_many_when_they_come_all_at_once() -> None:
+    doorstep, here = Doorstep(10), set()
+
+    async def wait(number: int) -> None:
+        with doorstep.stand():
+            here.add(number)
+            try:
+                await trio.sleep_forever()
+            finally:
+                here.remove(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(500):
+            nursery.start_soon(wait, number)
+            if number % 3 == 0:
+                await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(here) == 10
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_takes_too_long_goes(autojump_clock: trio.testing.MockClock) -> None:
     with Doorstep(2).stand(10) as scope:
         await trio.sleep_forever()
