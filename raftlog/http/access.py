@@ -176,7 +176,8 @@ class Access:
             return None
         if self._token_of(role) is None or end < time.time():
             return None
-        return role if hmac.compare_digest(signature, self._signature(role, end)) else None
+        expected = self._signature(role, end)  # as bytes: text that is not ASCII is not compared
+        return role if hmac.compare_digest(signature.encode(), expected.encode()) else None
 
     def _signature(self, role: Role, until: int) -> str:
         token = self._token_of(role) or b""

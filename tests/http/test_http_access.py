@@ -128,6 +128,7 @@ def test_21_a_token_is_exchanged_for_a_cookie_that_ends(guarded: BrokerProcess) 
         f"{role}.{int(until) + 1}.{signature}",
         f"{role}.1.{signature}",
         f"{role}.{until}.{'0' * 64}",
+        f'"{role}.{until}.\\351"',
         "viewer",
         "..",
     ):
@@ -138,6 +139,13 @@ def test_21_a_token_is_exchanged_for_a_cookie_that_ends(guarded: BrokerProcess) 
     assert ask(guarded, "/api/v1/topics", method="POST", body=made, headers=by_cookie).status == 201
     forged_page = by_cookie | {"Origin": "http://evil.example"}
     assert ask(guarded, "/api/v1/topics", method="POST", body=made, headers=forged_page).status == 403
+
+
+def test_a_token_that_is_no_text_or_far_too_long_is_refused_like_any_other(guarded: BrokerProcess) -> None:
+    answer = ask(guarded, "/api/v1/session", method="POST", body={"token": "\ud800"})
+    assert answer.status == 401
+    lists = {"token": [[]] * 100_000}
+    assert ask(guarded, "/api/v1/session", method="POST", body=lists).status == 413, "it is parsed in one go"
 
 
 def test_23_read_only_is_one_check_for_every_route(tmp_path: Path) -> None:

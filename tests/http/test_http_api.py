@@ -126,6 +126,7 @@ def test_records_are_written_read_and_looked_through(broker: BrokerProcess) -> N
     assert value.headers["content-disposition"].startswith("attachment")
     assert ask(broker, f"{BASE}/topics/seen/records/0/9").status == 404
     assert ask(broker, f"{BASE}/topics/seen/records/7/0").status == 404
+    assert ask(broker, f"{BASE}/topics/seen/records/%C2%B2/0").status == 404, "a digit that is no number"
     for bad in ("from=later", "from=offset:x", "partition=4", "partition=-1", "limit=501", "in=body"):
         assert ask(broker, f"{BASE}/topics/seen/records?{bad}").status == 400, bad
 

@@ -12,6 +12,8 @@ from raftlog.http.messages import Refusal, Request, Response
 from raftlog.http.routes import Route
 
 CLIENTS_MAX = 500
+SESSION_BODY_MAX = 4096
+"""What anybody may send is parsed in one go."""
 
 
 class Clients:
@@ -64,7 +66,7 @@ class Clients:
         """A token for a cookie, so that a page need not keep it."""
         access = self._api.access
         token = request.json().get("token", "")
-        role = access.role_of_token(token.encode()) if isinstance(token, str) else None
+        role = access.role_of_token(token.encode(errors="replace")) if isinstance(token, str) else None
         if role is None and access.is_open:
             return Response.of({"role": "admin", "expires_s": None})
         if role is None:
@@ -95,6 +97,7 @@ def routes(api: Api) -> list[Route]:
             path="/api/v1/session",
             need=Need.SESSION,
             handle=clients.session,
+            body_max=SESSION_BODY_MAX,
             doc="A cookie for eight hours, for a `token`.",
         ),
     ]

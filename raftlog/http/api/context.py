@@ -83,7 +83,8 @@ class Api:
         if topic == METADATA_NAME and partition == "0":
             return METADATA_GROUP
         found = self.topic(topic)
-        if not partition.isdigit() or len(partition) > 9 or int(partition) >= len(found.partitions):
+        is_number = partition.isascii() and partition.isdigit() and len(partition) <= 9
+        if not is_number or int(partition) >= len(found.partitions):
             raise Refusal(
                 404, "UNKNOWN_TOPIC_OR_PARTITION", f"there is no partition {topic}-{partition[:20]}"
             )

@@ -213,7 +213,7 @@ def _known(body: dict[str, Any], *names: str) -> None:
 def _number(text: object) -> int:
     if isinstance(text, int) and not isinstance(text, bool):
         return text
-    if isinstance(text, str) and text.lstrip("-").isdigit() and len(text) <= 20:
+    if isinstance(text, str) and text.isascii() and text.lstrip("-").isdigit() and len(text) <= 20:
         return int(text)
     raise bad_request(f"{str(text)[:40]!r} is no number")
 
