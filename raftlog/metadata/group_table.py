@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import cbor2
@@ -75,6 +75,14 @@ class Groups:
 
     def get(self, group: str) -> StoredGroup | None:
         return self._groups.get(group)
+
+    def size_of(self, group: str, *, without: Iterable[str] = ()) -> int:
+        """About what a group takes in an image, but for some members; 0 when it is not kept."""
+        known = self._groups.get(group)
+        if known is None:
+            return 0
+        gone = [(member, known.members[member]) for member in without if member in known.members]
+        return _size(group, known) - sum(len(member) + len(row) for member, row in gone)
 
     def put(self, group: str, stored: StoredGroup) -> None:
         self.pop(group)

@@ -61,11 +61,7 @@ class StoreGroup(_GroupsCommand):
     at_ms: int
 
     def no_room(self, catalog: Catalog, size: int) -> str | None:
-        if size > GROUP_BYTES_MAX:
-            return f"a group of {size} bytes, {GROUP_BYTES_MAX} is the most"
-        if catalog.groups.bytes + size > GROUPS_BYTES_MAX:
-            return f"groups of {catalog.groups.bytes} bytes, {GROUPS_BYTES_MAX} is the most"
-        return None
+        return _no_room(catalog, size, size)
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         names = (self.group, self.protocol_type or "", self.protocol or "", self.leader)
@@ -100,6 +96,12 @@ class ChangeMembers(_GroupsCommand):
     come: tuple[tuple[str, bytes], ...] = ()
     leader: str
 
+    def no_room(self, catalog: Catalog, size: int) -> str | None:
+        if not self.come:
+            return None
+        group_size = catalog.groups.size_of(self.group, without=self.gone) + size
+        return _no_room(catalog, group_size, size)
+
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         known = catalog.groups.get(self.group)
         if known is None or known.generation != self.generation:
@@ -132,6 +134,15 @@ class ForgetGroup(_GroupsCommand):
         if catalog.groups.pop(self.group) is None:
             return Refused(Refusal.UNKNOWN_GROUP, f"group {self.group[:60]!r} is not kept")
         return GroupForgotten()
+
+
+def _no_room(catalog: Catalog, group_size: int, more: int) -> str | None:
+    """Why a group cannot become so large, by so many bytes `more`; None when it can."""
+    if group_size > GROUP_BYTES_MAX:
+        return f"a group of {group_size} bytes, {GROUP_BYTES_MAX} is the most"
+    if catalog.groups.bytes + more > GROUPS_BYTES_MAX:
+        return f"groups of {catalog.groups.bytes} bytes, {GROUPS_BYTES_MAX} is the most"
+    return None
 
 
 def _fit(*names: str) -> bool:

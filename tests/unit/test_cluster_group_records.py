@@ -121,3 +121,29 @@ def test_what_could_not_be_proposed_is_not_kept(monkeypatch: pytest.MonkeyPatch)
     assert records.keep(store(group="another"), turn=False) == [False]
     records.leader.turn()
     assert records.answers == [False, True] and list(records.records) == ["g"]
+
+
+def test_a_member_that_comes_back_does_not_make_a_group_larger_than_it_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A static member says of itself what it likes when it comes back, and the generation goes on."""
+    records = Records()
+    records.keep(store())
+    back = ChangeMembers(group="g", generation=1, gone=("m",), come=(("m2", bytes(10)),), leader="m2")
+    assert records.keep(back) == [True] and records.records.get("g") is not None
+    large = bytes(groups.GROUP_BYTES_MAX)
+    back = ChangeMembers(group="g", generation=1, gone=("m2",), come=(("m3", large),), leader="m3")
+    assert records.keep(back) == [True] and records.records.get("g") is None
+    monkeypatch.setattr(groups, "GROUPS_BYTES_MAX", 500)
+    records.keep(store(2))
+    back = ChangeMembers(group="g", generation=2, gone=("m",), come=(("m2", bytes(450)),), leader="m2")
+    assert records.keep(back) == [True] and records.leader.metadata.catalog.groups.bytes <= 500
+
+
+def test_many_members_that_come_back_make_no_group_larger_than_it_may_be() -> None:
+    records = Records()
+    records.keep(store())
+    for number in range(20):
+        back = ((f"n{number}", bytes(groups.GROUP_BYTES_MAX // 10)),)
+        records.keep(ChangeMembers(group="g", generation=1, gone=(), come=back, leader="m"))
+    assert records.leader.metadata.catalog.groups.bytes <= groups.GROUP_BYTES_MAX
