@@ -140,6 +140,25 @@ def test_10_a_large_value_is_listed_by_its_beginning(broker: BrokerProcess) -> N
     assert get(broker, "/topics/large/records/0/0")["value"]["text"] == text
 
 
+async def test_11_records_of_many_headers_end_a_read_and_are_shown_by_the_first(
+    broker: BrokerProcess,
+) -> None:
+    """Compressed they are next to nothing, and each becomes a row of JSON."""
+    change(broker, "POST", "/topics", {"name": "headed"})
+    async with (
+        raftlog.open_client(broker.bootstrap) as client,
+        client.producer(compression_type="zstd") as producer,
+    ):
+        for _ in range(80):
+            await producer.send_soon("headed", b"", headers=[("h", b"")] * 2000)
+        await producer.flush()
+    answer = ask(broker, f"{BASE}/topics/headed/records?from=oldest&limit=500")
+    found = answer.json()
+    assert found["stopped"] == "bytes" and 0 < len(found["records"]) < 80
+    assert (len(found["records"][0]["headers"]), found["records"][0]["header_count"]) == (100, 2000)
+    assert len(answer.body) < 1 << 20
+
+
 async def test_27_a_group_is_described_reset_and_deleted(broker: BrokerProcess) -> None:
     change(broker, "POST", "/topics", {"name": "read", "partitions": 2})
     for number in range(10):

@@ -9,6 +9,9 @@ from raftlog.http.messages import bad_request
 
 SHOWN_BYTES: Final = 2048
 WHOLE_BYTES_MAX: Final = 1 << 20
+HEADERS_SHOWN: Final = 100
+HEADER_COST: Final = 64
+"""Bytes of objects that a header or a record takes beside what is in it."""
 Plain = dict[str, Any]
 
 
@@ -19,8 +22,15 @@ def record_row(record: Record, shown: int = SHOWN_BYTES) -> Plain:
         "timestamp": str(record.timestamp),
         "key": data_of(record.key, shown),
         "value": data_of(record.value, shown),
-        "headers": [[name, data_of(value, shown)] for name, value in record.headers],
+        "headers": [[name, data_of(value, shown)] for name, value in record.headers[:HEADERS_SHOWN]],
+        "header_count": len(record.headers),
     }
+
+
+def size_of(record: Record) -> int:
+    """About what a record takes in memory."""
+    headers = sum(HEADER_COST + len(name) + len(value or b"") for name, value in record.headers)
+    return HEADER_COST + len(record.key or b"") + len(record.value or b"") + headers
 
 
 def data_of(data: bytes | None, shown: int = SHOWN_BYTES) -> Plain | None:

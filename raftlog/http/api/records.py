@@ -19,6 +19,7 @@ from raftlog.http.api.record_text import (
     Filter,
     bytes_of,
     record_row,
+    size_of,
 )
 from raftlog.http.messages import Head, Refusal, Request, Response, Send, bad_request
 from raftlog.http.routes import Route
@@ -124,7 +125,7 @@ class Records:
                     if record.offset >= ends[key]:
                         continue
                     behind[key] = record.offset + 1
-                    size += len(record.key or b"") + len(record.value or b"")
+                    size += size_of(record)
                     if wanted.takes(record):
                         found.append(record)
                         if len(found) >= limit and not is_newest:
