@@ -286,3 +286,11 @@ def test_statistics_and_repr() -> None:
         "Empty": 0, "PreparingRebalance": 0, "CompletingRebalance": 0, "Stable": 1, "Dead": 0, "members": 2,
     }  # fmt: skip
     assert repr(groups.coordinator) == "<GroupCoordinator active groups=1>"
+
+
+def test_a_member_has_only_so_much_to_say_of_itself() -> None:
+    """It is held for as long as its session lasts, whether its connection does or not."""
+    groups = Groups()
+    offers = (GroupProtocol("range", bytes(1 << 19)), GroupProtocol("other", bytes(1 << 19)))
+    assert groups.join(offers=offers, known=False).result.error is GroupError.GROUP_MAX_SIZE_REACHED
+    assert groups.join(offers=offers[:1], known=False).result.error is GroupError.NONE

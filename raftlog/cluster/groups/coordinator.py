@@ -42,6 +42,9 @@ GROUPS_MAX: Final = 100_000
 PENDING_MAX: Final = 10_000
 """Ids that a group has given out and not seen again."""
 
+OFFER_BYTES_MAX: Final = 1024 * 1024
+"""What a member says of itself. Kafka's limit is as low: a group is a record of at most 1 MiB there."""
+
 JoinReply = Callable[[JoinResult], None]
 SyncReply = Callable[[SyncResult], None]
 
@@ -133,6 +136,8 @@ class GroupCoordinator:
         low, high = settings.session_timeout_min_ms, settings.session_timeout_max_ms
         if not low <= request.session_timeout_ms <= high:
             return GroupError.INVALID_SESSION_TIMEOUT
+        if sum(len(offered.name) + len(offered.metadata) for offered in request.protocols) > OFFER_BYTES_MAX:
+            return GroupError.GROUP_MAX_SIZE_REACHED
         if group is None and request.member_id:
             return GroupError.UNKNOWN_MEMBER_ID
         if group is None and len(self._roster) >= GROUPS_MAX:
