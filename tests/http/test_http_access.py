@@ -144,7 +144,7 @@ def test_21_a_token_is_exchanged_for_a_cookie_that_ends(guarded: BrokerProcess) 
 def test_a_token_that_is_no_text_or_far_too_long_is_refused_like_any_other(guarded: BrokerProcess) -> None:
     answer = ask(guarded, "/api/v1/session", method="POST", body={"token": "\ud800"})
     assert answer.status == 401
-    lists = {"token": [[]] * 100_000}
+    lists: dict[str, list[list[int]]] = {"token": [[]] * 100_000}
     assert ask(guarded, "/api/v1/session", method="POST", body=lists).status == 413, "it is parsed in one go"
 
 

@@ -93,7 +93,8 @@ async def test_when_too_many_wait_the_oldest_goes() -> None:
 
 
 async def test_as_many_go_as_are_too_many_when_they_come_all_at_once() -> None:
-    doorstep, here = Doorstep(10), set()
+    doorstep = Doorstep(10)
+    here: set[int] = set()
 
     async def wait(number: int) -> None:
         with doorstep.stand():
