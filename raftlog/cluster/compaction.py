@@ -130,4 +130,7 @@ async def run_in_process(job: CleaningJob) -> CleaningResult:
         raise DamagedLog(said)
     if done.returncode:
         raise PassFailed(f"the process ended with {done.returncode}: {said}")
-    return CleaningResult.decode(done.stdout)
+    try:
+        return CleaningResult.decode(done.stdout)
+    except ValueError as error:  # the process may be of another build, while a broker is upgraded
+        raise PassFailed(f"the process answered something else: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import cbor2
 import pytest
 
 from raftlog.errors import DamagedLog
@@ -226,8 +227,9 @@ def test_a_batch_that_its_producer_made_unreadable_stays_whole_and_keeps_tombsto
     log.add(junk, 1)
     log.put((b"k", None))
     log.roll()
-    data = log.bytes_of(log.clean(purge_to=2))
-    assert [header.base_offset for _, header in iter_headers(data)] == [0, 1]
+    for dirty_from in (0, 2):  # the pass that sees the batch first, and a later one
+        data = log.bytes_of(log.clean(purge_to=2, dirty_from=dirty_from))
+        assert [header.base_offset for _, header in iter_headers(data)] == [0, 1]
 
 
 def test_job_and_result_go_to_another_process_and_back() -> None:
@@ -238,3 +240,12 @@ def test_job_and_result_go_to_another_process_and_back() -> None:
     assert CleaningJob.decode(job.encode()) == job
     result = log.clean()
     assert CleaningResult.decode(result.encode()) == result
+
+
+NO_RESULTS = [b"", b"hello", cbor2.dumps([2, {}]), cbor2.dumps([1, {}]), cbor2.dumps([1, 5])]
+
+
+@pytest.mark.parametrize("said", NO_RESULTS, ids=bytes.hex)
+def test_what_is_no_result_is_told_from_one(said: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no result|version 2"):
+        CleaningResult.decode(said)

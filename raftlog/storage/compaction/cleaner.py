@@ -88,8 +88,6 @@ class _Pass:
     def _note_keys_of(self, header: BatchHeader, batch: memoryview) -> None:
         columns = _records(batch)
         if columns is None:
-            # It stays as it is, with whatever keys it has: tombstones that lie behind must stay as well.
-            self._purge_to = min(self._purge_to, header.base_offset)
             return
         for key, offset in zip(columns.keys, columns.offsets, strict=True):
             if key is not None:
@@ -125,6 +123,8 @@ class _Pass:
     def _rewrite_batch(self, header: BatchHeader, batch: memoryview, output: Output) -> None:
         columns = _records(batch)
         if columns is None:
+            # It stays as it is, with whatever keys it has: tombstones that lie behind must stay as well.
+            self._purge_to = min(self._purge_to, header.base_offset)
             self._keep(header, batch, output)
             return
         superseded, purge_to = self._keys.is_superseded, self._purge_to

@@ -97,10 +97,13 @@ class CleaningResult:
 
     @classmethod
     def decode(cls, data: bytes) -> CleaningResult:
-        """What `encode` gave. Raises ValueError for another version's."""
-        fields = _fields(data)
-        fields["files"] = [Cleaned(*each) for each in fields["files"]]
-        return cls(**fields)
+        """What `encode` gave. Raises ValueError for anything else, as another version's."""
+        try:
+            fields = _fields(data)
+            fields["files"] = [Cleaned(*each) for each in fields["files"]]
+            return cls(**fields)
+        except (cbor2.CBORDecodeError, LookupError, TypeError) as error:
+            raise ValueError(f"{data[:60]!r} is no result of a pass: {error}") from error
 
 
 def _fields(data: bytes) -> dict[str, Any]:
