@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.broker.call import Call
+from raftlog.broker.handlers import describe_producers
 from raftlog.broker.handlers import fetch as handlers_fetch
 from raftlog.broker.origin import Origin
 from raftlog.broker.outbox import Slot
@@ -17,6 +19,7 @@ from raftlog.broker.registry import Api, served
 from raftlog.broker.rights import Operation
 from raftlog.broker.traffic import Traffic
 from raftlog.metadata.catalog import Topic
+from raftlog.metadata.transaction_table import TransactionalId
 from raftlog.partition.values import PartitionError
 from raftlog.protocol.api import VERSIONS, ApiKey
 from raftlog.protocol.codec import RequestHeader, decode_request_header, decode_response, encode_request
@@ -900,10 +903,41 @@ async def test_transactions_are_listed_and_described(broker: Served, peer: Peer)
         assert len(listed.transaction_states) == count
     listed = await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked | {"state_filters": ["None"]})
     assert listed.unknown_state_filters == ("None",)
+    described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx", "none", "tx", "tx"])
+    assert [each.transactional_id for each in described.transaction_states] == ["tx", "none"]
     broker.node.is_coordinator = False
     described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx"])
     assert described.transaction_states[0].error_code.name == "not_coordinator"
     assert (await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked)).transaction_states == ()
+
+
+async def test_a_list_of_transactions_with_many_filters_takes_no_longer(broker: Served, peer: Peer) -> None:
+    """20,000 ids, each held against 20,000 filters one by one, would be ten seconds of the loop."""
+    for number in range(20_000):
+        value = TransactionalId(producer_id=10**6 + number, epoch=0, timeout_ms=1, updated_ms=0)
+        broker.node.catalog.transactions.put(f"tx-{number}", value)
+    begun = time.process_time()
+    listed = await peer.ask(
+        ApiKey.LIST_TRANSACTIONS,
+        1,
+        state_filters=[],
+        producer_id_filters=list(range(20_000)),
+        duration_filter=-1,
+    )
+    assert [each for each in listed.transaction_states if each.transactional_id.startswith("tx-")] == []
+    assert time.process_time() - begun < 2
+
+
+async def test_an_answer_about_producers_has_a_bound(
+    broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(describe_producers, "PRODUCERS_MAX", 1)
+    asked = {"topics": [{"name": "t", "partition_indexes": [0, 99]}]}
+    answer = await peer.ask(ApiKey.DESCRIBE_PRODUCERS, 0, **asked)
+    whole, refused = answer.topics[0].partitions
+    assert (len(whole.active_producers), whole.error_code) == (1, 0)
+    assert refused.error_code.name == "invalid_request"
+    assert (refused.error_message, refused.active_producers) == ("ask for fewer partitions", ())
 
 
 async def test_producers_of_a_partition_are_described(broker: Served, peer: Peer) -> None:
@@ -915,6 +949,10 @@ async def test_producers_of_a_partition_are_described(broker: Served, peer: Peer
         5,
     )
     assert unknown.error_code.name == "unknown_topic_or_partition"
+    again = {
+        "topics": [{"name": "t", "partition_indexes": [0, 0, 99]}, {"name": "t", "partition_indexes": [0]}]
+    }
+    assert await peer.ask(ApiKey.DESCRIBE_PRODUCERS, 0, **again) == answer
     broker.node.partitions["t", 0].is_leader = False
     answer = await peer.ask(ApiKey.DESCRIBE_PRODUCERS, 0, **asked)
     assert answer.topics[0].partitions[0].error_code.name == "not_leader_or_follower"

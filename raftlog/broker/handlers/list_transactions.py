@@ -26,13 +26,14 @@ STATES: Final = frozenset(state.value for state in TransactionState)
 
 async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
     is_coordinator = await call.backend.coordination.confirm_coordinator()
+    wanted = _Wanted(call, request)
     table = call.backend.catalog.transactions
     found = []
     for number, name in enumerate(list(table) if is_coordinator else (), 1):
         if number % AT_ONCE == 0:
             await trio.lowlevel.checkpoint()
         value = table.get(name)
-        if value is not None and _is_wanted(call, request, value):
+        if value is not None and wanted.includes(value):
             found.append(
                 {
                     "transactional_id": name,
@@ -47,10 +48,19 @@ async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
     }
 
 
-def _is_wanted(call: Call, request: ListTransactionsRequest, value: TransactionalId) -> bool:
-    if request.state_filters and value.state.value not in request.state_filters:
-        return False
-    if request.producer_id_filters and value.producer_id not in request.producer_id_filters:
-        return False
-    shortest = request.duration_filter
-    return shortest < 0 or (value.started_ms >= 0 and call.now_ms - value.started_ms > shortest)
+class _Wanted:
+    """The filters of a request: it may name thousands of producers, and there are thousands of ids."""
+
+    def __init__(self, call: Call, request: ListTransactionsRequest) -> None:
+        self._states = frozenset(request.state_filters)
+        self._producer_ids = frozenset(request.producer_id_filters)
+        self._shortest_ms = request.duration_filter
+        self._now_ms = call.now_ms
+
+    def includes(self, value: TransactionalId) -> bool:
+        if self._states and value.state.value not in self._states:
+            return False
+        if self._producer_ids and value.producer_id not in self._producer_ids:
+            return False
+        shortest = self._shortest_ms
+        return shortest < 0 or (value.started_ms >= 0 and self._now_ms - value.started_ms > shortest)
