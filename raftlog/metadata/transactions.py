@@ -224,6 +224,7 @@ class StageOffsets(_OfProducer):
     """A group's offsets count when the transaction is committed, and never when it is not."""
 
     kind: ClassVar[str] = "stage_offsets"
+    grows: ClassVar[str] = "offsets"
     transactional_id: str
     producer_id: int
     epoch: int

@@ -368,6 +368,10 @@ def test_limits_stand_before_the_proposal(monkeypatch: pytest.MonkeyPatch) -> No
     assert refused_before(again, 50, catalog, is_full=True) is None, "an application starts again"
     add = AddToTransaction(transactional_id="t", producer_id=0, epoch=0, groups=("h",), at_ms=1)
     assert refused_before(add, 50, catalog, is_full=True) is None, "it is bounded by itself"
+    row = OffsetCommit("orders", 0, 1, -1, "")
+    stage = StageOffsets(transactional_id="t", producer_id=0, epoch=0, group="g", offsets=(row,), at_ms=1)
+    assert refused_before(stage, 50, catalog, is_full=False) is None
+    assert refused_before(stage, 50, catalog, is_full=True) is not None, "a commit makes them the group's"
     monkeypatch.setattr(transactions_module, "TRANSACTIONS_BYTES_MAX", catalog.transactions.bytes)
     assert refused_before(add, 50, catalog, is_full=False) is not None
     monkeypatch.setattr(transactions_module, "ID_BYTES_MAX", 60)
