@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from raftlog.cluster.transactions import timeouts
 from raftlog.cluster.transactions.timeouts import EXPIRY_INTERVAL_S, TransactionTimeouts
 from raftlog.cluster.transactions.verification import membership
 from raftlog.metadata.transaction_table import TransactionState
@@ -58,6 +61,25 @@ def test_the_next_transaction_and_the_next_coordinator_count_anew() -> None:
     watched.term = 2
     assert watched.tick(2 * TIMEOUT_S) == []
     assert len(watched.tick(3 * TIMEOUT_S)) == 1
+
+
+def test_many_open_transactions_are_looked_at_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60,000 of them, all at once, would hold the loop for 30 ms a second, and for 110 when they end."""
+    monkeypatch.setattr(timeouts, "ONGOING_AT_ONCE", 2)
+    monkeypatch.setattr(timeouts, "ABORTS_AT_ONCE", 1)
+    watched = Watched()
+    table = watched.ids.state.catalog.transactions
+    for name in ("u", "v"):
+        table.put(name, watched.ids.id)
+    assert [watched.tick(second) for second in range(4)] == [[], [], [], []]
+    aborted = []
+    for second in range(100, 110):
+        for command in watched.tick(second):
+            assert isinstance(command, AbortTimedOut)
+            aborted.append(command.transactional_id)
+            table.pop(command.transactional_id)
+    assert sorted(aborted) == ["t", "u", "v"], "each once"
+    assert watched.tick(110) == watched.tick(111) == []
 
 
 def test_scenario_29_ids_that_nobody_uses_are_forgotten() -> None:

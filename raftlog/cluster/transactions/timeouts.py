@@ -15,6 +15,11 @@ from raftlog.metadata.transaction_table import TransactionState
 from raftlog.metadata.transactions import AbortTimedOut, ExpireTransactionalIds
 from raftlog.types import RaftIndex
 
+ONGOING_AT_ONCE: Final = 5_000
+"""Open transactions that are looked at in one pass: three milliseconds. Of more, each is looked at as often
+as its turn comes, and so is aborted some seconds later."""
+ABORTS_AT_ONCE: Final = 100
+"""More than are proposed in one round."""
 IDS_AT_ONCE: Final = 2_000
 """Ids that are looked at in one pass for expiry: a millisecond."""
 IDS_A_COMMAND: Final = 100
@@ -35,6 +40,9 @@ class TransactionTimeouts:
         self._term = -1
         self._open: dict[str, tuple[RaftIndex, float]] = {}
         """Id → the entry that began its transaction, and since when that is known here."""
+        self._open_before: dict[str, tuple[RaftIndex, float]] = {}
+        """As of the look over all open transactions before the one that goes on."""
+        self._ongoing_left: list[str] = []
         self._left: list[str] = []
         self._next_look = 0.0
 
@@ -43,19 +51,24 @@ class TransactionTimeouts:
         term = self._current_term()
         if term != self._term:
             self._term = term
-            self._open.clear()
+            self._open, self._open_before, self._ongoing_left = {}, {}, []
         return [*self._timed_out(now, now_ms), *self._expired(now, now_ms)]
 
     def _timed_out(self, now: float, now_ms: int) -> list[AbortTimedOut]:
-        table, before, found = self._catalog.transactions, self._open, []
-        self._open = {}
-        for name in table.ongoing:
+        table, found = self._catalog.transactions, list[AbortTimedOut]()
+        if not self._ongoing_left:
+            self._ongoing_left = list(table.ongoing)
+            self._open, self._open_before = {}, self._open
+        looked_at = self._ongoing_left[:ONGOING_AT_ONCE]
+        self._ongoing_left = self._ongoing_left[ONGOING_AT_ONCE:]
+        for name in looked_at:
             value = table.get(name)
-            assert value is not None, name
-            known = before.get(name)
+            if value is None or value.state is not TransactionState.ONGOING:
+                continue
+            known = self._open_before.get(name)
             since = known[1] if known is not None and known[0] == value.begun_at else now
             self._open[name] = value.begun_at, since
-            if (now - since) * 1000 >= value.timeout_ms:
+            if (now - since) * 1000 >= value.timeout_ms and len(found) < ABORTS_AT_ONCE:
                 found.append(AbortTimedOut(transactional_id=name, begun_at=value.begun_at, at_ms=now_ms))
         return found
 
