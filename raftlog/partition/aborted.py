@@ -47,14 +47,12 @@ class Aborted:
 
     def between(self, start: int, end: int) -> list[AbortedTransaction]:
         """Those that a reader of the offsets from `start` to before `end` meets, were it only the marker."""
-        found = []
-        for number in range(self._first_with_marker_at(start), len(self)):
-            entry = self[number]
-            if entry.first_offset < end:
-                found.append(entry)
-            if entry.stable_offset >= end:
-                break
-        return found
+        first = self._first_with_marker_at(start)
+        # What is stable never goes back, so that these ascend. While a transaction is long open they stand
+        # still: then there are many to look at, and few that a reader meets.
+        last = bisect_left(range(len(self)), end, lo=first, key=lambda n: self._packed[n * _FIELDS + 3])
+        begins = self._packed[first * _FIELDS + 1 : (last + 1) * _FIELDS : _FIELDS]
+        return [self[first + number] for number, begin in enumerate(begins) if begin < end]
 
     def drop_before(self, offset: Offset) -> bool:
         """Forget those whose marker lies before `offset`, where the log begins; whether there were any."""
