@@ -831,10 +831,29 @@ async def test_what_a_fenced_producer_is_told_depends_on_the_version(peer: Peer)
     assert (await Transactional.init(peer, 4, **own)).error_code.name == "producer_fenced"
 
 
+async def test_a_coordinator_that_was_replaced_ends_no_producer(
+    broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was paused, takes itself for the coordinator still, and has not seen what its successor did."""
+    producer = await Transactional.start(peer)
+    assert await producer.commit_offset() == "invalid_txn_state"
+
+    async def is_replaced() -> bool:
+        return False
+
+    monkeypatch.setattr(broker.node, "confirm_coordinator", is_replaced)
+    assert await producer.commit_offset() == "not_coordinator"
+    producer.id["producer_epoch"] = 1  # as the successor gave it
+    assert await producer.commit_offset() == "not_coordinator"
+    producer.id["transactional_id"] = "another"
+    assert await producer.commit_offset() == "not_coordinator"
+
+
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
         ({"transactional_id": ""}, "invalid_request"),
+        ({"transactional_id": "é" * 513}, "invalid_request"),
         ({"producer_id": 5}, "invalid_request"),
         ({"producer_epoch": 5}, "invalid_request"),
         ({"transaction_timeout": 0}, "invalid_transaction_timeout"),

@@ -19,6 +19,7 @@ from raftlog.broker.errors import transaction_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.transactions.coordinator import TransactionError
+from raftlog.metadata.transactions import NAME_BYTES_MAX
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import milliseconds
 
@@ -44,7 +45,9 @@ async def handle(call: Call, request: InitProducerIdRequest) -> Answer:
 
 async def _transactional(call: Call, request: InitProducerIdRequest, transactional_id: str) -> Answer:
     timeout_ms = milliseconds(request.transaction_timeout)
-    if not transactional_id or (request.producer_id < 0) != (request.producer_epoch < 0):
+    if not 0 < len(transactional_id.encode()) <= NAME_BYTES_MAX:
+        return _refused(ErrorCode.INVALID_REQUEST)
+    if (request.producer_id < 0) != (request.producer_epoch < 0):
         return _refused(ErrorCode.INVALID_REQUEST)
     if not 0 < timeout_ms <= call.backend.config.int("transaction.max.timeout.ms"):
         return _refused(ErrorCode.INVALID_TRANSACTION_TIMEOUT)

@@ -28,7 +28,7 @@ _Key = tuple[str, int]
 
 
 async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
-    error = _problem(call, request)
+    error = await _problem(call, request)
     if error is not ErrorCode.NONE:
         return _answer(request, {}, error)
     refused, offsets = _sort(call, request)
@@ -47,17 +47,14 @@ async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
     return _answer(request, refused | unknown, ErrorCode.NONE)
 
 
-def _problem(call: Call, request: TxnOffsetCommitRequest) -> ErrorCode:
-    """Why nothing of the request can be staged."""
-    known = call.backend.catalog.transactions.get(request.transactional_id)
-    if call.backend.coordination.is_coordinator:
-        error = None
-        if known is None or known.producer_id != request.producer_id:
-            error = TransactionError.UNKNOWN_ID
-        elif known.epoch != request.producer_epoch:
-            error = TransactionError.FENCED
-        elif known.state is not TransactionState.ONGOING or request.group_id not in known.groups:
-            error = TransactionError.WRONG_STATE
+async def _problem(call: Call, request: TxnOffsetCommitRequest) -> ErrorCode:
+    """Why nothing of the request can be staged. What would end the producer is said only by who coordinates
+    for certain: a coordinator that was paused and replaced does not know what its successor did."""
+    coordination = call.backend.coordination
+    if coordination.is_coordinator and _transaction_problem(call, request) is not None:
+        if not await coordination.confirm_coordinator():
+            return _code(call, TransactionError.NOT_COORDINATOR)
+        error = _transaction_problem(call, request)
         if error is not None:
             return _code(call, error)
     return group_error_code(
@@ -72,6 +69,18 @@ def _problem(call: Call, request: TxnOffsetCommitRequest) -> ErrorCode:
             call.now,
         )
     )
+
+
+def _transaction_problem(call: Call, request: TxnOffsetCommitRequest) -> TransactionError | None:
+    """What stands against the request in the transaction, as far as is known here."""
+    known = call.backend.catalog.transactions.get(request.transactional_id)
+    if known is None or known.producer_id != request.producer_id:
+        return TransactionError.UNKNOWN_ID
+    if known.epoch != request.producer_epoch:
+        return TransactionError.FENCED
+    if known.state is not TransactionState.ONGOING or request.group_id not in known.groups:
+        return TransactionError.WRONG_STATE
+    return None
 
 
 def _code(call: Call, error: TransactionError) -> ErrorCode:
