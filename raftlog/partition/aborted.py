@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from raftlog.types import Offset
@@ -53,6 +54,11 @@ class Aborted:
         last = bisect_left(range(len(self)), end, lo=first, key=lambda n: self._packed[n * _FIELDS + 3])
         begins = self._packed[first * _FIELDS + 1 : (last + 1) * _FIELDS : _FIELDS]
         return [self[first + number] for number, begin in enumerate(begins) if begin < end]
+
+    def ranges(self) -> Iterator[tuple[int, int, int]]:
+        """(producer id, first offset, offset of the marker) of each."""
+        packed = self._packed
+        return zip(packed[::_FIELDS], packed[1::_FIELDS], packed[2::_FIELDS], strict=True)
 
     def drop_before(self, offset: Offset) -> bool:
         """Forget those whose marker lies before `offset`, where the log begins; whether there were any."""

@@ -106,11 +106,10 @@ class Compacting:
     def job(self, found: Cleanable, settings: PartitionSettings, **rest: Any) -> CleaningJob:
         """A pass over `found`; `rest` are those of the job's fields that the partition does not know."""
         cleaning = self._log.cleaning
-        aborted = self._transactions.aborted
         return cleaning.job(
             found,
             purge_to=cleaning.passes.purge_to(settings.delete_retention_ms),
-            aborted=[AbortedRange(*aborted[number][:3]) for number in range(len(aborted))],
+            aborted=[AbortedRange(*each) for each in self._transactions.aborted.ranges()],
             **rest,
         )
 

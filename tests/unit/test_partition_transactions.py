@@ -473,6 +473,7 @@ def test_aborted_transactions_are_found_as_a_search_of_all_finds_them() -> None:
         end = start + rng.randrange(1, 30)
         wanted = [e for e in entries if e.marker_offset >= start and e.first_offset < end]
         assert aborted.between(start, end) == wanted
+        assert [*aborted.ranges()] == [tuple(each[:3]) for each in entries]
         assert [*map(tuple, _all(Aborted.from_bytes(aborted.to_bytes())))] == [*map(tuple, entries)]
         aborted.drop_before(Offset(start))
         assert _all(aborted) == [e for e in entries if e.marker_offset >= start]

@@ -6,7 +6,7 @@ CBOR, with a version in front, since the two ends may be of different builds whi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -68,16 +68,16 @@ class CleaningJob:
     """What is read and written at most; 0: no limit."""
 
     def encode(self) -> bytes:
-        return cbor2.dumps([VERSION, asdict(self)])
+        return _encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> CleaningJob:
         """What `encode` gave. Raises ValueError for another version's."""
-        fields = _fields(data)
-        fields["sources"] = [Source(*each) for each in fields["sources"]]
-        fields["aborted"] = [AbortedRange(*each) for each in fields["aborted"]]
-        fields["epochs"] = [(term, offset) for term, offset in fields["epochs"]]
-        return cls(**fields)
+        plain = _fields(data)
+        plain["sources"] = [Source(*each) for each in plain["sources"]]
+        plain["aborted"] = [AbortedRange(*each) for each in plain["aborted"]]
+        plain["epochs"] = [(term, offset) for term, offset in plain["epochs"]]
+        return cls(**plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +93,26 @@ class CleaningResult:
     records_kept: int
 
     def encode(self) -> bytes:
-        return cbor2.dumps([VERSION, asdict(self)])
+        return _encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> CleaningResult:
         """What `encode` gave. Raises ValueError for anything else, as another version's."""
         try:
-            fields = _fields(data)
-            fields["files"] = [Cleaned(*each) for each in fields["files"]]
-            return cls(**fields)
+            plain = _fields(data)
+            plain["files"] = [Cleaned(*each) for each in plain["files"]]
+            return cls(**plain)
         except (cbor2.CBORDecodeError, LookupError, TypeError) as error:
             raise ValueError(f"{data[:60]!r} is no result of a pass: {error}") from error
 
 
+def _encode(value: CleaningJob | CleaningResult) -> bytes:
+    # Not `asdict`, which copies all that is in it: 90,000 aborted transactions would take 260 ms.
+    return cbor2.dumps([VERSION, {field.name: getattr(value, field.name) for field in fields(value)}])
+
+
 def _fields(data: bytes) -> dict[str, Any]:
-    version, fields = cbor2.loads(data)
+    version, plain = cbor2.loads(data)
     if version != VERSION:
         raise ValueError(f"a pass of version {version}, not {VERSION}")
-    return dict(fields)
+    return dict(plain)
