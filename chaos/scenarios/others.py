@@ -164,13 +164,13 @@ def _some_faults(play: Play) -> list[Fault]:
 missing(
     "transactions",
     14,
-    "transactions",
+    "a workload of transactions",
     "Producers with transactions, and consume-transform-produce, through kills of the coordinator: all of a"
     " transaction is read, or nothing.",
 )
 missing(
     "compaction",
     9,
-    "compaction",
+    "a workload of compacted topics",
     "A compacted topic against a dictionary, while brokers are killed: the last value of each key stays.",
 )

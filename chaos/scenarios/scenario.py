@@ -16,8 +16,8 @@ within 5 s after healing; twice that, since machines that run tests are busy."""
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`number` is that of the list of twenty scenarios that docs/chaos.md has; `needs` says what raftlog does
-    not have yet, without which it cannot be played."""
+    """`number` is that of the list of twenty scenarios that docs/chaos.md has; `needs` says what
+    is not written yet, without which it cannot be played."""
 
     name: str
     number: int
@@ -28,8 +28,6 @@ class Scenario:
     seconds: float = 20.0
     """At least so long, to come to what it is about."""
     needs: str = ""
-    fails: str = ""
-    """What it found that is not mended: it is played when it is named, and not among all."""
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -42,13 +40,12 @@ def scenario(
     wants: Wants | None = None,
     workload: str = "log",
     seconds: float = 20.0,
-    fails: str = "",
 ) -> Callable[[Callable[[Play], None]], Callable[[Play], None]]:
     """Enter the function into SCENARIOS; its docstring says what it does."""
 
     def enter(play: Callable[[Play], None]) -> Callable[[Play], None]:
         what = " ".join((play.__doc__ or "").split())
-        SCENARIOS[name] = Scenario(name, number, what, play, wants or Wants(), workload, seconds, fails=fails)
+        SCENARIOS[name] = Scenario(name, number, what, play, wants or Wants(), workload, seconds)
         return play
 
     return enter
