@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).parent.parent
-NEEDED: Final = ("pytest", "pytest-trio", "pytest-xdist", "hypothesis", "confluent-kafka", "kafka-python")
+NEEDED: Final = (
+    "pytest",
+    "pytest-trio",
+    "pytest-xdist",
+    "hypothesis",
+    "confluent-kafka",
+    "kafka-python",
+    "prometheus-client",
+)
 """What the fast tests need beside the package; always the newest."""
 TESTS: Final = ("-q", "-n", "auto", "-m", "not slow", "tests/unit", "tests/memory")
 
