@@ -1,7 +1,7 @@
 """Clients as threads, and what all of them share.
 
-A client only writes down what it did and what it was told; it judges nothing. What it raises is a note in the
-history, and so is a client that does not end.
+A client writes down its requests and the brokers' answers; checkers judge them. An exception of a client is a
+note in the history, and so is a client that does not end.
 """
 
 from __future__ import annotations

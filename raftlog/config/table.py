@@ -204,11 +204,12 @@ _BROKER: Final = [
         "raftlog.memory.max.bytes",
         "LONG",
         268_435_456,
-        "The most memory for what clients send and have not been answered, what is kept for want of a"
-        " majority, and answers that clients do not read, together. At a quarter for the first, clients with"
-        " large requests wait; at a quarter for the second, Produce is told to come back. What a leader"
-        " remembers for followers that are a little behind is among the second, and gives way. Beside it a"
-        " broker takes some 100 MB with 1,000 partitions, and what it holds as a follower.",
+        "The most memory for clients' data. It has three parts, each at most a quarter: requests without an"
+        " answer, batches of answered requests that logs hold in memory, and answers that clients do not"
+        " read. When requests fill their quarter, clients with large requests wait. When batches fill theirs,"
+        " Produce is refused with an error that clients repeat; before that, the leader drops from memory the"
+        " committed batches that it holds for followers a little behind. A broker needs some 100 MB more"
+        " with 1,000 partitions, and memory for what it holds as a follower.",
         minimum=16 << 20,
     ),
     _key(

@@ -1,5 +1,5 @@
-"""A Raft group of this broker, as the rest of the broker sees it: what it is, what it is asked for, and what
-it wants of the driver in a turn (`flow`). What it decides is in `replica` and its parts.
+"""This broker's replica of a Raft group, as the rest of the broker sees it: its state, the calls that others
+make, and what the driver does for it in a turn (`flow`). Its decisions are in `replica` and its parts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A segment that compaction has written: offsets ascend and have gaps, and Raft reads no entries from it.
 
-It covers the entries and offsets of the segments that it replaced, of which it holds what is left. The index
-of a batch's entry is not known any more: every `Place` in it has the segment's first index, and a batch is
-held to the term of its offset.
+A cleaned segment stands for all entries and offsets of the segments that it replaced, and holds the records
+that compaction kept. It does not have the Raft index of a batch's entry: each `Place` in it has the segment's
+first index. A batch must have the term that the log had at the batch's offset.
 """
 
 from __future__ import annotations
