@@ -1,0 +1,176 @@
+"""Records of a key become one value: over all time, in windows, in sessions.
+
+`changes` gives each key that has changed, once a commit. `final` gives each window once, when the watermark
+has reached its end and the grace; `late` gives records whose window is over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raftlog.streams.aggregates import Aggregate
+from raftlog.streams.nodes import OUT, Downs, Edge, Node, Push, Room
+from raftlog.streams.stores import StoreSpec, Timed
+from raftlog.streams.windows import Sessions, Windows
+
+CHANGES: Final = "changes"
+FINAL: Final = "final"
+LATE: Final = "late"
+
+NO_KEY: Final = "an aggregate's record has no key"
+
+
+class Aggregating(Node):
+    """Over all time: a table of results."""
+
+    kind = "aggregate"
+
+    def __init__(self, parent: Edge, aggregate: Aggregate, store: StoreSpec) -> None:
+        super().__init__(parent, stores=(store,))
+        self.aggregate = aggregate
+
+    def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
+        store, down = room.store(self.stores[0].name), downs[OUT]
+        get, put = store.get, store.set
+        initial, add, result = self.aggregate.initial, self.aggregate.add, self.aggregate.result
+
+        def push(key: Any, value: Any, timestamp: int) -> None:
+            if key is None:
+                room.note_dropped(NO_KEY)
+                return
+            so_far = get(key)
+            put(key, add(initial if so_far is None else so_far, value), timestamp)
+
+        def emit() -> None:
+            for key, timestamp in list(store.dirty.items()):
+                value = store.get(key)
+                down(key, None if value is None else result(value), timestamp)
+
+        room.before_commit(emit)
+        return (push,)
+
+
+class Windowing(Node):
+    """In windows of one size."""
+
+    kind = "window"
+
+    def __init__(self, parent: Edge, windows: Windows, aggregate: Aggregate, store: StoreSpec) -> None:
+        super().__init__(parent, stores=(store,))
+        self.windows = windows
+        self.aggregate = aggregate
+
+    def describe(self) -> str:
+        return f"{super().describe()}: {self.windows}"
+
+    def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
+        store = room.store(self.stores[0].name)
+        assert isinstance(store, Timed), store
+        get, put, late = store.get, store.set, downs[LATE]
+        initial, add, members = self.aggregate.initial, self.aggregate.add, self.aggregate.members
+        starts, size, grace = self.windows.starts, self.windows.size_ms, self.windows.grace_ms
+
+        def push(key: Any, value: Any, timestamp: int) -> None:
+            if key is None:
+                room.note_dropped(NO_KEY)
+                return
+            over = room.watermark - size - grace
+            is_late = False
+            for start in starts(timestamp):
+                if start <= over:
+                    is_late = True
+                    continue
+                window = (start, key)
+                so_far = get(window)
+                put(window, add(initial if so_far is None else so_far, value), timestamp)
+            if is_late:
+                room.note_dropped("late for its window")
+                late(key, value, timestamp)
+
+        def emit() -> None:
+            for (start, key), timestamp in list(store.dirty.items()):
+                if (value := store.get((start, key))) is not None:
+                    tell(start, key, value, timestamp)
+
+        def tell(start: int, key: Any, value: Any, timestamp: int) -> None:
+            downs[CHANGES](key, {"start": start, "end": start + size, **members(value)}, timestamp)
+
+        def close(start: int, key: Any) -> None:
+            value = store.get((start, key))
+            if (changed := store.dirty.get((start, key))) is not None:
+                tell(start, key, value, changed)  # no commit will: it is gone by then
+            found = {"start": start, "end": start + size, **members(value)}
+            downs[FINAL](key, found, start + size - 1)
+
+        room.before_commit(emit)
+        room.closing(store, close)
+        return (push,)
+
+
+class Sessioning(Node):
+    """In sessions. A session's value is kept with its start, under its end: `[start, value]` at `(end,
+    key)`."""
+
+    kind = "session"
+
+    def __init__(self, parent: Edge, sessions: Sessions, aggregate: Aggregate, store: StoreSpec) -> None:
+        super().__init__(parent, stores=(store,))
+        self.sessions = sessions
+        self.aggregate = aggregate
+
+    def describe(self) -> str:
+        return f"{super().describe()}: {self.sessions}"
+
+    def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
+        store = room.store(self.stores[0].name)
+        assert isinstance(store, Timed), store
+        aggregate, gap, grace = self.aggregate, self.sessions.gap_ms, self.sessions.grace_ms
+        merge = aggregate.merge
+        assert merge is not None, "the topology refuses sessions without a merge"
+        late, changes, final = downs[LATE], downs[CHANGES], downs[FINAL]
+        told: dict[
+            tuple[int, Any], int
+        ] = {}  # sessions merged since `changes` told of them, with their starts
+        fresh: set[tuple[int, Any]] = set()  # those that it has not told of
+
+        def push(key: Any, value: Any, timestamp: int) -> None:
+            if key is None:
+                room.note_dropped(NO_KEY)
+                return
+            if timestamp + gap + grace <= room.watermark:
+                room.note_dropped("late for its window")
+                late(key, value, timestamp)
+                return
+            start = end = timestamp
+            total = aggregate.add(aggregate.initial, value)
+            for other in store.times_of(key):
+                other_start, so_far = store.get((other, key))
+                if other_start - gap <= timestamp <= other + gap:
+                    total = merge(so_far, total) if other_start <= timestamp else merge(total, so_far)
+                    start, end = min(start, other_start), max(end, other)
+                    if (other, key) not in fresh:
+                        told[other, key] = other_start
+                    store.set((other, key), None, timestamp)
+            store.set((end, key), [start, total], timestamp)
+            fresh.add((end, key))
+
+        def emit() -> None:
+            for (end, key), start in told.items():
+                kept = store.get((end, key))
+                if kept is None or kept[0] != start:
+                    changes(key, {"start": start, "end": end, "gone": True}, end)
+            told.clear()
+            fresh.clear()
+            for (end, key), timestamp in list(store.dirty.items()):
+                if (session := store.get((end, key))) is not None:
+                    changes(
+                        key, {"start": session[0], "end": end, **aggregate.members(session[1])}, timestamp
+                    )
+
+        def close(end: int, key: Any) -> None:
+            start, value = store.get((end, key))
+            final(key, {"start": start, "end": end, **aggregate.members(value)}, end)
+
+        room.before_commit(emit)
+        room.closing(store, close)
+        return (push,)

@@ -1,0 +1,149 @@
+"""What a commit of a worker's tasks is.
+
+At least once: outputs are sent as they come; a commit flushes them and the changelogs, then says how far each
+writer is, and then commits the offsets. Exactly once: outputs wait for the commit, which is one transaction
+with the changelogs and the offsets (KIP-447).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+import trio
+
+from raftlog.client.consumer import Consumer
+from raftlog.client.delivery import Delivery
+from raftlog.client.errors import CommitUnknown
+from raftlog.client.metadata import TopicPartition
+from raftlog.client.offsets import CommittedOffset
+from raftlog.client.producer import Producer
+from raftlog.client.transactional import Transaction
+from raftlog.streams.outputs import Output, Prepared
+from raftlog.streams.task import ALL_PARTITIONS, Task
+from raftlog.streams.topology import App
+
+log: Final = logging.getLogger("raftlog.streams")
+
+UNSETTLED_SECONDS_MAX: Final = 600.0
+"""A worker that does not hear for so long whether its commit has succeeded ends, for somebody to look."""
+SETTLE_PAUSE_SECONDS: Final = 0.2
+Ends = dict[tuple[str, int], tuple[str, int]]
+"""By changelog and partition: the topic's id, and the offset behind what was written."""
+
+
+class Commits:
+    """What one worker sends and commits."""
+
+    def __init__(
+        self, app: App, producer: Producer, consumer: Consumer, changelog_ids: Mapping[str, str]
+    ) -> None:
+        self._app = app
+        self._once = app.guarantee == "exactly_once"
+        self._producer = producer
+        self._consumer = consumer
+        self._changelog_ids = changelog_ids
+        self._held_back: dict[Task, list[Output]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many outputs wait for the commit."""
+        return sum(map(len, self._held_back.values()))
+
+    def forget(self, task: Task) -> None:
+        """A task ends without a commit: its outputs must not go out with another's offsets."""
+        self._held_back.pop(task, None)
+
+    async def write(self, prepared: Mapping[Task, Prepared]) -> Ends:
+        """Commit. Raises RebalanceNeeded, DeliveryError, TransactionAborted: nothing counts, but that at
+        least once what was sent may be there. Raises ProducerFailed when another has the name, TooSlowError
+        when it is not known for very long what came of it."""
+        return await (self._once_exactly(prepared) if self._once else self._at_least_once(prepared))
+
+    async def send(self, task: Task, outputs: list[Output]) -> None:
+        """Outputs of a task, in order."""
+        if self._once:
+            self._held_back.setdefault(task, []).extend(outputs)
+        else:
+            for output in outputs:
+                await self._send_one(output)
+
+    async def _send_one(self, output: Output) -> Delivery:
+        if output.partition == ALL_PARTITIONS:
+            for partition in range(await self._producer.partitions(output.topic)):
+                delivery = await self._send_to(output, partition)
+            return delivery
+        return await self._send_to(output, output.partition)
+
+    async def _send_to(self, output: Output, partition: int | None) -> Delivery:
+        return await self._producer.send_soon(
+            output.topic,
+            output.value,
+            key=output.key,
+            partition=partition,
+            timestamp_ms=max(output.timestamp, 0),
+            headers=output.headers or None,
+        )
+
+    async def _at_least_once(self, prepared: Mapping[Task, Prepared]) -> Ends:
+        last = await self._send_changes(prepared)
+        await self._producer.flush()
+        for task in prepared:
+            await self.send(task, task.take_watermarks())
+        await self._consumer.commit(_offsets(prepared))
+        return await self._ends(last)
+
+    async def _once_exactly(self, prepared: Mapping[Task, Prepared]) -> Ends:
+        group = self._consumer.group_metadata()
+        held_back, self._held_back = self._held_back, {}
+        transaction = None
+        try:
+            async with self._producer.transaction() as transaction:
+                for task in prepared:
+                    for output in (*held_back.get(task, ()), *task.take_watermarks()):
+                        await self._send_one(output)
+                last = await self._send_changes(prepared)
+                await transaction.send_offsets(_offsets(prepared), group)
+        except CommitUnknown:
+            assert transaction is not None, "a transaction that is unsettled is settled below"
+            await self._settle(transaction)
+        return await self._ends(last)
+
+    async def _settle(self, transaction: Transaction) -> None:
+        """Find out whether a commit has succeeded: until then nobody, this worker included, is told where to
+        go on."""
+        with trio.fail_after(UNSETTLED_SECONDS_MAX):
+            while True:
+                try:
+                    return await transaction.settle()
+                except CommitUnknown as error:
+                    log.warning("app %s: %s", self._app.name, error)
+                    await trio.sleep(SETTLE_PAUSE_SECONDS)
+
+    async def _send_changes(self, prepared: Mapping[Task, Prepared]) -> dict[tuple[str, int], Delivery]:
+        """The last record of each changelog's partition."""
+        last = {}
+        for task, each in prepared.items():
+            for topic, changes in each.changes.items():
+                for change in changes:
+                    output = Output(topic, change.key, change.value, change.timestamp, task.partition)
+                    last[topic, task.partition] = await self._send_to(output, task.partition)
+        return last
+
+    async def _ends(self, last: Mapping[tuple[str, int], Delivery]) -> Ends:
+        ids = self._changelog_ids
+        found = {}
+        for (topic, partition), delivery in last.items():
+            written = await delivery.wait()
+            if written.offset >= 0:  # else a repeat was found, and the broker did not know where
+                found[topic, partition] = ids[topic], written.offset + 1
+        return found
+
+
+def _offsets(prepared: Mapping[Task, Prepared]) -> dict[TopicPartition, CommittedOffset]:
+    return {
+        TopicPartition(topic, task.partition): CommittedOffset(offset, metadata=metadata)
+        for task, each in prepared.items()
+        for topic, (offset, metadata) in each.offsets.items()
+    }

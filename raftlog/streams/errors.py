@@ -1,0 +1,34 @@
+"""What `raftlog.streams` raises."""
+
+from __future__ import annotations
+
+from raftlog.errors import RaftlogError
+
+
+class StreamsError(RaftlogError):
+    """Anything that ends an app, or a call on one."""
+
+
+class TopologyError(StreamsError):
+    """The app is put together wrongly; the text says where, and what to write instead."""
+
+
+class RecordFailed(StreamsError):
+    """A record cannot be processed. All before it is committed; the same record comes first next time.
+
+    The cause is `__cause__`; `topic`, `partition` and `offset` say which record it is.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
+        super().__init__(f"{topic}-{partition} at offset {offset}: {reason}")
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+
+
+class StateError(StreamsError):
+    """The state on disk is of another app, or of a topology that this one does not go on from."""
+
+
+class StateDamaged(StreamsError):
+    """The state on disk cannot be read. It is made again from the changelogs."""

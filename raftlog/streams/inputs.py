@@ -1,0 +1,86 @@
+"""What a task knows of one of its input partitions: what is buffered, how far it is, and what time it is
+there.
+
+The time of an input is the largest of its records, or, between two parts of an app, the least of what all
+writers have sent along: a writer that lags must not have its records be late.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from raftlog.client.record import Record as Read
+from raftlog.streams.nodes import Source
+
+WATERMARK: Final = "raftlog.watermark"
+"""The header of a record that only says how far its writer is: `TASK TIME`, key and value null."""
+
+NO_TIME: Final = -1
+
+
+class Input:
+    """One partition that a task reads."""
+
+    def __init__(self, source: Source, partition: int, writers: int, now_ms: int) -> None:
+        self.source = source
+        self.topic = source.topic
+        self.partition = partition
+        self.records: deque[Read] = deque()
+        self.position = 0
+        self.stream_time = NO_TIME
+        self.load_to = 0
+        """A table's records up to here come before those of streams: joins find the rows that there are."""
+        self.quiet_since = now_ms
+        self.is_caught_up = False
+        self._head = (-1, 0)
+        self._writers = writers
+        self._heard: dict[int, int] = {}
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it is a table that is not read as far as it was at the start."""
+        return self.source.table is not None and self.position < self.load_to
+
+    @property
+    def time(self) -> int:
+        """Up to where nothing is expected any more."""
+        if not self.source.internal:
+            return self.stream_time
+        return min(self._heard.values()) if len(self._heard) >= self._writers else NO_TIME
+
+    def head_time(self) -> int:
+        """The time of the record that comes next; that of one which cannot be read is its timestamp."""
+        read = self.records[0]
+        if self.source.timestamp is None or read.value is None:
+            return read.timestamp
+        if self._head[0] != read.offset:
+            try:
+                found = self.source.timestamp(self.source.value.decode(read.value))
+            except Exception:  # it is met again when the record is processed, where the app's rule decides
+                found = read.timestamp
+            self._head = read.offset, found
+        return self._head[1]
+
+    def hear(self, told: bytes) -> None:
+        """A writer's watermark."""
+        writer, time = map(int, told.split())
+        self._heard[writer] = max(time, self._heard.get(writer, NO_TIME))
+
+    def progress(self) -> dict[str, Any]:
+        """For the metadata of a commit."""
+        found: dict[str, Any] = {"t": self.stream_time}
+        if self._heard:
+            found["h"] = list(self._heard.items())
+        return found
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """What `progress` gave."""
+        self.stream_time = max(self.stream_time, progress.get("t", NO_TIME))
+        for writer, time in progress.get("h", ()):
+            self._heard[writer] = max(time, self._heard.get(writer, NO_TIME))
+
+    def __repr__(self) -> str:
+        name = f"{self.topic}-{self.partition}"
+        return f"<Input {name} at={self.position} time={self.time} buffered={len(self.records)}>"

@@ -1,0 +1,85 @@
+"""Reads changelogs into stores, before a task may run.
+
+The target is the high watermark of when the task began, and the reader's *position* has to reach it: what is
+compacted away, control batches and aborted records move a position without a record. Reading `read_committed`
+waits for open transactions of a worker that died.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+
+from raftlog.client.client import Client
+from raftlog.client.metadata import TopicPartition
+from raftlog.streams.database import Database
+from raftlog.streams.errors import StreamsError
+from raftlog.streams.outputs import Restore
+from raftlog.streams.restoring import Changelog, OnLost, begin
+from raftlog.streams.task import Task
+
+log: Final = logging.getLogger("raftlog.streams")
+
+FLUSH_RECORDS: Final = 100_000
+"""After so many the rows go to the disk: a restore that is interrupted goes on from there."""
+TOLD_SECONDS: Final = 10.0
+STALL_SECONDS: Final = 60.0
+"""Without progress for so long a restore is given up, with an error: silence would help nobody."""
+
+
+class Restorer:
+    """Restores the tasks of one worker; any number at a time."""
+
+    def __init__(self, client: Client, topic_ids: dict[str, str], on_lost: OnLost) -> None:
+        self._client = client
+        self._topic_ids = topic_ids
+        self._on_lost = on_lost
+
+    async def restore(self, task: Task, database: Database, restore: Restore) -> None:
+        """Bring a store to where its changelog is. Cancelled, the next restore goes on from the last flush.
+
+        Raises StateError when the changelog does not fit what the disk has, StreamsError when it cannot be
+        read on.
+        """
+        key = TopicPartition(restore.topic, task.partition)
+        topic_id = self._topic_ids.get(restore.topic, "")
+        async with self._client.consumer(
+            partitions=[key],
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+        ) as consumer:
+            start = (await consumer.beginning_offsets(key))[key]
+            end = await self._high_watermark(key)
+            place = begin(restore, Changelog(topic_id, start, end), self._on_lost)
+            if place.anew:
+                database.clear(restore.store)
+            if place.position < place.end:
+                consumer.seek(key.topic, key.partition, place.position)
+            position, unflushed, moved, told = place.position, 0, trio.current_time(), trio.current_time()
+            while position < place.end:
+                records = await consumer.poll(5_000, max_wait_ms=200)
+                for record in records:
+                    if record.offset < place.end and record.key is not None:
+                        task.restore(restore.store, record.key, record.value, record.timestamp)
+                unflushed += len(records)
+                before, position = position, consumer.positions().get(key, position)
+                now = trio.current_time()
+                if position > before:
+                    moved = now
+                elif now - moved > STALL_SECONDS:
+                    raise StreamsError(
+                        f"{key.topic}-{key.partition}: nothing came for {STALL_SECONDS:g} s at {position}"
+                    )
+                if unflushed >= FLUSH_RECORDS:
+                    task.restored(restore.store, topic_id, position)
+                    unflushed = 0
+                if now - told > TOLD_SECONDS:
+                    told = now
+                    log.info("restoring %s: %s-%d is at %d of %d", restore.store, *key, position, place.end)
+            task.restored(restore.store, topic_id, max(position, place.end))
+
+    async def _high_watermark(self, key: TopicPartition) -> int:
+        return (await self._client.admin.end_offsets(key.topic))[key]

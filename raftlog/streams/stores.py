@@ -1,0 +1,315 @@
+"""State: keys and values that an operator keeps, of one task.
+
+A change is dirty until its commit is known to have succeeded, then clean, and at some time flushed: rows and
+positions together. The database never holds what is not committed (STREAMS: state is never ahead of the log).
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from raftlog.streams.errors import StreamsError
+from raftlog.streams.serdes import Serde
+
+MISSING: Final[Any] = object()
+KEYS_CACHED_MAX: Final = 200_000
+"""Clean keys that a store keeps decoded: about 50 MB of small ones."""
+_TIME: Final = struct.Struct(">q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSpec:
+    """A store of a topology. With `source` that topic, which is compacted, is its changelog; else `changelog`
+    says whether it has one. With `lasts_ms` its keys begin with a time, and so long after that time they are
+    needed."""
+
+    name: str
+    key: Serde
+    value: Serde
+    source: str | None = None
+    changelog: bool = True
+    lasts_ms: int | None = None
+    by_key: bool = False
+    """With `lasts_ms`: which times a key has is asked, too."""
+
+
+class Rows(Protocol):
+    """What a store needs of its database."""
+
+    def get(self, store: str, key: bytes) -> bytes | None: ...
+    def scan(
+        self, store: str, low: bytes = b"", high: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key's new value, for the changelog; `value` None is a tombstone."""
+
+    key: bytes
+    value: bytes | None
+    timestamp: int
+
+
+class Store:
+    """Keys and values of one task."""
+
+    def __init__(self, spec: StoreSpec, rows: Rows) -> None:
+        self.spec = spec
+        self.live: dict[Any, Any] = {}
+        """What is known decoded, changes included; None is a key that is not there."""
+        self.dirty: dict[Any, int] = {}
+        """Keys changed since the last commit, each with the time of its last change."""
+        self._rows = rows
+        self.undoable: list[tuple[Any, Any, Any]] = []
+        """What the record in hand has changed; cleared when it is done."""
+        self._sent: dict[bytes, bytes | None] = {}
+        self.unflushed: dict[bytes, bytes | None] = {}
+        self._guarded: dict[Any, bytes] | None = None
+
+    # -- keys
+
+    def encoded(self, key: Any) -> bytes:
+        """A key as in the changelog and on disk."""
+        return self.spec.key.encode(key)
+
+    def decoded(self, data: bytes) -> Any:
+        """And back."""
+        return self.spec.key.decode(data)
+
+    # -- reading and changing
+
+    def get(self, key: Any) -> Any:
+        """A key's value, or None."""
+        value = self.live.get(key, MISSING)
+        if value is MISSING:
+            data = self._stored(self.encoded(key))
+            value = self.live[key] = None if data is None else self._decode(key, data)
+        if self._guarded is not None and value is not None:
+            self._guarded.setdefault(key, self.spec.value.encode(value))
+        return value
+
+    def set(self, key: Any, value: Any, timestamp: int) -> None:
+        """A key's new value; None removes it."""
+        live, dirty = self.live, self.dirty
+        self.undoable.append((key, live.get(key, MISSING), dirty.get(key, MISSING)))
+        live[key] = value
+        dirty[key] = timestamp
+        if self._guarded is not None:
+            self._guarded.pop(key, None)
+
+    def scan(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[Any, Any]]:
+        """Keys with values, in the order of their encoded keys, changes included."""
+        changed = {self.encoded(key): key for key in self.dirty}
+        pending = {
+            key
+            for key in self.unflushed.keys() | changed.keys()
+            if key >= low and (high is None or key < high)
+        }
+        stored = (key for key, _ in self._rows.scan(self.spec.name, low, high))
+        for data in _merged(stored, sorted(pending)):
+            key = changed[data] if data in changed else self.decoded(data)
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def _stored(self, data: bytes) -> bytes | None:
+        found = self.unflushed.get(data, MISSING)
+        return self._rows.get(self.spec.name, data) if found is MISSING else found
+
+    def _decode(self, key: Any, data: bytes) -> Any:
+        try:
+            return self.spec.value.decode(data)
+        except Exception as error:
+            raise StreamsError(
+                f"store {self.spec.name!r}: what it has for {key!r} is not {self.spec.value.name}: {error}. "
+                "Give the store a serde whose decode reads the old form, too"
+            ) from error
+
+    # -- one record's changes
+
+    def keep(self) -> None:
+        """What was changed since the last call stays: the record is done."""
+        self.undoable.clear()
+
+    def undo(self) -> None:
+        """Take back what was changed since the last `keep`: the record failed."""
+        while self.undoable:
+            key, value, changed = self.undoable.pop()
+            for table, old in ((self.live, value), (self.dirty, changed)):
+                if old is MISSING:
+                    table.pop(key, None)
+                else:
+                    table[key] = old
+
+    # -- commits
+
+    def changes(self) -> list[Change]:
+        """What was changed since the last commit, for the changelog."""
+        encode, live = self.spec.value.encode, self.live
+        found = []
+        for key, timestamp in self.dirty.items():
+            value = live[key]
+            found.append(Change(self.encoded(key), None if value is None else encode(value), timestamp))
+        self._sent = {change.key: change.value for change in found}
+        return found
+
+    def committed(self) -> None:
+        """What `changes` gave is in the log for good."""
+        self.unflushed.update(self._sent)
+        self._sent = {}
+        self.dirty.clear()
+        if len(self.live) > KEYS_CACHED_MAX:
+            self.live.clear()  # what is needed comes back from the rows
+
+    def flushed(self) -> None:
+        """The database has what was committed."""
+        self.unflushed.clear()
+
+    def restored(self, key: bytes, value: bytes | None, timestamp: int) -> None:
+        """A record of the changelog, at start."""
+        self.unflushed[key] = value
+
+    # -- tests
+
+    def guard(self) -> None:
+        """From now on remember what was read, for `assert_unchanged`."""
+        self._guarded = {}
+
+    def assert_unchanged(self) -> None:
+        """Raises StreamsError when a value that was read was changed in place: such a change is lost."""
+        for key, before in (self._guarded or {}).items():
+            value = self.live.get(key)
+            if value is not None and self.spec.value.encode(value) != before:
+                raise StreamsError(
+                    f"store {self.spec.name!r}: the value of {key!r} was changed in place, "
+                    "which no commit sees: make a new value and set it"
+                )
+        if self._guarded is not None:
+            self._guarded.clear()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.spec.name} dirty={len(self.dirty)} unflushed={len(self.unflushed)}>"
+
+
+class Timed(Store):
+    """A store whose keys are `(time, key)`, and which forgets all of a time at once: windows, by their start;
+    sessions, by their end; what a join waits with. On disk a key is the time in eight bytes, then the key."""
+
+    def __init__(self, spec: StoreSpec, rows: Rows) -> None:
+        super().__init__(spec, rows)
+        self.times: dict[int, set[Any]] = {}
+        """The keys of each time. All of them are here: times come to their end."""
+        self.dropped: list[tuple[bytes, bytes]] = []
+        """Ranges that the database still has, and that a commit has ended."""
+        self._dropping: list[tuple[bytes, bytes, list[bytes]]] = []
+        self._of_key: dict[Any, set[int]] | None = {} if spec.by_key else None
+        self._first: list[int] = []  # a heap of times, with some that are gone
+
+    def load(self, watermark: int) -> None:
+        """Read which keys there are. Those of times that are over are done with."""
+        found = {key for key, _ in self._rows.scan(self.spec.name)}
+        for key, value in self.unflushed.items():
+            (found.discard if value is None else found.add)(key)
+        for data in found:
+            time, key = self.decoded(data)
+            self._add(time, key)
+        for time in self.over(watermark):
+            self.drop(time)
+
+    def over(self, watermark: int) -> list[int]:
+        """The times, in order, whose keys are needed no more at a watermark."""
+        assert self.spec.lasts_ms is not None, self.spec
+        last, first = watermark - self.spec.lasts_ms, self._first_time()
+        return [] if first is None or first > last else sorted(time for time in self.times if time <= last)
+
+    def times_of(self, key: Any) -> list[int]:
+        """A key's times, in order. Only for stores that are asked `by_key`."""
+        assert self._of_key is not None, self.spec
+        return sorted(self._of_key.get(key, ()))
+
+    def get(self, key: Any) -> Any:
+        # All keys are in memory: a new window costs no look into the database.
+        return super().get(key) if key[1] in self.times.get(key[0], ()) else None
+
+    def encoded(self, key: Any) -> bytes:
+        return _TIME.pack(key[0]) + self.spec.key.encode(key[1])
+
+    def decoded(self, data: bytes) -> Any:
+        return _TIME.unpack_from(data)[0], self.spec.key.decode(data[8:])
+
+    def set(self, key: Any, value: Any, timestamp: int) -> None:
+        super().set(key, value, timestamp)
+        (self._remove if value is None else self._add)(*key)
+
+    def undo(self) -> None:
+        touched = {key for key, _, _ in self.undoable}
+        super().undo()
+        lows = {_TIME.pack(time) for time, _ in touched}
+        self._dropping = [each for each in self._dropping if each[0] not in lows]
+        for key in touched:  # not by `get`: that trusts in `times`, which are made right here
+            (self._remove if super().get(key) is None else self._add)(*key)
+
+    def drop(self, time: int) -> None:
+        """Forget a time with all its keys. The changelog keeps them as long as it keeps anything; `load`
+        leaves them out."""
+        low, high = _TIME.pack(time), _TIME.pack(time + 1)
+        rows = []
+        for key in list(self.times.get(time, ())):
+            place = (time, key)
+            self.undoable.append((place, self.live.pop(place, MISSING), self.dirty.pop(place, MISSING)))
+            rows.append(low + self.spec.key.encode(key))
+            self._remove(time, key)
+        self._dropping.append((low, high, rows))
+
+    def committed(self) -> None:
+        super().committed()
+        for low, high, rows in self._dropping:
+            for row in rows:
+                self.unflushed.pop(row, None)
+            self.dropped.append((low, high))
+        self._dropping.clear()
+
+    def flushed(self) -> None:
+        super().flushed()
+        self.dropped.clear()
+
+    def _first_time(self) -> int | None:
+        """The least time that has a key."""
+        heap = self._first
+        while heap and heap[0] not in self.times:
+            heapq.heappop(heap)
+        return heap[0] if heap else None
+
+    def _add(self, time: int, key: Any) -> None:
+        keys = self.times.get(time)
+        if keys is None:
+            self.times[time] = {key}
+            heapq.heappush(self._first, time)
+        else:
+            keys.add(key)
+        if self._of_key is not None:
+            self._of_key.setdefault(key, set()).add(time)
+
+    def _remove(self, time: int, key: Any) -> None:
+        for table, at, member in ((self.times, time, key), (self._of_key, key, time)):
+            if table is not None and (members := table.get(at)) is not None:
+                members.discard(member)
+                if not members:
+                    del table[at]
+
+
+def _merged(stored: Iterator[bytes], pending: list[bytes]) -> Iterator[bytes]:
+    """Two sorted sequences as one, without repeats."""
+    at = 0
+    for key in stored:
+        while at < len(pending) and pending[at] <= key:
+            if pending[at] != key:
+                yield pending[at]
+            at += 1
+        yield key
+    yield from pending[at:]

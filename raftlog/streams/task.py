@@ -1,0 +1,483 @@
+"""A task: one sub-topology on one partition. It decides; it does no I/O but to its own database.
+
+Who runs it hands it records (`add`), has it work (`run`), tells it the time (`advance`), sends what it gives
+(`take_outputs`), and commits: `prepare`, then `committed` once the commit is known to have succeeded, then
+`flush` at times. After a commit that failed a task is closed, and a new one goes on from what is committed.
+
+A record is processed as a whole or not at all: when a function raises, what it has changed and sent is taken
+back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, NoReturn
+
+from raftlog.client.record import Record as Read
+from raftlog.streams.database import Database
+from raftlog.streams.errors import RecordFailed, StateError, StreamsError
+from raftlog.streams.inputs import NO_TIME, WATERMARK, Input
+from raftlog.streams.nodes import Node, Push, Record, Sink
+from raftlog.streams.outputs import Output, Prepared, Restore, dead_letter
+from raftlog.streams.plan import Plan, SubTopology, changelog
+from raftlog.streams.stores import Store, Timed
+from raftlog.streams.ways import Ways, delays_of
+
+ALL_PARTITIONS: Final = -1
+METADATA_FORMAT: Final = 1
+
+
+class Unprocessable(Exception):
+    """The record in hand cannot be processed, says a node."""
+
+    def __init__(self, reason: str, to_dlq: bool) -> None:
+        super().__init__(reason)
+        self.to_dlq = to_dlq
+
+
+class Task:
+    """One sub-topology on one partition."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        part: SubTopology,
+        partition: int,
+        database: Database,
+        *,
+        writers: Mapping[str, int],
+        now_ms: int,
+    ) -> None:
+        self.plan = plan
+        self.part = part
+        self.partition = partition
+        self.watermark = NO_TIME
+        self.dropped: Counter[str] = Counter()
+        """How many records went no further, by reason."""
+        self.inputs = {s.topic: Input(s, partition, writers.get(s.topic, 1), now_ms) for s in part.sources}
+        self._now = now_ms
+        self._database = database
+        self._stores = {
+            spec.name: (Store if spec.lasts_ms is None else Timed)(spec, database) for spec in part.stores
+        }
+        self._undos = [store.undoable for store in self._stores.values()]
+        self._is_alone = len(self.inputs) == 1 and not part.sources[0].internal and not part.sources[0].table
+        """It reads one topic of records: its time is that of the last one."""
+        self._is_of_tables = all(source.table for source in part.sources)
+        """It reads no stream: then the time is that of its tables."""
+        self._outputs: list[Output] = []
+        self._read: Read | None = None
+        self._closings: list[tuple[int, int, Timed, Callable[[int, Any], None] | None]] = []
+        """A node's number, the delay of its watermark, a store whose times end, who is given their keys."""
+        self._emits: list[tuple[int, Callable[[], None]]] = []
+        self._sent_watermarks: dict[str, int] = {}
+        self._delays = delays_of(part)
+        self._pushes = self._build()
+        self._changelogs: dict[str, tuple[str, int]] = {}
+        self._tables_at: dict[str, int] = {}
+        """While tables are restored: up to where the rows have each one's topic."""
+        self._begin_from_disk()
+        self._on_disk = self._position()
+
+    # -- before it runs
+
+    def _build(self) -> dict[str, Push]:
+        downs: dict[tuple[int, str], list[Push]] = {}
+        pushes: dict[str, Push] = {}
+        for node in reversed(self.part.nodes):
+            ways = Ways({port: ps for (number, port), ps in downs.items() if number == node.number})
+            built = node.build(_RoomOf(self, node, self._delays[node.number]), ways)
+            for edge, push in zip(node.parents, built, strict=False):
+                downs.setdefault((edge.node.number, edge.port), []).append(push)
+            if not node.parents:
+                pushes[node.topic] = built[0]  # type: ignore[attr-defined]  # without parents it is a source
+        self._closings.sort(key=lambda each: each[0])
+        self._emits.sort(key=lambda each: each[0])
+        return pushes
+
+    def _begin_from_disk(self) -> None:
+        position = self._database.position()
+        whose = {"app": self.plan.app.name, "fingerprint": self.part.fingerprint, "partition": self.partition}
+        if position:
+            found = {name: position.get(name) for name in whose}
+            if found != whose:
+                raise StateError(
+                    f"{self._database.path} is the state of {found}, and this is {whose}: give each app a "
+                    "folder of its own; after a change of the topology, remove the folder, and the state is "
+                    "made again from the changelogs"
+                )
+            self._changelogs = {name: (at[0], at[1]) for name, at in position["changelogs"].items()}
+            for topic, progress in position["inputs"].items():
+                self.inputs[topic].position = progress["at"]
+                self.inputs[topic].resume(progress)
+            self.watermark = position["watermark"]
+
+    def restores(self, committed: Mapping[str, tuple[int, str]]) -> list[Restore]:
+        """Where the task goes on, by topic: offset and metadata, as they were committed. Gives what must be
+        read first. Raises StateError when another topology has committed them."""
+        found = []
+        for spec in self.part.stores:
+            if spec.source is not None:
+                if spec.source in committed:
+                    start = self._tables_at[spec.source] = self.inputs[spec.source].position
+                    found.append(Restore(spec.name, spec.source, start, committed[spec.source][0], ""))
+            elif spec.changelog:
+                topic_id, start = self._changelogs.get(spec.name, ("", 0))
+                found.append(Restore(spec.name, changelog(self.plan.app, spec), start, None, topic_id))
+        for topic, (offset, metadata) in committed.items():
+            told = _metadata(metadata)
+            if told and told["f"] != self.part.fingerprint:
+                raise StateError(
+                    f"{topic}-{self.partition} was committed by a sub-topology {told['f']}, and this one is "
+                    f"{self.part.fingerprint}: give the changed app a new name, or reset its group"
+                )
+            self.inputs[topic].position = offset
+            self.inputs[topic].resume(told)
+            self.watermark = max(self.watermark, told.get("w", NO_TIME))
+        return found
+
+    def restore(self, store: str, key: bytes, value: bytes | None, timestamp: int) -> None:
+        """A record of a changelog."""
+        self._stores[store].restored(key, value, timestamp)
+
+    def restored(self, store: str, topic_id: str, position: int) -> None:
+        """A store is what its changelog says up to a position. Every so often, and at the end."""
+        source = self._stores[store].spec.source
+        if source is None:
+            self._changelogs[store] = (topic_id, position)
+        else:
+            self._tables_at[source] = position
+        self._on_disk = self._position()
+        self.flush()
+
+    def start(self, load_to: Mapping[str, int]) -> None:
+        """The stores are restored. `load_to` is the end of each topic, as of now: tables are read up to there
+        first."""
+        self._tables_at.clear()
+        for _, delay, store, _ in self._closings:
+            store.load(self.watermark - delay)
+        for topic, end in load_to.items():
+            self.inputs[topic].load_to = end
+
+    # -- work
+
+    def add(self, topic: str, records: Iterable[Read]) -> None:
+        """Records that were read, in the order of their offsets."""
+        self.inputs[topic].records.extend(records)
+
+    def skip_to(self, topic: str, position: int) -> None:
+        """There is nothing before a position but what has been added: control batches, or what is
+        compacted."""
+        each = self.inputs[topic]
+        if not each.records:
+            each.position = max(each.position, position)
+
+    @property
+    def buffered(self) -> int:
+        """How many records wait."""
+        return sum(len(each.records) for each in self.inputs.values())
+
+    @property
+    def changed(self) -> int:
+        """How many keys and outputs the next commit has to write."""
+        return sum(len(store.dirty) for store in self._stores.values()) + len(self._outputs)
+
+    def run(self, limit: int = 1 << 30) -> int:
+        """Process up to so many records, those with the least time first. Gives how many. Raises
+        RecordFailed."""
+        done = 0
+        if len(self.inputs) == 1:
+            (only,) = self.inputs.values()
+            records = only.records
+            while records and done < limit:
+                self._take(only, records.popleft())
+                done += 1
+            return done
+        while done < limit and (chosen := self._choose()) is not None:
+            self._take(chosen, chosen.records.popleft())
+            done += 1
+        return done
+
+    def _choose(self) -> Input | None:
+        """The input with the least time; none while another one may soon have an earlier record."""
+        inputs = self.inputs.values()
+        loading = [each for each in inputs if each.is_loading]
+        ready = [each for each in loading or inputs if each.records]
+        if not ready:
+            return None
+        wait_ms = self.plan.app.wait_ms
+        if not loading and len(ready) < len(inputs):
+            for each in inputs:
+                if not each.records and not each.is_caught_up and self._now - each.quiet_since < wait_ms:
+                    return None
+        return min(ready, key=Input.head_time)
+
+    def _take(self, each: Input, read: Read) -> None:
+        source = each.source
+        self._read = read
+        outputs = len(self._outputs)
+        try:
+            if source.internal and read.key is None and read.headers and read.headers[0][0] == WATERMARK:
+                each.hear(read.headers[0][1] or b"")
+                self._time_passes()
+            else:
+                key = None if read.key is None else source.key.decode(read.key)
+                value = None if read.value is None else source.value.decode(read.value)
+                timestamp = (
+                    read.timestamp if source.timestamp is None or value is None else source.timestamp(value)
+                )
+                if timestamp > self._now + source.max_ahead_ms:
+                    self.dropped["ahead of the clock"] += 1
+                else:
+                    self._pushes[each.topic](key, value, timestamp)
+                    if timestamp > each.stream_time:
+                        self._time_of(each, timestamp)
+        except Exception as error:
+            self._take_back(outputs)
+            self._failed(read, error)
+        else:
+            for undo in self._undos:
+                undo.clear()
+        each.position = read.offset + 1
+        each.quiet_since = self._now
+
+    def _take_back(self, outputs: int) -> None:
+        """Undo what the record in hand has changed, and what was sent since there were so many outputs."""
+        del self._outputs[outputs:]
+        for store in self._stores.values():
+            store.undo()
+
+    def _failed(self, read: Read, error: Exception) -> None:
+        """The app's rule on errors."""
+        app = self.plan.app
+        to_dlq = error.to_dlq if isinstance(error, Unprocessable) else app.dlq is not None
+        reason = str(error) if isinstance(error, Unprocessable) else f"{type(error).__name__}: {error}"
+        if to_dlq and app.dlq is not None:
+            self.dropped["sent to the DLQ"] += 1
+            self._outputs.append(dead_letter(app.dlq, read, error))
+        elif app.on_error == "skip":
+            self.dropped["failed"] += 1
+        else:
+            self.inputs[read.topic].records.appendleft(read)
+            raise RecordFailed(read.topic, read.partition, read.offset, reason) from error
+
+    # -- time
+
+    def advance(self, now_ms: int, caught_up: Collection[str]) -> None:
+        """The wall clock, and which topics have been read to their end: an input that is silent for `idle_ms`
+        holds up no window. Raises StreamsError when a function fails on a window that closes."""
+        self._now = now_ms
+        for each in self.inputs.values():
+            each.is_caught_up = each.topic in caught_up
+            if each.records:
+                each.quiet_since = now_ms
+        outputs = len(self._outputs)
+        try:
+            self._time_passes()
+        except Exception as error:
+            self._take_back(outputs)
+            raise StreamsError(
+                f"task {self.part.number}-{self.partition}: a window that closes cannot be processed: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        for store in self._stores.values():
+            store.keep()
+
+    def _time_of(self, each: Input, timestamp: int) -> None:
+        """An input's time is later now, unless a window that closes then fails."""
+        before, each.stream_time = each.stream_time, timestamp
+        try:
+            self._time_passes(timestamp if self._is_alone else None)
+        except BaseException:
+            each.stream_time = before
+            raise
+
+    def _time_passes(self, watermark: int | None = None) -> None:
+        if watermark is None:
+            watermark = self._watermark_now()
+        if watermark <= self.watermark:
+            return
+        for _, delay, store, give in self._closings:
+            if over := store.over(watermark - delay):
+                _close(store, over, give)
+        self.watermark = watermark
+
+    def _watermark_now(self) -> int:
+        idle_ms = self.plan.app.idle_ms
+        least = None
+        for each in self.inputs.values():
+            if each.source.table is not None and not self._is_of_tables:
+                continue
+            is_silent = each.is_caught_up and not each.records
+            if (
+                not each.source.internal
+                and is_silent
+                and idle_ms is not None
+                and self._now - each.quiet_since >= idle_ms
+            ):
+                continue
+            found = each.time
+            if least is None or found < least:
+                least = found
+        if least is not None:
+            return least
+        return NO_TIME if idle_ms is None else self._now - idle_ms
+
+    # -- what comes of it
+
+    def take_outputs(self) -> list[Output]:
+        """Records to be sent since the last call, in order."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def send(self, sink: Sink, key: Any, value: Any, timestamp: int) -> None:
+        """A record to a topic, for the nodes."""
+        encoded = None if key is None else sink.key.encode(key)
+        self._outputs.append(
+            Output(sink.topic, encoded, None if value is None else sink.value.encode(value), timestamp)
+        )
+
+    # -- commits
+
+    def prepare(self) -> Prepared:
+        """What a commit has to write, besides the outputs, which may have become more."""
+        for _, emit in self._emits:
+            emit()
+        changes = {}
+        for name, store in self._stores.items():
+            store.assert_unchanged()
+            found = store.changes()
+            if found and store.spec.changelog and store.spec.source is None:
+                changes[changelog(self.plan.app, self._stores[name].spec)] = found
+        return Prepared(
+            changes, {topic: (each.position, self._metadata(each)) for topic, each in self.inputs.items()}
+        )
+
+    def committed(self, ends: Mapping[str, tuple[str, int]]) -> None:
+        """The commit that was prepared has succeeded. `ends` is where each changelog goes on, by its topic:
+        its id, and the offset behind what was written."""
+        for name, store in self._stores.items():
+            store.committed()
+            topic = changelog(self.plan.app, store.spec)
+            if topic in ends:
+                self._changelogs[name] = ends[topic]
+        self._on_disk = self._position()
+
+    def flush(self) -> None:
+        """Write what is committed to the disk. Raises OSError when that is full: nothing is lost, and the
+        task goes on; StateDamaged when the file is not what it was."""
+        self._database.write(
+            {name: store.unflushed for name, store in self._stores.items() if store.unflushed},
+            {
+                name: store.dropped
+                for name, store in self._stores.items()
+                if isinstance(store, Timed) and store.dropped
+            },
+            self._on_disk,
+        )
+        for store in self._stores.values():
+            store.flushed()
+
+    def _position(self) -> dict[str, Any]:
+        """Where the task stands, to be written beside its rows."""
+        return {
+            "app": self.plan.app.name,
+            "fingerprint": self.part.fingerprint,
+            "partition": self.partition,
+            "changelogs": dict(self._changelogs),
+            "inputs": {
+                topic: {"at": self._tables_at.get(topic, each.position), **each.progress()}
+                for topic, each in self.inputs.items()
+            },
+            "watermark": self.watermark,
+        }
+
+    def take_watermarks(self) -> list[Output]:
+        """For each topic between parts: how far this writer is, if it is further than last time.
+
+        To be sent when all outputs before are acknowledged, or in one transaction with them: a reader that
+        hears of a time takes nothing older any more, and would drop a record that is sent again.
+        """
+        found = []
+        for sink in self.part.sinks:
+            watermark = self.watermark - self._delays[sink.number]
+            if sink.repartition and watermark > self._sent_watermarks.get(sink.topic, NO_TIME):
+                self._sent_watermarks[sink.topic] = watermark
+                told = f"{self.partition} {watermark}".encode()
+                at = max(watermark, 0)
+                found.append(Output(sink.topic, None, None, at, ALL_PARTITIONS, ((WATERMARK, told),)))
+        return found
+
+    def _metadata(self, each: Input) -> str:
+        told = {"v": METADATA_FORMAT, "f": self.part.fingerprint, "w": self.watermark, **each.progress()}
+        return json.dumps(told, separators=(",", ":"))
+
+    # -- looking into it
+
+    def store(self, name: str) -> Store:
+        """One of its stores."""
+        return self._stores[name]
+
+    def close(self) -> None:
+        """Close the database. What is not committed is forgotten."""
+        self._database.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Task {self.part.number}-{self.partition} watermark={self.watermark} buffered={self.buffered}>"
+        )
+
+
+class _RoomOf:
+    """What one node sees of its task. `delay` is how long the windows before it hold records back."""
+
+    def __init__(self, task: Task, node: Node, delay: int) -> None:
+        self._task = task
+        self._node = node
+        self._delay = delay
+        self.send = task.send
+        self.store = task.store
+
+    @property
+    def watermark(self) -> int:
+        return self._task.watermark - self._delay
+
+    def closing(self, store: Timed, give: Callable[[int, Any], None] | None) -> None:
+        self._task._closings.append((self._node.number, self._delay, store, give))
+
+    def before_commit(self, emit: Callable[[], None]) -> None:
+        self._task._emits.append((self._node.number, emit))
+
+    def record(self, key: Any, value: Any, timestamp: int) -> Record:
+        read = self._task._read
+        if read is None:
+            return Record(key, value, timestamp)
+        return Record(key, value, timestamp, read.headers, read.topic, read.partition, read.offset)
+
+    def note_dropped(self, why: str) -> None:
+        self._task.dropped[why] += 1
+
+    def fail(self, reason: str, to_dlq: bool) -> NoReturn:
+        raise Unprocessable(reason, to_dlq)
+
+
+def _close(store: Timed, over: list[int], give: Callable[[int, Any], None] | None) -> None:
+    """Give what is over, and only then forget it: a function may raise."""
+    if give is not None:
+        for time in over:
+            for key in sorted(store.times[time], key=store.spec.key.encode):
+                give(time, key)
+    for time in over:
+        store.drop(time)
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """The metadata of a commit; none when somebody else has committed."""
+    if not text.startswith('{"v":'):
+        return {}
+    told: dict[str, Any] = json.loads(text)
+    if told["v"] > METADATA_FORMAT:
+        raise StateError(f"the group was committed by a newer raftlog (format {told['v']}): start that one")
+    return told

@@ -1,0 +1,426 @@
+"""A worker: the tasks that an app's group gives to this process, and the I/O that they need.
+
+One loop reads, has the tasks process, sends and commits; a task being restored is not in it yet. The group's
+callbacks and a commit never run at the same time: a lock is between them.
+
+When a commit (`committing.py`) fails in any way, all tasks are dropped from memory and begin again from what
+is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import trio
+
+from raftlog.client.client import Client, open_client
+from raftlog.client.consumer import Consumer, RebalanceListener
+from raftlog.client.errors import (
+    ClientError,
+    CommitUnknown,
+    DeliveryError,
+    ProducerFailed,
+    RebalanceNeeded,
+    TransactionAborted,
+)
+from raftlog.client.metadata import TopicPartition
+from raftlog.client.nursery import background
+from raftlog.client.record import Record as Read
+from raftlog.streams.committing import Commits
+from raftlog.streams.errors import RecordFailed, StateError, StreamsError
+from raftlog.streams.folders import Folder
+from raftlog.streams.plan import Plan, SubTopology, plan
+from raftlog.streams.restorer import Restorer
+from raftlog.streams.restoring import OnLost
+from raftlog.streams.task import Task
+from raftlog.streams.topics import Topics, prepare
+from raftlog.streams.topology import App
+
+log: Final = logging.getLogger("raftlog.streams")
+
+POLL_RECORDS_MAX: Final = 4_000
+"""Records of one round of the loop: a few milliseconds of work a thousand."""
+RUN_RECORDS_MAX: Final = 500
+"""Records between two looks at the event loop, for heartbeats."""
+BUFFERED_MAX: Final = 20_000
+"""Records that wait for those of another input before a partition is paused."""
+CHANGES_MAX: Final = 200_000
+"""Changed keys, or outputs that wait, before a commit comes early: some 64 MiB of small ones."""
+FLUSH_SECONDS: Final = 10.0
+"""Between two writes of committed state to the disk. A restart reads the changelog from there on."""
+STOP_SECONDS_MAX: Final = 10.0
+"""How long a worker that is cancelled may take for its last commit and its goodbye."""
+TRANSACTION_TIMEOUT_MS: Final = 10_000
+"""An open transaction of a worker that died holds up its successor for so long."""
+
+OnSourceLost = Literal["fail", "skip"]
+"""What becomes of a task whose committed offset is below the start of its topic."""
+Place = tuple[int, int]
+"""Part and partition."""
+
+
+async def run(
+    app: App,
+    brokers: str | Client = "localhost:9092",
+    *,
+    state: str = "streams-state",
+    name: str = "worker",
+    on_changelog_lost: OnLost = "fail",
+    on_source_lost: OnSourceLost = "fail",
+) -> None:
+    """Run an app's worker until it is cancelled: `trio.run(rs.run, app, "localhost:9092")`.
+
+    `brokers` are addresses, or a client, whose `async with` must outlive this call when it is cancelled.
+    `state` is the folder of its stores, `name` tells workers apart: of two with one name, with
+    "exactly_once", the second fences the first. `on_changelog_lost` says what becomes of state on disk whose
+    changelog was made anew; `on_source_lost`, of offsets that are below the start of their topic: "skip" goes
+    on there.
+
+    Raises TopologyError when the topics do not fit, RecordFailed for a record that cannot be processed, once
+    all before it is committed, StateError, and ClientError. Cancelled, it commits, and leaves the group.
+    """
+    losses = Losses(on_changelog_lost, on_source_lost)
+    life = trio.CancelScope(shield=True)
+    async with background() as nursery:
+        with life:
+            async with open_client(brokers) if isinstance(brokers, str) else nullcontext(brokers) as client:
+                worker = Worker(app, client, state=state, name=name, losses=losses)
+                nursery.start_soon(_stop_when_cancelled, worker, life)
+                await worker.run()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_when_cancelled(worker: Worker, life: trio.CancelScope) -> None:
+    """Have a worker that is cancelled commit and leave its group, for which it needs all of its tasks."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        worker.stop()
+        life.deadline = trio.current_time() + STOP_SECONDS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What becomes of a task whose changelog, or whose input, has lost what it needs."""
+
+    changelog: OnLost = "fail"
+    source: OnSourceLost = "fail"
+
+
+@dataclass(eq=False)
+class Seat:
+    """A task's place in this worker; `task` is there once it is restored."""
+
+    place: Place
+    partitions: frozenset[TopicPartition]
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    folder: Folder | None = None
+    task: Task | None = None
+
+
+class Worker:
+    """The tasks of one process."""
+
+    def __init__(self, app: App, client: Client, *, state: str, name: str, losses: Losses) -> None:
+        self.plan: Plan = plan(app)
+        self.app = app
+        self.seats: dict[Place, Seat] = {}
+        self._client = client
+        self._state = os.path.join(state, app.name, name)
+        self._name = name
+        self._losses = losses
+        self._lock = trio.Lock()
+        self._exactly_once = app.guarantee == "exactly_once"
+        self._changed = False
+        self._stopping = False
+        self._polling = trio.CancelScope()
+        self._topics: Topics
+        self._consumer: Consumer
+        self._commits: Commits
+        self._restorer: Restorer
+        self._nursery: trio.Nursery
+        self._commit_at = self._flush_at = 0.0
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Those that run."""
+        return [seat.task for seat in self.seats.values() if seat.task is not None]
+
+    def stop(self) -> None:
+        """Have `run` come to its end."""
+        self._stopping = True
+        self._polling.cancel()
+
+    async def run(self) -> None:
+        """As `run` says, until `stop`."""
+        self._topics = await prepare(self.plan, self._client.admin)
+        self._restorer = Restorer(self._client, self._topics.changelog_ids, self._losses.changelog)
+        transactional = f"{self.app.name}-{self._name}" if self._exactly_once else None
+        async with (
+            self._client.producer(
+                transactional_id=transactional, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, linger_ms=5
+            ) as producer,
+            background() as self._nursery,
+        ):
+            try:
+                async with self._client.consumer(
+                    *self.plan.sources,
+                    *self.plan.repartitions,
+                    group=self.app.name,
+                    listener=_Listener(self),
+                    auto_offset_reset="earliest",
+                    enable_auto_commit=False,
+                    partition_assignment_strategy=("range",),
+                    isolation_level="read_committed" if self._exactly_once else "read_uncommitted",
+                ) as self._consumer:
+                    self._commits = Commits(self.app, producer, self._consumer, self._topics.changelog_ids)
+                    log.info("%s of app %s: %s", self._name, self.app.name, ", ".join(self.plan.sources))
+                    await self._loop()
+            finally:
+                self._nursery.cancel_scope.cancel()
+                for seat in list(self.seats.values()):
+                    self._leave(seat)
+
+    # -- the loop
+
+    async def _loop(self) -> None:
+        self._commit_at = trio.current_time() + self.app.commit_ms / 1000
+        self._flush_at = trio.current_time() + FLUSH_SECONDS
+        while not self._stopping:
+            wait_ms = max(0.0, (self._commit_at - trio.current_time()) * 1000)
+            records: list[Read] = []
+            self._polling = trio.CancelScope()
+            with self._polling:
+                records = await self._consumer.poll(POLL_RECORDS_MAX, max_wait_ms=min(wait_ms, 100))
+            async with self._lock:
+                self._deal_out(records)
+                await self._process()
+                if trio.current_time() >= self._commit_at or self._is_full():
+                    await self._commit()
+        async with self._lock:
+            await self._commit()
+            self._flush()
+
+    def _deal_out(self, records: Sequence[Read]) -> None:
+        """Give each task its records, and say how far its inputs are read."""
+        seats = {key: seat for seat in self.seats.values() for key in seat.partitions}
+        for record in records:
+            seat = seats.get(TopicPartition(record.topic, record.partition))
+            if seat is not None and seat.task is not None:
+                seat.task.add(record.topic, (record,))
+        for key, position in self._consumer.positions().items():
+            seat = seats.get(key)
+            if seat is not None and seat.task is not None:
+                seat.task.skip_to(key.topic, position)
+
+    async def _process(self) -> None:
+        lag = self._consumer.lag()
+        now_ms = int(time.time() * 1000)
+        for task in self.tasks:
+            before = task.watermark
+            caught_up = {t for t in task.inputs if lag.get(TopicPartition(t, task.partition)) == 0}
+            task.advance(now_ms, caught_up)
+            try:
+                while done := task.run(RUN_RECORDS_MAX):
+                    self._changed = True
+                    await self._commits.send(task, task.take_outputs())
+                    await trio.lowlevel.checkpoint()
+                    if done < RUN_RECORDS_MAX:
+                        break
+                task.advance(now_ms, caught_up)
+            except RecordFailed:
+                self._changed = True
+                await self._commit()
+                raise
+            self._changed = self._changed or task.watermark > before
+            await self._commits.send(task, task.take_outputs())
+            self._hold_back(task)
+
+    def _hold_back(self, task: Task) -> None:
+        """Do not read on in what waits for another input."""
+        for topic, each in task.inputs.items():
+            key = TopicPartition(topic, task.partition)
+            if len(each.records) > BUFFERED_MAX:
+                self._consumer.pause(key)
+            elif key in self._consumer.paused and len(each.records) < BUFFERED_MAX // 2:
+                self._consumer.resume(key)
+
+    def _is_full(self) -> bool:
+        return sum(task.changed for task in self.tasks) + self._commits.waiting > CHANGES_MAX
+
+    # -- commits
+
+    async def _commit(self) -> None:
+        """Commit all tasks, or begin all of them again. The lock is held."""
+        self._commit_at = trio.current_time() + self.app.commit_ms / 1000
+        if not self._changed or not self.tasks:
+            return
+        self._changed = False
+        tasks = self.tasks
+        try:
+            prepared = {task: task.prepare() for task in tasks}
+            for task in tasks:
+                await self._commits.send(task, task.take_outputs())
+            ends = await self._commits.write(prepared)
+        except ProducerFailed as error:
+            raise StreamsError(
+                f"another worker called {self._name!r} has taken over: give each a name of its own"
+            ) from error
+        except (RebalanceNeeded, DeliveryError, TransactionAborted, CommitUnknown) as error:
+            log.warning(
+                "a commit of app %s failed, its tasks begin again from the last one: %s", self.app.name, error
+            )
+            self._begin_again()
+            return
+        for task in tasks:
+            task.committed(
+                {topic: at for (topic, partition), at in ends.items() if partition == task.partition}
+            )
+        if trio.current_time() >= self._flush_at:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flush_at = trio.current_time() + FLUSH_SECONDS
+        for task in self.tasks:
+            task.flush()
+
+    # -- tasks come and go
+
+    async def given(self, partitions: frozenset[TopicPartition]) -> None:
+        """The group gave partitions. A task begins when it has all of its own."""
+        held = self._consumer.assignment
+        self._consumer.pause(*partitions)
+        for part in self.plan.parts:
+            for partition in range(self._topics.counts[part.number]):
+                keys = frozenset(TopicPartition(topic, partition) for topic in part.topics)
+                place = part.number, partition
+                if keys <= held and place not in self.seats:
+                    self._sit_down(Seat(place, keys))
+
+    async def taken(self, partitions: frozenset[TopicPartition], *, lost: bool) -> None:
+        """The group takes partitions: commit, if there is time, and forget."""
+        async with self._lock:
+            if not lost:
+                await self._commit()
+            for seat in list(self.seats.values()):
+                if seat.partitions & partitions:
+                    if not lost and seat.task is not None:
+                        seat.task.flush()
+                    self._leave(seat)
+
+    def _sit_down(self, seat: Seat) -> None:
+        self.seats[seat.place] = seat
+        self._nursery.start_soon(self._begin, seat)
+
+    def _leave(self, seat: Seat) -> None:
+        self.seats.pop(seat.place, None)
+        seat.scope.cancel()
+        if seat.task is not None:
+            self._commits.forget(seat.task)
+            seat.task.close()
+            seat.task = None
+        if seat.folder is not None:
+            seat.folder.close()
+            seat.folder = None
+
+    def _begin_again(self) -> None:
+        """All tasks, from what is committed. Rows that a commit has ended go to the disk first."""
+        held = self._consumer.assignment
+        for seat in list(self.seats.values()):
+            if seat.task is not None:
+                seat.task.flush()
+                self._leave(seat)
+                if seat.partitions <= held:
+                    self._consumer.pause(*seat.partitions)
+                    self._sit_down(Seat(seat.place, seat.partitions))
+
+    async def _begin(self, seat: Seat) -> None:
+        """Restore a task, and let it run."""
+        with seat.scope:
+            try:
+                await self._restore(seat)
+            except RebalanceNeeded:
+                return
+            except ClientError as error:
+                raise StreamsError(
+                    f"task {seat.place} of app {self.app.name} cannot begin: {error}"
+                ) from error
+
+    async def _restore(self, seat: Seat) -> None:
+        part, partition = self.plan.parts[seat.place[0]], seat.place[1]
+        committed = {
+            key.topic: (at.offset, at.metadata)
+            for key, at in (await self._consumer.committed(*seat.partitions)).items()
+            if at is not None
+        }
+        await trio.lowlevel.checkpoint_if_cancelled()  # a seat that was left must not lock the folder
+        seat.folder = folder = Folder(os.path.join(self._state, f"{part.number}-{partition}"))
+        database = folder.open(spec.name for spec in part.stores)
+        task = Task(
+            self.plan, part, partition, database, writers=self._writers(part), now_ms=int(time.time() * 1000)
+        )
+        try:
+            starts = await self._consumer.beginning_offsets(*seat.partitions)
+            for restore in task.restores(committed):
+                await self._restorer.restore(task, database, restore)
+            ends = await self._consumer.end_offsets(*seat.partitions)
+            await trio.lowlevel.checkpoint_if_cancelled()  # nor seek in what is another's by now
+            task.start({key.topic: end for key, end in ends.items()})
+            for key, start in starts.items():
+                self._check_start(task, key, start, key.topic in committed)
+        except BaseException:
+            task.close()
+            raise
+        seat.task = task
+        for key in seat.partitions:
+            self._consumer.seek(key.topic, key.partition, task.inputs[key.topic].position)
+        self._consumer.resume(*seat.partitions)
+
+    def _check_start(self, task: Task, key: TopicPartition, start: int, is_committed: bool) -> None:
+        each = task.inputs[key.topic]
+        if each.position >= start:
+            return
+        if is_committed and each.source.table is None:
+            lost = start - each.position
+            if self._losses.source == "fail":
+                raise StateError(
+                    f"{key.topic}-{key.partition} begins at {start}, and the app was at {each.position}: "
+                    f'{lost} records are lost to it. on_source_lost="skip" goes on with what there is'
+                )
+            log.error("%s-%d: %d records were gone before they were read", key.topic, key.partition, lost)
+            task.dropped["gone before they were read"] += lost
+        each.position = start
+
+    def _writers(self, part: SubTopology) -> dict[str, int]:
+        counts = self._topics.counts
+        return {
+            source.topic: counts[self.plan.part_writing(source.topic).number]
+            for source in part.sources
+            if source.internal
+        }
+
+    def __repr__(self) -> str:
+        return f"<Worker {self._name} of {self.app.name} tasks={len(self.tasks)}/{len(self.seats)}>"
+
+
+class _Listener(RebalanceListener):
+    """The group's callbacks, for a worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def on_assigned(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+        await self._worker.given(partitions)
+
+    async def on_revoked(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+        await self._worker.taken(partitions, lost=False)
+
+    async def on_lost(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+        await self._worker.taken(partitions, lost=True)
