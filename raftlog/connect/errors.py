@@ -1,0 +1,35 @@
+"""What `raftlog.connect` raises, and what a connector raises to say whose fault something is."""
+
+from __future__ import annotations
+
+from raftlog.errors import RaftlogError
+
+
+class ConnectError(RaftlogError):
+    """Anything that ends a connector."""
+
+
+class NoConnector(ConnectError):
+    """There is none of that name, any more."""
+
+
+class Unavailable(ConnectError):
+    """A connector raises it when what it talks to does not answer now, and may later. The worker goes back to
+    what is committed and tries again, with growing pauses, for `errors.retry_s`."""
+
+
+class Refused(ConnectError):
+    """A sink raises it when its target will never take a record of those that it was given, a transform when
+    a record is not what it should be. The worker finds the record, and does with it what `errors` says."""
+
+
+class PositionLost(ConnectError):
+    """Where a connector should go on is not there any more; the text names both places."""
+
+
+class ConnectorFailed(ConnectError):
+    """A connector has ended. `connector` is its name, `__cause__` is why."""
+
+    def __init__(self, connector: str, reason: str) -> None:
+        super().__init__(f"connector {connector}: {reason}")
+        self.connector = connector
