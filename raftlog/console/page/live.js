@@ -1,0 +1,111 @@
+// Keeps the store true: one stream of events, and a few questions while the page is seen.
+import { get, query } from "./api.js";
+import { change, store, takeEvents } from "./store.js";
+
+const SUMMARY_MS = 2000;
+const HISTORY_S = 600;
+const RETRY_MS = 1000;
+
+let source = null;
+let askSoon = 0;
+
+export async function start() {
+  await identify();
+  follow();
+  repeat(summary, SUMMARY_MS);
+  repeat(history, SUMMARY_MS);
+  repeat(dev, 1000);
+  setInterval(() => change(), 1000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) { summary(); history(); } });
+}
+
+async function identify() {
+  for (;;) {
+    try {
+      const about = await get("about");
+      change(() => { store.about = about; store.refused = null; });
+      return;
+    } catch (error) {
+      change(() => { store.refused = error; });
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
+
+function repeat(task, ms) {
+  const run = async () => {
+    if (!document.hidden) await task();
+    setTimeout(run, ms);
+  };
+  run();
+}
+
+/** The browser connects again by itself, and says what it was told last; unless it was refused. */
+function follow() {
+  source = new EventSource("api/v1/events");
+  source.addEventListener("hello", (message) => heard(() => { store.cluster = JSON.parse(message.data); }));
+  source.addEventListener("rates", () => heard());
+  source.addEventListener("raft", (message) => {
+    heard(() => takeEvents(JSON.parse(message.data)));
+    clearTimeout(askSoon);
+    askSoon = setTimeout(summary, 150);
+  });
+  source.addEventListener("bye", lost);
+  source.addEventListener("error", () => {
+    lost();
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, RETRY_MS);
+  });
+}
+
+function heard(mutate) {
+  change(() => {
+    if (store.link === "reconnecting") identify(); // it may be another now, or ask for a token
+    store.link = "live";
+    store.heardAt = Date.now();
+    mutate?.();
+  });
+}
+
+function lost() {
+  change(() => { store.link = "reconnecting"; });
+}
+
+async function summary() {
+  try {
+    const cluster = await get("cluster");
+    change(() => { store.cluster = cluster; });
+  } catch (error) {
+    if (error.status >= 500 && store.cluster) change(() => { store.cluster = { ...store.cluster, problems: [error.message] }; });
+  }
+}
+
+async function dev() {
+  if (store.about?.mode !== "dev") return;
+  try {
+    const found = await get("dev");
+    change(() => { store.dev = found; });
+  } catch { /* as above */ }
+}
+
+async function history() {
+  const known = store.history;
+  const since = known?.at.length ? known.at[known.at.length - 1] - 2000 : Date.now() - 1000 * HISTORY_S;
+  try {
+    const fresh = await get(`metrics/history${query({ since })}`);
+    change(() => { store.history = join(known, fresh); });
+  } catch { /* as above */ }
+}
+
+/** The newest seconds are asked for again: not all brokers had told them. The very last is left out while it is
+ * not over. */
+export function join(known, fresh) {
+  if (!known) return fresh;
+  const first = fresh.at.length ? fresh.at[0] : Infinity;
+  const keep = known.at.filter((at) => at < first).slice(-HISTORY_S).length;
+  const from = known.at.filter((at) => at < first).length - keep;
+  const joined = {};
+  for (const name of Object.keys(fresh)) {
+    joined[name] = [...known[name].slice(from, from + keep), ...fresh[name]];
+  }
+  return joined;
+}
