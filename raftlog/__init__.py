@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     )
     from raftlog.client.admin import (
         Admin,
+    )
+    from raftlog.client.admin_values import (
         ClusterDescription,
         ConfigEntry,
         GroupDescription,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
         RecordMetadata,
     )
     from raftlog.client.errors import (
+        AuthenticationFailed,
         BrokerError,
         ClientError,
         Closed,
@@ -78,7 +81,9 @@ if TYPE_CHECKING:
         GroupNotEmpty,
         InvalidTopic,
         NoOffset,
+        NotAssigned,
         NotAuthorized,
+        NotOnTrio,
         NoTransaction,
         OffsetOutOfRange,
         ProducerFailed,
@@ -107,6 +112,7 @@ if TYPE_CHECKING:
         OffsetAndTimestamp,
     )
     from raftlog.client.operations import (
+        BrokerReport,
         BrokerState,
         Move,
         Operations,
@@ -132,9 +138,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Admin",
+    "AuthenticationFailed",
     "Batches",
     "Broker",
     "BrokerError",
+    "BrokerReport",
     "BrokerState",
     "Client",
     "ClientError",
@@ -166,7 +174,9 @@ __all__ = [
     "NewTopic",
     "NoOffset",
     "NoTransaction",
+    "NotAssigned",
     "NotAuthorized",
+    "NotOnTrio",
     "OffsetAndTimestamp",
     "OffsetOutOfRange",
     "Operations",
@@ -198,8 +208,8 @@ __all__ = [
 
 _HOMES = {
     "raftlog.client.accumulator": ("ProducerStatistics",),
-    "raftlog.client.admin": (
-        "Admin",
+    "raftlog.client.admin": ("Admin",),
+    "raftlog.client.admin_values": (
         "ClusterDescription",
         "ConfigEntry",
         "GroupDescription",
@@ -226,6 +236,7 @@ _HOMES = {
         "RecordMetadata",
     ),
     "raftlog.client.errors": (
+        "AuthenticationFailed",
         "BrokerError",
         "ClientError",
         "Closed",
@@ -238,7 +249,9 @@ _HOMES = {
         "InvalidTopic",
         "NoOffset",
         "NoTransaction",
+        "NotAssigned",
         "NotAuthorized",
+        "NotOnTrio",
         "OffsetOutOfRange",
         "ProducerFailed",
         "ProducerFenced",
@@ -266,6 +279,7 @@ _HOMES = {
         "OffsetAndTimestamp",
     ),
     "raftlog.client.operations": (
+        "BrokerReport",
         "BrokerState",
         "Move",
         "Operations",

@@ -51,6 +51,10 @@ class DiskFailed(StorageError):
     """A write or an fsync failed. It is final: the broker stops serving (PostgreSQL's fsyncgate, 2018)."""
 
 
+class DiskFull(DiskFailed):
+    """There was no room for a write. Nothing is broken: the broker stops, and starts again once there is."""
+
+
 class FileRefused(StorageError):
     """The system gave no descriptor, or no right to a file: nothing was written, nothing is lost, and what
     waits for the file can be tried again."""

@@ -113,6 +113,16 @@ class Frame(bytearray):
             self._budget.give_back(self._charge)
             self._budget.keep(self._charge)
 
+    def part(self, data: memoryview) -> Frame | None:
+        """A copy of `data`, a part of this frame, charged for itself; None where nothing is gained: the
+        request has no answer yet, and holds all of its bytes, or there is not much more in it."""
+        if not self._is_answered or 2 * len(data) + REQUEST_COST > len(self):
+            return None
+        copy = Frame(self._budget, data)
+        copy._is_answered, copy._charge = True, len(data)
+        self._budget.keep(len(data))
+        return copy
+
     def discharge(self) -> None:
         """Charge nothing any more: the request has been decoded, and its bytes are about to go."""
         if self._is_answered:
@@ -123,3 +133,13 @@ class Frame(bytearray):
 
     def __del__(self) -> None:
         self.discharge()
+
+
+def apart(payload: object) -> memoryview | None:
+    """The same bytes without the rest of the large request that they came in; None where they need not be
+    copied. A request of many partitions is answered when the producer's patience ends; one partition that
+    has no majority would go on holding all of it."""
+    if not isinstance(payload, memoryview) or not isinstance(payload.obj, Frame):
+        return None
+    copy = payload.obj.part(payload)
+    return None if copy is None else memoryview(copy)

@@ -7,10 +7,12 @@ passes the same contract tests (`tests/memory/test_broker_backend.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from raftlog.broker.notes import Notes
 from raftlog.cluster.admin import AdminFailure, NewTopic
+from raftlog.cluster.authorizer import Authorizer
 from raftlog.cluster.groups import (
     CommitCheck,
     GroupDescription,
@@ -32,8 +34,11 @@ from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
 from raftlog.metadata.noun import Command, Refused, Result
 from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
-from raftlog.metadata.transactions import Stepped
+from raftlog.metadata.transaction_steps import Stepped
+from raftlog.metadata.users import CredentialsAltered, NewCredential
 from raftlog.partition.counters import Counters
+from raftlog.partition.markers import Marker
+from raftlog.partition.marking import Marked
 from raftlog.partition.values import ActiveProducer, FetchResult, FoundOffset, PartitionError, ProduceResult
 from raftlog.partition.verifying import OnVerified, Verify
 from raftlog.partition.waiters import Waiters
@@ -49,6 +54,7 @@ class Reading(Protocol):
     def size(self) -> int: ...
     @property
     def last_stable_offset(self) -> int: ...
+    def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None: ...
     def fetch(
         self, offset: int, max_bytes: int, *, leader_epoch: int = -1, committed: bool = False
     ) -> FetchResult: ...
@@ -65,6 +71,10 @@ class Marking(Protocol):
     """How transactions end on a replica: see `raftlog.partition.marking.Marking`."""
 
     def describe(self) -> list[ActiveProducer]: ...
+    def open_since(self, producer_id: int) -> int: ...
+    def write(
+        self, marker: Marker, *, now: float, now_ms: int, on_done: Callable[[Marked], None]
+    ) -> None: ...
 
 
 class Partition(Protocol):
@@ -98,7 +108,6 @@ class Partition(Protocol):
         on_done: Callable[[ProduceResult], None],
         verify: Verify | None = None,
     ) -> None: ...
-    def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None: ...
     def delete_before(
         self, offset: int, *, now: float, on_done: Callable[[PartitionError | None, int], None]
     ) -> None: ...
@@ -149,6 +158,15 @@ class Admin(Protocol):
     ) -> Topic | AdminFailure: ...
 
 
+class Enforcement(Protocol):
+    """Whether this broker knows who may do what: see `raftlog.cluster.enforcement.Enforcement`."""
+
+    @property
+    def is_current(self) -> bool: ...
+    async def wait_until_current(self) -> None: ...
+    async def everywhere(self) -> None: ...
+
+
 class Operations(Protocol):
     """Brokers, moves and elections: see `raftlog.cluster.operations.Operations`."""
 
@@ -166,6 +184,12 @@ class MetadataQuorum(Protocol):
     """How the metadata's Raft group does: see `raftlog.cluster.quorum.MetadataQuorum`."""
 
     async def describe(self) -> Quorum | None: ...
+
+
+class Reports(Protocol):
+    """What brokers say of themselves: see `raftlog.cluster.reports.Reports`."""
+
+    async def of(self, broker: BrokerId) -> Mapping[str, object] | None: ...
 
 
 class Offsets(Protocol):
@@ -275,7 +299,13 @@ class Transactions(Protocol):
         offsets: tuple[OffsetCommit, ...],
     ) -> Stepped | TransactionError: ...
     async def end(
-        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        *,
+        commit: bool,
+        ends_epoch: bool = False,
     ) -> Stepped | TransactionError: ...
 
 
@@ -289,7 +319,25 @@ class Verification(Protocol):
         epoch: int,
         partition: tuple[bytes, int],
         on_verified: OnVerified,
+        *,
+        adds: bool = False,
     ) -> None: ...
+
+
+class Changes(Protocol):
+    """When the metadata moves, here: see `raftlog.cluster.changes.Changes`."""
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have it called after every change. It must not block or raise."""
+        ...
+
+
+class UserAdmin(Protocol):
+    """Who may log in: see `raftlog.cluster.users.UserAdmin`."""
+
+    async def alter(
+        self, put: Sequence[NewCredential], drop: Sequence[tuple[str, str]]
+    ) -> CredentialsAltered | Refused | ProposalFailed: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,12 +355,19 @@ class Backend:
     coordination: Coordination
     offsets: Offsets
     admin: Admin
+    authorizer: Authorizer | None
+    """None: everybody may do everything."""
+    enforcement: Enforcement
+    users: UserAdmin
+    changes: Changes
     operations: Operations
     quorum: MetadataQuorum
+    reports: Reports
     proposer: Proposer
     producer_ids: ProducerIds
     transactions: Transactions
     verification: Verification
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def cluster_id(self) -> str:

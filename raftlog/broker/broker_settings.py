@@ -1,12 +1,14 @@
 """The settings of brokers that can be changed from outside: how brokers come and go.
 
 `raftlog.peer.advertise=HOST:PORT` of a broker that is not there yet admits it; `raftlog.draining` says
-whether it is given replicas. Everything else is given to a broker at its start, so that there is nothing to
+whether it is given replicas. What a broker says of itself (`STATUS`) is read by the same way, and cannot be
+set. Everything else is given to a broker at its start, so that there is nothing to
 remove: Kafka's tools remove the throttles of replication whether they set any or not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from raftlog.broker.backend import Backend
@@ -20,6 +22,13 @@ from raftlog.types import BrokerId
 BROKER_RESOURCE: Final = 4
 DRAINING: Final = "raftlog.draining"
 ADDRESS: Final = "raftlog.peer.advertise"
+STATUS: Final = {
+    "raftlog.build": "The broker's version and commit.",
+    "raftlog.uptime.seconds": "How long the broker has run.",
+    "raftlog.bytes": "The bytes of the replicas that the broker keeps.",
+    "raftlog.followers.behind": "Entries that brokers have not acknowledged yet to this one: 2:0,3:17.",
+}
+"""By its name: what it is. Told when it is asked for by name, of any broker by any."""
 
 
 def draining_entry(broker: BrokerInfo) -> ConfigEntry:
@@ -34,6 +43,30 @@ def draining_entry(broker: BrokerInfo) -> ConfigEntry:
         doc="Whether the broker is given no replicas.",
         synonyms=(),
     )
+
+
+def status_entries(report: Mapping[str, object], names: Iterable[str]) -> list[ConfigEntry]:
+    """What a broker says of itself; a broker of an older build says less."""
+    told = {
+        "raftlog.build": report.get("build"),
+        "raftlog.uptime.seconds": report.get("uptime_s"),
+        "raftlog.bytes": report.get("bytes"),
+        "raftlog.followers.behind": report.get("followers_behind"),
+    }
+    return [
+        ConfigEntry(
+            name=name,
+            value=str(value),
+            source=ConfigSource.DYNAMIC_BROKER,
+            type=ConfigType.STRING,
+            read_only=True,
+            sensitive=False,
+            doc=STATUS[name],
+            synonyms=(),
+        )
+        for name in names
+        if (value := told[name]) is not None
+    ]
 
 
 async def alter_broker(

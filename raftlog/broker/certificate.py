@@ -11,17 +11,22 @@ import os
 import re
 import ssl
 import stat
+from collections.abc import Collection
 from typing import Final
 
 import trio
 
-from raftlog.config import BrokerConfig
+from raftlog.config import BrokerConfig, per_listener
+from raftlog.config.keys import Value
 from raftlog.errors import ConfigError
 
 RELOAD_INTERVAL_S: Final = 10.0
 FILE_BYTES_MAX: Final = 1 << 20
 """A file of keys and certificates is a few kilobytes; one of trusted authorities may be some hundred."""
 HANDSHAKE_STEPS_MAX: Final = 8
+
+OF_TLS: Final = sorted(key for key in per_listener.TAKEN if key.startswith("ssl."))
+"""The settings that make a certificate and what is asked of clients."""
 
 _CERTIFICATES: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _CLIENTS: Final = {"none": ssl.CERT_NONE, "requested": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -35,14 +40,15 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class Certificate:
     """What a broker's settings say of TLS. `context` is the one for new connections."""
 
-    def __init__(self, config: BrokerConfig) -> None:
-        """Reads the files. Raises ConfigError. Blocking."""
+    def __init__(self, config: BrokerConfig, listeners: Collection[str] = ()) -> None:
+        """Reads the files. `listeners` are those that show it. Raises ConfigError. Blocking."""
         self._config = config
+        self._listeners = listeners
         self._files = [
             path for key in ("ssl.keystore.location", "ssl.truststore.location") if (path := config.str(key))
         ]
         self._stamp = self._stamped()
-        self.context = server_context(config)
+        self.context = server_context(config, listeners)
 
     async def watch(self) -> None:
         """Read the files again when they have changed, until cancelled."""
@@ -57,7 +63,7 @@ class Certificate:
             return
         self._stamp = stamp
         try:
-            self.context = server_context(self._config)
+            self.context = server_context(self._config, self._listeners)
         except ConfigError as error:
             log.warning("the certificate is not changed, the one before stays in use: %s", error)
         else:
@@ -76,8 +82,22 @@ class Certificate:
         return tuple(stamps)
 
 
-def server_context(config: BrokerConfig) -> ssl.SSLContext:
-    """As the settings say. Raises ConfigError for what could not serve."""
+def certificates_of(config: BrokerConfig) -> dict[str, Certificate]:
+    """By listener, those in TLS. What differs in nothing shares one. Raises ConfigError. Blocking."""
+    alike: dict[tuple[Value, ...], list[str]] = {}
+    for listener in config.listeners:
+        if config.is_encrypted(listener.name):
+            own = config.for_listener(listener.name)
+            alike.setdefault(tuple(own[key] for key in OF_TLS), []).append(listener.name)
+    found = {}
+    for names in alike.values():
+        found.update(dict.fromkeys(names, Certificate(config.for_listener(names[0]), names)))
+    return found
+
+
+def server_context(config: BrokerConfig, listeners: Collection[str] = ()) -> ssl.SSLContext:
+    """As the settings say, for listeners that clients would take it from. Raises ConfigError for what could
+    not serve."""
     keystore = config.str("ssl.keystore.location")
     if not keystore:
         raise ConfigError(
@@ -107,7 +127,7 @@ def server_context(config: BrokerConfig) -> ssl.SSLContext:
             "ssl.client.auth asks clients for certificates: ssl.truststore.location must say whose"
         )
     for listener in config.advertised_listeners:
-        if config.is_encrypted(listener.name):
+        if listener.name in (listeners or [listener.name]) and config.is_encrypted(listener.name):
             _try_out(context, pem, listener.host, keystore)
     return context
 

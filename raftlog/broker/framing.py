@@ -62,6 +62,10 @@ class RequestReader:
         assert self._cutter.frame is not None
         self._cutter.frame.admit(self._cutter.size)
 
+    def take_up_to(self, size_max: int) -> None:
+        """The largest request from here on."""
+        self._cutter.size_of = partial(_size_of, size_max)
+
     def buffer(self) -> memoryview:
         """Where to receive into; let go of it before `received`."""
         return self._cutter.buffer(None if self._budget.has_room else SMALL_MAX)

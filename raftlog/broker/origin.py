@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from raftlog.broker.gate import Gate
 
 ANONYMOUS: Final = "User:ANONYMOUS"
 """Who has shown no credentials, in Kafka's words."""
@@ -17,3 +20,15 @@ class Origin:
     host: str
     listener: str
     principal: str = ANONYMOUS
+
+    @property
+    def user(self) -> str:
+        """As quotas name it: the principal without its type."""
+        return self.principal.partition(":")[2]
+
+    until: float = float("inf")
+    """When the certificate ends that says who it is; the event loop's clock."""
+    number: int = 0
+    """A connection that is accepted later has a higher one."""
+    gate: Gate | None = field(default=None, repr=False, compare=False)
+    """Where the listener asks for a login."""

@@ -11,6 +11,7 @@ from raftlog.broker.call import Call
 from raftlog.metadata.catalog import BrokerInfo, Topic
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.produce import NodeEndpoint
+from raftlog.rights import Operation
 from raftlog.types import BrokerId
 
 LeaderHint = tuple[int, int]
@@ -40,6 +41,14 @@ def find_partition(backend: Backend, topic: str | bytes, partition: int) -> Part
     if not 0 <= partition < len(found.partitions):
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def allowed_partition(
+    call: Call, operation: Operation, topic: str | bytes, partition: int
+) -> Partition | ErrorCode:
+    """As `find_partition`, for who may do that to the topic."""
+    refused = call.topic_refusal(operation, topic)
+    return find_partition(call.backend, topic, partition) if refused is ErrorCode.NONE else refused
 
 
 def leader_hint(backend: Backend, topic: str | bytes, partition: int) -> LeaderHint | None:
@@ -88,7 +97,7 @@ async def confirm_leaders(replicas: Sequence[Partition], now: float) -> None:
 
     for replica in replicas:
         waiting += 1
-        replica.confirm_leadership(now, then)
+        replica.reading.confirm_leadership(now, then)
     then(True)
     if not confirmed.is_set():
         await confirmed.wait()

@@ -7,17 +7,18 @@ import ipaddress
 import logging
 import random
 import socket
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from raftlog.broker.backend import Backend
 from raftlog.broker.binding import listen
-from raftlog.broker.certificate import Certificate
+from raftlog.broker.certificate import Certificate, certificates_of
 from raftlog.broker.listener import Listener
 from raftlog.broker.readiness import Readiness
 from raftlog.broker.registry import spoken
+from raftlog.broker.signposts import Signposts
 from raftlog.cluster.front import Front
 from raftlog.cluster.inside import Inside
 from raftlog.cluster.node import Node
@@ -25,6 +26,9 @@ from raftlog.config import BrokerConfig, is_every_interface
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import ConfigError
 from raftlog.storage.disk import Disk
+
+if TYPE_CHECKING:
+    from raftlog.broker.tokens import Tokens
 
 log = logging.getLogger("raftlog.broker")
 
@@ -64,20 +68,24 @@ class Broker:
         readiness: Readiness,
         sockets: list[tuple[str, socket.socket]],
         peer_sockets: list[socket.socket],
-        certificate: Certificate | None,
+        certificates: Mapping[str, Certificate],
+        tokens: Tokens | None,
     ) -> None:
-        """`sockets` are those for clients, each with the name of its listener; `certificate` is for those in
-        TLS."""
+        """`sockets` are those for clients, each with the name of its listener; `certificates` are by the
+        names of those in TLS, `tokens` for those that take any."""
         self.backend = backend
         """As its handlers see it."""
         self.inside = inside
         self.listener: Listener | None = None
         """The Kafka listener, once it serves."""
+        self.signposts = Signposts(backend.config)
+        """Where else it is to be found, for who comes to a wrong port."""
         self._life = life
         self._readiness = readiness
         self._sockets = sockets
         self._peer_sockets = peer_sockets
-        self._certificate = certificate
+        self._certificates = certificates
+        self._tokens = tokens
         self.address: tuple[str, int] = sockets[0][1].getsockname()[:2]
         """Where its first listener is: the port that was given when 0 was asked for."""
 
@@ -93,8 +101,8 @@ class Broker:
 
         Raises ConfigError (a bad setting, or a port that is taken), DataDirBusy, DamagedLog, DiskFailed.
         """
-        encrypted = any(config.is_encrypted(listener.name) for listener in config.listeners)
-        certificate = Certificate(config) if encrypted else None
+        certificates = certificates_of(config)
+        tokens = _tokens(config)
         with contextlib.ExitStack() as opened:
             sockets: list[tuple[str, socket.socket]] = []
             advertised: list[tuple[str, str, int]] = []
@@ -120,14 +128,16 @@ class Broker:
             )
             life, backend, inside = _open_node(config, front, disk, rng)
             opened.pop_all()
-        return cls(life, backend, inside, readiness, sockets, peer_sockets, certificate)
+        return cls(life, backend, inside, readiness, sockets, peer_sockets, certificates, tokens)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` when clients can be served. Raises DiskFailed, SafetyError or
         ConfigError (see `Node.run`): then the broker must not go on."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._life.run, self._peer_listeners())
-            self.listener = Listener(self.backend, self._sockets, self._certificate)
+            self.listener = Listener(
+                self.backend, self._sockets, self._certificates, self._tokens, self.signposts
+            )
             nursery.start_soon(self.listener.run)
             nursery.start_soon(self._readiness.run)
             task_status.started()
@@ -163,8 +173,13 @@ def _open_node(
         coordination=node.coordination,
         offsets=node.offsets,
         admin=node.admin,
+        authorizer=node.authorizer,
+        enforcement=node.enforcement,
+        users=node.users,
+        changes=node.changes,
         operations=node.operations,
         quorum=node.quorum,
+        reports=node.inside.reports,
         proposer=node.proposer,
         producer_ids=node.producer_ids,
         transactions=node.transactions,
@@ -181,6 +196,20 @@ def _bound(opened: contextlib.ExitStack, host: str, port: int, option: str) -> l
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option} HOST:PORT"
         ) from error
+
+
+def _tokens(config: BrokerConfig) -> Tokens | None:
+    """What checks tokens, where some listener takes them. Raises ConfigError: a broker that cannot check them
+    must not serve."""
+    with_login = [each.name for each in config.listeners if config.asks_for_login(each.name)]
+    mechanisms = [config.for_listener(name).list("sasl.enabled.mechanisms") for name in with_login]
+    if not any("OAUTHBEARER" in each for each in mechanisms):
+        return None
+    from raftlog.broker.tokens import Tokens
+
+    tokens = Tokens(config)
+    tokens.load()
+    return tokens
 
 
 def _warn_of_peer_port(config: BrokerConfig, sockets: Sequence[socket.socket]) -> None:

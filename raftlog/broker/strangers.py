@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftlog.broker.signposts import Signposts
 from raftlog.errors import InvalidInput
 
-_HTTP_TEXT: Final = b"This port speaks Kafka's protocol, not HTTP: use a Kafka client.\n"
-HTTP_ANSWER: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_HTTP_TEXT), _HTTP_TEXT)
+_HTTP_TEXT: Final = "This port speaks Kafka's protocol, not HTTP: use a Kafka client.\n"
+_HTTP_HEAD: Final = (
+    "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    "Content-Length: %d\r\n\r\n"
 )
-
-TLS_ANSWER: Final = b"this listener speaks plain text\n"
+_TLS_TEXT: Final = "This listener speaks plain text.\n"
 """No TLS, so that clients say "wrong version number" rather than that the connection was closed."""
 
 _HTTP: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC")
@@ -32,24 +32,33 @@ _OTHERS: Final = {
 
 
 class Stranger(InvalidInput):
-    """Another protocol's client; `answer` is what it may be told in its own, before it is closed."""
+    """Another protocol's client."""
 
-    def __init__(self, what: str, answer: bytes = b"") -> None:
-        super().__init__(what)
-        self.answer = answer
+    def told(self, signposts: Signposts, client: str) -> tuple[str, bytes]:
+        """What the log is to say, and what the client at this address is told before it is closed."""
+        return str(self), b""
+
+
+class _HttpClient(Stranger):
+    def told(self, signposts: Signposts, client: str) -> tuple[str, bytes]:
+        look = signposts.to_http(client)
+        text = f"{_HTTP_TEXT}{look}\n".encode()
+        return f"{self}. {look}", (_HTTP_HEAD % len(text)).encode("ascii") + text
+
+
+class _TlsClient(Stranger):
+    def told(self, signposts: Signposts, client: str) -> tuple[str, bytes]:
+        look = f"{signposts.to_tls()} {signposts.to_http(client)}"
+        return f"{self}. {look}", f"{_TLS_TEXT}{look}\n".encode()
 
 
 def recognize(head: bytes) -> Stranger | None:
     """Who begins with these four bytes; None for nobody known."""
     if head in _HTTP:
-        return Stranger(
-            "an HTTP request: this port speaks Kafka's protocol; was another port meant?", HTTP_ANSWER
-        )
+        return _HttpClient("an HTTP request: this port speaks Kafka's protocol")
     if head.startswith(_TLS_HANDSHAKE):
-        return Stranger(
-            "a TLS handshake: this listener is in plain text; set the client's security.protocol to"
-            " PLAINTEXT",
-            TLS_ANSWER,
+        return _TlsClient(
+            "a TLS handshake: this listener is in plain text; set the client's security.protocol to PLAINTEXT"
         )
     what = _OTHERS.get(head)
     return None if what is None else Stranger(what)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 
 from raftlog.broker.backend import Backend
+from raftlog.broker.call import Call
 from raftlog.broker.errors import admin_error_code
 from raftlog.cluster.admin import AdminFailure
 from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import CLUSTER_NAME, Operation, ResourceKind
 
 TOPIC_RESOURCE: Final = 2
 TIMEOUT_S: Final = 30.0
@@ -39,9 +41,23 @@ def named_twice(resource: ConfigResource) -> dict[str, object]:
     return resource_result(resource, ErrorCode.INVALID_REQUEST, "the resource is named more than once")
 
 
-def refused_resource(backend: Backend, resource: ConfigResource) -> Topic | dict[str, object]:
+def refused_change(call: Call, resource: ConfigResource) -> dict[str, object] | None:
+    """The answer to who may not change the settings of a resource: of a broker, it takes to alter the
+    cluster, since they say how brokers come and go."""
+    name, operation, kind = resource.resource_name, Operation.ALTER_CONFIGS, ResourceKind.TOPIC
+    if resource.resource_type != TOPIC_RESOURCE:
+        name, operation, kind = CLUSTER_NAME, Operation.ALTER, ResourceKind.CLUSTER
+    if not (refused := call.refusal(operation, kind, name)):
+        return None
+    return resource_result(resource, refused, call.why_not(operation, kind, name))
+
+
+def refused_resource(call: Call, resource: ConfigResource) -> Topic | dict[str, object]:
     """The topic that a resource names, or the answer that says why there is none."""
-    name = resource.resource_name
+    refused = refused_change(call, resource)
+    if refused is not None:
+        return refused
+    backend, name = call.backend, resource.resource_name
     if resource.resource_type != TOPIC_RESOURCE:
         kind = resource.resource_type
         message = f"only settings of topics can be changed here, not those of resource type {kind}"

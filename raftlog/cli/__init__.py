@@ -20,12 +20,19 @@ Parsed = TypeVar("Parsed")
 COMMANDS: Final = {
     "serve": "Start a broker.",
     "dev": "Run a local cluster, a process a broker.",
+    "console": "Show any cluster, Apache Kafka too, in a browser.",
     "topic": "Create, list, describe, alter and delete topics.",
     "produce": "Publish lines from standard input.",
     "consume": "Print the records of a topic.",
     "group": "List, describe, move and delete consumer groups.",
     "txn": "List, describe and abort transactions.",
+    "acl": "Allow and deny; list, remove and check what is allowed.",
+    "user": "Add, list and remove users, change their passwords.",
+    "security": "Make a cluster secure, check what is.",
     "cluster": "Look at a cluster, add and drain brokers, spread replicas.",
+    "streams": "Run and describe stream processing apps.",
+    "registry": "Run a schema registry.",
+    "connect": "Bring files and tables into topics, and topics elsewhere.",
     "bench": "Measure a Kafka-protocol broker.",
     "log": "Look into the files of a broker.",
 }
@@ -119,12 +126,28 @@ def _sentence(message: str) -> str:
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 
+def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Print the version and the commit, and end."""
+    if wanted and not ctx.resilient_parsing:
+        from raftlog.version import build
+
+        click.echo(f"raftlog {build()}")
+        ctx.exit()
+
+
 @click.group(
     "raftlog",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="raftlog", message="raftlog %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and the commit, and exit.",
+)
 def main() -> None:
     """A Kafka-compatible event log: every acknowledged record is on a majority of disks.
 
@@ -133,4 +156,7 @@ def main() -> None:
     raftlog topic create orders -p 3
     echo 'hello' | raftlog produce orders
     raftlog consume orders --from-beginning -n 1
+
+    \b
+    Tab completion, for bash (zsh and fish likewise): eval "$(_RAFTLOG_COMPLETE=bash_source raftlog)"
     """

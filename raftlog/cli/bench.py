@@ -21,6 +21,7 @@ import click
 from raftlog.cli import bench_load
 from raftlog.cli.bench_figures import Run, Spread, spread
 from raftlog.cli.bench_load import BrokerUnavailable, Load, Progress, Stop
+from raftlog.cli.target import BOOTSTRAP_DEFAULT, BOOTSTRAP_VARIABLE
 
 _PROGRESS_SECONDS: Final = 0.25
 _INTERRUPTED_EXIT: Final = 130  # what a shell makes of SIGINT
@@ -63,7 +64,15 @@ def _options(action: Command) -> Command:
     """The options that all three commands have."""
     for option in reversed(
         (
-            click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, metavar="HOST:PORT,…"),
+            click.option(
+                "--bootstrap",
+                "-b",
+                envvar=BOOTSTRAP_VARIABLE,
+                show_envvar=True,
+                default=BOOTSTRAP_DEFAULT,
+                show_default=True,
+                metavar="HOST:PORT,…",
+            ),
             click.option("--topic", default="raftlog-bench", show_default=True),
             click.option(
                 "--count", type=click.IntRange(min=1), help="Records a run; with --seconds, what comes first."

@@ -10,7 +10,6 @@ confluent-kafka is an extra, so it is imported when a load starts.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
@@ -30,6 +29,7 @@ from raftlog.cli.bench_processes import (
     machine_seconds,
     pids_listening,
 )
+from raftlog.cli.bench_records import make_keys, make_values
 
 Progress: TypeAlias = Callable[[int, int, float], None]
 """Called now and then with the records, payload bytes and seconds so far."""
@@ -37,10 +37,6 @@ Progress: TypeAlias = Callable[[int, int, float], None]
 _CHUNK_RECORDS_MAX: Final = 1000
 _CHUNK_BYTES: Final = 1_000_000
 """How much is sent between two looks at the clock and at Ctrl-C."""
-_POOL_BYTES: Final = 8 * 1024 * 1024
-_POOL_VALUES: Final = 1 << 16
-"""Distinct values: more of them than a batch holds, so that repeating them helps no codec."""
-_TEXT_LINES: Final = 10_000
 _CONSUME_RECORDS: Final = 10_000
 _WAIT: Final = 0.1
 """Seconds of one blocking call; Ctrl-C is looked at in between."""
@@ -162,30 +158,6 @@ class Meter:
         if before is None or after is None or after[1] <= before[1]:
             return None
         return max(0.0, (after[0] - before[0] - ours) / (after[1] - before[1]))
-
-
-def make_values(size: int, payload: str, rng: random.Random) -> list[bytes]:
-    """Values of `size` bytes to be sent in turn: "random" does not compress, "text" does as JSON lines do."""
-    count = min(_POOL_VALUES, max(16, _POOL_BYTES // max(size, 1)))
-    if payload == "random":
-        return [rng.randbytes(size) for _ in range(count)]
-    lines = [
-        json.dumps({"id": rng.randrange(10**9), "user": f"user-{rng.randrange(10**4)}", "text": "order" * 3})
-        for _ in range(_TEXT_LINES)
-    ]
-    text = "\n".join(lines).encode()
-    text *= 1 + 2 * size // len(text)
-    starts = (rng.randrange(len(text) - size) for _ in range(count))
-    return [text[start : start + size] for start in starts]
-
-
-def make_keys(count: int, rng: random.Random) -> list[bytes | None]:
-    """`count` keys in random order, each as often as any other; without keys the client spreads records."""
-    if not count:
-        return [None]
-    keys: list[bytes | None] = [b"key-%d" % number for number in range(count)]
-    rng.shuffle(keys)
-    return keys
 
 
 def _records(load: Load) -> Iterator[tuple[bytes, bytes | None]]:

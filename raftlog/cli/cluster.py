@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import trio
 
 from raftlog.cli import CommandGroup
-from raftlog.cli.output import counted, print_json, print_table, with_format
+from raftlog.cli.output import counted, duration, print_json, print_table, size, with_format
 from raftlog.cli.target import Target, with_brokers
 from raftlog.client.errors import ClientError
 from raftlog.client.health import (
@@ -29,7 +29,7 @@ from raftlog.types import BrokerId
 if TYPE_CHECKING:
     from raftlog.client.client import Client
     from raftlog.client.metadata import TopicView
-    from raftlog.client.operations import BrokerState
+    from raftlog.client.operations import BrokerReport, BrokerState
     from raftlog.metadata.catalog import BrokerInfo
     from raftlog.metadata.placement import Move
 
@@ -58,50 +58,67 @@ def command() -> None:
 @with_format
 @with_brokers
 def status(target: Target, output: str) -> None:
-    """Show the brokers, what each keeps and leads, and what is not as it should be."""
+    """Show the brokers, what each keeps and leads, how it does, and what is not as it should be.
+
+    LAG is how many entries of Raft logs a broker has not acknowledged yet to those that lead. Under load some
+    are always under way; a lag that grows is of a broker that cannot keep up.
+    """
 
     async def main(client: Client) -> None:
         operations = client.admin.operations
         brokers, moves = await operations.brokers(), await operations.moves()
         topics = await _topics(client)
-        rows = [_row(broker, topics) for broker in brokers]
+        reports = await operations.reports()
+        rows = [_row(broker, topics, reports) for broker in brokers]
         partitions = [p for topic in topics.values() for p in topic.partitions]
         leaderless = sum(p.leader is None for p in partitions)
-        has_leader = await operations.has_controller()
+        leader = await operations.metadata_leader()
+        has_leader = leader is not None and await operations.has_controller()
         if output == "json":
             print_json(
                 {
-                    "brokers": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
+                    "brokers": rows,
                     "partitions": len(partitions),
                     "without_leader": leaderless,
                     "moving": len(moves),
                     "metadata_has_leader": has_leader,
+                    "metadata_leader": leader,
                 }
             )
             return
-        print_table([column.upper() for column in _COLUMNS], rows)
+        print_table([column.upper().removesuffix("_S") for column in rows[0]], [_shown(row) for row in rows])
         click.echo(
             f"\n{counted(len(partitions), 'partition')}, {leaderless} without a leader, {len(moves)} moving"
         )
-        if not has_leader:
-            click.echo(NO_LEADER)
+        click.echo(f"broker {leader} leads the metadata" if has_leader else NO_LEADER)
 
     target.run(main)
 
 
-_COLUMNS = ("broker", "address", "rack", "state", "replicas", "leads")
-
-
-def _row(broker: BrokerState, topics: Mapping[str, TopicView]) -> tuple[object, ...]:
+def _row(
+    broker: BrokerState, topics: Mapping[str, TopicView], reports: Mapping[int, BrokerReport]
+) -> dict[str, object]:
     partitions = [p for topic in topics.values() for p in topic.partitions]
-    return (
-        broker.id,
-        join_host_port(broker.host, broker.port) if broker.port else "not started yet",
-        broker.rack or "-",
-        "down" if not broker.is_alive else "draining" if broker.is_draining else "alive",
-        sum(broker.id in p.replicas for p in partitions),
-        sum(broker.id == p.leader for p in partitions),
-    )
+    report = reports.get(broker.id)
+    leaders = [other.followers_behind for other in reports.values() if other.followers_behind is not None]
+    return {
+        "broker": broker.id,
+        "address": join_host_port(broker.host, broker.port) if broker.port else "not started yet",
+        "rack": broker.rack or "-",
+        "state": "down" if not broker.is_alive else "draining" if broker.is_draining else "alive",
+        "replicas": sum(broker.id in p.replicas for p in partitions),
+        "leads": sum(broker.id == p.leader for p in partitions),
+        "lag": sum(behind.get(broker.id, 0) for behind in leaders) if leaders else None,
+        "bytes": report and report.bytes,
+        "uptime_s": report and report.uptime_s,
+        "version": report and report.build,
+    }
+
+
+def _shown(row: Mapping[str, object]) -> list[object]:
+    """For people."""
+    show: dict[str, Callable[[Any], str]] = {"bytes": size, "uptime_s": duration}
+    return [show[name](value) if name in show and value is not None else value for name, value in row.items()]
 
 
 @command.command(epilog="\b\nExample:\n  raftlog cluster health || page-the-operator")
@@ -270,7 +287,7 @@ class _Layout:
 
 
 async def _topics(client: Client) -> dict[str, TopicView]:
-    return await client.admin.describe_topics(await client.admin.list_topics(internal=True))
+    return await client.admin.describe_topics()
 
 
 async def _brokers(client: Client) -> list[BrokerInfo]:

@@ -77,7 +77,7 @@ Letters of -f:  %s value  %k key  %t topic  %p partition  %o offset  %T time in 
 """
 )
 @click.argument("topic")
-@click.option("-G", "--group", help="Read as a member of this consumer group, and commit.")
+@click.option("-G", "-g", "--group", help="Read as a member of this consumer group, and commit.")
 @click.option("--from-beginning", is_flag=True, help="The same as -o beginning.")
 @click.option(
     "-o",

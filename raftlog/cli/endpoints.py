@@ -7,6 +7,7 @@ import logging
 from raftlog.broker.binding import listen
 from raftlog.broker.connection import Connection
 from raftlog.broker.listener import Listener
+from raftlog.broker.people import People
 from raftlog.broker.registry import served
 from raftlog.broker.server import Broker
 from raftlog.broker.traffic import Traffic
@@ -14,7 +15,7 @@ from raftlog.config import BrokerConfig
 from raftlog.config.addresses import join_host_port
 from raftlog.errors import ConfigError
 from raftlog.http.app import Endpoints
-from raftlog.http.view import ClientView, View
+from raftlog.http.view import ClientView, Faults, View
 from raftlog.protocol.api import ApiKey
 
 log = logging.getLogger("raftlog.http")
@@ -52,7 +53,7 @@ def _client(connection: Connection) -> ClientView:
     )
 
 
-def open_endpoints(config: BrokerConfig, broker: Broker) -> Endpoints | None:
+def open_endpoints(config: BrokerConfig, broker: Broker, faults: Faults | None = None) -> Endpoints | None:
     """HTTP as the settings want it, bound and not served yet; None for none. Raises ConfigError."""
     if config.http_listen is None:
         return None
@@ -70,10 +71,14 @@ def open_endpoints(config: BrokerConfig, broker: Broker) -> Endpoints | None:
         kafka=lambda: None if broker.listener is None else _Kafka(broker.listener),
         versions={api.key: (api.first, api.last) for api in served()},
         bootstrap=broker.address,
+        faults=faults,
     )
     try:
-        return Endpoints(config, view, sockets)
+        directory = None if broker.backend.authorizer is None else People(broker.backend)
+        endpoints = Endpoints(config, view, sockets, directory)
     except ConfigError:
         for sock in sockets:
             sock.close()
         raise
+    broker.signposts.http = endpoints.address
+    return endpoints

@@ -14,7 +14,7 @@ from raftlog.cli.target import Target, known_topic, nearest, with_brokers
 from raftlog.cli.times import parse_time
 
 if TYPE_CHECKING:
-    from raftlog.client.admin import GroupDescription
+    from raftlog.client.admin_values import GroupDescription
     from raftlog.client.client import Client
     from raftlog.client.metadata import TopicPartition
     from raftlog.client.offsets import CommittedOffset

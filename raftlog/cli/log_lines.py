@@ -5,8 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+from typing import Final
 
 from raftlog.config import BrokerConfig
+
+LIFE: Final = "raftlog.life"
+"""The logger of what an operator wants to know: said without asking for it."""
 
 
 class JsonLines(logging.Formatter):
@@ -27,6 +31,7 @@ class JsonLines(logging.Formatter):
 
 def set_up(config: BrokerConfig) -> None:
     """As the settings want it; for a log that was set up as text."""
+    logging.getLogger(LIFE).setLevel(logging.INFO)
     if config.str("raftlog.log.format") == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())

@@ -49,3 +49,23 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def joined(values: Sequence[object]) -> str:
     """`1,2,3`, or a dash."""
     return ",".join(map(str, values)) or "-"
+
+
+def size(count: int) -> str:
+    """`512 B`, `1.5 KiB`, `3.0 GiB`."""
+    shown = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        shown /= 1024
+        if shown < 1000 and count >= 1024:
+            return f"{shown:.1f} {unit}"
+    return f"{count} B" if count < 1024 else f"{shown / 1024:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `5 min`, `3 h 20 min`, `4 d 3 h`."""
+    minutes, hours, days = int(seconds) // 60, int(seconds) // 3600, int(seconds) // 86400
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -19,9 +19,14 @@ CONNECT_SECONDS_MAX: Final = 5.0
 ANSWER_SECONDS_MAX: Final = 5.0
 ANSWER_BYTES_MAX: Final = 1 << 16
 """Read in one go; an answer has a few hundred."""
+_METADATA: Final = 3
 _API_VERSIONS: Final = 18
 _CORRELATION_ID: Final = 0x7261_6674
 _NOT_KAFKA: Final = "something listens there, but it does not speak Kafka's protocol"
+_ASKS_FOR_LOGIN: Final = (
+    "a broker answers, and asks for a login: --config FILE with security.protocol, sasl.username"
+    " and sasl.password"
+)
 
 
 async def check(servers: Sequence[tuple[str, int]]) -> None:
@@ -66,7 +71,7 @@ async def _question(stream: trio.SocketStream, port: int) -> str | None:
     except trio.BrokenResourceError:
         pass
     if answer[4:8] == struct.pack(">i", _CORRELATION_ID):
-        return None
+        return None if await _serves(stream) else _ASKS_FOR_LOGIN
     if waiting.cancelled_caught:
         return (
             f"something listens there and does not answer within {ANSWER_SECONDS_MAX:g} s (a broker that"
@@ -76,9 +81,29 @@ async def _question(stream: trio.SocketStream, port: int) -> str | None:
         return f"{_NOT_KAFKA}: it is an HTTP server"
     if answer.startswith(b"\x15\x03"):
         return f"{_NOT_KAFKA} in plain text: it wants TLS"
+    if not answer and port != 9192:
+        return (
+            "something listens there, and closes the connection without a word: if it is a broker, it wants"
+            " TLS (--config FILE with security.protocol=SASL_SSL or SSL)"
+        )
     if port == 9192:
         return f"{_NOT_KAFKA}: 9192 is where raftlog's brokers talk to each other, clients use 9092"
     return _NOT_KAFKA
+
+
+async def _serves(stream: trio.SocketStream) -> bool:
+    """Whether a second request is answered, after the one that everybody may ask."""
+    request = struct.pack(">hhihi", _METADATA, 1, _CORRELATION_ID, -1, 0)
+    try:
+        await stream.send_all(struct.pack(">i", len(request)) + request)
+        with trio.move_on_after(ANSWER_SECONDS_MAX):
+            answer = await stream.receive_some(ANSWER_BYTES_MAX)
+            while answer and not _is_whole(answer) and (more := await stream.receive_some(ANSWER_BYTES_MAX)):
+                answer += more
+            return bool(answer)
+    except trio.BrokenResourceError:
+        return False
+    return True  # the client will wait for longer
 
 
 def _is_whole(answer: bytes) -> bool:

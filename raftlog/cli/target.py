@@ -29,6 +29,8 @@ API_TIMEOUT_MS: Final = 30_000
 """How long a call is retried: a person waits for it."""
 GOODBYE_SECONDS_MAX: Final = 0.9
 """Ctrl-C ends a command within a second, whatever it still has to say to the brokers."""
+STOPPED: Final = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""The exit codes of a signal. Of a service it is no failure that it was asked to stop, and did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,18 @@ class Target:
     bootstrap: str | None
     config: str | None
 
-    def run(self, main: Callable[[Client], Awaitable[None]], **options: Any) -> None:
+    def run(
+        self,
+        main: Callable[[Client], Awaitable[None]],
+        *,
+        goodbye_seconds_max: float = GOODBYE_SECONDS_MAX,
+        **options: Any,
+    ) -> None:
         """Run `main` with a client; `options` are those of `raftlog.open_client`.
 
         Ends in a SystemExit after SIGINT or SIGTERM, a ClickException after a failure. On a signal `main` is
         cancelled while the client still has its connections, so that what `main` has open can say goodbye;
-        for that there are GOODBYE_SECONDS_MAX.
+        for that there are `goodbye_seconds_max`.
         """
         import trio
 
@@ -53,7 +61,7 @@ class Target:
         async def until_signal() -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 received.append(await anext(signals))
-            give_up = threading.Timer(GOODBYE_SECONDS_MAX, os._exit, [128 + received[0]])
+            give_up = threading.Timer(goodbye_seconds_max, os._exit, [128 + received[0]])
             give_up.daemon = True
             give_up.start()
             scopes[-1].cancel()
@@ -80,7 +88,8 @@ class Target:
         """A client, once a broker has answered. Raises click.ClickException when none does."""
         from raftlog.cli import reach
         from raftlog.client.client import from_properties
-        from raftlog.client.settings import ClientSettings, read_properties
+        from raftlog.client.properties import read_properties
+        from raftlog.client.settings import ClientSettings
 
         known = read_properties(self.config).client if self.config else {}
         bootstrap = (
@@ -109,6 +118,8 @@ def with_brokers(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--config",
+        "--command-config",
+        "config",
         type=click.Path(exists=True, dir_okay=False),
         help="Settings of the client, in a client.properties file.",
     )

@@ -120,11 +120,11 @@ def as_json(record: Record) -> bytes:
     }
     if record.headers:
         fields["headers"] = [text for name, value in record.headers for text in (name, _text(value))]
-    for name, value in (("key", record.key), ("payload", record.value)):
+    for name, content in (("key", record.key), ("payload", record.value)):
         try:
-            fields[name] = None if value is None else value.decode()
-        except UnicodeDecodeError:
-            fields[f"{name}_base64"] = base64.b64encode(value).decode()
+            fields[name] = None if content is None else content.decode()
+        except UnicodeDecodeError as error:
+            fields[f"{name}_base64"] = base64.b64encode(error.object).decode()
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 

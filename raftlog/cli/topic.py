@@ -13,7 +13,7 @@ from raftlog.cli.output import counted, joined, print_json, print_table, with_fo
 from raftlog.cli.target import Target, known_topic, nearest, with_brokers
 
 if TYPE_CHECKING:
-    from raftlog.client.admin import ConfigEntry
+    from raftlog.client.admin_values import ConfigEntry
     from raftlog.client.client import Client
     from raftlog.client.metadata import TopicPartition, TopicView
 
@@ -151,8 +151,10 @@ Examples:
 def describe(target: Target, name: str, settings: bool, output: str) -> None:
     """Show a topic's partitions and settings.
 
-    LEADER, REPLICAS and IN SYNC are ids of brokers. FIRST is the offset of the first record, END
-    the offset that the next one gets. BYTES is what the leader keeps on its disk.
+    LEADER, REPLICAS and IN SYNC are ids of brokers. IN SYNC are those replicas whose brokers are
+    alive; a record is acknowledged once a majority of all replicas has it on disk, whichever they
+    are. FIRST is the offset of the first record, END the offset that the next one gets. BYTES is
+    what the leader keeps on its disk.
     """
 
     async def main(client: Client) -> None:

@@ -21,9 +21,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from raftlog.client.batches import Batch, Queue
-from raftlog.client.errors import ClientError, DeliveryError, RecordTooLarge, RequestTimedOut, broker_error
+from raftlog.client.errors import (
+    ClientError,
+    broker_error,
+    timed_out,
+)
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.settings import ProducerSettings
+from raftlog.client.undelivered import failure_of
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.batch import Codec
 from raftlog.records.record import Headers, decode_batch
@@ -75,6 +80,10 @@ class Accumulator:
         """Whether a partition may be written to: transactions add it first."""
         self.on_failure: Callable[[Batch], None] = lambda batch: None
         """Told of each batch that failed."""
+        self.on_worn_out: Callable[[], None] = lambda: None
+        """A partition has had all epochs of the producer id: `identify` it with another one."""
+        self.why_not: Callable[[str, int], ClientError | None] = lambda topic, partition: None
+        """What keeps records from a partition now, as far as that is known."""
         self._active: dict[TopicPartition, Queue] = {}
         self._next_expiry = FOREVER
         self._retry_backoff = retry_backoff
@@ -92,7 +101,7 @@ class Accumulator:
         return self.producer_id >= 0 or not self.settings.enable_idempotence
 
     def identify(self, producer_id: int, epoch: int) -> None:
-        """The id that InitProducerId gave."""
+        """The id that InitProducerId gave. A partition keeps an older one until that is worn out."""
         self.producer_id, self.base_epoch = producer_id, epoch
 
     def renew(self, producer_id: int, epoch: int) -> None:
@@ -217,6 +226,9 @@ class Accumulator:
         under_way = queue.under_way
         if under_way and (batch.attempts or queue.gap or under_way[0].attempts > 1):
             return None, FOREVER
+        if queue.gap and self._is_worn_out(queue) and not (batch.uncertain and batch.base_sequence >= 0):
+            self.on_worn_out()
+            return None, FOREVER
         if under_way and self.settings.enable_idempotence and not queue.known:
             # A broker that does not know the producer takes any number for the first: should the first batch
             # be refused (the leader is not ready) and the second be taken, the first could not follow.
@@ -238,8 +250,8 @@ class Accumulator:
         if batch.wire is None:
             batch.wire = batch.builder.build(
                 codec=self._codec,
-                producer_id=self.producer_id,
-                producer_epoch=batch.producer_epoch,
+                producer_id=batch.identity[0],
+                producer_epoch=batch.identity[1],
                 base_sequence=batch.base_sequence,
                 transactional=self._transactional,
             )
@@ -255,16 +267,20 @@ class Accumulator:
         if queue.gap:
             assert not queue.under_way, "renumbering while batches are under way"
             queue.gap = False
-            queue.epoch += 1
+            queue.epoch = queue.epoch + 1 if queue.epoch < EPOCH_MAX else -1
             queue.next_sequence = 0
         if queue.epoch < 0:
-            queue.epoch = self.base_epoch
-        if batch.producer_epoch == queue.epoch and batch.base_sequence >= 0:
+            queue.producer_id, queue.epoch, queue.known = self.producer_id, self.base_epoch, False
+        if batch.identity == queue.identity and batch.base_sequence >= 0:
             return
-        batch.producer_epoch = queue.epoch
+        batch.identity = queue.identity
         batch.base_sequence = queue.next_sequence
         batch.wire = None
         queue.next_sequence = (queue.next_sequence + batch.builder.record_count) & SEQUENCE_MASK
+
+    def _is_worn_out(self, queue: Queue) -> bool:
+        """There is no epoch behind the partition's, and no other producer id yet."""
+        return queue.epoch >= EPOCH_MAX and queue.producer_id == self.producer_id
 
     def _expire(self, now: float) -> float:
         """Fail the batches whose delivery time is over; when the next one's is."""
@@ -289,7 +305,8 @@ class Accumulator:
             batch.uncertain = True  # it stays under way until its request ends, for the order's sake
         queue.gap = queue.gap or batch.base_sequence >= 0
         limit = self.settings.delivery_timeout_ms / 1000
-        self._fail(batch, RequestTimedOut(f"not acknowledged within {limit:g} s"))
+        reason = self.why_not(batch.topic, batch.partition) or batch.reason
+        self._fail(batch, timed_out(f"not acknowledged within {limit:g} s", reason))
 
     # -- what came of it
 
@@ -300,7 +317,7 @@ class Accumulator:
         queue = self._landed(batch)
         error = ErrorCode.of(code)
         if error in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
-            queue.known = queue.known or batch.producer_epoch == queue.epoch
+            queue.known = queue.known or batch.identity == queue.identity
             if not batch.done:
                 self._succeed(batch, base_offset, log_append_time)
             self._settle(queue)
@@ -317,6 +334,7 @@ class Accumulator:
                 self._split(queue, batch)
             case _ if error.retriable and batch.attempts <= self.settings.retries:
                 batch.uncertain = True
+                batch.reason = broker_error(code, message)
                 self._retry(queue, batch, now)
             case _:
                 self._give_up(queue, batch, broker_error(code, message))
@@ -327,6 +345,7 @@ class Accumulator:
         """The request of a batch ended without an answer."""
         queue = self._landed(batch)
         batch.uncertain = True
+        batch.reason = error
         if not batch.done:
             if batch.attempts <= self.settings.retries:
                 self._retry(queue, batch, now)
@@ -371,11 +390,7 @@ class Accumulator:
         (KIP-360): it and those that were sent behind it may be numbered anew."""
         if any(not b.done for b in queue.under_way) or self._older_waits(queue, batch):
             self._retry(queue, batch, now)
-        elif (
-            self._transactional
-            or queue.epoch >= EPOCH_MAX
-            or (batch.uncertain and error is ErrorCode.UNKNOWN_PRODUCER_ID)
-        ):
+        elif self._transactional or (batch.uncertain and error is ErrorCode.UNKNOWN_PRODUCER_ID):
             self._give_up(queue, batch, broker_error(error, message))
         elif batch.uncertain and now < batch.refused_at + FATE_S:
             batch.refused_at = min(batch.refused_at, now)
@@ -383,14 +398,14 @@ class Accumulator:
             batch.not_before = batch.refused_at + FATE_S
         else:
             for one in (batch, *queue.waiting):
-                if one.producer_epoch == batch.producer_epoch:
+                if one.identity == batch.identity:
                     one.uncertain = False
             queue.gap = True
             self._retry(queue, batch, now)
 
     @staticmethod
     def _older_waits(queue: Queue, batch: Batch) -> bool:
-        return any(b.order < batch.order and b.producer_epoch == batch.producer_epoch for b in queue.waiting)
+        return any(b.order < batch.order and b.identity == batch.identity for b in queue.waiting)
 
     def _retry(self, queue: Queue, batch: Batch, now: float) -> None:
         batch.not_before = now + self._retry_backoff(batch.attempts - 1)
@@ -418,7 +433,7 @@ class Accumulator:
                 half.builder.append(record.timestamp, record.key, record.value, record.headers)
             half.sealed = True
             half.attempts = 1  # so that it goes as a retry does
-            half.producer_epoch = batch.producer_epoch
+            half.identity = batch.identity
             if batch.base_sequence >= 0:
                 half.base_sequence = (batch.base_sequence + position) & SEQUENCE_MASK
             half.parent, half.parent_index = batch, position
@@ -440,16 +455,7 @@ class Accumulator:
 
     def _fail(self, batch: Batch, error: ClientError) -> None:
         count = batch.builder.record_count
-        failure = DeliveryError(
-            f"{count} record{'s' * (count != 1)} to {batch.topic}-{batch.partition}: {error}"
-            f" ({'may be in the log' if batch.uncertain else 'not in the log'})",
-            topic=batch.topic,
-            partition=batch.partition,
-            records=count,
-            may_be_written=batch.uncertain,
-        )
-        failure.__cause__ = error
-        batch.error = failure
+        batch.error = failure_of(batch, error)
         self.statistics.records_failed += count
         self.unseen.append(batch)
         self._finish(batch)
@@ -468,10 +474,3 @@ class Accumulator:
                 parent.event.set()
             parent = parent.parent
         self._on_room()
-
-
-def too_large(size: int, limit: int) -> RecordTooLarge:
-    """A record that max.request.size forbids."""
-    return RecordTooLarge(
-        ErrorCode.MESSAGE_TOO_LARGE, f"a record of {size} bytes; max.request.size is {limit} bytes"
-    )

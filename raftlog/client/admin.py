@@ -6,16 +6,25 @@ after that. A call that is cancelled, or that times out, may have been carried o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
+from raftlog.client.admin_values import (
+    ClusterDescription,
+    ConfigEntry,
+    GroupDescription,
+    GroupListing,
+    NewTopic,
+    config_entry,
+    creatable,
+    group_member,
+)
 from raftlog.client.arguments import checked
 from raftlog.client.assignment import EARLIEST, LATEST
 from raftlog.client.cluster import Cluster
 from raftlog.client.errors import BrokerError, broker_error, error_in, raise_error_in
-from raftlog.client.group_protocol import by_topic, decode_assignment
-from raftlog.client.metadata import Broker, TopicPartition, TopicView
+from raftlog.client.group_protocol import by_topic
+from raftlog.client.metadata import TopicPartition, TopicView
 from raftlog.client.offsets import (
     CommittedOffset,
     OffsetAndTimestamp,
@@ -24,7 +33,6 @@ from raftlog.client.offsets import (
     list_offsets,
 )
 from raftlog.client.operations import Operations
-from raftlog.errors import InvalidInput
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
@@ -37,78 +45,6 @@ SET: Final = 0
 DELETE: Final = 1
 MAX_TIMESTAMP: Final = -3
 """A time for `list_offsets`: the record with the largest timestamp (KIP-734)."""
-
-CONFIG_SOURCES: Final = {
-    1: "topic",
-    2: "broker",
-    3: "brokers",
-    4: "file",
-    5: "default",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTopic:
-    """A topic to be made. -1 leaves a number to the broker. `replicas` names the brokers of each partition
-    and takes the place of both numbers."""
-
-    name: str
-    partitions: int = -1
-    replication_factor: int = -1
-    configs: Mapping[str, str] = field(default_factory=dict)
-    replicas: Sequence[Sequence[int]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigEntry:
-    """A setting of a topic or a broker. `source` is topic, broker, brokers, file or default."""
-
-    name: str
-    value: str | None
-    source: str
-    read_only: bool
-    sensitive: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupListing:
-    """A group in a list. `state` is empty when the broker does not say."""
-
-    group: str
-    protocol_type: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupMember:
-    """A member of a group and what it reads."""
-
-    member_id: str
-    instance_id: str | None
-    client_id: str
-    host: str
-    partitions: tuple[TopicPartition, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupDescription:
-    """A group as its coordinator sees it. The state of a group that does not exist is Dead."""
-
-    group: str
-    state: str
-    protocol_type: str
-    protocol: str
-    coordinator: int
-    members: tuple[GroupMember, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterDescription:
-    """The cluster. `controller` is the broker that takes admin requests."""
-
-    cluster_id: str | None
-    controller: int | None
-    brokers: tuple[Broker, ...]
 
 
 @checked("ask_controller", "ask_broker")
@@ -140,8 +76,10 @@ class Admin:
         try:
             await self.create_topics([topic], validate_only=validate_only)
         except BrokerError as error:
-            if not (exist_ok and error.code is ErrorCode.TOPIC_ALREADY_EXISTS):
+            if error.code is not ErrorCode.TOPIC_ALREADY_EXISTS:
                 raise
+            if not exist_ok:
+                raise broker_error(error.code, f"{name!r} (exist_ok=True takes it as it is)") from error
 
     async def create_topics(self, topics: Iterable[NewTopic], *, validate_only: bool = False) -> None:
         """Make topics. What can be made is made; then the first error of the others is raised."""
@@ -149,7 +87,7 @@ class Admin:
         made = list(pending)
 
         async def attempt(timeout_ms: int) -> Any:
-            wanted = [_creatable(topic) for topic in pending.values()]
+            wanted = [creatable(topic) for topic in pending.values()]
             fields = {"topics": wanted, "timeout": timeout_ms, "validate_only": validate_only}
             answer = await self._ask_controller(ApiKey.CREATE_TOPICS, fields)
             return [(str(one.name), one) for one in answer.topics]
@@ -189,13 +127,16 @@ class Admin:
         """A topic's partitions, leaders and replicas. Raises UnknownTopic."""
         return (await self.describe_topics([name]))[name]
 
-    async def describe_topics(self, names: Iterable[str]) -> dict[str, TopicView]:
-        """Topics' partitions, leaders and replicas. Raises UnknownTopic for the first that does not exist."""
-        wanted = list(names)
+    async def describe_topics(self, names: Iterable[str] | None = None) -> dict[str, TopicView]:
+        """Topics' partitions, leaders and replicas; without names of all topics, internal ones too. Raises
+        UnknownTopic for the first that does not exist."""
+        wanted = None if names is None else list(names)
 
         async def attempt() -> dict[str, TopicView]:
             await self._cluster.describe_topics(wanted)
             metadata = self._cluster.metadata
+            if wanted is None:
+                return dict(metadata.topics)
             for name in wanted:
                 if name not in metadata.topics:
                     raise broker_error(
@@ -204,7 +145,8 @@ class Admin:
             return {name: metadata.topics[name] for name in wanted}
 
         final = {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
-        return await self._retrying(attempt, f"description of {_names(wanted)}", final=final)
+        what = "topics" if wanted is None else _names(wanted)
+        return await self._retrying(attempt, f"description of {what}", final=final)
 
     async def create_partitions(self, topic: str, total: int) -> None:
         """Give a topic more partitions, `total` in all."""
@@ -288,7 +230,7 @@ class Admin:
             answer = await self._ask_resource(ApiKey.DESCRIBE_CONFIGS, fields, broker)
             (one,) = answer.results
             raise_error_in(one, f"settings of {name!r}")
-            return {config.name: _config_entry(config) for config in one.configs}
+            return {config.name: config_entry(config) for config in one.configs}
 
         final = {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
         return await self._retrying(attempt, f"settings of {name!r}", final=final)
@@ -350,7 +292,7 @@ class Admin:
                 protocol_type=one.protocol_type,
                 protocol=one.protocol_data,
                 coordinator=coordinator,
-                members=tuple(_group_member(member) for member in one.members),
+                members=tuple(group_member(member) for member in one.members),
             )
 
         return await self._at_coordinator(group, attempt)
@@ -525,45 +467,10 @@ class Admin:
         await self._cluster.retrying(attempt, what=f"leaders of {_names(names)}")
 
 
-def _creatable(topic: NewTopic) -> dict[str, Any]:
-    replicas = topic.replicas
-    return {
-        "name": topic.name,
-        "num_partitions": -1 if replicas else topic.partitions,
-        "replication_factor": -1 if replicas else topic.replication_factor,
-        "assignments": [{"partition_index": p, "broker_ids": list(ids)} for p, ids in enumerate(replicas)],
-        "configs": [{"name": key, "value": value} for key, value in topic.configs.items()],
-    }
-
-
 def _resource(topic: str | None, broker: int | None) -> tuple[int, str]:
     if (topic is None) == (broker is None):
         raise ValueError("settings are a topic's or a broker's: name one of the two")
     return (TOPIC_RESOURCE, topic) if topic is not None else (BROKER_RESOURCE, str(broker))
-
-
-def _config_entry(config: Any) -> ConfigEntry:
-    return ConfigEntry(
-        name=config.name,
-        value=config.value,
-        source=CONFIG_SOURCES.get(int(config.config_source), "unknown"),
-        read_only=bool(config.read_only),
-        sensitive=bool(config.is_sensitive),
-    )
-
-
-def _group_member(member: Any) -> GroupMember:
-    try:
-        partitions = decode_assignment(bytes(member.member_assignment))
-    except InvalidInput:  # another protocol than consumers speak
-        partitions = ()
-    return GroupMember(
-        member_id=member.member_id,
-        instance_id=getattr(member, "group_instance_id", None),
-        client_id=member.client_id,
-        host=member.client_host,
-        partitions=tuple(sorted(partitions)),
-    )
 
 
 def _names(names: Iterable[str]) -> str:

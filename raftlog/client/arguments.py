@@ -179,6 +179,11 @@ def demand(where: str, value: Any, hint: Any) -> Any:
     return value
 
 
+def flat(names: Iterable[str | Iterable[str]]) -> tuple[str, ...]:
+    """Names, given one by one or in lists."""
+    return tuple(one for name in names for one in ([name] if isinstance(name, str) else name))
+
+
 def described(value: Any) -> str:
     """A value in an error: its type, and itself where that is short and no secret of a record."""
     kind = type(value).__name__

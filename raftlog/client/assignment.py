@@ -25,6 +25,7 @@ from raftlog.client.isolation import Aborted, iter_visible
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
 from raftlog.client.settings import Deserializer
+from raftlog.errors import InvalidInput
 from raftlog.records.batch import BatchHeader
 from raftlog.records.record import Columns, Headers, decode_columns
 
@@ -56,6 +57,8 @@ class Partition:
     log_start_offset: int | None = None
     batches: deque[tuple[bytes, int, BatchHeader]] = field(default_factory=deque)
     """Bytes, where in them a batch begins, its header. A gap has no bytes, and its last batch's header."""
+    unpacked: tuple[bytes, int, Columns | InvalidInput] | None = None
+    """What a thread made of a batch, or why it could not."""
     buffered: int = 0
     records_buffered: int = 0
 
@@ -86,6 +89,7 @@ class Partition:
     def drop(self) -> None:
         """Forget what was fetched and not handed out."""
         self.batches.clear()
+        self.unpacked = None
         self.buffered = self.records_buffered = 0
         if self.position is not None:
             self.fetch_offset = self.position
@@ -122,7 +126,7 @@ class Decoder:
         self._key = key
         self._value = value
 
-    def next_records(self, partition: Partition) -> tuple[list[Record], int]:
+    def next_records(self, partition: Partition) -> tuple[list[Record[Any, Any]], int]:
         """The records of the next batch from the position on, and the offset after them.
 
         There may be none: of a gap, of what compaction left. A gap behind the batch is passed with it. Before
@@ -132,9 +136,9 @@ class Decoder:
         """
         batches = partition.batches
         data, start, header = batches[0]
-        records: list[Record] = []
+        records: list[Record[Any, Any]] = []
         if data:
-            rows = _rows(partition, decode_columns(data, start))
+            rows = _rows(partition, _columns(partition, data, start))
             if self._key is None and self._value is None:
                 records = list(map(_new_record, rows))
             else:
@@ -151,7 +155,9 @@ class Decoder:
             _, _, header = batches.popleft()
         return records, header.next_offset
 
-    def _deserialize(self, rows: Iterable[_Row], records: list[Record]) -> DeserializationError | None:
+    def _deserialize(
+        self, rows: Iterable[_Row], records: list[Record[Any, Any]]
+    ) -> DeserializationError | None:
         """Add the records of these rows, up to the first that a deserializer does not take. A key or a value
         that is not there (a tombstone) reaches no deserializer."""
         for row in rows:
@@ -167,6 +173,30 @@ class Decoder:
                 return DeserializationError(_new_record(row), field, error)
             records.append(_new_record((topic, number, offset, timestamp, key, value, headers)))
         return None
+
+
+def unpack(partition: Partition, bytes_max: int, records_max: int) -> None:
+    """Decode the batch that comes next, for `Decoder.next_records` to find, if it is not larger than that.
+    Safe in a thread: it changes nothing but `unpacked`."""
+    data, start, header = partition.batches[0]
+    if not data:
+        return
+    try:
+        if header.record_count > records_max:
+            raise InvalidInput(f"a batch of {header.record_count} records, and {records_max} are taken")
+        columns: Columns | InvalidInput = decode_columns(data, start, bytes_max)
+    except InvalidInput as error:
+        columns = error
+    partition.unpacked = (data, start, columns)
+
+
+def _columns(partition: Partition, data: bytes, start: int) -> Columns:
+    unpacked, partition.unpacked = partition.unpacked, None
+    if unpacked is None or unpacked[0] is not data or unpacked[1] != start:
+        return decode_columns(data, start)
+    if isinstance(unpacked[2], InvalidInput):
+        raise unpacked[2]
+    return unpacked[2]
 
 
 def _rows(partition: Partition, columns: Columns) -> Iterable[_Row]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from raftlog.client.errors import DeliveryError
+from raftlog.client.errors import ClientError, DeliveryError
 from raftlog.records.record import BatchBuilder
 
 
@@ -25,6 +25,7 @@ class Batch:
         "error",
         "event",
         "halves",
+        "identity",
         "log_append_time",
         "not_before",
         "observed",
@@ -32,7 +33,7 @@ class Batch:
         "parent",
         "parent_index",
         "partition",
-        "producer_epoch",
+        "reason",
         "refused_at",
         "sealed",
         "topic",
@@ -52,10 +53,11 @@ class Batch:
         self.sealed = False
         self.wire: bytearray | None = None
         self.base_sequence = -1
-        self.producer_epoch = -1
+        self.identity = (-1, -1)  # the producer's id and epoch that its numbers are of
         self.attempts = 0
         self.not_before = 0.0
         self.uncertain = False  # an attempt ended so that the records may be in the log
+        self.reason: ClientError | None = None  # why the last attempt came to nothing
         self.refused_at = float("inf")  # when the broker first said that it has not what comes before
         self.done = False
         self.error: DeliveryError | None = None
@@ -91,10 +93,16 @@ class Queue:
     waiting: deque[Batch] = field(default_factory=deque)
     under_way: list[Batch] = field(default_factory=list)
     next_sequence: int = 0
+    producer_id: int = -1
     epoch: int = -1
     opened: int = 0
     known: bool = False  # the broker has accepted a numbered batch
     gap: bool = False  # a numbered batch will never be written: number anew when nothing is under way
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The producer's id and epoch in this partition."""
+        return self.producer_id, self.epoch
 
     @property
     def idle(self) -> bool:

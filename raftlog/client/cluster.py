@@ -15,14 +15,18 @@ from raftlog.client.backoff import Backoff
 from raftlog.client.connection import OpenSocket
 from raftlog.client.connections import CLIENT_LANE, Connections
 from raftlog.client.errors import (
+    BrokerError,
     ClientError,
     Disconnected,
     RequestTimedOut,
     broker_error,
     is_retriable,
+    timed_out,
 )
 from raftlog.client.metadata import MetadataCache, TopicPartition
+from raftlog.client.missing import no_partition, no_topic
 from raftlog.client.settings import ClientSettings
+from raftlog.client.trouble import Trouble
 from raftlog.net.dialing import open_socket
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
@@ -54,9 +58,12 @@ class Cluster:
     ) -> None:
         self.settings = settings
         self.metadata = MetadataCache()
+        self.trouble = Trouble()
         self.rng = rng or random.Random()
         self.on_update: set[Callable[[], None]] = set()
         self._interests: dict[object, set[str] | None] = {}
+        self._written: dict[object, set[str]] = {}
+        """Topics that producers write to: these alone are created when they do not exist."""
         self._update_wanted = trio.Event()
         self._updated = trio.Event()
         self._update_failure: ClientError | None = None
@@ -72,6 +79,7 @@ class Cluster:
             rng=self.rng,
             open_socket=open_socket,
             address_of=self._address,
+            trouble=self.trouble,
             on_trouble=self.request_update,
         )
 
@@ -100,9 +108,12 @@ class Cluster:
 
     # -- metadata
 
-    def watch(self, owner: object, topics: Iterable[str] | None) -> None:
-        """Keep the metadata of these topics, or of all (None), fresh for `owner`."""
+    def watch(self, owner: object, topics: Iterable[str] | None, *, create: bool = False) -> None:
+        """Keep the metadata of these topics, or of all (None), fresh for `owner`. With `create` the broker is
+        asked to create those that do not exist, if `allow_auto_create_topics` says so."""
         wanted = None if topics is None else set(topics)
+        if create and wanted is not None:
+            self._written[owner] = wanted
         before = self._interests.get(owner, set())
         self._interests[owner] = wanted
         if wanted is None or (before is not None and wanted - before - self.metadata.topics.keys()):
@@ -111,6 +122,7 @@ class Cluster:
     def unwatch(self, owner: object) -> None:
         """Forget what `owner` was interested in."""
         self._interests.pop(owner, None)
+        self._written.pop(owner, None)
 
     def request_update(self) -> None:
         """Something looks out of date: ask for metadata soon."""
@@ -170,13 +182,17 @@ class Cluster:
 
     async def _fetch_metadata(self) -> None:
         everything = any(topics is None for topics in self._interests.values())
-        names = sorted(set().union(*(topics for topics in self._interests.values() if topics)))
-        create = self.settings.allow_auto_create_topics
-        if not everything or set(names) - self.metadata.topics.keys():
-            await self.describe_topics(names, create=create)
+        names: set[str] = set().union(*(topics for topics in self._interests.values() if topics))
+        if not everything or names - self.metadata.topics.keys():
+            allowed = self.settings.allow_auto_create_topics
+            written: set[str] = set().union(*self._written.values()) if allowed else set()
+            if written:
+                await self.describe_topics(sorted(written), create=True)
+            if names - written or not written:
+                await self.describe_topics(sorted(names - written))
         if everything:
             # Asking for all topics does not create one that is missing, so that comes second.
-            await self.describe_topics(None, create=create)
+            await self.describe_topics(None)
 
     # -- calls
 
@@ -189,13 +205,12 @@ class Cluster:
                     connection = await self.connections.get(broker_id)
                     answer = await connection.request(api, fields, deadline=self.request_deadline())
                     self._last_answer = (broker_id, trio.current_time())
+                    self.trouble.reached(self.connections.place_of(broker_id))
                     return answer
                 except (Disconnected, RequestTimedOut) as error:
                     failure = error
                     continue
-            failure = RequestTimedOut(
-                f"{self.connections.place_of(broker_id)} did not answer within {METADATA_PATIENCE_S:g} s"
-            )
+            failure = self._silent(broker_id, METADATA_PATIENCE_S)
         raise failure
 
     async def ask(
@@ -215,9 +230,37 @@ class Cluster:
         with trio.move_on_after(patience_s):
             connection = await self.connections.get(broker_id, lane)
             return await connection.request(api, fields, deadline=self.request_deadline(more_ms), most=most)
-        raise RequestTimedOut(
-            f"{self.connections.place_of(broker_id)} did not answer within {patience_s:g} s"
+        raise self._silent(broker_id, patience_s)
+
+    def _silent(self, broker_id: int, seconds: float) -> RequestTimedOut:
+        """A broker took a request, or did not even take a connection, and said nothing for so long."""
+        place = self.connections.place_of(broker_id)
+        known = self.trouble.with_broker(place)
+        failure = timed_out(f"{place} did not answer within {seconds:g} s", known)
+        self.trouble.unreached(place, known or failure, trio.current_time())
+        return failure
+
+    def not_created(self, name: str, detail: str = "") -> BrokerError:
+        """What to say to who writes to a topic that the brokers do not describe."""
+        why = (
+            "the broker does not create it by itself (auto.create.topics.enable)"
+            if self.settings.allow_auto_create_topics
+            else "allow_auto_create_topics of this client is False"
         )
+        return no_topic(name, self.metadata, why=why, detail=detail)
+
+    def why_not(self, topic: str, partition: int) -> ClientError | None:
+        """What stands in the way of a partition now, as far as that is known."""
+        leader = self.metadata.leader(topic, partition)
+        if leader is not None:
+            return self.trouble.with_broker(self.connections.place_of(leader)) or self.trouble.with_brokers()
+        if (nobody := self.trouble.with_brokers()) is not None:
+            return nobody
+        if topic in self.metadata.errors:
+            return no_topic(topic, self.metadata)
+        if topic in self.metadata.topics:
+            return self._no_leader(topic, partition)
+        return None
 
     async def retrying(
         self, attempt: Callable[[], Awaitable[T]], *, what: str, timeout_ms: float | None = None
@@ -227,7 +270,7 @@ class Cluster:
         settings = self.settings
         timeout = (settings.default_api_timeout_ms if timeout_ms is None else timeout_ms) / 1000
         backoff = Backoff(settings.retry_backoff_ms, settings.retry_backoff_max_ms, self.rng)
-        last: Exception | None = None
+        last: ClientError | None = None
         with trio.move_on_after(timeout):
             while True:
                 try:
@@ -238,15 +281,25 @@ class Cluster:
                     last = error
                     self.request_update()
                 await trio.sleep(backoff.next())
-        raise RequestTimedOut(
-            f"{what}: no success within {timeout:g} s{f' ({last})' if last else ''}"
-        ) from last
+        raise timed_out(f"{what}: no success within {timeout:g} s", last or self.trouble.with_brokers())
 
     async def any_broker(self) -> int:
         """The id of a broker, once one is known."""
         while not self.metadata.brokers:
             await self.updated()
         return next(b for b in self._candidates() if b >= 0)
+
+    async def reach_any(self) -> None:
+        """One attempt to be answered, and to connect to a broker where it says that it is."""
+        await self.describe_topics([])
+        failure: ClientError = Disconnected("the cluster names no brokers")
+        for broker_id in [one for one in self._candidates() if one >= 0]:
+            try:
+                await self.connections.get(broker_id)
+                return
+            except Disconnected as error:
+                failure = error
+        raise failure
 
     async def controller(self) -> int:
         """The broker that takes admin requests."""
@@ -299,11 +352,16 @@ class Cluster:
     def _leader(self, topic: str, partition: int) -> int:
         leader = self.metadata.leader(topic, partition)
         if leader is None:
-            code = self.metadata.errors.get(topic, ErrorCode.LEADER_NOT_AVAILABLE)
-            if topic in self.metadata.topics and self.metadata.partition(topic, partition) is None:
-                code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            raise broker_error(code, f"{topic}-{partition}")
+            raise self._no_leader(topic, partition)
         return leader
+
+    def _no_leader(self, topic: str, partition: int) -> BrokerError:
+        view = self.metadata.topics.get(topic)
+        if view is None and topic in self.metadata.errors:
+            return no_topic(topic, self.metadata)
+        if view is not None and self.metadata.partition(topic, partition) is None:
+            return no_partition(topic, len(view.partitions), partition)
+        return broker_error(ErrorCode.LEADER_NOT_AVAILABLE, f"{topic}-{partition} has no leader now")
 
     async def describe_topics(self, topics: list[str] | None, *, create: bool = False) -> Any:
         """An answer of Metadata, taken in on the way; None asks for all topics."""

@@ -38,6 +38,9 @@ RESERVE: Final = 16 << 20
 READS_PER_TURN_MAX: Final = 16
 """Reads before other tasks get their turn, however much has arrived."""
 
+LOGIN: Final = (ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE)
+"""What a login says: everything else waits for its end."""
+
 OnAnswer = Callable[[Any], None]
 """Called once with the decoded answer, or with the exception that ended the request. It must not raise."""
 OpenSocket = Callable[[str, int], Awaitable[socket.socket]]
@@ -49,6 +52,16 @@ class _UnderWay(NamedTuple):
     version: int
     deadline: float
     on_answer: OnAnswer
+
+
+class _Held(NamedTuple):
+    """A request that waits for the end of a login."""
+
+    api: ApiKey
+    version: int
+    fields: Fields
+    deadline: float
+    on_answer: OnAnswer | None
 
 
 @dataclass(slots=True)
@@ -64,8 +77,11 @@ class ConnectionStatistics:
 class Connection:
     """A stream on which requests may be pipelined."""
 
-    def __init__(self, stream: Stream, *, name: str, client_id: str) -> None:
+    def __init__(self, stream: Stream, *, name: str, client_id: str, hint: str = "") -> None:
+        """`hint` is what to look at when the broker closes it at the first request after ApiVersions."""
         self.name = name
+        self._hint = hint
+        self._held: list[_Held] | None = None
         self.versions: Mapping[int, tuple[int, int]] = {}
         self.closed: ClientError | None = None
         self._stream = stream
@@ -104,6 +120,9 @@ class Connection:
         """
         if self.closed is not None:
             raise Disconnected(f"{self.name} is closed") from self.closed
+        if self._held is not None and api not in LOGIN:
+            self._held.append(_Held(api, version, fields, deadline, on_answer))
+            return
         self._correlation_id = correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
         try:
             chunks = encode_request(api, version, correlation_id, self._client_id, fields)
@@ -135,6 +154,20 @@ class Connection:
             raise answers[0]
         return answers[0]
 
+    def hold(self) -> None:
+        """Hold requests back until `let_go`, but for those of a login. They are as many as who submits has in
+        flight."""
+        self._held = []
+
+    def let_go(self) -> None:
+        """Send what was held back, in its order."""
+        held, self._held = self._held or [], None
+        for one in held:
+            if self.closed is None:
+                self.submit(one.api, one.version, one.fields, deadline=one.deadline, on_answer=one.on_answer)
+            elif one.on_answer is not None:
+                one.on_answer(self.closed)
+
     def close(self, reason: ClientError | None = None) -> None:
         """End the connection now; every request under way ends with `reason`."""
         if self.closed is not None:
@@ -146,6 +179,8 @@ class Connection:
         under_way, self._under_way = self._under_way, deque()
         for request in under_way:
             request.on_answer(self.closed)
+        if self._held is not None:
+            self.let_go()
 
     async def run(self) -> None:
         """Read and write until the connection ends; never raises for its end. Closes when cancelled."""
@@ -233,7 +268,8 @@ class Connection:
                     for frame in cutter.received(received):
                         self._take(memoryview(frame))
         except OSError as error:
-            self.close(_disconnected(self.name, error))
+            hint = self._hint if self._statistics.answers == 1 else ""
+            self.close(_disconnected(self.name, error, hint))
         except trio.ClosedResourceError:
             pass
         except InvalidInput as error:
@@ -269,7 +305,7 @@ def _size_of(word: int) -> int:
     return word
 
 
-def _disconnected(name: str, error: OSError) -> Disconnected:
-    failure = Disconnected(f"{name}: {error.strerror or error}")
+def _disconnected(name: str, error: OSError, hint: str = "") -> Disconnected:
+    failure = Disconnected(f"{name}: {error.strerror or error}{f' ({hint})' if hint else ''}")
     failure.__cause__ = error
     return failure

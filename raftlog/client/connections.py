@@ -18,9 +18,11 @@ import trio
 
 from raftlog.client.backoff import Backoff
 from raftlog.client.connection import Connection, OpenSocket
-from raftlog.client.errors import ClientError, Closed, Disconnected
-from raftlog.client.securing import Securing
+from raftlog.client.errors import AuthenticationFailed, ClientError, Closed, Disconnected
+from raftlog.client.reasons import not_reached
+from raftlog.client.securing import RENEW_AT, Securing
 from raftlog.client.settings import ClientSettings
+from raftlog.client.trouble import Trouble
 from raftlog.net.stream import PlainStream, Stream
 
 CLIENT_LANE: Final = "client"
@@ -35,6 +37,7 @@ class _Slot:
     backoff: Backoff
     connection: Connection | None = None
     failure: ClientError | None = None
+    """Of the last attempt that has ended. It stays while the next one runs: some have waited for the last."""
     not_before: float = 0.0
     connecting: trio.CancelScope | None = None
     changed: trio.Event = field(default_factory=trio.Event)
@@ -58,16 +61,18 @@ class Connections:
         rng: random.Random,
         open_socket: OpenSocket,
         address_of: Callable[[int], tuple[str, int] | None],
+        trouble: Trouble,
         on_trouble: Callable[[], None],
     ) -> None:
-        """`address_of` says where a broker is, if it is known; `on_trouble` is called when a connection
-        broke, or could not be made."""
+        """`address_of` says where a broker is, if it is known; `trouble` is told who is not reached, and
+        `on_trouble` is called when a connection broke, or could not be made."""
         self._settings = settings
         self._nursery = nursery
         self._rng = rng
         self._open_socket = open_socket
         self._securing = Securing(settings)
         self._address_of = address_of
+        self._trouble = trouble
         self._on_trouble = on_trouble
         self._slots: dict[tuple[int, str], _Slot] = {}
         self._closed = False
@@ -97,12 +102,14 @@ class Connections:
         while slot.connection is None or slot.connection.closed is not None:
             self._start_connecting(slot)
             await slot.changed.wait()
-            if slot.failure is not None:
-                raise Disconnected(str(slot.failure)) from slot.failure
             if self._closed:
                 raise Closed("the client is closed")
             if self._slots.get((broker_id, lane)) is not slot:
                 raise Disconnected(f"the connections of {lane} were closed")
+            if slot.failure is not None:
+                final = isinstance(slot.failure, AuthenticationFailed)
+                raised = AuthenticationFailed if final else Disconnected
+                raise raised(str(slot.failure)) from slot.failure.__cause__ or slot.failure
         return slot.connection
 
     def drop(self, broker_id: int, lane: str) -> None:
@@ -137,7 +144,6 @@ class Connections:
     def _start_connecting(self, slot: _Slot) -> None:
         if slot.connecting is None and not self._closed:
             slot.connecting = trio.CancelScope()
-            slot.failure = None
             self._nursery.start_soon(self._connect, slot)
 
     async def _connect(self, slot: _Slot) -> None:
@@ -147,18 +153,22 @@ class Connections:
             try:
                 connection = await self._connected(slot)
             except (ClientError, OSError) as error:
-                slot.failure = (
-                    error
-                    if isinstance(error, ClientError)
-                    else Disconnected(f"broker {slot.broker_id} at {self.place_of(slot.broker_id)}: {error}")
-                )
-                slot.not_before = trio.current_time() + slot.backoff.next()
+                place = self.place_of(slot.broker_id)
+                secured = self._settings.security_protocol in ("SSL", "SASL_SSL")
+                slot.failure = not_reached(place, error, advertised=slot.broker_id >= 0, secured=secured)
+                self._trouble.unreached(place, slot.failure, trio.current_time())
+                pause = slot.backoff.next()
+                if isinstance(error, AuthenticationFailed):  # the same again is hardly better
+                    pause = max(pause, self._settings.reconnect_backoff_max_ms / 1000)
+                slot.not_before = trio.current_time() + pause
                 self._on_trouble()
         slot.connecting = None
         if connection is not None and self._slots.get((slot.broker_id, slot.lane)) is not slot:
             connection.close(Closed("closed while it was being made"))
             return
         slot.connection = connection
+        if connection is not None:
+            slot.failure = None
         slot.announce()
 
     async def _connected(self, slot: _Slot) -> Connection:
@@ -174,16 +184,41 @@ class Connections:
         if stream is None:
             raise Disconnected(f"{host}:{port} does not accept a connection within {setup:g} s")
         name = f"{host}:{port}/{slot.lane}"
-        connection = Connection(stream, name=name, client_id=self._settings.client_id)
+        connection = Connection(
+            stream,
+            name=name,
+            client_id=self._settings.client_id,
+            hint=self._securing.hint,
+        )
         self._nursery.start_soon(self._run_connection, connection, slot)
         try:
             deadline = trio.current_time() + self._settings.request_timeout_ms / 1000
             await connection.handshake(deadline)
+            lasts_s = await self._securing.log_in(connection, host, deadline)
         except BaseException:
             connection.close()
             raise
+        if lasts_s < float("inf"):
+            self._nursery.start_soon(self._keep_session, connection, host, lasts_s)
         slot.backoff.reset()
+        self._trouble.reached(self.place_of(slot.broker_id))
         return connection
+
+    async def _keep_session(self, connection: Connection, host: str, lasts_s: float) -> None:
+        """Log in again on the same connection before each session ends (KIP-368)."""
+        while True:
+            await trio.sleep(lasts_s * RENEW_AT)
+            if connection.closed is not None:
+                return
+            deadline = trio.current_time() + self._settings.request_timeout_ms / 1000
+            connection.hold()
+            try:
+                lasts_s = await self._securing.log_in(connection, host, deadline)
+            except ClientError as error:
+                connection.close(error)
+                return
+            finally:
+                connection.let_go()
 
     async def _run_connection(self, connection: Connection, slot: _Slot) -> None:
         await connection.run()

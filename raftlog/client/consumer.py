@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import trio
 
-from raftlog.client.arguments import checked
+from raftlog.client.arguments import checked, flat
 from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition
 from raftlog.client.cluster import Cluster
 from raftlog.client.commits import Commits, GroupMetadata
-from raftlog.client.errors import Closed, RequestTimedOut
+from raftlog.client.errors import ClientError, Closed, NotAssigned, timed_out
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Membership
+from raftlog.client.kinds import K_co, V_co
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.client.offsets import CommittedOffset, OffsetAndTimestamp, list_offsets
@@ -41,13 +42,13 @@ class RebalanceListener:
     These run in a task of the consumer's; an exception ends the consumer and comes out of its `async with`.
     """
 
-    async def on_assigned(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+    async def on_assigned(self, consumer: Consumer[Any, Any], partitions: frozenset[TopicPartition]) -> None:
         """The consumer has these too now; `seek` works here."""
 
-    async def on_revoked(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+    async def on_revoked(self, consumer: Consumer[Any, Any], partitions: frozenset[TopicPartition]) -> None:
         """The consumer is about to give these up; `commit` works here."""
 
-    async def on_lost(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+    async def on_lost(self, consumer: Consumer[Any, Any], partitions: frozenset[TopicPartition]) -> None:
         """Others have these already; a commit would fail."""
         await self.on_revoked(consumer, partitions)
 
@@ -66,8 +67,9 @@ class ConsumerStatistics:
 
 
 @checked("running")
-class Consumer:
+class Consumer(Generic[K_co, V_co]):
     """Reads records. Made by `Client.consumer`; lives inside its `async with`; `async for` gives the records.
+    `Consumer[str, Order]` is one whose deserializers give a str and an Order; without them it gives bytes.
 
     Leaving the `async with` commits, if `enable_auto_commit`, and leaves the group. Leaving by an exception
     or by cancellation commits only what is done: the record or batch in hand comes again.
@@ -109,10 +111,15 @@ class Consumer:
 
     # -- records out
 
-    def __aiter__(self) -> Consumer:
+    if not TYPE_CHECKING:  # so that mypy and pyright go on refusing a plain `for`
+
+        def __iter__(self):
+            raise TypeError("`for` does not read a consumer, `async for` does: async for record in consumer")
+
+    def __aiter__(self) -> Consumer[K_co, V_co]:
         return self
 
-    async def __anext__(self) -> Record:
+    async def __anext__(self) -> Record[K_co, V_co]:
         """The next record, from whichever partition has one.
 
         Raises NoOffset, NotAuthorized and other errors of single partitions; the consumer goes on after them.
@@ -128,7 +135,9 @@ class Consumer:
             if self._reading.take():
                 return next(self._reading.ready)
 
-    async def poll(self, max_records: int | None = None, *, max_wait_ms: float = 1000) -> list[Record]:
+    async def poll(
+        self, max_records: int | None = None, *, max_wait_ms: float = 1000
+    ) -> list[Record[K_co, V_co]]:
         """Up to `max_records` records (`max_poll_records` by default), as soon as there are so many, or those
         that there are after `max_wait_ms`; perhaps none.
 
@@ -138,7 +147,7 @@ class Consumer:
         await self._wait_for_records(trio.current_time() + max_wait_ms / 1000, wanted)
         return self._reading.take_many(wanted)
 
-    def batches(self, max_records: int | None = None, max_wait_ms: float = 1000) -> Batches:
+    def batches(self, max_records: int | None = None, max_wait_ms: float = 1000) -> Batches[K_co, V_co]:
         """The records in lists, never empty: `async for batch in consumer.batches(100): ...`.
 
         A list comes as soon as there are `max_records` (`max_poll_records` by default), or with what there is
@@ -151,6 +160,7 @@ class Consumer:
         """Wait until `wanted` records can be handed out at once, or any at the deadline."""
         if self._closed:
             raise Closed("the consumer is closed")
+        self._check_wanted()
         if self._share.is_polling:
             raise trio.BusyResourceError("another task is waiting for this consumer's records")
         fetcher, reading = self._fetcher, self._reading
@@ -167,10 +177,48 @@ class Consumer:
         finally:
             self._share.user_works()
 
+    def _check_wanted(self) -> None:
+        """Raise ConfigError when no records can come, whatever happens."""
+        if self._share.wants_nothing:
+            raise ConfigError(
+                "this consumer reads nothing: name topics (client.consumer('orders')), a pattern or"
+                " partitions, or call subscribe() or assign() before"
+            )
+
     def _enough(self, wanted: int) -> bool:
         return bool(self._closed or self._fetcher.errors or self._reading.available() >= wanted)
 
     # -- positions
+
+    async def wait_assigned(self, *, timeout_ms: float | None = None) -> frozenset[TopicPartition]:
+        """Wait until partitions are assigned, and it is known where reading begins in each; which they are.
+
+        What is written from then on is read, also with `auto_offset_reset="latest"`. A member of a group that
+        has more members than partitions may get none. Raises RequestTimedOut after `timeout_ms`
+        (`default_api_timeout_ms` by default), with the reason, and errors of single partitions, as reading
+        does. Cancelled, nothing is lost.
+        """
+        limit = self._cluster.settings.default_api_timeout_ms if timeout_ms is None else timeout_ms
+        self._check_wanted()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.move_on_after(limit / 1000):
+            while not self._share.is_settled:
+                if self._closed:
+                    raise Closed("the consumer is closed")
+                if self._fetcher.errors:
+                    raise self._fetcher.errors.popleft()
+                await self._fetcher.arrived.wait()
+            return self.assignment
+        raise timed_out(f"no partitions within {limit:g} ms", self._why_unassigned())
+
+    def _why_unassigned(self) -> ClientError | None:
+        unplaced = [p.key for p in self._fetcher.partitions.values() if p.position is None]
+        nobody = self._cluster.trouble.with_brokers()
+        return (
+            nobody
+            or self._share.missing.reason
+            or (self._cluster.why_not(*unplaced[0]) if unplaced else None)
+        )
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
@@ -184,7 +232,7 @@ class Consumer:
     async def position(self, topic: str, partition: int) -> int:
         """The offset of the next record of a partition, looked up if need be.
 
-        Raises RequestTimedOut after `default_api_timeout_ms`, KeyError when the partition is not assigned.
+        Raises RequestTimedOut after `default_api_timeout_ms`, NotAssigned when the partition is not assigned.
         """
         key = TopicPartition(topic, partition)
         limit = self._cluster.settings.default_api_timeout_ms / 1000
@@ -192,16 +240,18 @@ class Consumer:
         with trio.move_on_after(limit):
             while True:
                 self._reading.settle()
-                position = self._fetcher.partitions[key].position
+                position = self._assigned(key).position
                 if position is not None:
                     return position
                 if self._fetcher.errors:
                     raise self._fetcher.errors.popleft()
                 await self._fetcher.arrived.wait()
-        raise RequestTimedOut(f"the position of {key!r} is not known within {limit:g} s")
+        raise timed_out(
+            f"the position of {key!r} is not known within {limit:g} s", self._cluster.why_not(*key)
+        )
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Go on at an offset of an assigned partition. Raises KeyError when it is not assigned."""
+        """Go on at an offset of an assigned partition. Raises NotAssigned when it is not."""
         if offset < 0:
             raise ValueError(f"offset {offset}: use seek_to_beginning or seek_to_end")
         self._seekable(TopicPartition(topic, partition)).seek(offset)
@@ -225,19 +275,28 @@ class Consumer:
         self._fetcher.place()
 
     def _seekable(self, key: TopicPartition) -> Partition:
+        partition = self._assigned(key)
         self._reading.drop(key)
-        return self._fetcher.partitions[key]
+        return partition
+
+    def _assigned(self, key: TopicPartition) -> Partition:
+        partition = self._fetcher.partitions.get(key)
+        if partition is None:
+            now = ", ".join(map(repr, sorted(self.assignment))) or "nothing yet: await wait_assigned() first"
+            raise NotAssigned(f"{key!r} is not assigned to this consumer; assigned is {now}")
+        return partition
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """Hand out no records of these partitions, or of all, until `resume`."""
+        """Hand out no records of these partitions, or of all, until `resume`. Raises NotAssigned."""
         for key in partitions or self.assignment:
+            partition = self._assigned(key)
             self._reading.interrupt(key)
-            self._fetcher.partitions[key].paused = True
+            partition.paused = True
 
     def resume(self, *partitions: TopicPartition) -> None:
         """Hand out records of these partitions, or of all, again."""
         for key in partitions or self.assignment:
-            self._fetcher.partitions[key].paused = False
+            self._assigned(key).paused = False
         self._fetcher.wake()
         self._fetcher.announce()
 
@@ -330,9 +389,9 @@ class Consumer:
 
     # -- the subscription
 
-    def subscribe(self, *topics: str, pattern: Pattern | None = None) -> None:
+    def subscribe(self, *topics: str | Iterable[str], pattern: Pattern | None = None) -> None:
         """Read other topics from now on, or those that match a pattern; the group shares them out anew."""
-        self._share.subscribe(topics, pattern)
+        self._share.subscribe(flat(topics), pattern)
 
     def assign(self, *partitions: TopicPartition | tuple[str, int]) -> None:
         """Read exactly these partitions from now on, whatever the group does."""
@@ -341,7 +400,7 @@ class Consumer:
     # -- life
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Consumer]:
+    async def running(self) -> AsyncIterator[Consumer[K_co, V_co]]:
         """The consumer's life."""
         cluster, share, group = self._cluster, self._share, self._group
         cluster.on_update.add(share.metadata_changed)
@@ -401,7 +460,7 @@ class Consumer:
 class _Told:
     """A listener with its consumer."""
 
-    def __init__(self, listener: RebalanceListener, consumer: Consumer) -> None:
+    def __init__(self, listener: RebalanceListener, consumer: Consumer[Any, Any]) -> None:
         self._listener = listener
         self._consumer = consumer
 
@@ -415,18 +474,18 @@ class _Told:
         await self._listener.on_lost(self._consumer, partitions)
 
 
-class Batches:
+class Batches(Generic[K_co, V_co]):
     """What `Consumer.batches` gives: an iterator without an end, which may be left and used again."""
 
-    def __init__(self, consumer: Consumer, max_records: int | None, max_wait_ms: float) -> None:
+    def __init__(self, consumer: Consumer[K_co, V_co], max_records: int | None, max_wait_ms: float) -> None:
         self._consumer = consumer
         self._max_records = max_records
         self._max_wait_ms = max_wait_ms
 
-    def __aiter__(self) -> Batches:
+    def __aiter__(self) -> Batches[K_co, V_co]:
         return self
 
-    async def __anext__(self) -> list[Record]:
+    async def __anext__(self) -> list[Record[K_co, V_co]]:
         while True:
             batch = await self._consumer.poll(self._max_records, max_wait_ms=self._max_wait_ms)
             if batch:

@@ -28,12 +28,28 @@ class Disconnected(ClientError):
     """The connection broke, or could not be made; whether the request was carried out is unknown."""
 
 
+class AuthenticationFailed(ClientError):
+    """A broker does not take this client's login or certificate, or is not who it should be. It is not tried
+    again by itself: whoever waits for a broker gets it at once."""
+
+
 class RequestTimedOut(ClientError):
-    """A call took longer than its time-out. `__cause__` is the last error that was retried, if any."""
+    """A call took longer than its time-out. `__cause__` is why, as far as that is known: the last error that
+    was retried, or what keeps the client from its brokers. The message says it, too."""
+
+
+class NotOnTrio(ClientError, RuntimeError):
+    """A client was opened outside of Trio, under asyncio for instance."""
 
 
 class UnsupportedVersion(ClientError):
     """The broker does not speak a version of an API that this client speaks."""
+
+
+class NotAssigned(ClientError, KeyError):
+    """A consumer was asked about a partition that it does not read now."""
+
+    __str__ = ClientError.__str__  # a KeyError's would be in quotes
 
 
 class NoOffset(ClientError):
@@ -132,8 +148,21 @@ class InvalidTopic(BrokerError):
     """The topic's name is not allowed."""
 
 
-class RecordTooLarge(BrokerError):
-    """A record is larger than the broker or the topic takes."""
+class RecordTooLarge(BrokerError, DeliveryError):
+    """A record is larger than the producer, the topic or the broker takes. It is in no log."""
+
+    def __init__(
+        self, code: int, message: str | None = None, *, topic: str = "", partition: int = -1
+    ) -> None:
+        self.code = ErrorCode.of(code)
+        DeliveryError.__init__(
+            self,
+            message or self.code.name,
+            topic=topic,
+            partition=partition,
+            records=1,
+            may_be_written=False,
+        )
 
 
 class OffsetOutOfRange(BrokerError):
@@ -177,6 +206,13 @@ def broker_error(code: int, message: str | None = None) -> BrokerError:
     """The exception of an error code that is not NONE."""
     assert code != ErrorCode.NONE
     return _CLASSES.get(ErrorCode.of(code), BrokerError)(code, message)
+
+
+def timed_out(message: str, reason: ClientError | None) -> RequestTimedOut:
+    """The end of a wait: its message says the last reason, which is its cause."""
+    error = RequestTimedOut(f"{message}: {reason}" if reason is not None else message)
+    error.__cause__ = reason
+    return error
 
 
 def is_retriable(error: Exception) -> bool:

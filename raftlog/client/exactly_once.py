@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Any, Final, Generic
 
 import trio
 
@@ -26,6 +26,7 @@ from raftlog.client.errors import (
     RebalanceNeeded,
     TransactionAborted,
 )
+from raftlog.client.kinds import K_co, V_co
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.producer import Producer
 from raftlog.client.record import Record
@@ -50,12 +51,12 @@ _OF_THE_EPOCH: Final = frozenset(
 
 
 def exactly_once(
-    consumer: Consumer,
-    producer: Producer,
+    consumer: Consumer[K_co, V_co],
+    producer: Producer[Any, Any],
     *,
     max_records: int | None = None,
     max_wait_ms: float = 1000,
-) -> ExactlyOnce:
+) -> ExactlyOnce[K_co, V_co]:
     """The consumer's records in batches, each to be worked on in a transaction of the producer's:
 
         async for batch in raftlog.exactly_once(consumer, producer):
@@ -85,10 +86,10 @@ def exactly_once(
     )
 
 
-class _Batch:
+class _Batch(Generic[K_co, V_co]):
     """Records that were handed out, and what their transaction came to."""
 
-    def __init__(self, records: list[Record], consumer: Consumer) -> None:
+    def __init__(self, records: list[Record[K_co, V_co]], consumer: Consumer[K_co, V_co]) -> None:
         self.records = records
         self.group: GroupMetadata = consumer.group_metadata()
         self.starts: dict[TopicPartition, int] = {}
@@ -103,11 +104,15 @@ class _Batch:
         return self.transaction is not None and self.transaction.outcome == "committed"
 
 
-class ExactlyOnce:
+class ExactlyOnce(Generic[K_co, V_co]):
     """What `exactly_once` gives: an iterator without an end, which may be left and used again."""
 
     def __init__(
-        self, consumer: Consumer, producer: Producer, max_records: int | None, max_wait_ms: float
+        self,
+        consumer: Consumer[K_co, V_co],
+        producer: Producer[Any, Any],
+        max_records: int | None,
+        max_wait_ms: float,
     ) -> None:
         if consumer.settings.group_id is None or consumer.settings.enable_auto_commit:
             raise ConfigError("exactly_once needs a consumer with a group and enable_auto_commit=False")
@@ -117,16 +122,16 @@ class ExactlyOnce:
         self._producer = producer
         self._max_records = max_records
         self._max_wait_ms = max_wait_ms
-        self._last: _Batch | None = None
+        self._last: _Batch[K_co, V_co] | None = None
         self._backoff = Backoff(PAUSE_MS, PAUSE_MAX_MS, random.Random())
 
     def __repr__(self) -> str:
         return f"<ExactlyOnce {self._consumer!r} {self._producer!r}>"
 
-    def __aiter__(self) -> ExactlyOnce:
+    def __aiter__(self) -> ExactlyOnce[K_co, V_co]:
         return self
 
-    async def __anext__(self) -> AbstractAsyncContextManager[list[Record]]:
+    async def __anext__(self) -> AbstractAsyncContextManager[list[Record[K_co, V_co]]]:
         await self._finish_last()
         while True:
             records = await self._consumer.poll(self._max_records, max_wait_ms=self._max_wait_ms)
@@ -151,7 +156,7 @@ class ExactlyOnce:
             self._go_back(batch)
             await trio.sleep(self._backoff.next())
 
-    def _go_back(self, batch: _Batch) -> None:
+    def _go_back(self, batch: _Batch[K_co, V_co]) -> None:
         """To where a batch began, in the partitions that are still ours; the others begin where the group's
         committed offsets are."""
         for key, offset in batch.starts.items():
@@ -159,7 +164,7 @@ class ExactlyOnce:
                 self._consumer.seek(key.topic, key.partition, offset)
 
     @asynccontextmanager
-    async def _work(self, batch: _Batch) -> AsyncIterator[list[Record]]:
+    async def _work(self, batch: _Batch[K_co, V_co]) -> AsyncIterator[list[Record[K_co, V_co]]]:
         try:
             async with self._producer.transaction() as transaction:
                 batch.transaction = transaction
@@ -174,7 +179,7 @@ class ExactlyOnce:
 def _may_pass(error: ClientError) -> bool:
     """Whether another transaction may succeed after this one was aborted."""
     cause: BaseException | None = error
-    while isinstance(cause, TransactionAborted | DeliveryError):
+    while isinstance(cause, TransactionAborted | DeliveryError) and not isinstance(cause, BrokerError):
         cause = cause.__cause__
     if isinstance(cause, BrokerError):
         return cause.retriable or cause.code in _OF_THE_EPOCH

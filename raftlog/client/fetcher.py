@@ -9,6 +9,7 @@ It must not know groups, nor what is committed, beyond asking for a starting poi
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -34,6 +35,13 @@ FETCH_VERSION_MAX: Final = 12
 RESETS: Final = {"earliest": EARLIEST, "latest": LATEST}
 ERRORS_MAX: Final = 64
 """Errors that wait for the user's next call; later ones say the same."""
+
+NO_OFFSET_CURE: Final = "seek to where it should begin, or set auto_offset_reset"
+
+NAMED_MAX: Final = 3
+"""Partitions in the line that says where a new group begins."""
+
+log = logging.getLogger("raftlog.client")
 
 FetchCommitted = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, CommittedOffset | None]]]
 
@@ -67,6 +75,10 @@ class Fetcher:
         self._unplaced = trio.Event()
         self._timer = trio.CancelScope()
         self._closed = False
+        self._begun: dict[TopicPartition, int] = {}
+        """Partitions in which the group has no offset yet, with their era: these begin where
+        `auto_offset_reset` says."""
+        self._has_said_where = False
 
     # -- the assignment
 
@@ -85,6 +97,7 @@ class Fetcher:
         """Stop reading partitions; what was fetched of them is dropped."""
         for key in keys:
             partition = self.partitions.pop(key, None)
+            self._begun.pop(key, None)
             if partition is not None:
                 partition.era += 1
                 partition.drop()
@@ -230,7 +243,7 @@ class Fetcher:
             if is_retriable(answer):
                 self._delay([partition for partition, _ in asked])
             else:
-                self._fail(answer)
+                self.fail(answer)
         elif int(getattr(answer, "error_code", 0)) != 0:
             self._delay([partition for partition, _ in asked])
         else:
@@ -264,7 +277,7 @@ class Fetcher:
         except InvalidInput as error:
             failure = Disconnected(f"the broker sent damaged records of {partition.key!r}: {error}")
             failure.__cause__ = error
-            self._fail(failure)
+            self.fail(failure)
             self._delay([partition])
             return
         if data:
@@ -281,7 +294,7 @@ class Fetcher:
             *partition.key, int(hint.leader_id), int(hint.leader_epoch)
         )
         if not error.retriable:
-            self._fail(broker_error(error, f"fetch of {partition.key!r}"))
+            self.fail(broker_error(error, f"fetch of {partition.key!r}"))
         if not hinted:
             self._delay([partition])
             self._cluster.request_update()
@@ -289,10 +302,10 @@ class Fetcher:
     def _out_of_range(self, partition: Partition) -> None:
         reset = RESETS.get(self._settings.auto_offset_reset)
         if reset is None:
-            self._fail(
+            self.fail(
                 NoOffset(
                     f"offset {partition.fetch_offset} of {partition.key!r} is out of range,"
-                    " and auto.offset.reset is none"
+                    f" and auto.offset.reset is none: {NO_OFFSET_CURE}"
                 )
             )
             self._delay([partition])
@@ -311,7 +324,7 @@ class Fetcher:
             partition.failures += 1
             partition.retry_at = now + pause / 1000
 
-    def _fail(self, error: ClientError) -> None:
+    def fail(self, error: ClientError) -> None:
         """Raise it where the user asks for records next."""
         self.errors.append(error)
         self.announce()
@@ -342,7 +355,7 @@ class Fetcher:
                 await self._place_once()
             except ClientError as error:
                 if not is_retriable(error):
-                    self._fail(error)
+                    self.fail(error)
                 self._cluster.request_update()
                 self._unplaced.set()
                 await trio.sleep(backoff.next())
@@ -361,7 +374,9 @@ class Fetcher:
             found = await list_offsets(
                 self._cluster, resets, lane=self._lane + "-offsets", isolation=self._isolation
             )
-            for key, (partition, era, _) in wanted.items():
+            skipped: list[TopicPartition] = []
+            for key, (partition, era, reset) in wanted.items():
+                is_new = self._begun.pop(key, None) == era
                 if partition.era == era:
                     place = found[key]
                     if place is None:  # no record is that late: the end
@@ -369,8 +384,24 @@ class Fetcher:
                         self._unplaced.set()
                     else:
                         partition.seek(place.offset)
+                        if is_new and reset == LATEST and place.offset > 0:
+                            skipped.append(key)
+            self._say_where(skipped)
         self._wake.set()
         self.announce()
+
+    def _say_where(self, skipped: list[TopicPartition]) -> None:
+        """Once: a new group waits in silence at the end of a topic that has records."""
+        if not skipped or self._has_said_where:
+            return
+        self._has_said_where = True
+        named = ", ".join(map(repr, sorted(skipped)[:NAMED_MAX])) + (" …" if skipped[NAMED_MAX:] else "")
+        log.warning(
+            "group %r has committed nothing in %s yet and begins at the end: the records that are there are"
+            " not read (auto_offset_reset is 'latest'; 'earliest' reads them)",
+            self._settings.group_id,
+            named,
+        )
 
     async def _place_committed(self, partitions: list[Partition]) -> None:
         if not partitions or self._fetch_committed is None:
@@ -388,9 +419,16 @@ class Fetcher:
         reset = RESETS.get(self._settings.auto_offset_reset)
         if reset is not None:
             partition.seek_to(reset)
+            if self._fetch_committed is not None:
+                self._begun[partition.key] = partition.era
         elif partition.failures == 0:
             partition.failures = 1
-            self._fail(NoOffset(f"{partition.key!r} has no committed offset, and auto.offset.reset is none"))
+            self.fail(
+                NoOffset(
+                    f"{partition.key!r} has no committed offset, and auto.offset.reset is none:"
+                    f" {NO_OFFSET_CURE}"
+                )
+            )
 
     def close(self) -> None:
         """Close the connections."""

@@ -64,6 +64,16 @@ _REACTIONS: Final = {
 }
 
 
+_CURES: Final = {
+    ErrorCode.INVALID_SESSION_TIMEOUT: "session_timeout_ms must lie between the broker's"
+    " group.min.session.timeout.ms and group.max.session.timeout.ms",
+    ErrorCode.INCONSISTENT_GROUP_PROTOCOL: "its members share the partitions in other ways: every member's"
+    " partition_assignment_strategy must name one that all have",
+    ErrorCode.FENCED_INSTANCE_ID: "another consumer has joined with the same group_instance_id: each consumer"
+    " needs its own",
+}
+
+
 class Member:
     """Who we are in the group."""
 
@@ -246,8 +256,11 @@ class Membership:
                         continue
                     case Reaction.RETRY:
                         pass
+                if isinstance(error, BrokerError):
+                    self._cluster.trouble.met(f"group {self.group!r}", error, trio.current_time())
                 await trio.sleep(self._backoff.next())
                 continue
+            self._cluster.trouble.over(f"group {self.group!r}")
             self._backoff.reset()
             break
         self.rebalances += 1
@@ -286,7 +299,7 @@ class Membership:
         answer = await self._ask_long(coordinator, ApiKey.JOIN_GROUP, fields)
         if int(answer.error_code) == ErrorCode.MEMBER_ID_REQUIRED:
             member.member_id = answer.member_id
-        _raise_for(answer)
+        self._raise_for(answer)
         member.accept(answer)
         assignments = await self._assignments(answer) if member.is_leader else {}
         fields = {
@@ -302,7 +315,7 @@ class Membership:
             ],
         }
         answer = await self._ask_long(coordinator, ApiKey.SYNC_GROUP, fields)
-        _raise_for(answer)
+        self._raise_for(answer)
         return frozenset(decode_assignment(bytes(answer.assignment)))
 
     async def _assignments(self, answer: Any) -> dict[str, list[TopicPartition]]:
@@ -366,7 +379,7 @@ class Membership:
         answer = await self._cluster.ask(
             coordinator, api, fields, lane=lane or self._lane, patience_s=patience
         )
-        _raise_for(answer)
+        self._raise_for(answer)
         return answer
 
     async def _ask_long(self, coordinator: int, api: ApiKey, fields: Fields) -> Any:
@@ -387,7 +400,8 @@ class Membership:
             nursery.start_soon(leave_with_the_coordinator)
             return await self._cluster.ask(coordinator, api, fields, lane=self._lane, more_ms=more)
 
-
-def _raise_for(answer: Any) -> None:
-    if int(answer.error_code) != ErrorCode.NONE:
-        raise broker_error(int(answer.error_code))
+    def _raise_for(self, answer: Any) -> None:
+        code = int(answer.error_code)
+        if code != ErrorCode.NONE:
+            cure = _CURES.get(ErrorCode.of(code))
+            raise broker_error(code, f"group {self.group!r}{f': {cure}' if cure else ''}")

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from raftlog.client.acls import Acls
 from raftlog.client.arguments import checked
 from raftlog.client.errors import BrokerError, error_in, raise_error_in
 from raftlog.client.health import DiskState
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.transactional_ids import TransactionalIds
+from raftlog.client.users import Users
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
@@ -22,6 +24,9 @@ from raftlog.protocol.errors import ErrorCode
 BROKER_RESOURCE = 4
 SET = 0
 DRAINING = "raftlog.draining"
+BUILD, UPTIME = "raftlog.build", "raftlog.uptime.seconds"
+BYTES, BEHIND = "raftlog.bytes", "raftlog.followers.behind"
+METADATA_TOPIC = "__cluster_metadata"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +43,49 @@ class BrokerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerReport:
+    """What a broker says of itself; None for what a broker of an older build does not say."""
+
+    id: int
+    build: str | None
+    """Its version and commit."""
+    uptime_s: float | None
+    bytes: int | None
+    """Of the replicas that it keeps."""
+    followers_behind: Mapping[int, int] | None
+    """Of the replicas that it leads: how many Raft entries each other broker has not acknowledged yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """A partition on its way: `replicas` are the old ones and those being added."""
 
     replicas: tuple[int, ...]
     adding: tuple[int, ...]
     removing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumMember:
+    """A broker or controller that keeps the cluster's metadata."""
+
+    id: int
+    is_voter: bool
+    log_end_offset: int
+    last_fetch_ms: int
+    """When the leader heard of it last, in milliseconds since the epoch; -1 for never, and for itself."""
+    last_caught_up_ms: int
+    """When it had all that the leader has, likewise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumView:
+    """Who votes for the leader of the cluster's metadata, and how far each is (KIP-595)."""
+
+    leader: int
+    epoch: int
+    high_watermark: int
+    members: tuple[QuorumMember, ...]
 
 
 class Asker(Protocol):
@@ -69,6 +111,16 @@ class Operations:
         """Transactional ids, and what is open under them."""
         return TransactionalIds(self._admin, self._live_brokers)
 
+    @property
+    def acls(self) -> Acls:
+        """Who may do what."""
+        return Acls(self._admin)
+
+    @property
+    def users(self) -> Users:
+        """Who may log in with a password."""
+        return Users(self._admin)
+
     async def _live_brokers(self) -> list[int]:
         return [broker.id for broker in await self.brokers() if broker.is_alive]
 
@@ -91,6 +143,58 @@ class Operations:
             )
             for broker in sorted(answer.brokers, key=lambda broker: int(broker.broker_id))
         ]
+
+    async def reports(self) -> dict[int, BrokerReport]:
+        """What each broker says of itself, those left out that say nothing: Apache Kafka's do not."""
+        brokers = (await self._describe()).brokers
+        resources = [
+            {
+                "resource_type": BROKER_RESOURCE,
+                "resource_name": str(broker.broker_id),
+                "configuration_keys": [BUILD, UPTIME, BYTES, BEHIND],
+            }
+            for broker in brokers
+        ]
+        fields = {"resources": resources, "include_synonyms": False, "include_documentation": False}
+        answer = await self._ask(ApiKey.DESCRIBE_CONFIGS, fields, "reports")
+        found = {}
+        for one in answer.results:
+            told = {entry.name: entry.value for entry in one.configs}
+            if BUILD in told or UPTIME in told:
+                found[int(one.resource_name)] = _report(int(one.resource_name), told)
+        return found
+
+    async def metadata_leader(self) -> int | None:
+        """The broker that leads the metadata; None while nobody does, as far as is known."""
+        leader = int((await self._described_quorum()).leader_id)
+        return leader if leader >= 0 else None
+
+    async def _described_quorum(self) -> Any:
+        topics = [{"topic_name": METADATA_TOPIC, "partitions": [{"partition_index": 0}]}]
+        answer = await self._ask(ApiKey.DESCRIBE_QUORUM, {"topics": topics}, "the metadata's quorum")
+        raise_error_in(answer, "the metadata's quorum")
+        return answer.topics[0].partitions[0]
+
+    async def quorum(self) -> QuorumView:
+        """The metadata's quorum, as its leader sees it. Raises a retriable error while it has no leader."""
+        found = await self._described_quorum()
+        raise_error_in(found, "the metadata's quorum")
+        return QuorumView(
+            leader=found.leader_id,
+            epoch=found.leader_epoch,
+            high_watermark=found.high_watermark,
+            members=tuple(
+                QuorumMember(
+                    id=one.replica_id,
+                    is_voter=is_voter,
+                    log_end_offset=one.log_end_offset,
+                    last_fetch_ms=_millis(getattr(one, "last_fetch_timestamp", None)),
+                    last_caught_up_ms=_millis(getattr(one, "last_caught_up_timestamp", None)),
+                )
+                for is_voter, members in ((True, found.current_voters), (False, found.observers))
+                for one in members
+            ),
+        )
 
     async def _describe(self) -> Any:
         fields = {
@@ -219,3 +323,19 @@ class Operations:
 
     async def _ask(self, api: ApiKey, fields: dict[str, Any], what: str) -> Any:
         return await self._admin.ask_controller(api, fields, what)
+
+
+def _report(broker: int, told: Mapping[str, str]) -> BrokerReport:
+    behind = told.get(BEHIND)
+    pairs = [one.partition(":") for one in (behind or "").split(",") if one]
+    return BrokerReport(
+        id=broker,
+        build=told.get(BUILD),
+        uptime_s=float(told[UPTIME]) if UPTIME in told else None,
+        bytes=int(told[BYTES]) if BYTES in told else None,
+        followers_behind=None if behind is None else {int(who): int(entries) for who, _, entries in pairs},
+    )
+
+
+def _millis(time: Any) -> int:
+    return -1 if time is None else int(time)

@@ -8,26 +8,28 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias
 
 import trio
 
-from raftlog.client.accumulator import Accumulator, ProducerStatistics, too_large
-from raftlog.client.arguments import INT64_MAX, checked, demand
+from raftlog.client.accumulator import Accumulator, ProducerStatistics
+from raftlog.client.arguments import INT64_MAX, checked, demand, objection
 from raftlog.client.backoff import pause_after
 from raftlog.client.batches import Queue
 from raftlog.client.cluster import Cluster
 from raftlog.client.delivery import Delivery, RecordMetadata
-from raftlog.client.errors import Closed, RequestTimedOut, broker_error
+from raftlog.client.errors import ClientError, Closed, broker_error, timed_out
+from raftlog.client.kinds import K_contra, V_contra
 from raftlog.client.metadata import TopicView
+from raftlog.client.missing import no_partition
 from raftlog.client.nursery import background
 from raftlog.client.partitioner import Sticky, murmur2_partition
 from raftlog.client.sending import Sender
 from raftlog.client.settings import ProducerSettings
 from raftlog.client.transactional import Coordination, Transaction
+from raftlog.client.undelivered import too_large
 from raftlog.errors import ConfigError
 from raftlog.protocol.api import ApiKey
-from raftlog.protocol.errors import ErrorCode
 from raftlog.records.record import Headers
 
 RECORD_OVERHEAD: Final = 40
@@ -51,8 +53,9 @@ class _Topic:
 
 
 @checked("send", "send_soon")
-class Producer:
-    """Writes records. Made by `Client.producer`; lives inside its `async with`.
+class Producer(Generic[K_contra, V_contra]):
+    """Writes records. Made by `Client.producer`; lives inside its `async with`. `Producer[str, Order]` is one
+    whose serializers take a str and an Order; without them it takes bytes.
 
     Leaving the `async with` waits until everything is delivered, and raises DeliveryError if something was
     not and nobody has seen it. Leaving by an exception or by cancellation gives up what is not delivered yet:
@@ -84,6 +87,8 @@ class Producer:
             ),
             on_room=self._make_room,
         )
+        self._accumulator.why_not = self._why_not
+        self._no_id_because: ClientError | None = None
         self._sender = Sender(cluster, settings, self._accumulator)
         self._coordination: Coordination | None = None
         if settings.transactional_id is not None:
@@ -94,22 +99,24 @@ class Producer:
     async def send(
         self,
         topic: str,
-        value: Any = None,
+        value: V_contra | None = None,
         *,
-        key: Any = None,
+        key: K_contra | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
         headers: HeaderInput | None = None,
     ) -> RecordMetadata:
         """Write a record and wait until it is acknowledged.
 
-        `key` and `value` are bytes, or whatever the serializers take; None is no key, and a tombstone, and
+        `key` and `value` are bytes, or what the serializers take; None is no key, and a tombstone, and
         reaches no serializer. `partition` is chosen by the key unless it is given. `timestamp_ms`, since the
         epoch, is now unless it is given.
 
-        Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`,
-        RecordTooLarge, and RequestTimedOut when there was no room or no such topic within `max_block_ms`;
-        TypeError or ValueError for an argument that is none. Cancelled, the record may or may not be written.
+        Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`, RecordTooLarge
+        when it is more than the producer, the topic or the broker takes, UnknownTopic when the topic or the
+        partition did not come into being within `max_block_ms`, and RequestTimedOut when there was no room or
+        no broker meanwhile; TypeError or ValueError for an argument that is none. Cancelled, the record may
+        or may not be written.
         """
         delivery = await self.send_soon(
             topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
@@ -122,9 +129,9 @@ class Producer:
     async def send_soon(
         self,
         topic: str,
-        value: Any = None,
+        value: V_contra | None = None,
         *,
-        key: Any = None,
+        key: K_contra | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
         headers: HeaderInput | None = None,
@@ -141,26 +148,28 @@ class Producer:
         if type(topic) is not str or (partition is not None and type(partition) is not int):
             demand("send: topic", topic, str)  # what it says is looked at when it is not known
             demand("send: partition", partition, int | None)
+        key_bytes: Any = key
+        value_bytes: Any = value
         if self._key_serializer is not None and key is not None:
-            key = self._key_serializer(key)
+            key_bytes = self._key_serializer(key)
         if self._value_serializer is not None and value is not None:
-            value = self._value_serializer(value)
-        if type(key) is not bytes and key is not None:
-            key = _as_bytes("key", key, self._key_serializer is not None)
-        if type(value) is not bytes and value is not None:
-            value = _as_bytes("value", value, self._value_serializer is not None)
+            value_bytes = self._value_serializer(value)
+        if type(key_bytes) is not bytes and key_bytes is not None:
+            key_bytes = _as_bytes("key", key_bytes, self._key_serializer is not None)
+        if type(value_bytes) is not bytes and value_bytes is not None:
+            value_bytes = _as_bytes("value", value_bytes, self._value_serializer is not None)
         wire_headers = _headers(headers) if headers is not None else ()
         if timestamp_ms is None:
             timestamp_ms = int(time.time() * 1000)
         elif type(timestamp_ms) is not int or not 0 <= timestamp_ms <= INT64_MAX:
             _check_timestamp(timestamp_ms)
         size = RECORD_OVERHEAD
-        if key is not None:
-            size += len(key)
-        if value is not None:
-            size += len(value)
+        if key_bytes is not None:
+            size += len(key_bytes)
+        if value_bytes is not None:
+            size += len(value_bytes)
         if size > self._size_max:
-            raise too_large(size, self._size_max)
+            raise too_large(size, self._size_max, topic)
         accumulator, coordination = self._accumulator, self._coordination
         transaction = coordination.enter() if coordination is not None else None
         if self._yield_due or self._closed or accumulator.buffered >= self._buffer_max:
@@ -171,10 +180,12 @@ class Producer:
         if partition is None:
             if self._partitioner is not None:
                 partition = demand(
-                    "send: what the partitioner gives", self._partitioner(topic, key, value, known.count), int
+                    "send: what the partitioner gives",
+                    self._partitioner(topic, key_bytes, value_bytes, known.count),
+                    int,
                 )
-            elif key is not None:
-                partition = murmur2_partition(key, known.count)
+            elif key_bytes is not None:
+                partition = murmur2_partition(key_bytes, known.count)
             else:
                 partition = known.sticky.choose(known.available, size)
         if not 0 <= partition < known.count:
@@ -182,12 +193,12 @@ class Producer:
         if coordination is not None:
             coordination.enter(transaction)  # it may have ended meanwhile
         queue = known.queues[partition]
-        batch = accumulator.append(queue, timestamp_ms, key, value, wire_headers)
+        batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
         if batch is None:
             accumulator.open(queue, trio.current_time())
             self._yield_due = True
             self._sender.wake()
-            batch = accumulator.append(queue, timestamp_ms, key, value, wire_headers)
+            batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
             assert batch is not None, "a new batch takes a record of any size"
         return Delivery(batch, batch.builder.record_count - 1, timestamp_ms)
 
@@ -279,9 +290,17 @@ class Producer:
             while accumulator.buffered >= settings.buffer_memory:
                 await self._room.wait()
             return
-        raise RequestTimedOut(
-            f"{accumulator.buffered} bytes wait for delivery; no room within {settings.max_block_ms:g} ms"
+        waiting = accumulator.unfinished()
+        raise timed_out(
+            f"{accumulator.buffered} bytes wait for delivery, and buffer_memory has room for"
+            f" {settings.buffer_memory}: no room within {settings.max_block_ms:g} ms",
+            self._why_not(waiting[0].topic, waiting[0].partition) if waiting else None,
         )
+
+    def _why_not(self, topic: str, partition: int) -> ClientError | None:
+        """What keeps records from a partition, as far as that is known."""
+        reason = self._cluster.why_not(topic, partition)
+        return reason if reason is not None or self._accumulator.ready else self._no_id_because
 
     def _make_room(self) -> None:
         if self._accumulator.buffered < self.settings.buffer_memory:
@@ -296,7 +315,7 @@ class Producer:
             demand("send: topic", name, str)
             known = _Topic(Sticky(self.settings.batch_size, self._cluster.rng))
         if name not in self._topics:  # also when another producer has made it known: it may leave
-            self._cluster.watch(self, {*self._topics, name})
+            self._cluster.watch(self, {*self._topics, name}, create=True)
         if name not in metadata.topics:
             await self._until_known(name)
         view = metadata.topics[name]
@@ -320,12 +339,13 @@ class Producer:
                 await self._cluster.next_update().wait()
                 code = metadata.errors.get(name)
                 if code is not None and not code.retriable:
-                    raise broker_error(code, name)
+                    raise self._cluster.not_created(name)
             return
+        nobody = self._cluster.trouble.with_brokers()
         code = metadata.errors.get(name)
-        if code is not None:
-            raise broker_error(code, f"topic {name!r} did not appear within {limit:g} ms")
-        raise RequestTimedOut(f"no metadata of topic {name!r} within {limit:g} ms")
+        if code is not None and nobody is None:
+            raise self._cluster.not_created(name, f"not within max_block_ms = {limit:g} ms")
+        raise timed_out(f"no metadata of topic {name!r} within {limit:g} ms", nobody)
 
     async def _topic_with(self, name: str, partition: int) -> _Topic:
         """A topic once it has this partition: it may have grown."""
@@ -336,10 +356,7 @@ class Producer:
                     await self._cluster.updated()
                     known = await self._topic(name)
                 return known
-        raise broker_error(
-            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-            f"{name} has partitions 0 to {known.count - 1}, not {partition}",
-        )
+        raise no_partition(name, known.count, partition)
 
     def _raise_unseen(self) -> None:
         unseen = self._accumulator.unseen
@@ -351,7 +368,7 @@ class Producer:
     # -- the tasks
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Producer]:
+    async def running(self) -> AsyncIterator[Producer[K_contra, V_contra]]:
         """The producer's life."""
         cluster = self._cluster
         cluster.on_update.add(self._sender.wake)
@@ -362,7 +379,7 @@ class Producer:
                     await self._coordination.identify()
                     nursery.start_soon(self._coordination.keep_adding)
                 elif self.settings.enable_idempotence:
-                    nursery.start_soon(self._identify)
+                    nursery.start_soon(self._keep_identified)
                 yield self
                 await self.flush()
         finally:
@@ -374,6 +391,15 @@ class Producer:
                 self._coordination.close()
             cluster.unwatch(self)
             self._make_room()
+
+    async def _keep_identified(self) -> None:
+        """Get a producer id, and another one when a partition has had all of its epochs."""
+        while True:
+            worn_out = trio.Event()
+            await self._identify()
+            self._accumulator.on_worn_out = worn_out.set
+            self._sender.pump()
+            await worn_out.wait()
 
     async def _identify(self) -> None:
         """Get a producer id, however long it takes: delivery time-outs go on meanwhile."""
@@ -387,12 +413,12 @@ class Producer:
         async def attempt() -> Any:
             answer = await self._cluster.ask_any(ApiKey.INIT_PRODUCER_ID, fields)
             if int(answer.error_code) != 0:
-                raise broker_error(int(answer.error_code))
+                self._no_id_because = broker_error(int(answer.error_code), "a producer id")
+                raise self._no_id_because
             return answer
 
         answer = await self._cluster.retrying(attempt, what="InitProducerId", timeout_ms=float("inf"))
         self._accumulator.identify(int(answer.producer_id), int(answer.producer_epoch))
-        self._sender.pump()
 
 
 def _as_bytes(what: str, value: Any, is_serialized: bool) -> bytes:
@@ -417,4 +443,8 @@ def _headers(headers: HeaderInput) -> Headers:
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes):
         demand("send: headers", headers, Mapping[str, bytes | None] | list[tuple[str, bytes | None]])
     pairs = [tuple(pair) for pair in (headers.items() if isinstance(headers, Mapping) else headers)]
-    return tuple(demand("send: headers", pairs, list[tuple[str, bytes | None]]))
+    if objection(pairs, list[tuple[str, bytes | None]]) is not None:
+        raise TypeError(
+            "send: headers must be a mapping of a string to bytes or None, or pairs of them: encode values"
+        )
+    return tuple(pairs)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from operator import length_hint
+from typing import Any
 
 from raftlog.client.assignment import Decoder, Partition
 from raftlog.client.errors import ClientError, Disconnected
@@ -26,7 +27,7 @@ class Reading:
     """The records that a consumer's user is in the middle of."""
 
     def __init__(self, fetcher: Fetcher, decoder: Decoder) -> None:
-        self.ready: Iterator[Record] = iter(())
+        self.ready: Iterator[Record[Any, Any]] = iter(())
         """Records that can be handed out at once."""
         self.is_held = False
         """The group is taking partitions away: nothing is handed out."""
@@ -34,7 +35,7 @@ class Reading:
         self._decoder = decoder
         # Of the list that `ready` goes through: whose it is, and the offset behind it.
         self._current: Partition | None = None
-        self._records: list[Record] = []
+        self._records: list[Record[Any, Any]] = []
         self._behind = 0
         self._era = 0
         self._in_hand: dict[TopicPartition, int] = {}
@@ -68,6 +69,13 @@ class Reading:
         if not self.left:
             self._current = None
 
+    def following(self) -> Partition | None:
+        """The partition that `take` goes on with."""
+        partition = None if self.is_held else self._fetcher.next_partition()
+        if partition is not None:
+            self._fetcher.return_turn()
+        return partition
+
     def take(self) -> bool:
         """Make the next batch with records the list that is handed out; False when there is none.
 
@@ -93,13 +101,13 @@ class Reading:
         self._fetcher.pump()
         return False
 
-    def take_many(self, wanted: int) -> list[Record]:
+    def take_many(self, wanted: int) -> list[Record[Any, Any]]:
         """Up to so many records that are there, as one piece of work in hand.
 
         Raises what `take` raises, but only before the first record: what is taken is given, and the next call
         begins with the partition that is in trouble.
         """
-        taken: list[Record] = []
+        taken: list[Record[Any, Any]] = []
         while len(taken) < wanted:
             try:
                 if not (self.left or self.take()):

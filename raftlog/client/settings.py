@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from raftlog.client.arguments import objection
 from raftlog.client.isolation import READ_COMMITTED, READ_UNCOMMITTED
@@ -30,6 +28,9 @@ Acks = Literal["all", 0, 1, -1]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 OffsetReset = Literal["earliest", "latest", "none"]
 IsolationLevel = Literal["read_uncommitted", "read_committed"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"]
+TokenProvider = Callable[[], Awaitable[str]]
 AssignorName = Literal["range", "roundrobin", "cooperative-sticky"]
 
 INT32_MAX: Final = 2**31 - 1
@@ -80,10 +81,24 @@ class ClientSettings:
         How long connecting may take.
     metadata_max_age_ms:
         How old the picture of the cluster may get.
+    connect_timeout_ms:
+        How long opening the client waits for a broker, and fails then. 0: opening does not wait, and each
+        call does (raftlog's own key).
     allow_auto_create_topics:
-        Ask the broker to create a topic that does not exist.
+        Ask the broker to create a topic that does not exist when a producer writes to it. A consumer never
+        creates one (Java's does), since a name that is misspelt would be a topic.
     security_protocol:
-        How brokers are spoken to: in plain text, or in TLS ("SSL"). SASL is not built yet.
+        How brokers are spoken to: in plain text or in TLS ("SSL"), with a login ("SASL_PLAINTEXT",
+        "SASL_SSL") or without.
+    sasl_mechanism:
+        How to log in. With SCRAM the password stays here; PLAIN sends it, so it is used in TLS only.
+    sasl_username:
+        Who logs in.
+    sasl_password:
+        The user's password. No text shows it.
+    sasl_token_provider:
+        For OAUTHBEARER: an async function that gives a token, for each login anew. It takes a few seconds at
+        most.
     ssl_truststore_location:
         A PEM file with the certificates of those who issue brokers' certificates; empty for those that this
         machine trusts.
@@ -104,8 +119,13 @@ class ClientSettings:
     reconnect_backoff_max_ms: Milliseconds = 1_000
     socket_connection_setup_timeout_ms: MillisecondsPositive = 10_000
     metadata_max_age_ms: MillisecondsPositive = 300_000
+    connect_timeout_ms: Milliseconds = 0
     allow_auto_create_topics: bool = True
-    security_protocol: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    sasl_token_provider: TokenProvider | None = field(default=None, repr=False)
     ssl_truststore_location: str = ""
     ssl_keystore_location: str = ""
     ssl_endpoint_identification_algorithm: Literal["https", ""] = "https"
@@ -113,6 +133,17 @@ class ClientSettings:
     def __post_init__(self) -> None:
         _check(self)
         _servers(self.bootstrap_servers)
+        if not self.security_protocol.startswith("SASL_"):
+            return
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_token_provider is None:
+                raise ConfigError(
+                    "sasl.mechanism = 'OAUTHBEARER' needs sasl_token_provider, an async function"
+                )
+        elif not (self.sasl_username and self.sasl_password):
+            raise ConfigError(
+                f"security.protocol = {self.security_protocol!r} needs sasl.username and sasl.password"
+            )
 
     @property
     def servers(self) -> list[tuple[str, int]]:
@@ -199,6 +230,7 @@ class ProducerSettings:
 
     @property
     def codec(self) -> Codec:
+        """`compression_type` as batches write it."""
         return Codec[self.compression_type.upper()]
 
     @property
@@ -296,89 +328,14 @@ class ConsumerSettings:
         return READ_COMMITTED if self.isolation_level == "read_committed" else READ_UNCOMMITTED
 
 
-class ClientOptions(TypedDict, total=False):
-    """The keywords of `open_client`; ClientSettings says what each means."""
-
-    client_id: str
-    request_timeout_ms: float
-    default_api_timeout_ms: float
-    retry_backoff_ms: float
-    retry_backoff_max_ms: float
-    reconnect_backoff_ms: float
-    reconnect_backoff_max_ms: float
-    socket_connection_setup_timeout_ms: float
-    metadata_max_age_ms: float
-    allow_auto_create_topics: bool
-    security_protocol: Literal["PLAINTEXT", "SSL"]
-    ssl_truststore_location: str
-    ssl_keystore_location: str
-    ssl_endpoint_identification_algorithm: Literal["https", ""]
-
-
-class ProducerOptions(TypedDict, total=False):
-    """The keywords of `Client.producer`; ProducerSettings says what each means."""
-
-    acks: Acks
-    enable_idempotence: bool
-    linger_ms: float
-    batch_size: int
-    buffer_memory: int
-    max_request_size: int
-    max_block_ms: float
-    delivery_timeout_ms: float
-    max_in_flight_requests_per_connection: int
-    retries: int
-    compression_type: Compression
-    partitioner: Partitioner | None
-    key_serializer: Serializer | None
-    value_serializer: Serializer | None
-    transactional_id: str | None
-    transaction_timeout_ms: float
-
-
-class ConsumerOptions(TypedDict, total=False):
-    """The keywords of `Client.consumer`; ConsumerSettings says what each means."""
-
-    group_instance_id: str | None
-    auto_offset_reset: OffsetReset
-    enable_auto_commit: bool
-    auto_commit_interval_ms: float
-    session_timeout_ms: float
-    heartbeat_interval_ms: float
-    max_poll_interval_ms: float
-    group_protocol: Literal["classic"]
-    partition_assignment_strategy: tuple[AssignorName, ...]
-    fetch_min_bytes: int
-    fetch_max_wait_ms: float
-    fetch_max_bytes: int
-    max_partition_fetch_bytes: int
-    prefetch_max_bytes: int
-    max_poll_records: int
-    isolation_level: IsolationLevel
-    client_rack: str
-    exclude_internal_topics: bool
-    key_deserializer: Deserializer | None
-    value_deserializer: Deserializer | None
-
-
 Settings = TypeVar("Settings", ClientSettings, ProducerSettings, ConsumerSettings)
 
-_ALL: Final = (ClientSettings, ProducerSettings, ConsumerSettings)
+ALL: Final = (ClientSettings, ProducerSettings, ConsumerSettings)
 
-_FUNCTIONS: Final = frozenset(
-    {"partitioner", "key_serializer", "value_serializer", "key_deserializer", "value_deserializer"}
-)
-_JAVA_ONLY: Final = re.compile(
-    r"(key|value)\.(de)?serializer|partitioner\.class|interceptor\.classes|metric(s|\..*|\.reporters)"
-)
+_SECRETS: Final = frozenset({"sasl_password"})
 _NOT_YET: Final = {
-    re.compile(r"security[._]protocol|sasl\..*"): "SASL is not built yet",
+    re.compile(r"sasl[._]mechanism"): "GSSAPI is not built yet",
     re.compile(r"group[._]protocol"): "the new group protocol (KIP-848) is not built yet",
-}
-_JAVA_ASSIGNORS: Final = {
-    "org.apache.kafka.clients.consumer.RangeAssignor": "range",
-    "org.apache.kafka.clients.consumer.RoundRobinAssignor": "roundrobin",
-    "org.apache.kafka.clients.consumer.CooperativeStickyAssignor": "cooperative-sticky",
 }
 
 
@@ -408,6 +365,11 @@ def _servers(text: str) -> list[tuple[str, int]]:
         host, separator, port = part.strip().rpartition(":")
         if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ConfigError(f"bootstrap.servers = {text!r}: {part.strip()!r} is not host:port")
+        if "/" in host:
+            raise ConfigError(
+                f"bootstrap.servers = {text!r}: {part.strip()!r} is not host:port; write it without"
+                f" {host[: host.rindex('/') + 1]}"
+            )
         servers.append((host.strip("[]"), int(port)))
     return servers
 
@@ -425,10 +387,11 @@ def _check(settings: Any) -> None:
         value = getattr(settings, name)
         reason = _reason_against(value, hint)
         if reason:
-            raise ConfigError(f"{dotted(name)} = {value!r}: {reason}{_not_yet(name)}")
+            shown = "(hidden)" if name in _SECRETS else repr(value)
+            raise ConfigError(f"{dotted(name)} = {shown}: {reason}{not_yet(name)}")
 
 
-def _not_yet(name: str) -> str:
+def not_yet(name: str) -> str:
     """What to say of a setting that will mean more one day."""
     return next((f"; {reason}" for pattern, reason in _NOT_YET.items() if pattern.fullmatch(name)), "")
 
@@ -463,71 +426,3 @@ def _reason_against(value: Any, kind: Any) -> str | None:
 
 def _spoken(choices: tuple[Any, ...]) -> str:
     return ", ".join(repr(choice) for choice in choices)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Properties:
-    """Settings read from Kafka's dotted keys, as keywords of the three classes."""
-
-    client: Mapping[str, Any]
-    producer: Mapping[str, Any]
-    consumer: Mapping[str, Any]
-
-
-def read_properties(source: str | os.PathLike[str] | Mapping[str, Any]) -> Properties:
-    """Settings from a client.properties file, or from a dict with Kafka's dotted keys.
-
-    One file may hold keys of producer and consumer; each takes its own. Raises ConfigError for a key that
-    nothing here knows, naming the nearest, and for a value that is not of its type.
-    """
-    pairs = source if isinstance(source, Mapping) else _parse(Path(source).read_text(encoding="utf-8"))
-    found: dict[type[Any], dict[str, Any]] = {cls: {} for cls in _ALL}
-    fields = {dotted(f.name): (cls, f) for cls in _ALL for f in dataclasses.fields(cls)}
-    for key, value in pairs.items():
-        function = callable(value) and key.replace(".", "_") in _FUNCTIONS
-        if _JAVA_ONLY.fullmatch(key) and not function:
-            raise ConfigError(f"{key}: names Java code; pass a Python function where one is needed")
-        if key not in fields:
-            raise ConfigError(f"unknown key {key!r}{_not_yet(key) or nearest(key, fields)}")
-        cls, field = fields[key]
-        hint = get_type_hints(cls)[field.name]
-        found[cls][field.name] = value if function else _convert(key, value, hint)
-    make_settings(ClientSettings, found[ClientSettings])
-    make_settings(ProducerSettings, found[ProducerSettings])
-    make_settings(ConsumerSettings, found[ConsumerSettings])
-    return Properties(
-        client=found[ClientSettings], producer=found[ProducerSettings], consumer=found[ConsumerSettings]
-    )
-
-
-def _convert(key: str, value: Any, hint: Any) -> Any:
-    """A value of a properties file as its setting's type: text says all of them."""
-    if get_origin(hint) is tuple:
-        names = value.split(",") if isinstance(value, str) else value
-        return tuple(_JAVA_ASSIGNORS.get(name.strip(), name.strip()) for name in names)
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if hint is bool:
-        return {"true": True, "false": False}.get(text.lower(), value)
-    if hint is int or hint is float or (key == "acks" and text != "all"):
-        try:
-            return int(text) if hint is not float else float(text)
-        except ValueError:
-            return value
-    return text
-
-
-def _parse(text: str) -> dict[str, str]:
-    """A .properties file: `key=value` or `key: value`, # and ! comments, backslash continues a line."""
-    joined = re.sub(r"\\\r?\n[ \t]*", "", text)
-    pairs = {}
-    for number, line in enumerate(joined.splitlines(), 1):
-        line = line.strip()
-        if not line or line[0] in "#!":
-            continue
-        match = re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line)
-        if match is None:
-            raise ConfigError(f"line {number} is not key=value")
-        pairs[match[1]] = match[2]
-    return pairs

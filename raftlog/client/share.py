@@ -17,6 +17,7 @@ from raftlog.client.commits import Commits
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Membership
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.missing import Missing
 from raftlog.client.reading import Reading
 from raftlog.client.settings import ConsumerSettings
 from raftlog.errors import ConfigError
@@ -58,6 +59,12 @@ class Share:
         self._group = group
         self._commits = commits
         self._listener = listener
+        self.missing = Missing(
+            cluster.metadata,
+            cluster.trouble,
+            patience_s=cluster.settings.default_api_timeout_ms / 1000,
+            fail=fetcher.fail,
+        )
         self._topics: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
         self._manual: frozenset[TopicPartition] = frozenset()
@@ -107,12 +114,27 @@ class Share:
         self.metadata_changed()
 
     @property
+    def wants_nothing(self) -> bool:
+        """The user has named nothing to read."""
+        return not (self._topics or self._manual or self._pattern is not None)
+
+    @property
+    def is_settled(self) -> bool:
+        """The partitions are known that are read now, and where reading begins in each."""
+        if self.wants_nothing or any(p.position is None for p in self._fetcher.partitions.values()):
+            return False
+        if self._group is not None and not self._manual:
+            return self._group.rebalances > 0
+        return not (self._topics - self._cluster.metadata.topics.keys()) and bool(self.owned())
+
+    @property
     def is_grouped(self) -> bool:
         """The group says which partitions are read."""
         return self._group is not None and not self._manual
 
     def metadata_changed(self) -> None:
         """There may be other topics, or more partitions."""
+        self.missing.look(self._topics, self._manual, trio.current_time())
         wanted = self.wanted_topics()
         if self._group is None or self._manual:
             self._read_all(wanted)
@@ -203,6 +225,7 @@ class Share:
         coming = frozenset(partitions)
         self._fetcher.add(sorted(coming))
         await self._listener.assigned(coming)
+        self._fetcher.announce()
 
     async def lose(self, partitions: Iterable[TopicPartition]) -> None:
         """Others have these partitions already."""

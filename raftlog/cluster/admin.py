@@ -21,8 +21,9 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.visibility import Visibility
 from raftlog.config import TopicConfig, config_error
 from raftlog.metadata.catalog import BrokerInfo, Catalog, PartitionAssignment, Topic
+from raftlog.metadata.features import known_to_all
 from raftlog.metadata.names import INTERNAL_TOPICS, topic_collision, topic_name_problem
-from raftlog.metadata.noun import Refusal, Refused, Result
+from raftlog.metadata.noun import Command, Refusal, Refused, Result
 from raftlog.metadata.placement import NotEnoughBrokers, place_new_partitions
 from raftlog.metadata.topics import (
     AlterTopicConfig,
@@ -122,6 +123,7 @@ class Admin:
         if validate_only:
             return self._preview(command)
         with trio.move_on_at(deadline) as scope:
+            await self._level_of(command)
             result = await self._proposer.propose(command)
             match result:
                 case TopicCreated(topic):
@@ -220,12 +222,21 @@ class Admin:
             return topic
         command = AlterTopicConfig(topic_id=topic.topic_id, set=dict(set_), remove=tuple(remove))
         with trio.move_on_after(timeout):
+            await self._level_of(command)
             result = await self._proposer.propose(command)
             if not isinstance(result, TopicConfigAltered):
                 return admin_failure(result)
             await self._visibility.visible_everywhere()
             return result.topic
         return AdminFailure(AdminError.TIMED_OUT, f"the settings of {name!r} may still change")
+
+    async def _level_of(self, command: Command) -> None:
+        """Wait for the metadata level that the command takes, when every broker knows it: in a cluster that
+        has just been founded or upgraded, the leader raises the level within a second. Else the proposal says
+        what is lacking."""
+        catalog = self._catalog
+        while catalog.metadata_level < command.takes_level <= known_to_all(catalog.brokers.values()):
+            await self._changes.wait()
 
     # Planning: decides, proposes nothing
 

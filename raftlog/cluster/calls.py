@@ -8,6 +8,7 @@ end of the link. Knows nothing of what is asked.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final
@@ -22,6 +23,8 @@ FRAME_BYTES_MAX: Final = 8 << 20
 """A larger frame is refused: the largest question is a metadata command."""
 WAITING_MAX: Final = 20_000
 """Questions without an answer yet, over all peers."""
+FIRST_ID_BITS: Final = 61
+"""Of the incarnation in the first id, below a bit that is set: every id has 62 bits, and the same size."""
 
 log = logging.getLogger("raftlog.cluster")
 
@@ -46,16 +49,31 @@ class _Question:
 class Calls:
     """Asks peers and answers them."""
 
-    def __init__(self, send: Callable[[BrokerId, bytes], bool]) -> None:
-        """`send` gives a frame to the link and returns whether there is one; it does not block."""
+    def __init__(
+        self,
+        send: Callable[[BrokerId, bytes], bool],
+        send_bulk: Callable[[BrokerId, bytes], bool] | None = None,
+        *,
+        incarnation: bytes | None = None,
+    ) -> None:
+        """`send` gives a frame to the link and returns whether there is one; it does not block. `send_bulk`
+        does the same with a large one, which others pass."""
         self._send = send
+        self._send_bulk = send_bulk or send
         self._handlers: dict[str, Handler] = {}
+        self._bulky: set[str] = set()
         self._questions: dict[int, _Question] = {}
-        self._last_id = 0
+        begin = int.from_bytes(incarnation or secrets.token_bytes(8))
+        self._last_id = begin % (1 << FIRST_ID_BITS) | 1 << FIRST_ID_BITS
+        """Begins anywhere: the answer to a question from before a restart goes to whoever this broker is now,
+        and must meet no question of today."""
 
-    def serve(self, method: str, handler: Handler) -> None:
-        """Have questions of this name answered by `handler`. Each part of a broker serves its own."""
+    def serve(self, method: str, handler: Handler, *, is_bulky: bool = False) -> None:
+        """Have questions of this name answered by `handler`. Each part of a broker serves its own.
+        `is_bulky`: the answers are large, and must not keep Raft waiting."""
         assert method not in self._handlers, method
+        if is_bulky:
+            self._bulky.add(method)
         self._handlers[method] = handler
 
     async def ask(self, peer: BrokerId, method: str, body: Any, *, timeout: float) -> Any:
@@ -111,8 +129,10 @@ class Calls:
             log.warning("broker %d asked %r, which is not known here", sender, method)
             return
 
+        send = self._send_bulk if method in self._bulky else self._send
+
         def reply(answer: Any) -> None:
             if number:
-                self._send(sender, cbor2.dumps([-number, answer]))
+                send(sender, cbor2.dumps([-number, answer]))
 
         handler(sender, body, reply)

@@ -81,9 +81,11 @@ class Compaction:
     async def _clean(self, partition: Partition, found: Cleanable) -> bool:
         """A pass over one log; whether it has come to something."""
         name = f"{partition.topic}-{partition.partition}"
+        self._passes += 1
+        # The process of an earlier life of this broker may not have noticed yet that it is of no use.
+        scratch = f"{self._me.incarnation.hex()}-{self._passes}"
         try:
-            self._passes += 1
-            target = await trio.to_thread.run_sync(partial(self._store.scratch, f"pass{self._passes}"))
+            target = await trio.to_thread.run_sync(partial(self._store.aside.begin_pass, scratch))
             job = partition.compacting.job(
                 found,
                 partition.settings,
@@ -94,9 +96,14 @@ class Compaction:
             result = await self._run_pass(job)
             taken = partition.compacting.take(found, job, result)
         except (DamagedLog, FileRefused, PassFailed) as error:
+            if not partition.compacting.has_still(found):
+                log.info("%s was not compacted: it has lost some of what was to be meanwhile", name)
+                return False
             log.error("%s was not compacted: %s", name, error)
             self._failed[partition] = trio.current_time() + RETRY_S
             return False
+        finally:  # when the broker stops, the next start does this
+            await trio.to_thread.run_sync(partial(self._store.aside.end_pass, scratch))
         size = sum(file.size for file in result.files)
         log.info(
             "%s was compacted up to offset %d: %d of %d bytes are left, %d of %d records%s",

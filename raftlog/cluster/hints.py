@@ -38,8 +38,8 @@ class Hints:
         return len(self._hints)
 
     def leader(self, group: GroupKey) -> tuple[BrokerId | None, Term]:
-        """The last leader that was heard of, and its term; no leader when it has ended since, and
-        (None, -1) when there was none."""
+        """The leader that the newest hint names, and its term. The leader is None when it has stepped down or
+        ended since; (None, -1) when no hint has come."""
         term, leader = self._hints.get(group, (Term(-1), None))
         return leader, term
 

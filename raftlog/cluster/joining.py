@@ -8,7 +8,7 @@ replay must come to the same catalog.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import trio
@@ -29,6 +29,9 @@ from raftlog.types import BrokerId
 POLL_S: Final = 0.1
 """How often a broker looks whether another, whose address it has, is there."""
 
+REMOVED_POLL_S: Final = 1.0
+"""How often a broker that starts looks whether it was removed; all others have been dialled once by then."""
+
 log = logging.getLogger("raftlog.cluster")
 
 Start = tuple[BrokerId, bytes]
@@ -48,8 +51,10 @@ class Joining:
         changes: Changes,
         *,
         process_of: Callable[[BrokerId], bytes | None],
+        removed_by: Callable[[], Collection[BrokerId]],
     ) -> None:
-        """`process_of` tells which start of a broker is connected, if any."""
+        """`process_of` tells which start of a broker is connected, if any, `removed_by` who has said that
+        this one was removed from the cluster."""
         self._me = me
         self._registration = registration
         self._store = store
@@ -58,6 +63,7 @@ class Joining:
         self._proposer = proposer
         self._changes = changes
         self._process_of = process_of
+        self._removed_by = removed_by
         self._gone: set[Start] = set()
         """Those that are known to be over."""
 
@@ -80,6 +86,19 @@ class Joining:
             raise ConfigError(f"the cluster does not take broker {self._me.id} in: {result.detail}")
         # Two brokers that start at once both find the place free: the later registration finds it taken here.
         await self._until_place_is_free()
+
+    async def watch_for_removal(self) -> None:
+        """Until cancelled, while this broker starts. Raises ConfigError when others say that it was removed,
+        and none of them takes it: it would wait for ever."""
+        while True:
+            await trio.sleep(REMOVED_POLL_S)
+            told = self._removed_by()
+            if told and not any(self._process_of(broker) for broker in self._catalog.brokers):
+                raise ConfigError(
+                    f"broker {self._me.id} was removed from this cluster, says broker {min(told)}. To have it"
+                    f" back, add it (raftlog cluster add {self._me.id}@HOST:PORT) and start it with an empty"
+                    " folder; what is in this folder is needed by nobody"
+                )
 
     async def _named(self) -> str:
         """The cluster's id, once it has one."""

@@ -75,14 +75,14 @@ class MetadataGroup:
         self._results: dict[RaftIndex, Result] = {}
         self._waiting = 0
         self._waiting_bytes = 0
-        self._applied = group.log.snapshot_index
-        self._image_bytes = len(group.log.snapshot_state)
+        self._applied = group.log.saved.index
+        self._image_bytes = len(group.log.saved.state)
         self._bytes_since_image = 0
         self._imaged = self._applied
         self._last_at_start = group.log.last_index
         self._applied_before = RaftIndex(0)
-        if group.log.snapshot_state:
-            state.restore(group.log.snapshot_state)
+        if group.log.saved.state:
+            state.restore(group.log.saved.state)
 
     def __repr__(self) -> str:
         role = self.group.role.name.lower()
@@ -107,7 +107,7 @@ class MetadataGroup:
         everything that had been applied before the log was lost. A damaged log says nothing about what is
         in it."""
         known = max(self._last_at_start, self._applied_before)
-        return self.group.log.damage is None and self._applied >= known
+        return self.group.log.damage.lost is None and self._applied >= known
 
     @property
     def leader(self) -> BrokerId | None:
@@ -163,7 +163,7 @@ class MetadataGroup:
     def save(self) -> None:
         """Keep the state as of the last applied entry and let the log before it go. All of it at once: for a
         broker that stops."""
-        if self._applied > self.group.log.snapshot_index:
+        if self._applied > self.group.log.saved.index:
             self.state.imaging.give_up()
             self._keep(self.state.to_bytes(), self._applied)
 
@@ -182,7 +182,7 @@ class MetadataGroup:
 
     def _keep(self, image: bytes, index: RaftIndex) -> None:
         self._image_bytes = len(image)
-        self.group.log.save_snapshot(image, index, drop_before=True)
+        self.group.log.saved.save(image, index, drop_before=True)
 
     @property
     def applied_index(self) -> RaftIndex:

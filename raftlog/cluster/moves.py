@@ -68,9 +68,9 @@ def metadata_members(
 ) -> tuple[list[BrokerId], list[BrokerId]]:
     """Who should vote in the metadata group, and who should only listen.
 
-    Voters stay unless they are being drained or were removed; one that is not registered is a founder that
-    has not come yet. They are filled up to an odd number of brokers that stay, at
-    most METADATA_VOTERS_MAX. Every other broker that is registered listens.
+    A voter stays unless it is being drained or was removed. A voter that is not registered stays as well: it
+    is a founder that has not come yet. Usable brokers are added up to an odd number of voters,
+    METADATA_VOTERS_MAX at most. Every other registered broker listens.
     """
     usable = [broker.id for broker in brokers.values() if broker.is_usable]
     size = min(METADATA_VOTERS_MAX, len(usable) - (len(usable) + 1) % 2)

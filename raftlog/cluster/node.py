@@ -17,10 +17,15 @@ import trio
 
 from raftlog.cluster.admin import Admin
 from raftlog.cluster.announcements import Announcements
+from raftlog.cluster.authorizer import authorizer_of
 from raftlog.cluster.changes import Changes
+from raftlog.cluster.chronicle import Chronicle
 from raftlog.cluster.compaction import Compaction
 from raftlog.cluster.coordination import Coordination
+from raftlog.cluster.copying import Copying
+from raftlog.cluster.enforcement import Enforcement
 from raftlog.cluster.expiry import OffsetExpiry
+from raftlog.cluster.first_users import FirstUsers, read_first_users
 from raftlog.cluster.front import Front
 from raftlog.cluster.group_records import GroupRecords
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
@@ -53,6 +58,7 @@ from raftlog.cluster.transactions import (
 )
 from raftlog.cluster.transfers import Transfers
 from raftlog.cluster.upkeep import Upkeep
+from raftlog.cluster.users import UserAdmin
 from raftlog.cluster.visibility import Visibility
 from raftlog.cluster.waiting import Waiting
 from raftlog.config import BrokerConfig
@@ -82,7 +88,7 @@ class Node:
         self._store = store
         self.memory = MemoryBudget(config.int("raftlog.memory.max.bytes"))
         self.memory.forget_some = store.forget_some
-        self._changes = changes = Changes()
+        self.changes = changes = Changes()
         driver = Driver(store, send=lambda to, messages: self._peers.links.send(to, messages))
         group = open_metadata_group(me, store, founders_of(config, store), time.monotonic())
         self._metadata = metadata = MetadataGroup(group, MetadataState(), self._metadata_changed)
@@ -90,6 +96,7 @@ class Node:
         self.catalog = catalog = metadata.catalog
         # The other brokers
         self._peers = peers = Peers(me, catalog, driver, store.cluster_id)
+        driver.may_take_over = peers.may_take_over
         self._probing = Probing(peers, driver)
         self._announcements = Announcements(me.id, catalog, driver.groups, peers, changes)
         hints = self._announcements.hints
@@ -97,6 +104,7 @@ class Node:
         front = front or Front()
         SpokenNews(front, peers)
         # What runs here
+        self._copying = Copying(me, driver, peers.calls)
         self.replicas = Replicas(
             me,
             driver,
@@ -104,6 +112,7 @@ class Node:
             self.memory,
             on_leadership=self._announcements.leadership_moved,
             on_reconciled=changes.tell,
+            on_lacking=self._copying.offer,
         )
         upkeep = Upkeep(me.id, metadata, peers)
         self._transfers = Transfers(me, driver.groups, peers)
@@ -119,12 +128,18 @@ class Node:
         liveness = Liveness(config.int("broker.session.timeout.ms") / 1000)
         self.coordination = Coordination(me, metadata, peers, self.groups, liveness, changes)
         self.presence = Presence(me, metadata, peers, hints, changes, on_heard=self.coordination.heard)
+        # Who may do what
+        self.authorizer = authorizer_of(catalog, config)
+        self.enforcement = Enforcement(me, metadata, peers, self.coordination, changes)
         # What changes the catalog
         self.proposer = Proposer(me, metadata, peers, changes)
         self.producer_ids = ProducerIds(me.id, self.proposer)
         self.offsets = OffsetCommits(metadata, self.proposer)
         visibility = Visibility(metadata, peers, self.leaders, changes)
         self.admin = Admin(me, catalog, self.proposer, self.presence, visibility, changes)
+        self.users = UserAdmin(self.proposer, visibility, self.enforcement)
+        first_users = read_first_users(config.str("raftlog.bootstrap.users.file"))
+        self._first_users = FirstUsers(first_users, self.proposer, catalog)
         self.operations = Operations(
             catalog, self.proposer, self._transfers, self.leaders, visibility, changes
         )
@@ -136,7 +151,7 @@ class Node:
         )
         # Transactions
         self.transactions = TransactionCoordinator(me, metadata, self.coordination, self.proposer, changes)
-        self.verification = Verification(me, metadata, peers)
+        self.verification = Verification(me, metadata, self.transactions, peers)
         self._markers = Markers(
             me, metadata, self.coordination, peers, self.leaders, self.replicas, self.proposer, changes
         )
@@ -164,8 +179,10 @@ class Node:
             self.proposer,
             changes,
             process_of=peers.links.process_of,
+            removed_by=lambda: peers.links.removed_by,
         )
         self._waiting = Waiting(me.id, metadata, peers, self.leaders, self.replicas)
+        self._chronicle = Chronicle(me.id, metadata, changes)
         turn_times = TurnTimes()
         reports = Reports(me, peers.calls, driver, peers.links, self.replicas.by_id, turn_times, self.groups)
         self.quorum = MetadataQuorum(metadata, reports)
@@ -207,6 +224,7 @@ class Node:
             wal_file_bytes=wal_file_bytes,
             checkpoint_bytes=CHECKPOINT_FILES * wal_file_bytes,
             fsync=config.str("raftlog.durability") == "fsync",
+            cluster_id=config.str("raftlog.cluster.id") or None,
             founders=named_founders(config),
             open_files_max=share_out(allowed()).segments,
         )
@@ -234,15 +252,18 @@ class Node:
         trio.lowlevel.add_instrument(self.inside.loop_time)
         async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
             waiting.start_soon(self._waiting.say_what_start_waits_for)
+            waiting.start_soon(self._joining.watch_for_removal)
             self._topology_changed()
             nursery.start_soon(self._peers.links.run, peer_listeners)
             nursery.start_soon(self._announcements.run)
             nursery.start_soon(self._probing.run)
             nursery.start_soon(Runner(self.inside.driver, self.inside.turn_times).run)
             nursery.start_soon(self._follow_catalog)
+            nursery.start_soon(self._copying.run)
             joined = trio.Event()
             nursery.start_soon(self._transfers.give_away_until, joined)
             await self._joining.join()
+            self._peers.joined()
             joined.set()
             # The catalog is as new as this broker's registration, so all groups that it may have had are
             # here: a young cluster need not wait before the loss of a broker is the loss of only one.
@@ -250,16 +271,19 @@ class Node:
                 await trio.lowlevel.checkpoint()
             self.replicas.note_rejoined()
             nursery.start_soon(self.presence.run)
+            nursery.start_soon(self.enforcement.run)
             nursery.start_soon(self._rounds.run)
             nursery.start_soon(self.coordination.run)
             nursery.start_soon(self.offsets.run)
             nursery.start_soon(self._markers.run)
             nursery.start_soon(self.verification.run)
             nursery.start_soon(self._waiting.say_when_nobody_leads)
+            nursery.start_soon(self._chronicle.run)
             nursery.start_soon(self._scrubbing.run)
             nursery.start_soon(self._compaction.run)
             nursery.start_soon(self.inside.reports.run)
             await self.leaders.wait_for_all()
+            await self._first_users.found(self.changes)
             waiting.cancel_scope.cancel()
             task_status.started()
 
@@ -280,7 +304,7 @@ class Node:
         if self._metadata.is_ready:
             self._announcements.leads(METADATA_GROUP, self._metadata.group.term)
         self.replicas.catalog_changed()
-        self._changes.tell()
+        self.changes.tell()
 
     def _topology_changed(self) -> None:
         self._peers.catalog_changed()
@@ -290,7 +314,7 @@ class Node:
         """Start and stop the groups that the catalog puts here or takes away."""
         topology = RaftIndex(-1)
         while True:
-            changed = self._changes.next
+            changed = self.changes.next
             is_behind = self.replicas.reconcile(trio.current_time())
             if topology != self.catalog.topology_index:
                 topology = self.catalog.topology_index

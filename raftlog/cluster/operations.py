@@ -6,6 +6,7 @@ says that a change was accepted, not that it has been carried out; `moves` tells
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,6 +25,8 @@ from raftlog.metadata.catalog import Catalog, PartitionAssignment, Topic
 from raftlog.metadata.moves import CancelMove, MovePartition
 from raftlog.metadata.noun import Command, Refused
 from raftlog.types import BrokerId, GroupKey, group_key
+
+life = logging.getLogger("raftlog.life")
 
 NOT_STARTED: Final = bytes(16)
 """The incarnation of a broker that was added and has not been started yet."""
@@ -65,7 +68,11 @@ class Operations:
                 f"{list(target)} are not different, registered brokers",
             )
         command = MovePartition(topic_id=topic_id, partition=partition, target=tuple(target))
-        return await self._change(command)
+        refused = await self._change(command)
+        if refused is None:
+            now, then = (", ".join(map(str, one)) for one in (found[1].replicas, target))
+            life.info("%s-%d is to move from brokers %s to %s", topic, partition, now, then)
+        return refused
 
     def moves(self) -> list[tuple[Topic, int, PartitionAssignment]]:
         """The moves that are under way."""

@@ -7,6 +7,7 @@ other parts: each serves its own method of `Calls`, and watches connections come
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -15,6 +16,7 @@ from raftlog.cluster.calls import Calls, Reply
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.metadata.catalog import Catalog
 from raftlog.raft.driver import Driver
+from raftlog.transport.lanes import Lane
 from raftlog.transport.links import Address, Links
 from raftlog.transport.secret import PeerCredentials, read_secrets
 from raftlog.transport.securing import Securing
@@ -48,8 +50,13 @@ class Peers:
             on_disconnected=self._disconnected,
             on_bytes=lambda peer: driver.hear_bytes(peer, trio.current_time()),
         )
-        self.calls = Calls(self.links.send_note)
+        self.links.tell_removed(lambda broker: broker in catalog.removed_brokers)
+        send_bulk = partial(self.links.send_note, lane=Lane.LOG)
+        self.calls = Calls(self.links.send_note, send_bulk, incarnation=me.incarnation)
         self.calls.serve("leaving", self._on_leaving)
+        self._has_joined = False
+        self._named: dict[BrokerId, list[Address]] = {}
+        """Whoever was named while the catalog here was older than this start."""
         self._connected_since: dict[BrokerId, float] = {}
         self._serving: set[BrokerId] = set()
         self._leaving: set[BrokerId] = set()
@@ -67,8 +74,21 @@ class Peers:
         self._on_disconnected.append(disconnected)
 
     def catalog_changed(self) -> None:
-        """Keep a connection with every broker that the catalog or the configuration names."""
-        self.links.set_peers(self.known())
+        """Keep a connection with every broker that the catalog or the configuration names.
+
+        Until this broker has joined, its catalog may be of long ago: who is removed in it may have been added
+        again, and even lead. So nobody is let go before."""
+        if not self._has_joined:
+            self._named |= self.known()
+            self.links.set_peers(self._named)
+        else:
+            self.links.set_peers(self.known())
+
+    def joined(self) -> None:
+        """This broker is registered, and its catalog as new as that."""
+        self._has_joined = True
+        self._named.clear()
+        self.catalog_changed()
 
     def known(self) -> dict[BrokerId, list[Address]]:
         """Where the brokers are: as they said when they were started last, or else as the configuration says,
@@ -81,6 +101,8 @@ class Peers:
             if broker.peer_host
         }
         for broker, (host, port) in named.items():
+            if self._has_joined and broker in self._catalog.removed_brokers and broker not in known:
+                continue  # the configuration is older than its removal
             places = known.setdefault(BrokerId(broker), [])
             if Address(host, port) not in places:
                 places.append(Address(host, port))

@@ -16,12 +16,21 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import TopicConfig
 from raftlog.memory import MemoryBudget
 from raftlog.metadata.catalog import Topic
+from raftlog.metadata.topics import COMPACTION_LEVEL
 from raftlog.partition.partition import Partition
 from raftlog.partition.values import PartitionSettings
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership
-from raftlog.types import METADATA_GROUP, PartitionId, RaftIndex, TopicName, group_key
+from raftlog.types import (
+    METADATA_GROUP,
+    BrokerId,
+    GroupKey,
+    PartitionId,
+    RaftIndex,
+    TopicName,
+    group_key,
+)
 
 STEP: Final = 20
 """Replicas that are started or stopped before all else gets its turn: about three milliseconds."""
@@ -44,10 +53,12 @@ class Replicas:
         *,
         on_leadership: Callable[[RaftGroup], None],
         on_reconciled: Callable[[], None],
+        on_lacking: Callable[[BrokerId, GroupKey], None] = lambda broker, group: None,
         step: int = STEP,
     ) -> None:
         """`on_leadership` gets a partition's group when who leads it, or whether the leader is ready, may
-        have changed; `on_reconciled` is called when what runs here agrees with the catalog again."""
+        have changed; `on_reconciled` is called when what runs here agrees with the catalog again;
+        `on_lacking`, now and then, with a follower that lacks what was compacted here."""
         self._me = me
         self._driver = driver
         self._store = driver.store
@@ -56,6 +67,7 @@ class Replicas:
         self._memory = memory
         self._on_leadership = on_leadership
         self._on_reconciled = on_reconciled
+        self._on_lacking = on_lacking
         self._step = step
         self.by_name: dict[tuple[str, int], Partition] = {}
         self.by_id: dict[tuple[bytes, int], Partition] = {}
@@ -74,7 +86,7 @@ class Replicas:
     @property
     def has_damage(self) -> bool:
         """Whether something that is kept here was found damaged, and is not repaired yet."""
-        return any(log.problem is not None for log in self._driver.store.logs.values())
+        return any(log.damage.problem is not None for log in self._driver.store.logs.values())
 
     def partition(self, topic: str, partition: int) -> Partition | None:
         """The replica that this broker keeps, if any."""
@@ -124,7 +136,8 @@ class Replicas:
         """The catalog has not changed since the difference was seen; the group may have."""
         existing = self.by_id.get(key)
         if topic is None:
-            # The group may have this broker in it again, and count on what it has acknowledged since.
+            # The group may have taken this broker in again, by a newer catalog. Then it counts on what this
+            # replica has acknowledged since, and the replica stays.
             as_of = self._catalog.topology_index
             if existing is not None and existing.group.membership.as_of <= as_of:
                 self._stop(key)
@@ -162,8 +175,8 @@ class Replicas:
             membership = Membership(voters, learners - voters).encode()
             dirname = f"{topic.name}-{number}.{topic.topic_id.hex()}"
             group_log = store.create_log(key, dirname, membership=membership, may_lack=joins or is_lost)
-        if group_log.damage is not None:
-            log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage)
+        if group_log.damage.lost is not None:
+            log.error("%s-%d is damaged and not served: %s", topic.name, number, group_log.damage.lost)
         group = RaftGroup(
             key,
             me.id,
@@ -186,6 +199,8 @@ class Replicas:
             on_leadership=lambda: self._on_leadership(group),
             memory=self._memory,
         )
+        partition.compacting.may_copy = lambda: self._catalog.metadata_level >= COMPACTION_LEVEL
+        partition.compacting.on_lacking = lambda broker: self._on_lacking(broker, key)
         self._configure(partition, topic)
         self.by_id[topic.topic_id, number] = partition
         self.by_name[topic.name, number] = partition
@@ -218,7 +233,7 @@ class Replicas:
         roll_ms = config.int("segment.ms")
         if partition.settings.compacts:  # else what is written last could wait for longer (KIP-354)
             roll_ms = min(roll_ms, partition.settings.max_compaction_lag_ms)
-        partition.log.configure(segment_bytes=config.int("segment.bytes"), roll_ms=roll_ms)
+        partition.log.retention.configure(segment_bytes=config.int("segment.bytes"), roll_ms=roll_ms)
 
     def _stop(self, key: tuple[bytes, int]) -> None:
         """The topic is gone, or the replica was moved away: the group ends and its files go."""
@@ -232,7 +247,8 @@ class Replicas:
         log.info("%s-%d is no longer kept here", partition.topic, partition.partition)
 
     def _delete_strays(self) -> None:
-        """Logs that a crash left behind between the deletion of a topic and that of its files."""
+        """Delete the logs that no replica goes by. A crash left them, between the deletion of a topic and the
+        deletion of its files."""
         keys = {METADATA_GROUP, *(partition.group.key for partition in self.by_id.values())}
         for key in [key for key in self._store.logs if key not in keys]:
             self._store.delete_log(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from raftlog.raft.driver import Driver
 from raftlog.raft.runner import TurnTimes
 from raftlog.transport.links import Links
 from raftlog.types import BrokerId, GroupKey, RaftIndex
+from raftlog.version import build
 
 ASK_TIMEOUT_S: Final = 2.0
 STEP: Final = 100
@@ -32,8 +33,12 @@ WAITING_MAX: Final = 64
 GROUPS_MAX: Final = 1000
 RECENT_MAX: Final = 16
 """Of a log's last entries, whose terms are told."""
+EVENTS_AT_ONCE: Final = 100
+POINTS_MAX: Final = 600
 
 Report = dict[str, Any]
+History = Callable[[int, int], list[list[float | None]]]
+"""Points after a time (wall clock, ms), so many at most: each its time, and a figure of every series."""
 
 
 class Reports:
@@ -56,11 +61,16 @@ class Reports:
         self._replicas = replicas
         self._times = times
         self._groups = groups
+        self._build = build()
         self._started = time.monotonic()
         self._cpu = (time.monotonic(), _cpu_seconds())
         self._waiting: list[Reply] = []
         self._wanted = trio.Event()
+        self.history: History | None = None
+        """Kept by who serves HTTP."""
         calls.serve("report", self._on_report)
+        calls.serve("events", self._on_events)
+        calls.serve("history", self._on_history)
         calls.serve("replica", self._on_replica)
         calls.serve("members", self._on_members)
 
@@ -85,6 +95,20 @@ class Reports:
         if broker == self._me.id:
             return self._replica(group)
         return await self._ask(broker, "replica", group)
+
+    async def events_of(self, broker: BrokerId, since: int) -> Report | None:
+        """What happened to a broker's groups after a version of its ring, a hundred at most; since 0, or
+        since what another start of that broker said, the newest. None when it says nothing."""
+        if broker == self._me.id:
+            return self._events(since)
+        return await self._ask(broker, "events", since)
+
+    async def history_of(self, broker: BrokerId, since_ms: int, limit: int) -> list[Any]:
+        """A broker's figures of the seconds after a time, if it keeps them."""
+        if broker == self._me.id:
+            return self._history(since_ms, limit)
+        answer = await self._ask(broker, "history", [since_ms, limit])
+        return answer["points"] if answer is not None and isinstance(answer.get("points"), list) else []
 
     async def members_of(self, coordinator: BrokerId) -> dict[str, int] | None:
         """How many members each group has, as their coordinator says; None when it says nothing."""
@@ -117,6 +141,47 @@ class Reports:
             raise InvalidInput(f"broker {sender} asks for the replica {body!r}")
         reply(self._replica(GroupKey(body)))
 
+    def _on_events(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        if not isinstance(body, int):
+            raise InvalidInput(f"broker {sender} asks for events since {body!r}")
+        reply(self._events(body))
+
+    def _on_history(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        match body:
+            case [int(since_ms), int(limit)]:
+                reply({"points": self._history(since_ms, limit)})
+            case _:
+                raise InvalidInput(f"broker {sender} asks for the history {body!r}")
+
+    def _history(self, since_ms: int, limit: int) -> list[Any]:
+        return [] if self.history is None else self.history(since_ms, min(limit, POINTS_MAX))
+
+    def _events(self, since: int) -> Report:
+        """Times are ages: brokers' clocks need not agree."""
+        ring, now = self._driver.events, trio.current_time()
+        is_known = 0 < since <= ring.last_version
+        events = ring.since(since)[:EVENTS_AT_ONCE] if is_known else ring.since(0)[-EVENTS_AT_ONCE:]
+        return {
+            "incarnation": self._me.incarnation.hex()[:8],
+            "version": events[-1].version if events else ring.last_version,
+            "events": [
+                {
+                    "number": event.number,
+                    "version": event.version,
+                    "ago_s": now - event.at,
+                    "last_ago_s": now - event.last_at,
+                    "kind": event.kind.value,
+                    "term": event.term,
+                    "cause": event.cause.name.lower(),
+                    "why": event.why,
+                    "other": event.other,
+                    "count": event.count,
+                    "groups": list(event.groups),
+                }
+                for event in events
+            ],
+        }
+
     async def own(self) -> Report:
         report: Report = {}
         for step in self._steps():
@@ -126,6 +191,14 @@ class Reports:
 
     def _steps(self) -> Iterator[Report]:
         size = leads = 0
+        behind: dict[BrokerId, int] = {}
+        now = trio.current_time()
+        for number, group in enumerate(list(self._driver.groups.values()), 1):
+            last = group.log.last_index
+            for row in group.followers(now):
+                behind[row.broker] = behind.get(row.broker, 0) + last - row.match_index
+            if number % STEP == 0:
+                yield {}
         for number, partition in enumerate(list(self._replicas.values()), 1):
             size += partition.reading.size
             leads += partition.is_leader
@@ -135,10 +208,12 @@ class Reports:
         total, free = _space(os.path.abspath(self._me.config.str("log.dirs")))
         syncs = self._times.thread_syncs if self._times.syncing_since is not None else self._times.syncs
         yield {
+            "build": self._build,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "replicas": len(self._replicas),
             "leads": leads,
             "bytes": size,
+            "followers_behind": ",".join(f"{broker}:{entries}" for broker, entries in sorted(behind.items())),
             "disk": {"total": total, "free": free},
             "damaged_logs": store["damaged_logs"],
             "cpu": self._cpu_share(),
@@ -171,11 +246,11 @@ class Reports:
             "role": group.role.name.lower(),
             "term": group.term,
             "leader": group.leader,
-            "voted_for": group.voted_for,
+            "voted_for": group.log.promises.hard_state.voted_for,
             "voters": sorted(group.voters),
-            "learners": sorted(group.learners),
+            "learners": sorted(group.membership.learners),
             "last_index": last,
-            "synced_index": min(log.synced_index, last),
+            "synced_index": min(log.entries.synced_index, last),
             "commit_index": group.commit_index,
             "applied_index": group.applied_index,
             "trusted": group.is_trusted,

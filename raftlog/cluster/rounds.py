@@ -96,7 +96,8 @@ class Rounds:
         return [SetFeature(name=METADATA_LEVEL, level=level)] if level > catalog.metadata_level else []
 
     async def _propose(self, commands: list[Command]) -> None:
-        """Side by side, until about the next round: what did not happen by then comes again."""
+        """Propose commands side by side, and wait about as long as a round takes. What has not happened by
+        then is found again by the next round."""
         async with trio.open_nursery() as nursery:
             for command in commands[:PROPOSALS_MAX]:
                 nursery.start_soon(self._propose_one, command)

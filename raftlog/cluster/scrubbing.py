@@ -77,7 +77,7 @@ class Scrubbing:
         """Have the group repair what was found. What cannot be repaired is gone round, by a segment."""
         group = self._groups.get(piece.key)
         until = trio.current_time() + (REPAIR_S if group is not None and len(group.voters) > 1 else 0.0)
-        while piece.log.problem is not None and trio.current_time() < until:  # noqa: ASYNC110
+        while piece.log.damage.problem is not None and trio.current_time() < until:  # noqa: ASYNC110
             await trio.sleep(POLL_S)
-        if piece.log.problem is not None:
+        if piece.log.damage.problem is not None:
             scrub.skip()

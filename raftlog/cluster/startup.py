@@ -28,7 +28,7 @@ def founders_of(config: BrokerConfig, store: Store) -> frozenset[BrokerId]:
     """
     me, named = BrokerId(config.int("node.id")), named_founders(config)
     metadata = store.logs.get(METADATA_GROUP)
-    if metadata is None or (metadata.last_index == 0 and metadata.damage is None) or not store.founders:
+    if metadata is None or (metadata.last_index == 0 and metadata.damage.lost is None) or not store.founders:
         store.set_founders(named)
         return named
     founders = store.founders
@@ -38,7 +38,7 @@ def founders_of(config: BrokerConfig, store: Store) -> frozenset[BrokerId]:
             f"raftlog.peers is not set, but {store.root} belongs to a cluster, founded by"
             f" {named_brokers(founders)}: name them, ID@HOST:PORT of each, comma-separated"
         )
-    if named != founders and not metadata.memberships and metadata.damage is None:
+    if named != founders and not metadata.memberships and metadata.damage.lost is None:
         key = "raftlog.join" if config.join else "raftlog.peers"
         raise ConfigError(
             f"{key} names {named_brokers(named)}, but the cluster of {store.root} was founded by"

@@ -30,6 +30,7 @@ it."""
 NEVER: Final = float("-inf")
 
 log = logging.getLogger("raftlog.cluster")
+life = logging.getLogger("raftlog.life")
 
 
 class Successors(Protocol):
@@ -92,6 +93,10 @@ class Upkeep:
         wanted = assignment.target or assignment.replicas
         if not self._step(partition.group, wanted, now) or not assignment.is_moving:
             return None
+        life.info(
+            "%s-%d has moved: brokers %s keep it now, and %s did",
+            topic.name, partition.partition, _listed(wanted), _listed(assignment.replicas),
+        )  # fmt: skip
         return FinishMove(
             topic_id=partition.topic_id, partition=partition.partition, target=wanted, since=assignment.since
         )
@@ -147,3 +152,7 @@ class Upkeep:
         if before is None or now - self._behind_at.get(home, NEVER) < CALM_S:
             return False
         return partition.group.transfer_leadership(home, now, Cause.TO_PREFERRED) is None
+
+
+def _listed(brokers: Sequence[BrokerId]) -> str:
+    return ", ".join(map(str, brokers))

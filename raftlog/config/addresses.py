@@ -7,14 +7,15 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from raftlog.config.keys import BadValue, Value
 
-PROTOCOLS: Final = ("PLAINTEXT", "SSL")
+PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 """The security protocols that are served."""
 ENCRYPTED: Final = ("SSL", "SASL_SSL")
-KAFKAS_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+WITH_LOGIN: Final = ("SASL_PLAINTEXT", "SASL_SSL")
 LISTENERS_MAX: Final = 16
 """Listeners of a broker: each is in every broker's registration, which all brokers keep."""
 HOST_CHARACTERS_MAX: Final = 255
@@ -105,8 +106,8 @@ def parse_protocol(text: str) -> tuple[str, str]:
     name, colon, protocol = (part.strip().upper() for part in text.partition(":"))
     if not colon or not name:
         raise BadValue(f"{text!r} is not LISTENER:PROTOCOL")
-    if protocol not in KAFKAS_PROTOCOLS:
-        raise BadValue(f"{protocol!r} is no security protocol: those are {', '.join(KAFKAS_PROTOCOLS)}")
+    if protocol not in PROTOCOLS:
+        raise BadValue(f"{protocol!r} is no security protocol: those are {', '.join(PROTOCOLS)}")
     return name, protocol
 
 
@@ -117,13 +118,16 @@ def parse_connections(text: str) -> tuple[str, int]:
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise BadValue(f"{text!r} is not IP-ADDRESS:CONNECTIONS") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # as connections of it have it
     if not (count.isascii() and count.isdigit() and len(count) <= 9):
         raise BadValue(f"{count!r} is not a number of connections")
     return str(address), int(count)
 
 
+@lru_cache(1000)
 def parse_peer(text: str) -> tuple[int, str, int]:
-    """`1@host:9192` as (1, "host", 9192); raises BadValue with the reason."""
+    """`1@host:9192` as (1, "host", 9192); raises BadValue with the reason. Often asked."""
     number, at, address = text.strip().partition("@")
     if not at or not (number.isascii() and number.isdigit() and len(number) <= 9):
         raise BadValue(f"{text!r} is not ID@HOST:PORT")
@@ -182,6 +186,12 @@ def check_peer_advertised(value: Value) -> str | None:
     return check_host_port(value) or (host_problem(parse_host_port(value)[0]) if value else None)
 
 
+def check_cluster_id(value: Value) -> str | None:
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value)):
+        return None
+    return "it is 1 to 64 letters, digits, '-' and '_'"
+
+
 def check_peers(value: Value) -> str | None:
     """Brokers of different ids, each at an address of its own."""
     assert isinstance(value, tuple)
@@ -226,8 +236,6 @@ def protocol_problem(listeners: tuple[Listener, ...], protocols: Mapping[str, st
                 f"listener.security.protocol.map names no security protocol for {listener.name}:"
                 f" add {listener.name}:PLAINTEXT"
             )
-        if protocol not in PROTOCOLS:
-            return f"listener {listener.name}: {protocol} is not served yet, only {', '.join(PROTOCOLS)}"
     return None
 
 

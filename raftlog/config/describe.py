@@ -44,10 +44,6 @@ class ConfigEntry:
     synonyms: tuple[Synonym, ...]
     """Every place that says something, the one that wins first."""
 
-    @property
-    def is_default(self) -> bool:
-        return self.source is ConfigSource.DEFAULT
-
 
 def describe_broker(
     config: BrokerConfig, names: Iterable[str] | None = None, *, usable_brokers: int = 1

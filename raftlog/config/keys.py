@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Value = bool | int | float | str | tuple[str, ...] | None
 Scope = Literal["broker", "topic"]
 
 INT_MAX: Final = 2**31 - 1
 LONG_MAX: Final = 2**63 - 1
+DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
 
 
 class ConfigType(Enum):
@@ -133,3 +135,8 @@ def _parse_integer(text: str, bits: int) -> int:
     if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
         raise BadValue(f"it does not fit {bits} bits")
     return number
+
+
+def key(name: str, kind: str, default: Value, doc: str, **rest: Any) -> ConfigKey:
+    """A row of the table; `kind` is the name of its ConfigType."""
+    return ConfigKey(name=name, type=ConfigType[kind], default=default, doc=doc, **rest)

@@ -4,34 +4,69 @@ a value means is decided in `values`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from raftlog.config.kafka_environment import read_kafka_environment
 from raftlog.errors import ConfigError
+
+log = logging.getLogger("raftlog.config")
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 """A settings file is a few kilobytes; a larger one is some other file named by mistake."""
 
 ENV_PREFIX: Final = "RAFTLOG_"
 
-_NOT_SETTINGS: Final = ("RAFTLOG_BOOTSTRAP", "RAFTLOG_CONFIG", "RAFTLOG_PORT")
+COMPAT: Final = "RAFTLOG_ENV_COMPAT"
+"""Set to `kafka`, the variables of Kafka's images are settings, too."""
+
+_NOT_SETTINGS: Final = ("RAFTLOG_BOOTSTRAP", "RAFTLOG_CONFIG", "RAFTLOG_PORT", COMPAT)
 _NOT_SETTING_PREFIXES: Final = ("RAFTLOG_SERVICE_", "RAFTLOG_PORT_", "RAFTLOG_TEST_")
 """What Kubernetes puts into every container beside a Service named raftlog, and our own tests."""
+
+
+class Loaded(dict[str, str]):
+    """Settings by dotted name; `origins` says where each was given, for people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.origins: dict[str, str] = {}
+
+    def take(self, settings: Mapping[str, str], origins: Mapping[str, str]) -> None:
+        """These win over what is there."""
+        self.update(settings)
+        self.origins.update(origins)
 
 
 def load_settings(
     file: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Iterable[str] = (),
-) -> dict[str, str]:
-    """Settings by dotted name, later sources win; raises ConfigError for what cannot be read."""
-    settings = read_file(file) if file is not None else {}
-    settings |= read_environment(environ or {})
-    settings |= dict(map(parse_override, overrides))
-    return settings
+    known: Mapping[str, object] | None = None,
+) -> Loaded:
+    """Settings by dotted name, later sources win; raises ConfigError for what cannot be read. `known` are the
+    settings that there are."""
+    loaded = Loaded()
+    if file is not None:
+        settings, lines = read_file(file), lines_of(file)
+        path = os.fspath(file)
+        loaded.take(
+            settings, {name: f"{path} line {lines[name]}" if name in lines else path for name in settings}
+        )
+    if environ and environ.get(COMPAT) == "kafka":
+        of_kafka, ignored = read_kafka_environment(environ, known or {})
+        loaded.take(of_kafka, dict.fromkeys(of_kafka, "the KAFKA_ variables"))
+        if ignored:
+            log.info("without effect here: %s", ", ".join(ignored))
+    variables = [one for one in sorted(environ or {}) if _is_setting(one)]
+    loaded.take(read_environment(environ or {}), {_setting_name(one): one for one in variables})
+    given = dict(map(parse_override, overrides))
+    loaded.take(given, dict.fromkeys(given, "command line"))
+    return loaded
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -48,12 +83,16 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, str]:
     an underscore, `___` a dash. RAFTLOG_LOG_RETENTION_MS is log.retention.ms; raftlog's own keys begin
     with the prefix twice, RAFTLOG_RAFTLOG_DURABILITY."""
     return {
-        _setting_name(variable): value
-        for variable, value in sorted(environ.items())
-        if variable.startswith(ENV_PREFIX)
+        _setting_name(variable): value for variable, value in sorted(environ.items()) if _is_setting(variable)
+    }
+
+
+def _is_setting(variable: str) -> bool:
+    return (
+        variable.startswith(ENV_PREFIX)
         and variable not in _NOT_SETTINGS
         and not variable.startswith(_NOT_SETTING_PREFIXES)
-    }
+    )
 
 
 def _setting_name(variable: str) -> str:
@@ -64,20 +103,49 @@ def _setting_name(variable: str) -> str:
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, str]:
     """The settings in a file: .properties by its name, TOML otherwise; raises ConfigError."""
+    text = _text_of(path)
+    try:
+        return parse_properties(text) if _is_properties(path) else parse_toml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+
+
+def lines_of(path: str | os.PathLike[str]) -> dict[str, int]:
+    """In which line of a file each setting is, as far as the lines tell: what they say is `read_file`'s to
+    find out."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in _logical_lines(_text_of(path)):
+        header = re.match(r"\[\s*([^\[\]]+?)\s*\]", line)
+        if header is not None and not _is_properties(path):
+            table = f"{_bare(header[1])}."
+            continue
+        key = re.match(r"""((?:"[^"]*"|'[^']*'|[^=:\s"'])+)\s*[=:\s]""", line)
+        if key is not None:
+            lines[table + _bare(key[1])] = number
+    return lines
+
+
+def _bare(name: str) -> str:
+    """A TOML key without its quotes."""
+    return re.sub(r"[\s\"']", "", name)
+
+
+def _is_properties(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).endswith(".properties")
+
+
+def _text_of(path: str | os.PathLike[str]) -> str:
     try:
         with open(path, "rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
         if len(data) > FILE_BYTES_MAX:
             raise ConfigError(f"{os.fspath(path)}: larger than {FILE_BYTES_MAX} bytes, not a settings file")
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{os.fspath(path)}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{os.fspath(path)}: not UTF-8 text: {error}") from error
-    try:
-        return parse_properties(text) if os.fspath(path).endswith(".properties") else parse_toml(text)
-    except ConfigError as error:
-        raise ConfigError(f"{os.fspath(path)}: {error}") from error
 
 
 def parse_toml(text: str) -> dict[str, str]:

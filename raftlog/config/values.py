@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
+from raftlog.config import per_listener
 from raftlog.config.addresses import (
     ENCRYPTED,
+    WITH_LOGIN,
     Listener,
     advertised_problem,
     host_problem,
@@ -25,6 +27,13 @@ from raftlog.config.load import load_settings
 from raftlog.config.table import BROKER_CONFIGS, KAFKAS_ALONE, TOPIC_CONFIGS
 from raftlog.errors import ConfigError
 
+FILES_OF_SECURITY = (
+    "ssl.keystore.location",
+    "ssl.truststore.location",
+    "raftlog.peer.secret.file",
+    "raftlog.bootstrap.users.file",
+)
+
 _TABLES: dict[Scope, dict[str, ConfigKey]] = {"broker": BROKER_CONFIGS, "topic": TOPIC_CONFIGS}
 _OTHER_NAMES = {other: key.name for key in BROKER_CONFIGS.values() for other, _ in key.synonyms}
 
@@ -34,6 +43,8 @@ def parse_setting(name: str, text: str, scope: Scope = "broker") -> tuple[Config
     a name that nobody knows the nearest good one."""
     table = _TABLES[scope]
     key = table.get(_OTHER_NAMES.get(name, name) if scope == "broker" else name)
+    if key is None and scope == "broker" and per_listener.is_jaas(name):
+        raise ConfigError(f"{name}: {per_listener.USERS_ARE_ELSEWHERE}")
     if key is None and scope == "broker" and name in KAFKAS_ALONE:
         raise ConfigError(f"{name}: {KAFKAS_ALONE[name]}")
     if key is None:
@@ -102,11 +113,20 @@ class _Typed:
 class BrokerConfig(_Typed):
     """A broker's settings: what its files and options say. Immutable."""
 
-    __slots__ = ("static",)
+    __slots__ = ("of_listeners", "origins", "static")
 
-    def __init__(self, static: Mapping[str, Value] | None = None) -> None:
+    def __init__(
+        self,
+        static: Mapping[str, Value] | None = None,
+        origins: Mapping[str, str] | None = None,
+        of_listeners: Mapping[str, Mapping[str, Value]] | None = None,
+    ) -> None:
         """Typed values of keys that are in the table; `load` and `of` take text."""
         self.static: Mapping[str, Value] = MappingProxyType(dict(static or {}))
+        self.origins: Mapping[str, str] = MappingProxyType(dict(origins or {}))
+        """Where each was given, for people, by the name of its key."""
+        self.of_listeners: Mapping[str, Mapping[str, Value]] = MappingProxyType(dict(of_listeners or {}))
+        """What single listeners have of their own, by their names."""
         defaults = {name: key.default for name, key in BROKER_CONFIGS.items()}
         self._values = defaults | self.static
 
@@ -129,22 +149,60 @@ class BrokerConfig(_Typed):
 
         Raises ConfigError for anything that is not understood, an OSError's reason included.
         """
-        return cls.of(load_settings(file, environ or {}, overrides))
+        loaded = load_settings(file, environ or {}, overrides, BROKER_CONFIGS)
+        return cls.of(loaded, loaded.origins)
 
     @classmethod
-    def of(cls, settings: Mapping[str, str]) -> BrokerConfig:
-        """Settings as text, checked one by one and against each other; raises ConfigError."""
+    def of(cls, settings: Mapping[str, str], origins: Mapping[str, str] | None = None) -> BrokerConfig:
+        """Settings as text, checked one by one and against each other. Raises ConfigError that says all that
+        is wrong, and where it was given, as far as `origins` says."""
+        origins = origins or {}
         static: dict[str, Value] = {}
         named: dict[str, str] = {}
+        problems: list[str] = []
+        of_listeners: dict[str, dict[str, Value]] = {}
         for name, text in settings.items():
-            key, value = parse_setting(name, text)
+            try:
+                if (prefixed := per_listener.split(name)) is not None:
+                    listener, setting = prefixed
+                    of_listeners.setdefault(listener, {}).update(_of_listener(name, setting, text))
+                    continue
+                key, value = parse_setting(name, text)
+            except ConfigError as error:
+                problems.append(f"{error}{_given(name, origins)}")
+                continue
             if key.name in named:
-                raise ConfigError(f"{name}: the same is set as {named[key.name]}")
+                problems.append(f"{name}: the same is set as {named[key.name]}{_given(name, origins)}")
             named[key.name] = name
             static[key.name] = value
-        config = cls(static)
-        config._check_together()
+        known = {key: origins[name] for key, name in named.items() if name in origins}
+        config = cls(static, known, of_listeners)
+        if not problems:
+            problems += config._conflicts()
+        if problems:
+            raise ConfigError(_joined(problems))
         return config
+
+    def with_files_in(self, folder: builtins.str) -> BrokerConfig:
+        """The same settings with the files of security, where they are named without a place, in a folder."""
+
+        def moved(settings: Mapping[str, Value]) -> dict[str, Value]:
+            files = {name: settings.get(name) for name in FILES_OF_SECURITY}
+            return {
+                **settings,
+                **{name: os.path.join(folder, str(file)) for name, file in files.items() if file},
+            }
+
+        of_listeners = {name: moved(own) for name, own in self.of_listeners.items()}
+        return BrokerConfig(moved(self.static), of_listeners=of_listeners)
+
+    def for_listener(self, name: builtins.str) -> BrokerConfig:
+        """The settings that hold for a listener: its own, and the broker's. A client's certificate is only
+        asked for by a listener with logins if that listener says so (KIP-684)."""
+        own = self.of_listeners.get(name, {})
+        if self.asks_for_login(name):
+            own = {"ssl.client.auth": "none", **own}
+        return BrokerConfig({**self.static, **own}, self.origins, self.of_listeners) if own else self
 
     def is_set(self, name: str) -> bool:
         """Whether the value is somebody's choice and not the default."""
@@ -154,11 +212,17 @@ class BrokerConfig(_Typed):
     def listeners(self) -> tuple[Listener, ...]:
         return tuple(map(parse_listener, self.list("listeners")))
 
+    def protocol_of(self, listener: builtins.str) -> builtins.str | None:
+        """The security protocol of a listener, by its name."""
+        return dict(map(parse_protocol, self.list("listener.security.protocol.map"))).get(listener)
+
     def is_encrypted(self, listener: builtins.str) -> builtins.bool:
         """Whether a listener, by its name, is in TLS."""
-        return (
-            dict(map(parse_protocol, self.list("listener.security.protocol.map"))).get(listener) in ENCRYPTED
-        )
+        return self.protocol_of(listener) in ENCRYPTED
+
+    def asks_for_login(self, listener: builtins.str) -> builtins.bool:
+        """Whether clients of a listener have to log in first (SASL)."""
+        return self.protocol_of(listener) in WITH_LOGIN
 
     @property
     def advertised_listeners(self) -> tuple[Listener, ...]:
@@ -203,43 +267,71 @@ class BrokerConfig(_Typed):
         parsed = map(parse_peer, self.list("raftlog.join"))
         return {number: (host, port) for number, host, port in parsed}
 
-    def _check_together(self) -> None:
+    def _conflicts(self) -> Iterator[str]:
+        """Which settings do not go together."""
         low, high = self.int("group.min.session.timeout.ms"), self.int("group.max.session.timeout.ms")
         if low > high:
-            raise ConfigError(
-                f"group.min.session.timeout.ms = {low}: it is above group.max.session.timeout.ms = {high}"
-            )
+            yield f"group.min.session.timeout.ms = {low}: it is above group.max.session.timeout.ms = {high}"
         election = self.int("raftlog.election.timeout.ms")
         heartbeat = self.int("raftlog.heartbeat.interval.ms")
         if election < 4 * heartbeat:
-            raise ConfigError(
+            yield (
                 f"raftlog.election.timeout.ms = {election}: it must be at least four times"
                 f" raftlog.heartbeat.interval.ms = {heartbeat}, or a late heartbeat ends a leadership"
             )
-        self._check_listeners()
+        yield from self._listener_problems()
         node_id, peers = self.int("node.id"), self.peers
         if peers and self.join:
-            raise ConfigError("raftlog.join and raftlog.peers: a broker founds a cluster or joins one")
+            yield "raftlog.join and raftlog.peers: a broker founds a cluster or joins one"
         if node_id in self.join:
-            raise ConfigError(f"raftlog.join names this broker, node.id = {node_id}")
+            yield f"raftlog.join names this broker, node.id = {node_id}"
         if peers and node_id not in peers:
-            raise ConfigError(
+            yield (
                 f"raftlog.peers = {','.join(self.list('raftlog.peers'))!r}: it does not name this broker,"
                 f" node.id = {node_id}"
             )
 
-    def _check_listeners(self) -> None:
+    def _listener_problems(self) -> Iterator[str]:
         said = f"listeners = {','.join(self.list('listeners'))!r}"
         protocols = dict(map(parse_protocol, self.list("listener.security.protocol.map")))
         told = tuple(map(parse_listener, self.list("advertised.listeners")))
         problem = protocol_problem(self.listeners, protocols) or advertised_problem(self.listeners, told)
         if problem is not None:
-            raise ConfigError(f"{said}: {problem}")
+            yield f"{said}: {problem}"
+            return
+        unknown = self.of_listeners.keys() - {each.name for each in self.listeners}
+        for name in sorted(unknown):
+            yield f"{per_listener.PREFIX}{name.lower()[:60]}: there is no such listener; {said}"
         for each in self.advertised_listeners:
             if (problem := host_problem(each.host)) is not None:
-                raise ConfigError(
-                    f"{said}: clients are told to connect to it, and {problem}; set advertised.listeners"
-                )
+                yield f"{said}: clients are told to connect to it, and {problem}; set advertised.listeners"
+
+
+def _of_listener(name: str, setting: str, text: str) -> dict[str, Value]:
+    """A setting of one listener, or nothing for what has no effect. Raises ConfigError."""
+    if per_listener.is_jaas(setting):
+        reason = per_listener.jaas_problem(text)
+        if reason is not None:
+            raise ConfigError(f"{name}: {reason}")
+        return {}
+    if (reason := per_listener.problem(setting)) is not None:
+        raise ConfigError(f"{name}: {reason}")
+    try:
+        key, value = parse_setting(setting, text)
+    except ConfigError as error:
+        raise ConfigError(f"{per_listener.PREFIX}…{error}") from None
+    return {key.name: value}
+
+
+def _given(name: str, origins: Mapping[str, str]) -> str:
+    return f" ({origins[name]})" if name in origins else ""
+
+
+def _joined(problems: list[str]) -> str:
+    """One as it is, several each on its line."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n  ".join([f"{len(problems)} settings are wrong:", *problems])
 
 
 class TopicConfig(_Typed):

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import functools
 import importlib
-import ipaddress
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import trio
 
 from raftlog.config import BrokerConfig
-from raftlog.http.access import SECURITY_HEADERS, Access, Need, Tokens
+from raftlog.errors import ConfigError
+from raftlog.http import page
+from raftlog.http.access import Access, secured, tokens_of
+from raftlog.http.guard import Need, are_loopback
 from raftlog.http.history import History
-from raftlog.http.messages import Head, Refusal, Request, Response
-from raftlog.http.own_client import OwnClient
+from raftlog.http.messages import Head, Refusal, Request, Response, Send, Stream
+from raftlog.http.own_client import OwnClient, of_broker
+from raftlog.http.page import Page
+from raftlog.http.people import Directory
 from raftlog.http.probes import Probes
 from raftlog.http.routes import Handler, Route, Router
 from raftlog.http.server import Server
 from raftlog.http.view import View
 
-API_MODULES: Final = ("cluster", "topics", "groups", "raft", "clients", "events", "records")
+API_MODULES: Final = (
+    "cluster",
+    "topics",
+    "topic_changes",
+    "group_list",
+    "groups",
+    "raft",
+    "clients",
+    "session",
+    "events",
+    "records",
+    "dev",
+)
 """Of `raftlog.http.api`: each has `routes(api)`, and is imported with the first request for one of them."""
 
 FAREWELL_S: Final = 0.5
@@ -35,9 +52,9 @@ class App:
         self._view = view
         self._access = access
         self._probes = Probes(view)
-        self._client = OwnClient(view.bootstrap)
+        self._client = of_broker(view.bootstrap)
         routes = [*_probe_routes(self._probes), *_metric_routes(view, self._probes, self._client)]
-        self._router = Router(routes)
+        self._router = Router([*routes, *page.routes(Page())])
         self._history = History(view)
         self._api: Router | None = None
 
@@ -53,26 +70,51 @@ class App:
         """All of them. Imports the API."""
         return self._router.routes + self._api_router().routes
 
-    def admit(self, head: Head) -> int:
+    def is_probe(self, head: Head) -> bool:
+        try:
+            return self._find(head)[0].need is Need.PROBE
+        except Refusal:
+            return False
+
+    async def admit(self, head: Head) -> int:
         route, _ = self._find(head)
+        if route.need is not Need.PROBE:
+            await self._access.recognize(head)
         self._access.check(head, route.need)
         return route.body_max
 
     async def handle(self, request: Request) -> Response:
         route, places = self._find(request)
-        return await route.handle(request, *places)
+        self._access.check(request, route.need)  # again: its body took as long as the client liked
+        response = await route.handle(request, *places)
+        if response.stream is None:
+            return response
+        return replace(response, stream=self._while_allowed(request, route.need, response.stream))
+
+    def _while_allowed(self, request: Request, need: Need, stream: Stream) -> Stream:
+        """A stream that ends before it says anything to who may not see it any more."""
+
+        async def run(send: Send) -> None:
+            with trio.CancelScope() as scope:
+
+                async def send_if_allowed(data: bytes) -> None:
+                    try:
+                        self._access.check(request, need)
+                    except Refusal:
+                        scope.cancel()
+                        await trio.lowlevel.checkpoint()
+                    await send(data)
+
+                await stream(send_if_allowed)
+
+        return run
+
+    def refused(self, refusal: Refusal) -> Response:
+        return refusal.response
 
     def finish(self, head: Head | None, response: Response) -> Response:
         self._view.http_requests[self._name_of(head), str(response.status)] += 1
-        named = {key for key, _ in response.headers}
-        more = tuple(pair for pair in SECURITY_HEADERS if pair[0] not in named)
-        return Response(
-            status=response.status,
-            content_type=response.content_type,
-            headers=response.headers + more,
-            body=response.body,
-            stream=response.stream,
-        )
+        return secured(response)
 
     def _name_of(self, head: Head | None) -> str:
         """The route's path; "none" for what has none, so that nobody makes series by asking."""
@@ -98,12 +140,20 @@ class App:
 class Endpoints:
     """HTTP of one broker: bound sockets, served inside `run`."""
 
-    def __init__(self, config: BrokerConfig, view: View, sockets: Sequence[socket.socket]) -> None:
-        """Raises ConfigError for a token that cannot be read."""
+    def __init__(
+        self,
+        config: BrokerConfig,
+        view: View,
+        sockets: Sequence[socket.socket],
+        directory: Directory | None = None,
+    ) -> None:
+        """`directory` knows the users of the cluster, where it matters who asks. Raises ConfigError for a
+        token that cannot be read."""
         self._view = view
-        addresses = [ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) for sock in sockets]
-        is_loopback = all(address.is_loopback for address in addresses)
-        self.app = App(view, Access(config, Tokens.read(config), is_loopback=is_loopback))
+        is_loopback = are_loopback(sockets)
+        if view.faults is not None and not is_loopback:
+            raise ConfigError("raftlog.dev.faults is set: HTTP is served on 127.0.0.1 only then")
+        self.app = App(view, Access(config, tokens_of(config), is_loopback=is_loopback, directory=directory))
         self.server = Server(sockets, self.app)
         view.http_connections = lambda: self.server.connections
 
@@ -188,12 +238,12 @@ def reference() -> str:
     """The routes as a Markdown table for docs/."""
     nothing: Any = None  # handlers are named here, not called
     probes = Probes(nothing)
-    routes = [*_probe_routes(probes), *_metric_routes(nothing, probes, nothing)]
+    routes = [*_probe_routes(probes), *_metric_routes(nothing, probes, nothing), *page.routes(Page())]
     for name in API_MODULES:
         routes += importlib.import_module(f"raftlog.http.api.{name}").routes(nothing)
     rows = []
     for route in routes:
-        query = ", ".join(f"`{name}`" for name in route.parameters)
+        query = ", ".join(f"`{name}`" for name in route.parameters or ())
         path = route.path.replace("{}", "…")
         rows.append(f"| {route.method} | `{path}` | {query} | {route.need.value} | {route.doc} |")
     return (

@@ -8,6 +8,7 @@ it must read what it is answered. It knows no route, and no right.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -30,7 +31,10 @@ LINGER_S: Final = 1.0
 LINGER_BYTES_MAX: Final = 256 << 10
 """What is read and thrown away of who was refused, so that the system does not take the answer back."""
 
-METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+CONNECTIONS_MAX: Final = 64
+CONNECTIONS_EACH_MAX: Final = 8
+"""Of one address: a browser opens six."""
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[])
 
 log = logging.getLogger("raftlog.http")
@@ -39,7 +43,11 @@ log = logging.getLogger("raftlog.http")
 class App(Protocol):
     """Who decides."""
 
-    def admit(self, head: Head) -> int:
+    def is_probe(self, head: Head) -> bool:
+        """Whether the request asks for nothing but a sign of life."""
+        ...
+
+    async def admit(self, head: Head) -> int:
         """Whether the request may be made at all, and how large a body it may have. Raises Refusal."""
         ...
 
@@ -47,18 +55,41 @@ class App(Protocol):
         """The answer. Raises Refusal; any other exception is an error of ours."""
         ...
 
+    def refused(self, refusal: Refusal) -> Response:
+        """What a client is told that is refused, by the app or before it was asked."""
+        ...
+
     def finish(self, head: Head | None, response: Response) -> Response:
         """What every answer has: headers. Called once for each, also of what was no request."""
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What differs between the listeners of the package."""
+
+    connections_max: int = CONNECTIONS_MAX
+    connections_each_max: int = CONNECTIONS_EACH_MAX
+    names_hold_anything: bool = False
+    """Whether a segment of a path may be any text, a name of the clients' own choice. Not where it could be
+    taken for a file's."""
+    parameters_repeat: bool = False
+    """Whether a parameter may be given several times."""
+
+
 class Connection:
     """Serves a stream until the client leaves, breaks a rule, or is given up on."""
 
-    def __init__(self, stream: trio.SocketStream, peer: str, app: App) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, peer: str, app: App, terms: Terms, *, only_probes: bool = False
+    ) -> None:
+        """`only_probes`: there are too many connections; one request is read, and refused unless it is a
+        probe."""
         self._stream = stream
+        self._only_probes = only_probes
         self._peer = peer
         self._app = app
+        self._terms = terms
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=2 * HEAD_BYTES_MAX)
         self._is_first = True
 
@@ -81,7 +112,9 @@ class Connection:
             head = await self._read_head()
             if head is None:
                 return False
-            body_max = self._app.admit(head)
+            if self._only_probes and not self._app.is_probe(head):
+                raise _busy()
+            body_max = await self._app.admit(head)
             body = await self._read_body(head, body_max)
         except Refusal as refusal:
             await self._refuse(head, refusal)
@@ -91,7 +124,7 @@ class Connection:
             await self._refuse(head, Refusal(status, "BAD_REQUEST", str(error)))
             return False
         response = await self._answer(head, body)
-        is_last = await self._send(head, response)
+        is_last = await self._send(head, response, is_last=self._only_probes)
         if is_last or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
@@ -109,10 +142,10 @@ class Connection:
         try:
             return await self._app.handle(request)
         except Refusal as refusal:
-            return refusal.response
+            return self._app.refused(refusal)
         except Exception:
             log.exception("%s /%s failed", head.method, "/".join(head.path))
-            return Refusal(500, "UNKNOWN_SERVER_ERROR", "the request met an error here").response
+            return self._app.refused(Refusal(500, "UNKNOWN_SERVER_ERROR", "the request met an error here"))
 
     # Reading
 
@@ -159,7 +192,10 @@ class Connection:
         names = [name for name, _ in headers]
         if b"content-length" in names and b"transfer-encoding" in names:
             raise bad_request("a length and an encoding: one of them is somebody else's idea of the body")
-        path, query = parse_target(bytes(request.target))
+        terms = self._terms
+        path, query = parse_target(
+            bytes(request.target), anything=terms.names_hold_anything, repeats=terms.parameters_repeat
+        )
         return Head(
             method=method,
             path=path,
@@ -193,7 +229,7 @@ class Connection:
 
     async def _refuse(self, head: Head | None, refusal: Refusal) -> None:
         """The last answer of a connection; what is under way from the client is not looked at."""
-        await self._send(head, refusal.response, is_last=True)
+        await self._send(head, self._app.refused(refusal), is_last=True)
         with trio.move_on_after(LINGER_S):
             await self._stream.send_eof()
             left = LINGER_BYTES_MAX
@@ -237,6 +273,11 @@ class Connection:
         for start in range(0, len(data), SEND_BYTES):
             with trio.fail_after(WRITE_S):
                 await self._stream.send_all(memoryview(data)[start : start + SEND_BYTES])
+
+
+def _busy() -> Refusal:
+    headers = (("Retry-After", "1"),)
+    return Refusal(503, "BUSY", "too many connections; try again", retriable=True, headers=headers)
 
 
 def _too_long() -> Refusal:

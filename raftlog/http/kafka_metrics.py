@@ -28,13 +28,13 @@ NOT_COMMITTED: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A partition."""
+    """A partition. Of one that nobody leads offsets and leader are unknown, as the exporter has it."""
 
     topic: str
     partition: int
     start: int | None
     end: int | None
-    leader: int
+    leader: int | None
     replicas: int
     in_sync: int
     is_preferred: bool
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a group is in a partition, -1 for nowhere, and how much is left."""
+    """Where a group is in a partition that somebody leads, -1 for nowhere, and how much is left."""
 
     group: str
     topic: str
@@ -53,8 +53,10 @@ class Place:
 
 @dataclass(slots=True)
 class Sums:
-    offset: int = 0
-    lag: int = 0
+    """Over a topic. Nowhere counts as -1 among the offsets, as the exporter has it."""
+
+    offset: int
+    lag: int
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class KafkaMetrics:
             for topic in list(inside.metadata.catalog.topics.values())
             for number in range(len(topic.partitions))
             if inside.replicas.partition_by_id(topic.topic_id, number) is None
+            and inside.leaders.leader_of(topic, number)[0] is not None
         ]
         self._remote = {}
         if not missing:
@@ -105,7 +108,7 @@ class KafkaMetrics:
             starts = await self._client.ask(lambda c: c.admin.list_offsets(dict.fromkeys(missing, -2)))
             ends = await self._client.ask(lambda c: c.admin.list_offsets(dict.fromkeys(missing, -1)))
         except Refusal:
-            return  # nobody leads some of them: they have no offsets now
+            return  # nobody leads some of them any more
         for key in missing:
             start, end = starts.get(key), ends.get(key)
             if start is not None and end is not None:
@@ -127,17 +130,19 @@ class KafkaMetrics:
             seen.partitions[name] = len(topic.partitions)
             for number, assignment in enumerate(topic.partitions):
                 replica = inside.replicas.partition_by_id(topic.topic_id, number)
-                start, end = self._remote.get((name, number), (None, None))
-                if replica is not None:
-                    start, end = replica.log_start_offset, replica.high_watermark
                 leader = inside.leaders.leader_of(topic, number)[0]
+                start, end = self._remote.get((name, number), (None, None))
+                if leader is None:
+                    start = end = None
+                elif replica is not None:
+                    start, end = replica.log_start_offset, replica.high_watermark
                 seen.rows.append(
                     Row(
                         name,
                         number,
                         start,
                         end,
-                        -1 if leader is None else leader,
+                        leader,
                         len(assignment.hosts),
                         sum(broker in alive for broker in assignment.hosts),
                         leader == assignment.preferred_leader,
@@ -152,18 +157,20 @@ class KafkaMetrics:
         for group in sorted({*offsets, *self._members})[:GROUPS_MAX]:
             seen.members[group] = self._members.get(group, 0)
             for topic in sorted(offsets.topics(group)) if group in offsets else ():
-                rows = offsets.rows(group, topic)
-                sums = seen.sums[group, topic] = Sums()
+                rows, places = offsets.rows(group, topic), list[Place]()
                 for number in range(seen.partitions.get(topic, 0)):
-                    at = rows.get(number)
-                    end = ends.get((topic, number))
-                    if at is None:
-                        seen.places.append(Place(group, topic, number, NOT_COMMITTED, NOT_COMMITTED))
-                    elif end is not None:
-                        lag = end - at.offset
-                        seen.places.append(Place(group, topic, number, at.offset, lag))
-                        sums.offset += at.offset
-                        sums.lag += lag
+                    if (end := ends.get((topic, number))) is None:
+                        continue
+                    if (at := rows.get(number)) is None:
+                        places.append(Place(group, topic, number, NOT_COMMITTED, NOT_COMMITTED))
+                    else:
+                        places.append(Place(group, topic, number, at.offset, end - at.offset))
+                consumed = [place for place in places if place.offset != NOT_COMMITTED]
+                if consumed:
+                    seen.places += places
+                    seen.sums[group, topic] = Sums(
+                        sum(place.offset for place in places), sum(place.lag for place in consumed)
+                    )
             yield None
 
 

@@ -15,6 +15,9 @@ PARAMETERS_MAX: Final = 32
 Send = Callable[[bytes], Awaitable[None]]
 """Gives bytes to the client, and waits until the system has taken them. Raises when it does not."""
 
+Stream = Callable[[Send], Awaitable[None]]
+"""Writes a body for as long as it likes."""
+
 STATUS_OF: Final = {
     "BAD_REQUEST": 400,
     "UNAUTHENTICATED": 401,
@@ -119,7 +122,7 @@ class Response:
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    stream: Callable[[Send], Awaitable[None]] | None = field(default=None)
+    stream: Stream | None = field(default=None)
 
     @classmethod
     def of(cls, value: object, status: int = 200, *, headers: tuple[tuple[str, str], ...] = ()) -> Response:
@@ -128,13 +131,17 @@ class Response:
         return cls(status=status, body=body, headers=headers)
 
 
-def parse_target(target: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
+def parse_target(
+    target: bytes, *, anything: bool = False, repeats: bool = False
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """The path's segments and the query of a request target in origin form. Raises Refusal for every other
-    form, and for paths that are written so as to mean something else to somebody."""
+    form, and for paths that are written so as to mean something else to somebody, unless segments may hold
+    `anything`. Of a parameter that `repeats` the values are joined by commas."""
     if not target.startswith(b"/"):
         raise bad_request("the target is a path: /livez")
     path, _, query = target.partition(b"?")
-    segments = tuple(map(_decoded, path[1:].split(b"/"))) if path != b"/" else ()
+    parts = path[1:].split(b"/") if path != b"/" else []
+    segments = tuple(_decoded(part, anything=anything) for part in parts)
     try:
         pairs = parse_qsl(
             query.decode("ascii"),
@@ -145,16 +152,24 @@ def parse_target(target: bytes) -> tuple[tuple[str, ...], dict[str, str]]:
         )
     except ValueError as error:
         raise bad_request(f"the query is not name=value&…: {error}") from error
-    if len(dict(pairs)) < len(pairs):
-        raise bad_request("a parameter is given twice")
-    return segments, dict(pairs)
+    query_of: dict[str, str] = {}
+    for name, value in pairs:
+        if name in query_of and not repeats:
+            raise bad_request("a parameter is given twice")
+        query_of[name] = f"{query_of[name]},{value}" if name in query_of else value
+    return segments, query_of
 
 
-def _decoded(segment: bytes) -> str:
+def _decoded(segment: bytes, *, anything: bool) -> str:
     try:
         text = unquote_to_bytes(segment).decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_request("the path is not UTF-8") from error
-    if text in ("", ".", "..") or any(c in "/\\;" or ord(c) < 32 for c in text):
+    if not anything and _means_more(text):
         raise bad_request("the path holds an empty segment, dots, or a character that belongs in none")
     return text
+
+
+def _means_more(text: str) -> bool:
+    """Whether a segment is one that somebody may take for another path."""
+    return text in ("", ".", "..") or any(c in "/\\;" or ord(c) < 32 for c in text)

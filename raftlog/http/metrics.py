@@ -19,12 +19,12 @@ import trio
 
 from raftlog.http.exposition import Family, Histogram, Sample, Value
 from raftlog.http.reading import Reading, TopicSum, alive_brokers
-from raftlog.http.version import version
 from raftlog.http.view import Latency, Traffic
 from raftlog.metadata.catalog import Topic
 from raftlog.partition.partition import Partition
 from raftlog.raft.durations import Durations
 from raftlog.raft.events import Kind
+from raftlog.version import version
 
 LATENCY_BOUNDS: Final = tuple(0.0001 * (1 << n) for n in range(18))
 """Those of `raftlog.broker.latency`: powers of two of 0.1 ms, up to 13 s."""

@@ -1,10 +1,11 @@
-"""The package's own client, of this broker's own Kafka listener: what HTTP changes, and reads of records,
-goes the way of every client's request, with what that is checked for."""
+"""The package's own client: what HTTP changes, and reads of records, goes the way of every client's request,
+with what that is checked for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
@@ -40,14 +41,24 @@ T = TypeVar("T")
 log = logging.getLogger("raftlog.http")
 
 
+def of_broker(address: tuple[str, int]) -> OwnClient:
+    """A client of this broker, whose first Kafka listener is at an address."""
+    host, port = address
+    host = _LOOPBACK.get(host, host) if is_every_interface(host) else host
+
+    def opening() -> AbstractAsyncContextManager[Client]:
+        from raftlog.client.client import open_client
+
+        return open_client(join_host_port(host, port), client_id="raftlog-http")
+
+    return OwnClient(opening)
+
+
 class OwnClient:
     """Opened when it is wanted first, and closed when `run` is cancelled."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        """Where this broker's first Kafka listener is."""
-        host, port = address
-        host = _LOOPBACK.get(host, host) if is_every_interface(host) else host
-        self._bootstrap = join_host_port(host, port)
+    def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Client]]) -> None:
+        self._opening = opening
         self._wanted = trio.Event()
         self._opened = trio.Event()
         self._client: Client | None = None
@@ -66,9 +77,7 @@ class OwnClient:
             await trio.sleep(RETRY_S)
 
     async def _hold_open(self) -> None:
-        from raftlog.client.client import open_client
-
-        async with open_client(self._bootstrap, client_id="raftlog-http") as client:
+        async with self._opening() as client:
             self._client = client
             self._opened.set()
             await trio.sleep_forever()

@@ -13,8 +13,8 @@ from typing import Any, Final
 import trio
 
 from raftlog.http.messages import TEXT, Request, Response
-from raftlog.http.version import version
 from raftlog.http.view import View
+from raftlog.version import version
 
 LEADERLESS_S: Final = 10.0
 """How long nobody may lead the metadata before this broker says that it is not ready."""

@@ -115,9 +115,8 @@ def _of_partitions(reading: Reading) -> Iterator[None]:
         topic.bytes_out += partition.counters.bytes_out
         if partition.is_leader:
             reading.led.append(partition)
-            figures = partition.log.statistics()
-            topic.log_bytes += figures["segment_bytes"]
-            topic.segments += figures["segments"]
+            topic.log_bytes += partition.log.retention.size
+            topic.segments += partition.log.retention.segment_count
         if number % STEP == 0:
             yield None
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from raftlog.http.access import Need
+from raftlog.http.guard import Need
 from raftlog.http.messages import Head, Refusal, Request, Response, bad_request
 
 BODY_BYTES_MAX: Final = 1 << 20
@@ -22,8 +22,8 @@ class Route:
     need: Need
     handle: Handler
     doc: str
-    parameters: tuple[str, ...] = ()
-    """Of the query; any other is refused."""
+    parameters: tuple[str, ...] | None = ()
+    """Of the query; any other is refused. None: any is taken."""
     body_max: int = BODY_BYTES_MAX
 
     @property
@@ -71,10 +71,11 @@ class Router:
             allowed = ", ".join(sorted(known))
             raise Refusal(405, "BAD_REQUEST", f"only {allowed} here", headers=(("Allow", allowed),))
         route, places = known[method]
-        unknown = sorted(head.query.keys() - set(route.parameters))
+        wanted = head.query.keys() if route.parameters is None else route.parameters
+        unknown = sorted(head.query.keys() - set(wanted))
         if unknown:
-            wanted = ", ".join(route.parameters) or "none"
-            raise bad_request(f"there is no parameter {unknown[0][:40]!r} here, only: {wanted}")
+            known_ones = ", ".join(wanted) or "none"
+            raise bad_request(f"there is no parameter {unknown[0][:40]!r} here, only: {known_ones}")
         return route, places
 
 

@@ -1,4 +1,6 @@
-"""Accepts HTTP clients: so many, and so many of each address. Who is too many is told so and closed."""
+"""Accepts HTTP clients: so many, and so many of each address. Who is too many may still ask for a probe: what
+starts a broker again that does not answer must not do so because many people look at it. Everybody else is
+told so and closed."""
 
 from __future__ import annotations
 
@@ -11,12 +13,13 @@ from typing import Final
 
 import trio
 
-from raftlog.http.connection import App, Connection
-from raftlog.http.messages import Refusal
+from raftlog.http.connection import App, Connection, Terms
+from raftlog.net.doorstep import Doorstep
 
-CONNECTIONS_MAX: Final = 64
-CONNECTIONS_EACH_MAX: Final = 8
-"""Of one address: a browser opens six."""
+BEYOND_MAX: Final = 16
+"""Connections beyond those, that have not said yet what they want. The oldest goes when there are more: a
+probe takes milliseconds."""
+BEYOND_S: Final = 2.0
 SHORTAGE_PAUSE_S: Final = 0.25
 
 log = logging.getLogger("raftlog.http")
@@ -25,10 +28,12 @@ log = logging.getLogger("raftlog.http")
 class Server:
     """The sockets and who came by them."""
 
-    def __init__(self, sockets: Sequence[socket.socket], app: App) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], app: App, terms: Terms | None = None) -> None:
         self._sockets = sockets
         self._app = app
+        self._terms = terms or Terms()
         self._hosts: Counter[str] = Counter()
+        self._beyond = Doorstep(BEYOND_MAX)
         self.accepted = 0
         self.refused = 0
 
@@ -61,9 +66,13 @@ class Server:
                         await trio.sleep(SHORTAGE_PAUSE_S)
                     continue
                 host = str(address[0])
-                if self.connections >= CONNECTIONS_MAX or self._hosts[host] >= CONNECTIONS_EACH_MAX:
+                terms = self._terms
+                if (
+                    self.connections >= terms.connections_max
+                    or self._hosts[host] >= terms.connections_each_max
+                ):
                     self.refused += 1
-                    nursery.start_soon(_turn_away, trio.SocketStream(client))
+                    nursery.start_soon(self._serve_probe, trio.SocketStream(client), host)
                     continue
                 self.accepted += 1
                 self._hosts[host] += 1
@@ -71,22 +80,10 @@ class Server:
 
     async def _serve(self, stream: trio.SocketStream, host: str) -> None:
         try:
-            await Connection(stream, host, self._app).run()
+            await Connection(stream, host, self._app, self._terms).run()
         finally:
             self._hosts -= Counter({host: 1})
 
-
-async def _turn_away(stream: trio.SocketStream) -> None:
-    """Without reading: it is little, and a fresh connection takes it at once."""
-    body = Refusal(503, "BUSY", "too many connections; try again", retriable=True).response.body
-    head = (
-        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        b"Retry-After: 1\r\nContent-Length: %d\r\n\r\n" % len(body)
-    )
-    try:
-        with trio.move_on_after(1.0):
-            await stream.send_all(head + body)
-    except trio.BrokenResourceError:
-        pass
-    finally:
-        await trio.aclose_forcefully(stream)
+    async def _serve_probe(self, stream: trio.SocketStream, host: str) -> None:
+        with self._beyond.stand(BEYOND_S):
+            await Connection(stream, host, self._app, self._terms, only_probes=True).run()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from raftlog.cluster.inside import Inside
 from raftlog.protocol.api import ApiKey
+from raftlog.types import BrokerId
 
 
 class Latency(Protocol):
@@ -61,6 +63,20 @@ class Kafka(Protocol):
     def clients(self) -> list[ClientView]: ...
 
 
+class Followed(Protocol):
+    """A record that is followed on its way: see `raftlog.dev.seen`."""
+
+    def is_whole(self) -> bool: ...
+    def steps(self) -> list[dict[str, Any]]: ...
+
+
+class Faults(Protocol):
+    """What can be done to a broker of `raftlog dev`: see `raftlog.dev.inside`."""
+
+    def set(self, cut: frozenset[BrokerId], slow_s: float) -> None: ...
+    def follow(self) -> AbstractContextManager[Followed]: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class View:
     """One for a broker. Only to be touched on its event loop."""
@@ -72,6 +88,8 @@ class View:
     """What is served: the first and the last version of each API."""
     bootstrap: tuple[str, int]
     """Where this broker's own Kafka listener is."""
+    faults: Faults | None = None
+    """Only with raftlog.dev.faults."""
     started_at: float = field(default_factory=time.monotonic)
     http_requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By route and status."""

@@ -134,7 +134,9 @@ class UnregisterBroker(Command):
             return _unknown(self.broker_id)
         hosted = len(catalog.hosted_by(self.broker_id))
         if hosted:
-            return Refused(Refusal.BROKER_HAS_REPLICAS, f"broker {known.id} keeps {hosted} replicas")
+            return Refused(
+                Refusal.BROKER_HAS_REPLICAS, f"broker {known.id} keeps {hosted} replicas: drain it first"
+            )
         del catalog.brokers[self.broker_id]
         removed = catalog.removed_brokers
         removed[self.broker_id] = None

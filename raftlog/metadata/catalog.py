@@ -12,10 +12,13 @@ from typing import Final
 
 import cbor2
 
+from raftlog.metadata.acl_table import Acls
 from raftlog.metadata.group_table import Groups
 from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.metadata.offset_table import CommittedOffset, Offsets
+from raftlog.metadata.quota_table import Quotas
 from raftlog.metadata.transaction_table import Transactions
+from raftlog.metadata.user_table import Users
 from raftlog.types import BEFORE_ALL, BrokerId, RaftIndex
 
 METADATA_LEVEL: Final = "raftlog.metadata.level"
@@ -143,7 +146,13 @@ class Catalog:
     groups: Groups = field(default_factory=Groups)
     """The members of classic groups; a group that only has offsets is not in it."""
     transactions: Transactions = field(default_factory=Transactions)
+    acls: Acls = field(default_factory=Acls)
+    """Who may do what, for brokers with an authorizer."""
+    quotas: Quotas = field(default_factory=Quotas)
+    users: Users = field(default_factory=Users)
     features: dict[str, int] = field(default_factory=dict)
+    features_chosen_at: RaftIndex = BEFORE_ALL
+    """The last entry by which an administrator chose the level of a feature."""
     deleted_topics: dict[bytes, None] = field(default_factory=dict)
     """The ids of the topics that were deleted last, oldest first: a proposal to create one of them that was
     repeated, since its answer was lost, must not bring it back."""

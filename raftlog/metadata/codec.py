@@ -57,9 +57,9 @@ def to_plain(value: object) -> object:
     return {name: to_plain(item) for name, item in values if name not in defaults or item != defaults[name]}
 
 
-def joined(items: Sequence[bytes]) -> bytes:
-    """The CBOR array of items that are encoded already."""
-    return b"".join((array_head(len(items)), *items))
+def array_of(items: Sequence[bytes]) -> list[bytes]:
+    """The pieces of the CBOR array of items that are encoded already."""
+    return [array_head(len(items)), *items]
 
 
 def array_head(count: int) -> bytes:

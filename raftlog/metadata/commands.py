@@ -15,6 +15,7 @@ from raftlog.metadata import codec
 from raftlog.metadata.catalog import METADATA_LEVEL, Catalog
 from raftlog.metadata.noun import Command, Refusal, Refused
 from raftlog.metadata.nouns import NOUNS
+from raftlog.metadata.topics import COMPACTION_LEVEL
 
 COMMAND_VERSION: Final = 1
 """The version of commands that this build writes."""
@@ -31,7 +32,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     command.kind: command for noun in NOUNS for command in noun.commands
 }
 
-LEVEL_KNOWN: Final = max(command.needs_level for command in COMMANDS.values())
+LEVEL_KNOWN: Final = max(COMPACTION_LEVEL, *(command.needs_level for command in COMMANDS.values()))
 """The metadata level that this build knows."""
 
 RETIRED: Final = frozenset({"alter_broker_config"})
@@ -80,8 +81,8 @@ def refused_before(command: Command, size: int, catalog: Catalog, *, is_full: bo
         return Refused(Refusal.TOO_LARGE, f"the cluster's metadata takes no more {command.grows}")
     if (problem := command.no_room(catalog, size)) is not None:
         return Refused(Refusal.TOO_LARGE, problem)
-    if command.needs_level > catalog.metadata_level:  # a broker of the cluster may not know the command yet
-        needed, level = command.needs_level, catalog.metadata_level
+    if command.takes_level > catalog.metadata_level:  # a broker of the cluster may not know the command yet
+        needed, level = command.takes_level, catalog.metadata_level
         detail = f"{command.kind!r} takes {METADATA_LEVEL} {needed}, and the cluster has {level}"
         return Refused(Refusal.INVALID_VALUE, detail)
     return None

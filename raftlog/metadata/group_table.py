@@ -120,6 +120,6 @@ class GroupsEncoding:
             self._rows.append(stored.encoded(group))
         return 0 if self._left else max(cost_max, 1)
 
-    def take_image(self) -> bytes:
+    def take_image(self) -> list[bytes]:
         assert not self._left, len(self._left)
-        return codec.joined(self._rows)
+        return codec.array_of(self._rows)

@@ -74,6 +74,12 @@ class Command(ABC):
     changes_topology: ClassVar[bool] = True
     """Whether it changes brokers, topics or settings: what an encoded Metadata answer is cached by."""
 
+    @property
+    def takes_level(self) -> int:
+        """The metadata level that this very command takes, which may say something that older builds know and
+        would act upon wrongly."""
+        return self.needs_level
+
     def no_room(self, catalog: Catalog, size: int) -> str | None:
         """Why the catalog has no room for what the command, of `size` bytes, adds to it; None when it has.
         Asked before the command is proposed."""
@@ -115,8 +121,8 @@ class Encoding(Protocol):
     def encode_some(self, cost_max: int) -> int:
         """Encode about as much as `cost_max` rows; what is left of that once all is encoded, else nothing."""
 
-    def take_image(self) -> bytes:
-        """The encoded table, once all of it is: a CBOR array."""
+    def take_image(self) -> list[bytes]:
+        """The encoded table, once all of it is: the pieces of a CBOR array."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

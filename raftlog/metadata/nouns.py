@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftlog.metadata.acls import ACLS
 from raftlog.metadata.brokers import BROKERS
 from raftlog.metadata.cluster import CLUSTER
 from raftlog.metadata.features import FEATURES
@@ -12,8 +13,10 @@ from raftlog.metadata.moves import MOVES
 from raftlog.metadata.noun import Noun
 from raftlog.metadata.offsets import OFFSETS
 from raftlog.metadata.producers import PRODUCERS
+from raftlog.metadata.quotas import QUOTAS
 from raftlog.metadata.topics import TOPICS
 from raftlog.metadata.transactions import TRANSACTIONS
+from raftlog.metadata.users import USERS
 
 NOUNS: Final[tuple[Noun, ...]] = (
     CLUSTER,
@@ -25,5 +28,8 @@ NOUNS: Final[tuple[Noun, ...]] = (
     OFFSETS,
     GROUPS,
     TRANSACTIONS,
+    ACLS,
+    QUOTAS,
+    USERS,
 )
 """All of them. An image holds their parts in this order: it changes only by additions at the end."""

@@ -185,11 +185,11 @@ class Offsets:
             self._pieces.append(_encode_group(group, buckets))
         return 0 if self._wanted else max(cost_max, 1)
 
-    def take_image(self) -> bytes:
-        """The table as it was at `begin_image`, once all is encoded: a CBOR array."""
+    def take_image(self) -> list[bytes]:
+        """The table as it was at `begin_image`, once all is encoded: the pieces of a CBOR array."""
         assert not self._wanted, len(self._wanted)
         pieces, self._pieces = self._pieces, []
-        return codec.joined(pieces)
+        return codec.array_of(pieces)
 
     def canonical(self) -> bytes:
         """Equal tables are equal bytes. All of it at once."""

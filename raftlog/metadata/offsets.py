@@ -175,7 +175,7 @@ def encode_commit(commit: GroupCommit) -> bytes:
 
 def join_commits(commits: Sequence[bytes]) -> bytes:
     """The CommitOffsets of these encoded commits, encoded: what `encode_command` makes of it."""
-    return _COMMIT_OFFSETS + codec.joined(commits)
+    return b"".join((_COMMIT_OFFSETS, *codec.array_of(commits)))
 
 
 _COMMIT_OFFSETS: Final = b"\x83\x01" + cbor2.dumps(CommitOffsets.kind) + b"\xa1" + cbor2.dumps("commits")

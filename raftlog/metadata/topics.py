@@ -19,6 +19,10 @@ from raftlog.types import METADATA_TOPIC_ID, BrokerId, RaftIndex
 DELETED_TOPICS_MAX: Final = 4096
 """Deleted topics that are remembered: more than go while one proposal is repeated."""
 
+COMPACTION_LEVEL: Final = 6
+"""The metadata level from which on a topic may be given `cleanup.policy=compact`. A build that does not know
+it would delete by `retention.ms`, or could not be given the files of a log that was compacted."""
+
 _RESERVED_TOPIC_IDS: Final = (bytes(16), METADATA_TOPIC_ID)
 
 
@@ -63,6 +67,10 @@ class CreateTopic(Command):
     topic_id: bytes
     partitions: tuple[tuple[BrokerId, ...], ...]
     configs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def takes_level(self) -> int:
+        return max(self.needs_level, _level(self.configs))
 
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         known = catalog.topics.get(self.name)
@@ -143,6 +151,10 @@ class AlterTopicConfig(Command):
     set: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
 
+    @property
+    def takes_level(self) -> int:
+        return max(self.needs_level, _level(self.set))
+
     def apply(self, catalog: Catalog, index: RaftIndex) -> Result:
         topic = catalog.topics_by_id.get(self.topic_id)
         if topic is None:
@@ -178,6 +190,10 @@ def replicas_problem(catalog: Catalog, partitions: Iterable[tuple[BrokerId, ...]
 # In an image
 
 
+def _level(configs: Mapping[str, str]) -> int:
+    return COMPACTION_LEVEL if "compact" in configs.get("cleanup.policy", "") else 1
+
+
 class _Encoding:
     """The topics by name, each as its row."""
 
@@ -192,9 +208,9 @@ class _Encoding:
             self._rows.append(topic.encoded())
         return cost_max if not self._left else 0
 
-    def take_image(self) -> bytes:
+    def take_image(self) -> list[bytes]:
         assert not self._left, len(self._left)
-        return codec.joined(self._rows)
+        return codec.array_of(self._rows)
 
 
 def _canonical(catalog: Catalog) -> bytes:

@@ -52,6 +52,8 @@ class TransactionalId:
     """The epoch from which its producer went on to this one: it may ask once more."""
     previous_producer_id: int = NO_PRODUCER
     """The producer id from which it went on, its epochs being used up."""
+    next_producer_id: int = NO_PRODUCER
+    """The producer id under which it goes on when its prepared transaction is complete, at epoch 0."""
     timeout_ms: int
     state: TransactionState = TransactionState.EMPTY
     partitions: Mapping[TopicPartition, None] = field(default_factory=dict)
@@ -86,8 +88,23 @@ class TransactionalId:
                 self.started_ms,
                 self.updated_ms,
             ]
+            if self.next_producer_id != NO_PRODUCER:  # what builds before KIP-890 do not know
+                row.append(self.next_producer_id)
             object.__setattr__(self, "_encoded", cbor2.dumps(row))
         return self._encoded
+
+    @property
+    def producer(self) -> tuple[int, int]:
+        """The producer id and epoch that its producer has, or has been told that it has from now on."""
+        if self.next_producer_id != NO_PRODUCER:
+            return self.next_producer_id, 0
+        return self.producer_id, self.epoch
+
+    @property
+    def came_from(self) -> tuple[int, int]:
+        """The producer id and epoch from which its producer went on: whoever has them may ask once more."""
+        has_moved = self.previous_producer_id != NO_PRODUCER
+        return self.previous_producer_id if has_moved else self.producer_id, self.last_epoch
 
     @property
     def cost(self) -> int:
@@ -219,6 +236,6 @@ class TransactionsEncoding:
             self._rows.append(value.encoded(name))
         return 0 if self._left else max(cost_max, 1)
 
-    def take_image(self) -> bytes:
+    def take_image(self) -> list[bytes]:
         assert not self._left, len(self._left)
-        return codec.joined(self._rows)
+        return codec.array_of(self._rows)

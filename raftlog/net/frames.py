@@ -42,8 +42,8 @@ class FrameCutter(Generic[Frame]):
     """
 
     __slots__ = (
-        "_filled", "_in_place", "_new_frame", "_reserve", "_scratch", "_size", "_size_of", "_skipped",
-        "_word", "frame",
+        "_filled", "_in_place", "_new_frame", "_reserve", "_scratch", "_size", "_skipped",
+        "_word", "frame", "size_of",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +59,7 @@ class FrameCutter(Generic[Frame]):
         `new_frame` makes a frame of bytes, or of so many. `reserve` is what may be reserved for one on its
         word alone. `keeps_word`: a frame begins with its word."""
         self._scratch = scratch
-        self._size_of = size_of
+        self.size_of = size_of
         self._new_frame = new_frame
         self._reserve = reserve
         self._skipped = 0 if keeps_word else WORD_SIZE
@@ -115,11 +115,11 @@ class FrameCutter(Generic[Frame]):
                 self._word = word
                 return frames
             self._word = b""
-            self._begin(word, self._size_of(_read_word(word)[0]))
+            self._begin(word, self.size_of(_read_word(word)[0]))
         if self.frame is not None:
             position = self._fill(position, count, frames)
         while count - position >= WORD_SIZE:
-            size = self._size_of(_read_word(scratch, position)[0])
+            size = self.size_of(_read_word(scratch, position)[0])
             end = position + WORD_SIZE + size
             if end <= count:
                 frames.append(self._new_frame(scratch[position + self._skipped : end]))

@@ -68,7 +68,7 @@ class LogStart:
     def told(self) -> Offset:
         """What an answer says of the log's start: a leader that has not committed anything in its term yet
         may not know how far an earlier one moved it."""
-        return self._log.log_start_offset if self._group.is_ready else UNKNOWN_OFFSET
+        return self._log.retention.start_offset if self._group.is_ready else UNKNOWN_OFFSET
 
     def move_to(self, offset: Offset, on_moved: OnMoved) -> None:
         """Move the start to `offset`, at most the high watermark. `on_moved` is called once."""
@@ -76,7 +76,7 @@ class LogStart:
             on_moved(None)
             return
         self._waiting.append((offset, on_moved))
-        if self._log.internal_count < COMMANDS_MAX:
+        if self._log.retention.internal_count < COMMANDS_MAX:
             self.propose()
 
     def propose(self) -> None:
@@ -84,7 +84,7 @@ class LogStart:
         if self._under_way is not None or not self._waiting:
             return
         wanted = max(offset for offset, _ in self._waiting)
-        if self._log.log_start_offset >= wanted:
+        if self._log.retention.start_offset >= wanted:
             self._end(wanted, Outcome.COMMITTED)
             return
         self._under_way = wanted
@@ -97,7 +97,7 @@ class LogStart:
         wanted, self._under_way = self._under_way, None
         assert wanted is not None, entry
         self._end(wanted, outcome)
-        if self._log.internal_count < COMMANDS_MAX:
+        if self._log.retention.internal_count < COMMANDS_MAX:
             self.propose()
 
     def _end(self, wanted: Offset, outcome: Outcome) -> None:
@@ -111,16 +111,16 @@ class LogStart:
         while a broker of an older build passed over the command."""
         if not self._has_told:
             self._has_told = True
-            if self._log.log_start_offset > self._log.first_offset:
+            if self._log.retention.start_offset > self._log.retention.first_offset:
                 self._group.propose_command(
-                    encode_log_start(self._log.log_start_offset), lambda outcome, entry: None
+                    encode_log_start(self._log.retention.start_offset), lambda outcome, entry: None
                 )
 
     def apply(self, entry: Entry) -> None:
         """The NOOP entry is committed."""
         offset = log_start_of(entry.payload)
         if offset is not None:
-            self._log.delete_before(offset)
+            self._log.retention.delete_before(offset)
 
     def leadership_changed(self, tail: list[Entry]) -> None:
         """`tail`: what a new leader has not committed yet; empty for who follows. Commands of a leadership

@@ -61,7 +61,7 @@ class Marking:
     def write(self, marker: Marker, *, now: float, now_ms: int, on_done: OnMarked) -> None:
         """End a producer's transaction here. `on_done` is called once."""
         group = self._group
-        if not group.is_ready or group.is_transferring or self._log.damage is not None:
+        if not group.is_ready or group.is_transferring or self._log.damage.lost is not None:
             on_done(Marked.NOT_NOW)
             return
         producer_id = marker.producer_id
@@ -75,6 +75,10 @@ class Marking:
                 on_done(Marked.PRODUCER_FENCED)
             case MarkerVerdict.COORDINATOR_FENCED:
                 on_done(Marked.COORDINATOR_FENCED)
+
+    def open_since(self, producer_id: int) -> int:
+        """Where the producer's open transaction begins, as of what is committed; -1 where none is."""
+        return self._transactions.first_offset(producer_id)
 
     def describe(self) -> list[ActiveProducer]:
         """Whom this replica remembers, and whose transactions are open."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raftlog.memory import MemoryBudget
+from raftlog.memory import MemoryBudget, apart
 from raftlog.partition.compacting import Compacting
 from raftlog.partition.counters import Counters
 from raftlog.partition.log_start import LogStart
@@ -31,6 +31,8 @@ from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, Offset, PartitionId, RaftIndex, Term, TopicName
 
 FOREVER_MS: Final = 1 << 62
+HELD_APART_MAX: Final = 1000
+"""Uncommitted entries that a tick looks at, in a tenth of a millisecond, for what they hold of requests."""
 
 _COMMITTED_IF: Final = {True: Outcome.COMMITTED, False: Outcome.WILL_NOT_HAPPEN}
 
@@ -70,7 +72,7 @@ class Partition:
         self.compacting = Compacting(group, log, self._producing.transactions, self._save)
         self._was_ready = False
         self._now_ms = now_ms
-        self._applied = log.snapshot_index
+        self._applied = log.saved.index
 
     def __repr__(self) -> str:
         return (
@@ -94,7 +96,7 @@ class Partition:
 
     @property
     def log_start_offset(self) -> Offset:
-        return self.log.log_start_offset
+        return self.log.retention.start_offset
 
     # Producing
 
@@ -124,7 +126,7 @@ class Partition:
         if not group.is_ready or group.is_transferring:
             on_done(PartitionError.NOT_LEADER, -1)
             return
-        if log.damage is not None:
+        if log.damage.lost is not None:
             on_done(PartitionError.STORAGE_FAILED, -1)
             return
         target = log.high_watermark if offset == -1 else Offset(offset)
@@ -135,7 +137,7 @@ class Partition:
         def moved(outcome: Outcome | None) -> None:
             match outcome:
                 case Outcome.COMMITTED:
-                    on_done(None, self.log.log_start_offset)
+                    on_done(None, self.log.retention.start_offset)
                 case Outcome.WILL_NOT_HAPPEN:
                     on_done(PartitionError.NOT_LEADER, -1)
                 case Outcome.MAY_STILL_HAPPEN:
@@ -143,15 +145,10 @@ class Partition:
                 case None:
                     on_done(PartitionError.OVERLOADED, -1)
 
-        if target <= log.log_start_offset:
+        if target <= log.retention.start_offset:
             group.read_barrier(now, lambda leads: moved(_COMMITTED_IF[leads]))
         else:
             self._start.move_to(target, moved)
-
-    def confirm_leadership(self, now: float, then: Callable[[bool], None]) -> None:
-        """Call `then(True)` once a majority has confirmed that this replica still leads, at once in a group
-        of one; `then(False)` when it does not. A leader that was paused does not know better by itself."""
-        self.group.read_barrier(now, then)
 
     def tick(
         self, now_ms: int, *, now: float = 0.0, even_ms: int = FOREVER_MS, retention_due: bool = True
@@ -161,11 +158,13 @@ class Partition:
         producer that wrote before may look as if it had been silent for long."""
         elapsed_ms, self._now_ms = now_ms - self._now_ms, now_ms
         log, settings = self.log, self.settings
-        log.roll_if_due(now_ms)
+        log.retention.roll_if_due(now_ms)
+        if log.last_index > log.commit_index:
+            log.entries.hold_apart(apart, HELD_APART_MAX)
         if even_ms >= settings.producer_expiration_ms:
             self._producing.expire(now_ms - settings.producer_expiration_ms)
         self.save()
-        log.drop_deleted(self._applied)
+        log.retention.drop_deleted(self._applied)
         if self.group.is_ready:
             self._start.tell_followers()
             self._start.propose()
@@ -177,17 +176,17 @@ class Partition:
         """What the leader's log holds decides, and every replica drops the same: else a consumer could find
         the start of the log moved back after a change of leaders."""
         settings = self.settings
-        start = self.log.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
-        if start > self.log.log_start_offset:
+        start = self.log.retention.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
+        if start > self.log.retention.start_offset:
             self._start.move_to(start, lambda outcome: None)
 
     def save(self) -> None:
         """Keep the state as of the last applied entry, so that a restart need not apply what is before it."""
-        if self._applied > self.log.snapshot_index:
+        if self._applied > self.log.saved.index:
             self._save()
 
     def _save(self) -> None:
-        self.log.save_snapshot(self._producing.to_bytes(self._applied), self._applied)
+        self.log.saved.save(self._producing.to_bytes(self._applied), self._applied)
 
     def close(self) -> None:
         """The replica ends here: whoever waits for a repeat hears that it may still happen elsewhere."""
@@ -213,7 +212,7 @@ class Partition:
         self._applied = entries[-1].index
         transactions = self._producing.transactions
         transactions.applied_to(self._applied, entries[-1].next_offset)
-        transactions.aborted.drop_before(self.log.log_start_offset)
+        transactions.aborted.drop_before(self.log.retention.start_offset)
         self._producing.answer_repeats()
         self._producing.marking.answer_copies()
         if not self._was_ready and self.group.is_ready:
@@ -241,7 +240,7 @@ class Partition:
         self._applied = index
         self.compacting.restarted()
         self._producing.restore(state)
-        self._producing.transactions.applied_to(index, self.log.log_start_offset)
+        self._producing.transactions.applied_to(index, self.log.high_watermark)
         self.waiters.wake()
 
     def _tail(self) -> list[Entry]:
@@ -249,4 +248,4 @@ class Partition:
         after = RaftIndex(self.log.commit_index + 1)
         if after > self.log.last_index:
             return []
-        return self.log.entries(after, max_bytes=2**62, max_count=2**31)
+        return self.log.entries.read(after, max_bytes=2**62, max_count=2**31)

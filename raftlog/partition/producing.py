@@ -27,7 +27,7 @@ from raftlog.partition.refused import Refused
 from raftlog.partition.saved import join_state, split_state
 from raftlog.partition.transactions import Transactions
 from raftlog.partition.values import PartitionError, PartitionSettings, ProduceResult
-from raftlog.partition.verifying import Membership, Verify, Verifying, Waiting
+from raftlog.partition.verifying import IS_MEMBER, Membership, Verify, Verifying, Waiting
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome
 from raftlog.records.batch import NO_PRODUCER, BatchHeader, read_header, stamp, stamp_append_time
@@ -92,7 +92,7 @@ class Producing:
         self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
         self.uncommitted_bytes = 0
         self._state_index = RaftIndex(0)
-        self.restore(log.snapshot_state)
+        self.restore(log.saved.state)
 
     def produce(
         self,
@@ -121,10 +121,11 @@ class Producing:
         elif self._verifying.holds_up(header.producer_id):
             self._verifying.wait_behind(waiting)
         else:
-            self._judge(waiting, now, is_verified=False)
+            self._judge(waiting, now, membership=None)
 
-    def _judge(self, waiting: Waiting, now: float, *, is_verified: bool) -> None:
-        """Append the batch of a producer, or answer it, or ask its coordinator first."""
+    def _judge(self, waiting: Waiting, now: float, *, membership: Membership | None) -> None:
+        """Append the batch of a producer, or answer it, or ask its coordinator first: `membership` is what
+        that has answered."""
         header, on_done = waiting.header, waiting.on_done
         producer_id = header.producer_id
         verdict = self._producers.check(header)
@@ -141,13 +142,19 @@ class Producing:
             message = f"producer {producer_id} has a transaction open, and the batch is not of it"
             on_done(ProduceResult(PartitionError.NOT_IN_TRANSACTION, message=message))
             return
-        is_known = is_verified or (is_open and header.producer_epoch == self._producers.epoch(producer_id))
+        is_known = membership in IS_MEMBER or (
+            is_open and header.producer_epoch == self._producers.epoch(producer_id)
+        )
         if header.is_transactional and not is_known:
             self._verifying.ask(waiting)
             return
         match verdict:
             case NewBatch():
                 pass
+            case UnknownProducer(sequence) if membership is Membership.ADDED and sequence > 0:
+                gap = f"producer {producer_id}: a transaction begins at sequence 0, not at {sequence}"
+                self._answer_gap(gap, now, on_done)
+                return
             case UnknownProducer(sequence):
                 if not self._may_begin(producer_id, sequence, now):
                     self._refused.note(producer_id, sequence, now)
@@ -176,7 +183,7 @@ class Producing:
         elif self._verifying.holds_up(header.producer_id):
             self._verifying.wait_behind(waiting)
         else:
-            self._judge(waiting, now, is_verified=membership is Membership.IN_TRANSACTION)
+            self._judge(waiting, now, membership=membership)
 
     def _append(self, waiting: Waiting, now: float) -> None:
         batch, header, settings, now_ms, _, on_done = waiting
@@ -195,7 +202,7 @@ class Producing:
                     self._counters.records_in += entry.next_offset - base_offset
                     self._counters.batches_in += 1
                     self._counters.bytes_in += size
-                    on_done(ProduceResult(None, base_offset, append_time, self._log.log_start_offset))
+                    on_done(ProduceResult(None, base_offset, append_time, self._log.retention.start_offset))
                 case Outcome.WILL_NOT_HAPPEN:
                     on_done(ProduceResult(PartitionError.NOT_LEADER))
                 case Outcome.MAY_STILL_HAPPEN:
@@ -221,8 +228,8 @@ class Producing:
         if not self._group.is_leader or self._group.is_transferring:
             # Before anything is said of sequences: the batch before this one was refused for the same reason.
             return ProduceResult(PartitionError.NOT_LEADER)
-        if self._log.damage is not None:
-            return ProduceResult(PartitionError.STORAGE_FAILED, message=self._log.damage)
+        if self._log.damage.lost is not None:
+            return ProduceResult(PartitionError.STORAGE_FAILED, message=self._log.damage.lost)
         if self.uncommitted_bytes + self._verifying.waiting_bytes > MAX_UNCOMMITTED_BYTES:
             return ProduceResult(PartitionError.OVERLOADED, message="no majority has answered for a while")
         if self._memory is not None and self._memory.keeps_too_much:

@@ -69,7 +69,7 @@ class Transactions:
         self._markers: dict[int, LastMarker] = {}
         self.aborted = Aborted()
         self._pending: dict[int, _Pending] = {}
-        self._applied, self._applied_end = log.snapshot_index, log.log_start_offset
+        self._applied, self._applied_end = log.saved.index, log.retention.start_offset
 
     def __repr__(self) -> str:
         return f"<Transactions open={len(self._open)} aborted={len(self.aborted)}>"
@@ -88,7 +88,7 @@ class Transactions:
         log = self._log
         end = log.high_watermark if self._applied >= log.commit_index else self._applied_end
         first = next(iter(self._open.values()), end)
-        return Offset(max(min(first, end), log.log_start_offset))
+        return Offset(max(min(first, end), log.retention.start_offset))
 
     def applied_to(self, index: RaftIndex, end: Offset) -> None:
         """Everything up to entry `index`, and so before offset `end`, has been applied."""

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from raftlog.partition.aborted import AbortedTransaction
-from raftlog.storage.group_log import Slice
+from raftlog.storage.segment_reader import Slice
 from raftlog.types import Offset
 
 EARLIEST: Final = -2

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from raftlog.partition.values import PartitionSettings, ProduceResult
 from raftlog.records.batch import BatchHeader
@@ -23,6 +23,9 @@ class Membership(Enum):
     """What the coordinator says of a partition and an open transaction."""
 
     IN_TRANSACTION = auto()
+    ADDED = auto()
+    """It is from now on, or was. The producer's transactions have an epoch each, so that what begins one here
+    begins a sequence."""
     NOT_IN_TRANSACTION = auto()
     PRODUCER_FENCED = auto()
     WRONG_PRODUCER = auto()
@@ -31,10 +34,13 @@ class Membership(Enum):
     """No coordinator answered."""
 
 
+IS_MEMBER: Final = frozenset((Membership.IN_TRANSACTION, Membership.ADDED))
+
 OnVerified = Callable[[Membership, float], None]
 """Called once, with the answer and the time."""
 Verify = Callable[[int, int, OnVerified], None]
-"""Asks about a producer id and an epoch. The answer may come before it returns."""
+"""Asks about a producer id and an epoch, or has the partition added to its transaction. The answer may come
+before it returns."""
 
 
 class Waiting(NamedTuple):
@@ -111,7 +117,7 @@ class Verifying:
         producer_id = first.header.producer_id
         if self._questions.get(producer_id) is not question:
             return  # given up since
-        if question.is_void and membership is Membership.IN_TRANSACTION:
+        if question.is_void and membership in IS_MEMBER:
             self._send(question)
             return
         del self._questions[producer_id]

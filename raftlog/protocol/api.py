@@ -37,6 +37,7 @@ class ApiKey(IntEnum):
     ADD_PARTITIONS_TO_TXN = 24
     ADD_OFFSETS_TO_TXN = 25
     END_TXN = 26
+    WRITE_TXN_MARKERS = 27
     TXN_OFFSET_COMMIT = 28
     DESCRIBE_ACLS = 29
     CREATE_ACLS = 30
@@ -106,6 +107,7 @@ VERSIONS: Final[dict[ApiKey, Versions]] = {
     ApiKey.ADD_PARTITIONS_TO_TXN: Versions(0, 5, 3),
     ApiKey.ADD_OFFSETS_TO_TXN: Versions(0, 4, 3),
     ApiKey.END_TXN: Versions(0, 5, 3),
+    ApiKey.WRITE_TXN_MARKERS: Versions(1, 2, 1),
     ApiKey.TXN_OFFSET_COMMIT: Versions(0, 5, 3),
     ApiKey.DESCRIBE_ACLS: Versions(1, 3, 2),
     ApiKey.CREATE_ACLS: Versions(1, 3, 2),

@@ -83,6 +83,25 @@ def _varint(value: int) -> bytes:
     return _SMALL_VARINTS[value] if value < 0x80 else write_varint(value)
 
 
+@cache
+def _blank(api: int, version: int) -> dict[str, object]:
+    fields = message_struct(api, version, "response").fields
+    return {field.name: _nothing(field) for field in fields if field.default is REQUIRED}
+
+
+def blank_response(api: ApiKey, version: int) -> dict[str, object]:
+    """A response whose fields say nothing: no rows, no text, 0. For one that is only an error."""
+    return dict(_blank(api, version))
+
+
+def _nothing(field: Field) -> object:
+    if field.array:
+        return ()
+    if field.nullable:
+        return None
+    return {"string": "", "bytes": b"", "records": b"", "uuid": ZERO_UUID}.get(field.kind, 0)
+
+
 def prepare_to_encode(api: ApiKey, version: int, direction: Direction) -> None:
     """Do now what the first message would have to wait for."""
     _message_writer(api, version, direction)

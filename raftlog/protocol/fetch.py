@@ -48,6 +48,7 @@ def encode_fetch_response(
     endpoints: Sequence[NodeEndpoint] = (),
     *,
     error: int = 0,
+    throttle_ms: int = 0,
 ) -> list[object]:
     """The whole frame of an answer, its length included: bytes, and the records of each partition between
     them. `topics` as the request named them; the session id is 0: there are no sessions (KIP-227)."""
@@ -57,7 +58,7 @@ def encode_fetch_response(
     out = bytearray(8)
     if flexible:
         out += b"\0"  # the header's tagged fields
-    out += b"\0\0\0\0"  # throttle time
+    out += _I32.pack(throttle_ms)
     if version >= 7:
         out += _I16.pack(error) + b"\0\0\0\0"
     out += write_varint(len(topics) + 1) if flexible else _I32.pack(len(topics))

@@ -194,13 +194,15 @@ def encode_produce_response(
     correlation_id: int,
     topics: Sequence[tuple[str | bytes, Sequence[ProduceAnswer]]],
     endpoints: Sequence[NodeEndpoint] = (),
+    *,
+    throttle_ms: int = 0,
 ) -> bytes:
     """The whole frame of an answer, its length included. `topics` as the request named them."""
     out = bytearray(8)
     if version >= FLEXIBLE_FROM:
-        _encode_flexible(out, version, topics, endpoints)
+        _encode_flexible(out, version, topics, endpoints, throttle_ms)
     else:
-        _encode_legacy(out, version, topics)
+        _encode_legacy(out, version, topics, throttle_ms)
     _LEADER.pack_into(out, 0, len(out) - 4, correlation_id)
     return bytes(out)
 
@@ -210,6 +212,7 @@ def _encode_flexible(
     version: int,
     topics: Sequence[tuple[str | bytes, Sequence[ProduceAnswer]]],
     endpoints: Sequence[NodeEndpoint],
+    throttle_ms: int,
 ) -> None:
     out += b"\0"  # the header's tagged fields
     out += write_varint(len(topics) + 1)
@@ -225,12 +228,15 @@ def _encode_flexible(
             out += compact(answer.message)
             out += leader_tag(0, answer.leader) if version >= 10 and answer.leader else b"\0"
         out += b"\0"
-    out += b"\0\0\0\0"  # throttle time
+    out += _I32.pack(throttle_ms)
     out += endpoints_tag(endpoints) if version >= 10 and endpoints else b"\0"
 
 
 def _encode_legacy(
-    out: bytearray, version: int, topics: Sequence[tuple[str | bytes, Sequence[ProduceAnswer]]]
+    out: bytearray,
+    version: int,
+    topics: Sequence[tuple[str | bytes, Sequence[ProduceAnswer]]],
+    throttle_ms: int,
 ) -> None:
     out += _I32.pack(len(topics))
     for topic, answers in topics:
@@ -254,7 +260,7 @@ def _encode_legacy(
                     out += _I32.pack(number) + message
                 out += message
     if version >= 1:
-        out += b"\0\0\0\0"
+        out += _I32.pack(throttle_ms)
 
 
 def compact(text: str | None) -> bytes:

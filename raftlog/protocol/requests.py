@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from kio.schema.add_partitions_to_txn.v3.request import (
         AddPartitionsToTxnRequest as AddPartitionsToTxnRequest,
     )
+    from kio.schema.alter_client_quotas.v1.request import AlterClientQuotasRequest as AlterClientQuotasRequest
+    from kio.schema.alter_client_quotas.v1.request import EntityData as EntityData
+    from kio.schema.alter_client_quotas.v1.request import EntryData as EntryData
     from kio.schema.alter_configs.v2.request import AlterConfigsRequest as AlterConfigsRequest
     from kio.schema.alter_configs.v2.request import AlterConfigsResource as AlterConfigsResource
     from kio.schema.alter_partition_reassignments.v1.request import (
@@ -29,12 +32,20 @@ if TYPE_CHECKING:
     from kio.schema.alter_partition_reassignments.v1.request import (
         ReassignablePartition as ReassignablePartition,
     )
+    from kio.schema.alter_user_scram_credentials.v0.request import (
+        AlterUserScramCredentialsRequest as AlterUserScramCredentialsRequest,
+    )
+    from kio.schema.alter_user_scram_credentials.v0.request import (
+        ScramCredentialUpsertion as ScramCredentialUpsertion,
+    )
     from kio.schema.api_versions.v4.request import ApiVersionsRequest as ApiVersionsRequest
+    from kio.schema.create_acls.v3.request import AclCreation as AclCreation
     from kio.schema.create_acls.v3.request import CreateAclsRequest as CreateAclsRequest
     from kio.schema.create_partitions.v3.request import CreatePartitionsRequest as CreatePartitionsRequest
     from kio.schema.create_partitions.v3.request import CreatePartitionsTopic as CreatePartitionsTopic
     from kio.schema.create_topics.v7.request import CreatableTopic as CreatableTopic
     from kio.schema.create_topics.v7.request import CreateTopicsRequest as CreateTopicsRequest
+    from kio.schema.delete_acls.v3.request import DeleteAclsFilter as DeleteAclsFilter
     from kio.schema.delete_acls.v3.request import DeleteAclsRequest as DeleteAclsRequest
     from kio.schema.delete_groups.v2.request import DeleteGroupsRequest as DeleteGroupsRequest
     from kio.schema.delete_records.v2.request import DeleteRecordsPartition as DeleteRecordsPartition
@@ -42,6 +53,10 @@ if TYPE_CHECKING:
     from kio.schema.delete_records.v2.request import DeleteRecordsTopic as DeleteRecordsTopic
     from kio.schema.delete_topics.v6.request import DeleteTopicsRequest as DeleteTopicsRequest
     from kio.schema.describe_acls.v3.request import DescribeAclsRequest as DescribeAclsRequest
+    from kio.schema.describe_client_quotas.v1.request import ComponentData as ComponentData
+    from kio.schema.describe_client_quotas.v1.request import (
+        DescribeClientQuotasRequest as DescribeClientQuotasRequest,
+    )
     from kio.schema.describe_cluster.v2.request import DescribeClusterRequest as DescribeClusterRequest
     from kio.schema.describe_configs.v4.request import DescribeConfigsRequest as DescribeConfigsRequest
     from kio.schema.describe_configs.v4.request import DescribeConfigsResource as DescribeConfigsResource
@@ -52,8 +67,11 @@ if TYPE_CHECKING:
     from kio.schema.describe_transactions.v0.request import (
         DescribeTransactionsRequest as DescribeTransactionsRequest,
     )
+    from kio.schema.describe_user_scram_credentials.v0.request import (
+        DescribeUserScramCredentialsRequest as DescribeUserScramCredentialsRequest,
+    )
     from kio.schema.elect_leaders.v2.request import ElectLeadersRequest as ElectLeadersRequest
-    from kio.schema.end_txn.v4.request import EndTxnRequest as EndTxnRequest
+    from kio.schema.end_txn.v5.request import EndTxnRequest as EndTxnRequest
     from kio.schema.fetch.v17.request import FetchRequest as FetchRequest
     from kio.schema.fetch.v17.request import FetchTopic as FetchTopic
     from kio.schema.find_coordinator.v6.request import FindCoordinatorRequest as FindCoordinatorRequest
@@ -90,8 +108,12 @@ if TYPE_CHECKING:
     from kio.schema.sasl_authenticate.v2.request import SaslAuthenticateRequest as SaslAuthenticateRequest
     from kio.schema.sasl_handshake.v1.request import SaslHandshakeRequest as SaslHandshakeRequest
     from kio.schema.sync_group.v5.request import SyncGroupRequest as SyncGroupRequest
-    from kio.schema.txn_offset_commit.v4.request import TxnOffsetCommitRequest as TxnOffsetCommitRequest
+    from kio.schema.txn_offset_commit.v5.request import TxnOffsetCommitRequest as TxnOffsetCommitRequest
     from kio.schema.unregister_broker.v0.request import UnregisterBrokerRequest as UnregisterBrokerRequest
+    from kio.schema.update_features.v2.request import FeatureUpdateKey as FeatureUpdateKey
+    from kio.schema.update_features.v2.request import UpdateFeaturesRequest as UpdateFeaturesRequest
+    from kio.schema.write_txn_markers.v2.request import WritableTxnMarker as WritableTxnMarker
+    from kio.schema.write_txn_markers.v2.request import WriteTxnMarkersRequest as WriteTxnMarkersRequest
 
     IncrementalConfig = _IncrementalConfig
     IncrementalConfigsResource = _IncrementalConfigsResource
@@ -113,6 +135,11 @@ def fetch_topic_name(topic: FetchTopic) -> str:
 def asks_for_cluster_operations(request: MetadataRequest) -> bool:
     """What Metadata v8 to v10 may ask beside the newest one, which leaves it to DescribeCluster."""
     return bool(getattr(request, "include_cluster_authorized_operations", False))
+
+
+def allows_downgrade(update: FeatureUpdateKey) -> bool:
+    """What UpdateFeatures v0 says in place of a type of upgrade."""
+    return bool(getattr(update, "allow_downgrade", False))
 
 
 @cache

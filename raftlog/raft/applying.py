@@ -21,12 +21,12 @@ APPLY_BYTES_MAX: Final = 1 << 20
 
 
 class Applying:
-    """Of one replica in one group. An entry that was committed here a moment ago is still in memory. What is
-    not is read from the log when its turn comes."""
+    """Of one replica in one group. Entries that were committed a moment ago come from memory. All others are
+    read from the log when they are to be applied."""
 
     def __init__(self, log: GroupLog, *, may_read: Callable[[], bool], on_damage: Callable[[], None]) -> None:
-        """`may_read`: whether this turn has time to read from the log; if not, a later one has. `on_damage`:
-        the log could not be read."""
+        """`may_read` says whether this turn has time left to read from the log. Where it has none, the
+        entries wait for a later turn. `on_damage` is called when the log could not be read."""
         self.index = log.commit_index
         self.is_stuck = False
         """What comes next is damaged and waits to be repaired, or the group has ended."""
@@ -39,7 +39,7 @@ class Applying:
     def is_behind(self) -> bool:
         """There is something to apply."""
         log = self._log
-        return self.index < log.commit_index and not self.is_stuck and log.damage is None
+        return self.index < log.commit_index and not self.is_stuck and log.damage.lost is None
 
     def restart(self, index: RaftIndex) -> None:
         """The state machine stands at `index`."""
@@ -89,7 +89,7 @@ class Applying:
     def _read(self) -> list[Entry]:
         log, commit_index = self._log, self._log.commit_index
         try:
-            entries = log.entries(RaftIndex(self.index + 1), APPLY_BYTES_MAX, APPLY_ENTRIES_MAX)
+            entries = log.entries.read(RaftIndex(self.index + 1), APPLY_BYTES_MAX, APPLY_ENTRIES_MAX)
         except DamagedLog:
             self.is_stuck = True
             self._on_damage()

@@ -2,9 +2,9 @@
 
 Found at the start, by the scrub or by a read. There are two cases:
 
-- `GroupLog.rot`: the bytes of an entry are damaged; the log still knows which entries it has. The replica
+- `LogDamage.rot`: the bytes of an entry are damaged; the log still knows which entries it has. The replica
   goes on voting and acknowledging. It does not lead until another replica has repaired the bytes (`repair`).
-- `GroupLog.damage`: the log no longer knows which entries it has. The replica votes for nobody until its
+- `LogDamage.lost`: the log no longer knows which entries it has. The replica votes for nobody until its
   leader has filled the log anew (`trust`).
 
 A group of one has no other replica to ask. It goes on as it is, and whoever reads the damaged bytes is told.
@@ -45,7 +45,7 @@ class Damage:
     def look(self) -> None:
         """Do what the damage asks for, if the log has any. Costs nothing when it has none."""
         group_log, trust = self._log, self._trust
-        found = group_log.damage or group_log.rot
+        found = group_log.damage.lost or group_log.damage.rot
         if found is None:
             return
         is_alone = self._owner.voters == {self._self_id}
@@ -54,7 +54,7 @@ class Damage:
             self._log_error(is_alone)
         if is_alone:
             return
-        if group_log.damage is None:
+        if group_log.damage.lost is None:
             self._owner.step_down(Cause.DAMAGED)
         elif not trust.must_drop_log:
             trust.must_drop_log = True
@@ -64,8 +64,8 @@ class Damage:
     def _log_error(self, is_alone: bool) -> None:
         if is_alone:
             then = "what is damaged is not served, and there is no replica to repair it from"
-        elif self._log.damage is not None:
+        elif self._log.damage.lost is not None:
             then = "the replica is filled anew by its leader, and votes for nobody until then"
         else:
             then = "it is not served, and repaired from another replica; this one does not lead until then"
-        log.error("%s is damaged: %s: %s", self._log.dirname, self._log.problem, then)
+        log.error("%s is damaged: %s: %s", self._log.dirname, self._log.damage.problem, then)

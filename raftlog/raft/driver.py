@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from raftlog.errors import RaftlogError
@@ -26,22 +26,24 @@ from raftlog.raft.inbox import Inbox
 from raftlog.raft.machine import StateMachine
 from raftlog.raft.messages import Addressed, Append, Heartbeat, HeartbeatReply, Message, payload_size
 from raftlog.raft.progress import PeerWindow
-from raftlog.raft.ration import Ration
+from raftlog.raft.ration import Allowance, Ration
 from raftlog.raft.replica import Replica
 from raftlog.raft.values import Outcome
-from raftlog.types import BrokerId, GroupKey, RaftIndex
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex
 
 if TYPE_CHECKING:
     from raftlog.storage.store import Store, WriteTicket
 
 TURN_STEPS_MAX: Final = 100
 """Messages after which a turn takes no more from the inbox; signs of life do not count."""
-FILES_MAX: Final = 16
-"""Groups that begin a file in one turn, each with the first record of a partition: a folder and a file take
-0.3 ms, and longer while the file system's journal is written."""
-TURN_BYTES_MAX: Final = 4 << 20
-"""Bytes of appends after which a turn takes no more from the inbox: checked, written to the log and later to
-their segments they take ten milliseconds."""
+TURN_COST_MAX: Final = 4 << 20
+"""Bytes of appends after which a turn takes no more from the inbox: checked and written to the log they take
+five milliseconds. An entry counts for more than its bytes (`APPEND_ENTRY_COST`)."""
+COMMITS_MAX: Final = 4 << 20
+"""Bytes that one turn moves to the segments, over all groups. An entry and a file count as what takes as long
+to write (`LogEntries.commit_within`): so it moves at most 1,000 entries, or 16 first records. That takes ten
+milliseconds, where a follower may hear with one heartbeat that tens of megabytes are committed. The metadata
+group does not wait for others."""
 READS_MAX: Final = 16
 """Groups that read committed entries from their log in one turn, to apply them: up to 1 MB each, which is in
 memory until it is applied."""
@@ -68,10 +70,12 @@ class _Member:
         "is_removed",
         "machine",
         "scheduled_at",
+        "turning",
     )
 
     def __init__(self, group: RaftGroup, machine: StateMachine) -> None:
         self.group = group
+        self.turning = group.turning
         self.machine = machine
         self.is_active = False
         """This turn, or the next one, handles the group."""
@@ -89,6 +93,9 @@ class Driver:
         self.groups: dict[GroupKey, RaftGroup] = {}
         self.on_work: Callable[[], None] = lambda: None
         """Called when there is something to do that no deadline announces; the shell sets it."""
+        self.may_take_over: Callable[[], Collection[BrokerId]] | None = None
+        """The brokers that serve clients, to which a stalled disk's leaderships go; None: any. Whoever knows
+        them sets it."""
         self.events = Events()
         self._dropped = 0
         """Appends that found no room while a sync was under way."""
@@ -97,9 +104,9 @@ class Driver:
         self._send = send
         self._bytes_heard: dict[BrokerId, float] = {}
         self._windows: defaultdict[BrokerId, PeerWindow] = defaultdict(PeerWindow)
-        self._files = Ration(FILES_MAX)
+        self._commits = Allowance[Replica](COMMITS_MAX)
         self._members: dict[GroupKey, _Member] = {}
-        self._reads = Ration(READS_MAX)
+        self._reads = Ration[Replica](READS_MAX)
         self._inbox = Inbox()
         self._new: list[_Member] = []
         self._active: list[_Member] = []
@@ -120,12 +127,14 @@ class Driver:
         member = _Member(group, machine)
         self.groups[group.key] = group
         self._members[group.key] = member
-        group.on_work = lambda group: self._activate(member)
-        group.on_event = self._note
-        group.bytes_heard = self._bytes_heard
-        group.window_of = lambda broker: self._windows[broker]
-        group.may_begin_file = self._files.take
-        group.may_read = self._reads.take
+        hooks = group.turning.hooks
+        hooks.on_work = lambda replica: self._activate(member)
+        hooks.on_event = self._note
+        hooks.bytes_heard = self._bytes_heard
+        hooks.window_of = lambda broker: self._windows[broker]
+        if group.key != METADATA_GROUP:
+            hooks.commits = self._commits
+        hooks.may_read = self._reads.take
         self._new.append(member)
         self._activate(member)
 
@@ -134,7 +143,7 @@ class Driver:
         the log."""
         member = self._members.pop(key)
         del self.groups[key]
-        member.group.close()
+        member.turning.close()
         member.is_removed = True
         self._activate(member)
 
@@ -155,14 +164,19 @@ class Driver:
         self._bytes_heard[peer] = now
 
     def yield_leadership(self, now: float) -> int:
-        """The disk here stalls: hand over all groups led here of which somebody has more on its disk. How
-        many; they go within an election time-out, or stay."""
-        return sum([group.yield_leadership(now) for group in self.groups.values()])
+        """The disk here stalls: hand over all groups led here of which somebody has more on its disk, and
+        serves clients, who do not ask for the metadata's leader. How many; they go within an election
+        time-out, or stay."""
+        serving = self.may_take_over() if self.may_take_over is not None else None
+        yielded = 0
+        for group in self.groups.values():
+            yielded += group.turning.yield_leadership(now, None if group.key == METADATA_GROUP else serving)
+        return yielded
 
     def peer_is_gone(self, broker: BrokerId, now: float) -> None:
         """The process of a peer has ended: groups that it led elect at once."""
         for group in list(self.groups.values()):
-            group.peer_is_gone(broker, now)
+            group.turning.peer_is_gone(broker, now)
 
     @property
     def dropped_messages(self) -> int:
@@ -177,10 +191,11 @@ class Driver:
     @property
     def has_work(self) -> bool:
         """A turn would do something now, whatever the time."""
-        if self._active or not self._inbox.is_empty or self._files.is_wanted:
+        if self._active or not self._inbox.is_empty or self._commits.is_wanted:
             return True
-        if any(window.wants_turn for window in self._windows.values()):
-            return True
+        for window in self._windows.values():
+            if window.wants_turn:
+                return True
         return self._ticket is None and self.store.has_pending
 
     def statistics(self) -> dict[str, int]:
@@ -221,21 +236,21 @@ class Driver:
         for window in self._windows.values():
             window.begin_turn()
         self._reads.renew()  # the groups that wait for it are active
-        for group in self._files.renew():
-            member = self._members.get(group.key)
-            if member is not None and member.group is group:
-                group.commit_what_is_due(now)
+        for replica in self._commits.begin_turn():
+            member = self._members.get(replica.key)
+            if member is not None and member.turning.replica is replica:
+                member.turning.commit_what_is_due(now)
                 self._activate(member)
 
     def _deliver(self, now: float) -> None:
         replies: list[Addressed] = []
         for sender, messages in self._inbox.take_urgent():
             self._deliver_from(sender, messages, replies, now)
-        inbox, left, bytes_left = self._inbox, TURN_STEPS_MAX, TURN_BYTES_MAX
-        while inbox.has_parts and left > 0 and bytes_left > 0:
-            sender, messages, size = inbox.take_part()
-            bytes_left -= size
-            left -= self._deliver_from(sender, messages, replies, now)
+        inbox, left, cost_left = self._inbox, TURN_STEPS_MAX, TURN_COST_MAX
+        while inbox.has_parts and left > 0 and cost_left > 0:
+            part = inbox.take_part()
+            cost_left -= part.cost
+            left -= self._deliver_from(part.sender, part.messages, replies, now)
         if replies:
             self._send_all(replies)
 
@@ -249,18 +264,18 @@ class Driver:
             if member is None:
                 continue
             if isinstance(message, Heartbeat):
-                reply = member.group.hear_idle_heartbeat(sender, message, now)
+                reply = member.turning.hear_idle_heartbeat(sender, message, now)
                 if reply is not None:
                     replies.append((sender, reply))
-                    if member.group.next_deadline < member.scheduled_at:
+                    if member.turning.next_deadline < member.scheduled_at:
                         self._schedule(member)  # its time-out had grown with elections that failed
                     continue
-            elif isinstance(message, HeartbeatReply) and member.group.hear_idle_reply(sender, message, now):
+            elif isinstance(message, HeartbeatReply) and member.turning.hear_idle_reply(sender, message, now):
                 continue
             elif self._ticket is not None and isinstance(message, Append) and not self._has_room(message):
                 self._dropped += 1
                 continue
-            member.group.step(sender, message, now)
+            member.turning.step(sender, message, now)
             steps += 1
             if not member.is_active:
                 self._activate(member)
@@ -273,7 +288,7 @@ class Driver:
     def _tick(self, now: float) -> None:
         if self._new:
             for member in self._new:
-                member.group.start(now)
+                member.turning.start(now)
                 self._schedule(member)
             self._new.clear()
         beats: list[Addressed] = []
@@ -284,12 +299,12 @@ class Driver:
             if at != member.scheduled_at or member.is_removed:
                 continue  # an earlier one took its place
             member.scheduled_at = FOREVER
-            if member.group.next_deadline > now:
+            if member.turning.next_deadline > now:
                 self._schedule(member)
             elif is_unread and not member.group.is_leader and now - at < UNREAD_MAX:
                 unread.append(member)
-            elif member.group.tick(now, UNREAD_MAX if is_unread else 0.0) and not member.is_active:
-                beats += member.group.take_beats()
+            elif member.turning.tick(now, UNREAD_MAX if is_unread else 0.0) and not member.is_active:
+                beats += member.turning.take_beats()
                 self._schedule(member)
             else:
                 self._activate(member)
@@ -301,7 +316,7 @@ class Driver:
     def _before_sync(self, now: float) -> None:
         outbox: list[Addressed] = []
         for member in self._active:  # grows while state machines propose
-            ready = member.group.before_sync(now)
+            ready = member.turning.before_sync(now)
             if ready is not NOTHING:
                 if ready.has_news:
                     self._tell(member.machine, ready, now)
@@ -331,7 +346,7 @@ class Driver:
         members = self._members
         self._written = [members[log.key] for log in ticket.logs if log.key in members]
         for member in self._written:
-            member.group.on_written()
+            member.turning.on_written()
         return ticket
 
     def synced(self, now: float) -> None:
@@ -341,7 +356,7 @@ class Driver:
         self._ticket = None
         for member in self._written:
             if not member.is_removed:
-                member.group.on_synced(now)
+                member.turning.on_synced(now)
                 if not member.is_active:
                     self._activate(member)
         self._written = []
@@ -352,7 +367,7 @@ class Driver:
         outbox: list[Addressed] = []
         for member in active:
             member.is_active = False
-            ready = member.group.after_sync()
+            ready = member.turning.after_sync()
             if ready is not NOTHING:
                 outbox += ready.replies
                 self._unresolved.append((member, ready))
@@ -383,10 +398,10 @@ class Driver:
         removed = [member for member in self._active if member.is_removed]
         for member in [*self._members.values(), *removed]:
             try:
-                member.group.close()
+                member.turning.close()
             except RaftlogError:
                 pass  # the disk failed, or the log is not to be relied on: that is why the broker stops
-            _answer(member.group.after_sync(), Outcome.MAY_STILL_HAPPEN)
+            _answer(member.turning.after_sync(), Outcome.MAY_STILL_HAPPEN)
 
     def _send_all(self, outbox: list[Addressed]) -> None:
         by_broker: dict[BrokerId, list[Message]] = {}
@@ -409,7 +424,7 @@ class Driver:
         """See that a turn comes for the group's deadline. A far deadline is put a little earlier, to an
         instant that many groups share, and looked at again there: by then a heartbeat has moved most of
         them."""
-        deadline = member.group.next_deadline
+        deadline = member.turning.next_deadline
         if self._now + 2 * TIMER_GRID < deadline < FOREVER:
             deadline = deadline // TIMER_GRID * TIMER_GRID
         if deadline < member.scheduled_at:

@@ -7,7 +7,7 @@ It does not know what a leader does. Invariants:
 - A replica that may lack what it acknowledged does not vote and does not win (`trust`). The exception is a
   group of which every voter takes part and has an empty log: no majority can have acknowledged anything.
 
-A replica that cannot read the bytes of an entry (`GroupLog.rot`) votes, and asks for no votes. A vote says
+A replica that cannot read the bytes of an entry (`LogDamage.rot`) votes, and asks for no votes. A vote says
 that the candidate's log has every entry that the voter acknowledged (Raft §5.4.1). The voter compares terms
 and indexes for that, and those it still has. The candidate that wins has every committed entry and can send
 it, since a candidate has no damage that it knows of.
@@ -75,6 +75,9 @@ class Elections:
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
         self._wanted: list[BrokerId] = []
+        self.electors: set[BrokerId] | None = None
+        """After an election in which no voter had an entry: the other voters that had not lost their log.
+        None after any other."""
         self._gone: BrokerId | None = None
         self.cause: tuple[Cause, BrokerId | None] = (Cause.NO_LEADER, None)
         """Why this replica asked last."""
@@ -107,7 +110,7 @@ class Elections:
     def _is_rotten(self) -> bool:
         """An entry is damaged that another replica may have: this one does not lead until it is repaired. A
         group of one has no other replica, and goes on."""
-        return self._log.rot is not None and not self._is_alone
+        return self._log.damage.rot is not None and not self._is_alone
 
     @property
     def is_asking(self) -> bool:
@@ -151,8 +154,8 @@ class Elections:
         self._pre_votes = None
 
     def leader_is_gone(self, now: float) -> None:
-        """The leader's process has ended. This replica refuses nobody its vote for it, and asks soon
-        itself."""
+        """The leader's process has ended. From now on this replica refuses no candidate its vote for that
+        leader's sake. Soon it asks for votes itself."""
         self._heard_at = float("-inf")
         self._gone = self._engine.leader
         soon = now + self._engine.election_timeout() / 16
@@ -211,9 +214,10 @@ class Elections:
         if not self._trust.is_lost and 2 * sum(not fresh for fresh in votes.values()) > len(voters):
             self.campaign(now, transfer=False)
         elif votes.keys() == voters and (self._log.last_index == 0 or all(votes.values())):
-            # Every voter grants, and each that grants to an empty log has an empty one itself. Had an emptied
-            # replica acknowledged something together with others, it would be in their logs. The new term is
-            # above every term that any voter was in, so also above those in which an emptied one was elected.
+            # Every voter grants. Either this log is empty, and a voter with an entry would have refused; or
+            # every voter says that its log is lost. So no log holds an entry. An entry that an emptied
+            # replica had acknowledged together with others would be in the log of one of them. The new term
+            # is above every term that a voter was in, and so above those in which an emptied one was elected.
             self.campaign(now, transfer=False, fresh=True)
 
     def _has_nothing_for(self, candidate: BrokerId) -> bool:
@@ -231,6 +235,9 @@ class Elections:
         """Begin a new term, and SyncObj's election in it. `fresh`: every voter has said that its log is
         empty."""
         assert not self._owner.is_leader
+        asked = self._pre_votes or {}
+        others = {voter for voter, is_lost in asked.items() if not is_lost} - {self._self_id}
+        self.electors = others if fresh else None
         self._pre_votes = None
         self._votes = {self._self_id}
         self._engine.failed_elections = min(self._engine.failed_elections + 1, FAILED_MAX)

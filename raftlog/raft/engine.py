@@ -142,14 +142,14 @@ class _Journal(Journal):  # type: ignore[misc]
             raise SafetyError(f"SyncObj appends at {idx}, the log at {entry.index}")
 
     def setCurrentTerm(self, term: int, votedForNodeId: BrokerId | None) -> None:
-        self._log.hard_state = HardState(Term(term), votedForNodeId)
+        self._log.promises.hard_state = HardState(Term(term), votedForNodeId)
         self._owner.on_hard_state()
 
     def getCurrentTerm(self) -> int:
-        return self._log.hard_state.term
+        return self._log.promises.hard_state.term
 
     def getVotedForNodeId(self) -> BrokerId | None:
-        return self._log.hard_state.voted_for
+        return self._log.promises.hard_state.voted_for
 
     def getRaftCommitIndex(self) -> int:
         """The commit index is volatile in Raft: a stored one may lie beyond a log that lost its end. Segments
@@ -222,7 +222,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         with clock_at(now):
             super().__init__(self.peers[self_id], [], conf, transport=_NoTransport(owner))
         self._poller = _NoPoller()
-        if log.last_term > log.hard_state.term:
+        if log.last_term > log.promises.hard_state.term:
             self._SyncObj__setCurrentTerm(log.last_term, None)
         self.next_index: dict[Progress, int] = self._SyncObj__raftNextIndex
         self.match_index: dict[Progress, int] = self._SyncObj__raftMatchIndex

@@ -3,7 +3,7 @@
 A broker holds one replica of each of many Raft groups, and one disk for all of them. A turn takes a group
 through seven steps:
 
-1. **Deliver**: the group gets the messages that arrived (`RaftGroup.step`).
+1. **Deliver**: the group gets the messages that arrived (`Turning.step`).
 2. **Tick**: the group gets the time (`tick`). A heartbeat or an election may be due.
 3. The group gives the first half of a `Ready` (`before_sync`). The driver tells the state machine what became
    of the log and who leads. It sends what rests on no disk: a leader's entries and heartbeats.

@@ -25,6 +25,7 @@ from raftlog.raft.messages import (
     Append,
     AppendReject,
     AppendReply,
+    Filled,
     Heartbeat,
     HeartbeatReply,
     Rejoin,
@@ -87,8 +88,8 @@ class Following:
         self.restart()
 
     def restart(self) -> None:
-        """The leader, the term or the log is another one. Up to the commit index the log is the leader's; of
-        what lies behind, nothing is known."""
+        """The leader, the term or the log is another one. Up to the commit index this log equals the
+        leader's. Whether it does behind that is not known yet."""
         self.match_index = self._log.commit_index
         """Up to here the log is the leader's. `durable_match` says how much of that is on disk."""
         self.leader_commit = RaftIndex(0)
@@ -97,12 +98,14 @@ class Following:
     @property
     def durable_match(self) -> RaftIndex:
         """What the follower may acknowledge."""
-        return RaftIndex(min(self.match_index, self._log.synced_index))
+        if not self._trust.may_acknowledge:
+            return RaftIndex(0)
+        return RaftIndex(min(self.match_index, self._log.entries.synced_index))
 
     @property
     def committable_index(self) -> RaftIndex:
         """What the leader has committed, as far as the log is the leader's and is on disk."""
-        return RaftIndex(min(self.leader_commit, self.match_index, self._log.synced_index))
+        return RaftIndex(min(self.leader_commit, self.match_index, self._log.entries.synced_index))
 
     # What a leader sends
 
@@ -111,7 +114,7 @@ class Following:
         if not self._may_take_entries(sender):
             return
         try:
-            self._log.check_received(append.entries)
+            self._log.entries.check_received(append.entries)
         except InvalidInput as error:  # as if it were lost on the way: the leader sends it again
             log.error("broker %d sent a damaged entry of %r: %s", sender, self._log, error)
             return
@@ -135,14 +138,14 @@ class Following:
 
     def on_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> None:
         self.hear_leader(sender, now)
-        match_index = self.durable_match
-        term = self._engine.term
-        if self._trust.is_lost:
-            self._outbox.send_after_sync(sender, Rejoin(self._key, term, self._trust.nonce))
-            if not self._trust.is_welcome:
-                match_index = RaftIndex(0)
         self.hear_commit(heartbeat.commit_index)
-        self._outbox.send_after_sync(sender, HeartbeatReply(self._key, term, match_index, heartbeat.round))
+        term, trust = self._engine.term, self._trust
+        if trust.is_lost:
+            self._outbox.send_after_sync(sender, Rejoin(self._key, term, trust.nonce))
+        # An answer says that nobody else leads, as far as is known here. Who forgot everything cannot say so.
+        if not trust.is_lost or trust.is_welcome:
+            reply = HeartbeatReply(self._key, term, self.durable_match, heartbeat.round)
+            self._outbox.send_after_sync(sender, reply)
         self.commit()
 
     def on_idle_heartbeat(self, sender: BrokerId, heartbeat: Heartbeat, now: float) -> HeartbeatReply | None:
@@ -153,8 +156,8 @@ class Following:
             heartbeat.term != engine.term
             or engine.leader != sender
             or heartbeat.commit_index > log.commit_index
-            or log.damage is not None
-            or log.rot is not None
+            or log.damage.lost is not None
+            or log.damage.rot is not None
             or self._trust.nonce
             or self._elections.is_asking
         ):
@@ -171,7 +174,24 @@ class Following:
             self._owner.log_was_replaced(snapshot.last_index)
         self.matches_to(snapshot.last_index)
         self._release_ack()
-        self.commit()  # a snapshot that the log contains already says how far it is the leader's
+        # Where this log held the whole snapshot already, the snapshot still says how far it is the leader's.
+        self.commit()
+
+    def on_filled(self, sender: BrokerId, filled: Filled, now: float) -> None:
+        """As a snapshot of the leader. While no leader is known the log stays as it is."""
+        log, leader, image = self._log, self._engine.leader, filled.image
+        end = image.commit
+        if self._owner.is_leader or leader is None or not self._may_take_entries(leader):
+            return
+        if not _is_behind(log, end.index, end.term):
+            return
+        membership = self._memberships.at(end.index)
+        if image.membership is not None:
+            membership = Membership.decode(image.membership.payload)
+        log.cleaning.go_on_with(filled.dirname, image)
+        self._memberships.replace(end.index, membership)
+        self._owner.log_was_replaced(end.index)
+        self.matches_to(end.index)
 
     def hear_leader(self, sender: BrokerId, now: float) -> None:
         """A message of this term's leader."""
@@ -183,7 +203,7 @@ class Following:
                 raise SafetyError(f"brokers {leader} and {sender} both lead in term {engine.term}")
             engine.leader = sender
             self.restart()
-            self._trust.is_welcome = False
+            self._trust.forget_leader()
         engine.become_follower()
         self._elections.heard_leader(now)
 
@@ -202,14 +222,18 @@ class Following:
         """The last write is on disk: acknowledge and commit what was in it."""
         if self._owes_ack:
             self._acknowledge()
+        self._regain_trust()
         self.commit()
 
     def _release_ack(self) -> None:
         """Acknowledge at once what is on disk already. The rest waits for its sync."""
-        if self.match_index <= self._log.synced_index:
+        if self.match_index <= self._log.entries.synced_index:
             self._acknowledge()
+        self._regain_trust()
 
     def _acknowledge(self) -> None:
+        if not self._trust.may_acknowledge:
+            return
         leader, match_index = self._engine.leader, self.durable_match
         self._owes_ack = leader is not None and match_index < self.match_index
         if leader is not None:
@@ -232,7 +256,9 @@ class Following:
             return True
         if trust.must_drop_log:
             trust.must_drop_log = False
-            log.may_lack = True  # the next start finds an empty log without damage, and must know this too
+            log.promises.may_lack = (
+                True  # the next start finds an empty log without damage, and must know this too
+            )
             log.reset(*LOG_BEGIN, b"", LOG_BEGIN.membership(self._memberships.current.encode()))
             self._memberships.forget()
             self._owner.log_was_replaced(RaftIndex(0))
@@ -242,9 +268,15 @@ class Following:
 
     def on_welcome(self, sender: BrokerId, welcome: Welcome, now: float) -> None:
         self.hear_leader(sender, now)
-        self._trust.welcome(welcome, self.durable_match)
-        if not self._trust.is_lost:
-            self._log.may_lack = False
+        self._trust.welcome(welcome)
+        self._regain_trust()
+
+    def _regain_trust(self) -> None:
+        """To be asked whenever more of the leader's log is on the disk, and not only when the leader says
+        something: this leader may have ended."""
+        if self._trust.has_all(self.durable_match):
+            self._trust.regain()
+            self._log.promises.may_lack = False
 
 
 def accept(log: GroupLog, append: Append, term: Term) -> Accepted | AppendReject:
@@ -298,8 +330,13 @@ def _refuse(log: GroupLog, append: Append, term: Term) -> AppendReject:
 def install(log: GroupLog, snapshot: Snapshot) -> bool:
     """Begin the log anew behind a leader's snapshot. False when the log holds the snapshot's last entry, or
     has committed past it: then the snapshot may wipe nothing."""
-    if snapshot.last_index <= log.commit_index or log.term_at(snapshot.last_index) == snapshot.last_term:
+    if not _is_behind(log, snapshot.last_index, snapshot.last_term):
         return False
     start = LogPoint(snapshot.last_index, snapshot.last_term, snapshot.offset)
     log.reset(*start, snapshot.state, start.membership(snapshot.membership))
     return True
+
+
+def _is_behind(log: GroupLog, index: RaftIndex, term: Term) -> bool:
+    """Whether the log lacks the entry at `index`, which is committed."""
+    return index > log.commit_index and log.term_at(index) != term

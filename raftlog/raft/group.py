@@ -1,24 +1,24 @@
-"""This broker's replica of a Raft group, as the rest of the broker sees it: its state, the calls that others
-make, and what the driver does for it in a turn (`flow`). Its decisions are in `replica` and its parts.
+"""This broker's replica of a Raft group, as the rest of the broker sees it: its state, and what it is asked
+for. What a driver does with it is in `turning`, its decisions are in the parts that `replica` puts together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable
 
-from raftlog.errors import DamagedLog, FileRefused
 from raftlog.raft.events import Cause
-from raftlog.raft.flow import NOTHING, Ready
-from raftlog.raft.messages import Addressed
 from raftlog.raft.progress import FollowerProgress
 from raftlog.raft.proposals import OnDone
 from raftlog.raft.replica import Replica
-from raftlog.raft.values import ChangeRefused, Membership, NotLeader
+from raftlog.raft.turning import Turning
+from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
 from raftlog.storage.entry import Entry, EntryKind
-from raftlog.types import BrokerId, RaftIndex, Term
+from raftlog.storage.group_log import GroupLog
+from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
 
-class RaftGroup(Replica):
+class RaftGroup:
     """One replica of one group.
 
     What its methods change in the log is durable only after the driver's next sync; the driver says so with
@@ -27,6 +27,48 @@ class RaftGroup(Replica):
     may elect; so the first start of a group needs all of its voters.
     """
 
+    def __init__(
+        self,
+        key: GroupKey,
+        self_id: BrokerId,
+        log: GroupLog,
+        voters: frozenset[BrokerId],
+        *,
+        timing: RaftTiming,
+        rng: random.Random,
+        now: float,
+        learners: frozenset[BrokerId] = frozenset(),
+        preferred: bool = False,
+        eager_commit: bool = False,
+    ) -> None:
+        """`voters` and `learners` are the first membership where the log was made with none; a MEMBERSHIP
+        entry in the log overrides them.
+
+        `preferred`: of a group that is new, this replica should lead: it asks for votes at once.
+        `eager_commit`: the entries are commands, not data (the metadata group). Followers learn of a commit
+        at once instead of with the next message, and one that is far behind gets the newest snapshot of the
+        state in place of the entries before it.
+        """
+        self.key = key
+        self.log = log
+        self._replica = replica = Replica(
+            key,
+            self_id,
+            log,
+            voters,
+            timing=timing,
+            rng=rng,
+            now=now,
+            learners=learners,
+            eager_commit=eager_commit,
+        )
+        parts = replica.parts
+        self._engine, self._memberships, self._trust = parts.engine, parts.memberships, parts.trust
+        self._applying, self._elections, self._leading = parts.applying, parts.elections, parts.leading
+        self.turning = Turning(replica, timing, preferred=preferred)
+        """What a driver does with it."""
+        self.turning.start(now)
+
     def __repr__(self) -> str:
         return (
             f"<RaftGroup {self.key.hex()[24:]} {self.role.name.lower()} term={self.term}"
@@ -34,6 +76,31 @@ class RaftGroup(Replica):
         )
 
     # What it is
+
+    @property
+    def role(self) -> Role:
+        return self._replica.role
+
+    @property
+    def term(self) -> Term:
+        return self._engine.term
+
+    @property
+    def leader(self) -> BrokerId | None:
+        """Who leads in this term, as far as known here."""
+        return self._engine.leader
+
+    @property
+    def is_leader(self) -> bool:
+        return self._leading.leadership is not None
+
+    @property
+    def membership(self) -> Membership:
+        return self._memberships.current
+
+    @property
+    def voters(self) -> frozenset[BrokerId]:
+        return self._memberships.current.voters
 
     @property
     def is_ready(self) -> bool:
@@ -77,23 +144,9 @@ class RaftGroup(Replica):
         return self._memberships.index <= self.commit_index
 
     @property
-    def learners(self) -> frozenset[BrokerId]:
-        return self._memberships.current.learners
-
-    @property
     def is_trusted(self) -> bool:
         """False while this replica may lack what it once acknowledged, and therefore does not vote."""
         return not self._trust.is_lost
-
-    @property
-    def next_deadline(self) -> float:
-        """When `tick` has something to do next; FOREVER for who only listens."""
-        leading = self._leading
-        if leading.leadership is not None:
-            return leading.beat_due
-        if self.log.rot is None:  # then there is nothing to repair
-            return self._elections.deadline
-        return min(self._elections.deadline, self._repairs.deadline)
 
     def followers(self, now: float) -> tuple[FollowerProgress, ...]:
         """How far the others are, as their leader knows; none where this replica does not lead."""
@@ -155,92 +208,3 @@ class RaftGroup(Replica):
         """Whether this replica leads, and knows that another has everything up to `index` on its disk."""
         leadership = self._leading.leadership
         return leadership is not None and leadership.holds(broker, index)
-
-    def yield_leadership(self, now: float) -> bool:
-        """The disk here stalls: hand leadership, if it is here, to a replica whose disk does not."""
-        leadership = self._leading.leadership
-        successor = None if leadership is None else leadership.successor(now)
-        return successor is not None and (
-            self.transfer_leadership(successor, now, Cause.DISK_STALLED) is None
-        )
-
-    def peer_is_gone(self, broker: BrokerId, now: float) -> None:
-        """The process of `broker` has ended, for certain: if it led, its successor need not wait for the
-        election time-out. Only liveness rests on this being true, as long as no lease is in use."""
-        if self.is_leader or self.leader != broker:
-            return
-        self._elections.leader_is_gone(now)
-        self.on_work(self)
-
-    # What it wants in a turn (raftlog.raft.flow)
-
-    def before_sync(self, now: float) -> Ready:
-        """What is due before this broker's own sync: the news for the state machine, and a leader's messages.
-        Called once a turn, after all was delivered."""
-        news = self._take_news() if self._news.is_waiting else NOTHING
-        if self.log.rot is not None:
-            self.look_for_damage()
-        if self._leading.leadership is not None:
-            try:
-                self._leading.replicate(now)
-            except FileRefused:
-                pass  # for want of a descriptor: the follower asks again
-            except DamagedLog:
-                self.look_for_damage()
-        messages = self._outbox.take_before_sync()
-        if not messages:
-            return news
-        if news is NOTHING:
-            return Ready(None, None, (), None, messages)
-        return news._replace(messages=messages)
-
-    def _take_news(self) -> Ready:
-        standing = (self.role, self.term, self.leader)
-        return self._news.take(standing, self.applied_index, self._catch_up())
-
-    def _catch_up(self) -> Iterator[Sequence[Entry]]:
-        try:
-            yield from self._applying.take_all()
-        except FileRefused:  # who cannot read what is committed cannot lead
-            self.step_down(Cause.UNREADABLE)
-
-    def on_written(self) -> None:
-        """Everything that was pending is in the write that the driver syncs next."""
-        self._outbox.written()
-        self._leading.written()
-
-    def on_synced(self, now: float) -> None:
-        """The last write is durable: acknowledge and count what rests on it."""
-        self._outbox.synced()
-        if self.is_leader:
-            self._leading.commit()
-        else:
-            self._following.on_synced()
-
-    def after_sync(self) -> Ready:
-        """What may leave, be applied and be answered. Called once a turn, after the sync of this turn if
-        there was one; what rests on a sync that is still under way is not in it."""
-        applying, leading, commit_index = self._applying, self._leading, self.log.commit_index
-        replies = self._outbox.take_after_sync()
-        committed = applying.take() if applying.index < commit_index else ()
-        ended = leading.proposals.take_ended(applying.index) if leading.proposals else ()
-        reads = leading.take_reads(applying.index) if leading.has_reads else ()
-        has_more = (
-            (applying.index < commit_index and applying.is_behind)
-            or leading.has_unsent
-            or self._outbox.has_early
-            or self._news.is_waiting
-        )
-        if not (replies or committed or ended or reads or has_more):
-            return NOTHING
-        return Ready(None, None, (), None, (), replies, committed, ended, reads, has_more)
-
-    def take_beats(self) -> Sequence[Addressed]:
-        """The heartbeats that `tick` made, when it made nothing else: an idle group has no turn for them."""
-        return self._outbox.take_before_sync()
-
-    def close(self) -> None:
-        """The group ends here. What is pending ends as MAY_STILL_HAPPEN, with the next `after_sync`; nothing
-        is applied any more."""
-        self._applying.close()
-        self.step_down(Cause.ENDED)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from raftlog.raft.messages import Append, Message, payload_size
+from raftlog.raft.messages import APPEND_ENTRY_COST, Append, Message, payload_size
 from raftlog.types import METADATA_GROUP, BrokerId
 
 INBOX_MESSAGES_MAX: Final = 20_000
@@ -17,24 +17,43 @@ INBOX_BYTES_MAX: Final = 128 << 20
 """Bytes of appends among them; one frame is taken however long it is."""
 PART_MESSAGES: Final = 50
 """Messages of one delivery that are taken together: a frame may hold some for each group of a broker."""
-PART_BYTES: Final = 1 << 20
-"""Bytes of appends among them; one that is larger is taken alone."""
-
-Part = tuple[BrokerId, Sequence[Message], int]
-"""A sender, some of what it sent, and the bytes of the appends in that."""
+PART_COST_MAX: Final = 1 << 20
+"""What the appends among them cost: their bytes, and those that an entry counts for beside its own. One that
+costs more is taken alone."""
 
 
-def _parts(messages: Sequence[Message]) -> Iterator[tuple[Sequence[Message], int]]:
-    """A long delivery in parts, with the bytes of the appends in each."""
-    begin = size = 0
+class Part(NamedTuple):
+    """Some of what a broker sent, taken together."""
+
+    sender: BrokerId
+    messages: Sequence[Message]
+    size: int
+    """Bytes of the appends in that."""
+    cost: int
+    """How long they take, in bytes."""
+
+
+def _cost(append: Append) -> int:
+    return payload_size(append) + APPEND_ENTRY_COST * len(append.entries)
+
+
+def _measured(sender: BrokerId, messages: Sequence[Message]) -> Part:
+    appends = [message for message in messages if type(message) is Append]
+    size = sum([payload_size(append) for append in appends])
+    return Part(sender, messages, size, sum([_cost(append) for append in appends]))
+
+
+def _cut(sender: BrokerId, messages: Sequence[Message]) -> Iterator[Part]:
+    """A long delivery in parts."""
+    begin = cost = 0
     for end, message in enumerate(messages):
-        more = payload_size(message) if type(message) is Append else 0
-        if end - begin == PART_MESSAGES or (size + more > PART_BYTES and end > begin):
-            yield messages[begin:end], size
-            begin, size = end, 0
-        size += more
+        more = _cost(message) if type(message) is Append else 0
+        if end - begin == PART_MESSAGES or (cost + more > PART_COST_MAX and end > begin):
+            yield _measured(sender, messages[begin:end])
+            begin, cost = end, 0
+        cost += more
     if begin < len(messages):
-        yield messages[begin:], size
+        yield _measured(sender, messages[begin:])
 
 
 class Inbox:
@@ -58,8 +77,8 @@ class Inbox:
 
     def put(self, sender: BrokerId, messages: Sequence[Message]) -> bool:
         """Whether there was room."""
-        size = sum([payload_size(message) for message in messages if type(message) is Append])
-        is_full = self.bytes + size > INBOX_BYTES_MAX and self.bytes
+        part = _measured(sender, messages)
+        is_full = self.bytes + part.size > INBOX_BYTES_MAX and self.bytes
         if self.messages + len(messages) > INBOX_MESSAGES_MAX or is_full:
             self.dropped += len(messages)
             return False
@@ -67,13 +86,12 @@ class Inbox:
         urgent = [message for message in messages if message.group == METADATA_GROUP]
         if urgent:
             self._urgent.append((sender, urgent))
-            messages = [message for message in messages if message.group != METADATA_GROUP]
-            size = sum([payload_size(message) for message in messages if type(message) is Append])
-        if len(messages) > PART_MESSAGES or size > PART_BYTES:
-            self._parts.extend([(sender, part, bytes_) for part, bytes_ in _parts(messages)])
-        elif messages:
-            self._parts.append((sender, messages, size))
-        self.bytes += size
+            part = _measured(sender, [message for message in messages if message.group != METADATA_GROUP])
+        if len(part.messages) > PART_MESSAGES or part.cost > PART_COST_MAX:
+            self._parts.extend(_cut(sender, part.messages))
+        elif part.messages:
+            self._parts.append(part)
+        self.bytes += part.size
         return True
 
     def take_urgent(self) -> list[tuple[BrokerId, Sequence[Message]]]:
@@ -89,6 +107,6 @@ class Inbox:
     def take_part(self) -> Part:
         """What came first of the rest."""
         part = self._parts.popleft()
-        self.messages -= len(part[1])
-        self.bytes -= part[2]
+        self.messages -= len(part.messages)
+        self.bytes -= part.size
         return part

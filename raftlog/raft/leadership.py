@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from raftlog.errors import SafetyError
@@ -69,13 +69,17 @@ class Leadership:
         window_of: Callable[[BrokerId], PeerWindow],
         on_room: Callable[[], None],
         on_snapshot: Callable[[BrokerId], None],
+        electors: set[BrokerId] | None = None,
         state_is_all: bool = False,
     ) -> None:
+        """`electors`: where no voter had an entry, those that can vote for another leader without having been
+        welcomed by this one."""
         self.term = term
         self.first_index = log.last_index
         """The index of this term's no-op: everything from here on is of this term."""
         self.sent_index = log.last_index
-        """Up to here entries have been offered to a peer."""
+        """The leader has gone over its followers with the entries up to here. A follower whose window was
+        full may not have been sent them."""
         self._last_heard: dict[Progress, float] = {}
         self.reads = Reads(timing, self.first_index)
         self._key = key
@@ -89,7 +93,9 @@ class Leadership:
         self._window_of = window_of
         self._on_room = on_room
         self._on_snapshot = on_snapshot
+        self._electors = electors
         self._state_is_all = state_is_all
+        self._membership_at_begin = memberships.current
         self._peers: tuple[Progress, ...] = ()
         self._voters: tuple[Progress, ...] = ()
         self._transfer: tuple[Progress, float] | None = None
@@ -125,7 +131,8 @@ class Leadership:
 
     def _replicate_to(self, peer: Progress, now: float) -> None:
         last_index = self._log.last_index
-        # An acknowledgement sends at once what was proposed since the last turn: it is offered from here on.
+        # This runs in the middle of a turn too, when a follower acknowledges. It then offers what was
+        # proposed since the last `replicate`.
         self.sent_index = last_index
         next_index = self._next[peer]
         while peer.may_send:
@@ -150,9 +157,9 @@ class Leadership:
         self._next[peer] = next_index
 
     def _append_from(self, next_index: int) -> Append | None:
-        """An append from `next_index` on, with as many entries as one takes; None when the log begins behind
-        that, or has been compacted there. The last append is kept: followers that keep up all get the same
-        one."""
+        """The append that begins with the entry at `next_index`, with as many entries as fit. None when the
+        log has no such entry any more: it begins behind that, or was compacted there. The last append is
+        kept, since all followers that keep up get the same one."""
         log = self._log
         last = self._last_append
         now_at = (next_index - 1, log.last_index, log.commit_index)
@@ -160,11 +167,11 @@ class Leadership:
             return last
         prev_index = RaftIndex(next_index - 1)
         prev_term = log.term_at(prev_index)
-        if prev_term is None or not log.has_entries_from(RaftIndex(next_index)):
+        if prev_term is None or not log.entries.has_from(RaftIndex(next_index)):
             return None
         entries: list[Entry] = []
         if next_index <= log.last_index:
-            entries = log.entries(RaftIndex(next_index), APPEND_BYTES_MAX, APPEND_ENTRIES_MAX)
+            entries = log.entries.read(RaftIndex(next_index), APPEND_BYTES_MAX, APPEND_ENTRIES_MAX)
         append = Append(self._key, self.term, prev_index, prev_term, log.commit_index, entries)
         self._last_append = append
         self._last_append_end = log.last_index
@@ -179,17 +186,17 @@ class Leadership:
             return
         log = self._log
         index = RaftIndex(log.first_index - 1)
-        if self._state_is_all and log.snapshot_index > index:
-            index = log.snapshot_index
-        elif not log.has_entries_from(RaftIndex(index + 1)):
-            # Entries that compaction has been over cannot be sent one by one. Nothing is cleaned that a
-            # member lacks, so this is one that lost its log, or that joins.
+        if self._state_is_all and log.saved.index > index:
+            index = log.saved.index
+        elif not log.entries.has_from(RaftIndex(index + 1)):
+            # Entries that compaction has been over cannot be sent one by one. The follower is given the files
+            # beside Raft, and answers here when it has them (`Filled`).
             peer.probe()
             peer.paused = True
             return
         index_term = log.term_at(index)
         assert index_term is not None, (index, log.first_index)
-        following = log.entries(RaftIndex(index + 1), 1, 1) if index < log.last_index else []
+        following = log.entries.read(RaftIndex(index + 1), 1, 1) if index < log.last_index else []
         offset = following[0].base_offset if following else log.log_end_offset
         peer.probe()
         peer.paused = True
@@ -197,7 +204,7 @@ class Leadership:
         self._next[peer] = index + 1
         # The membership as of that index: a later change may still be undone.
         membership = self._memberships.at(index).encode()
-        snapshot = Snapshot(self._key, self.term, index, index_term, offset, membership, log.snapshot_state)
+        snapshot = Snapshot(self._key, self.term, index, index_term, offset, membership, log.saved.state)
         self._send(peer.broker, snapshot)
         self._on_snapshot(peer.broker)
 
@@ -207,7 +214,8 @@ class Leadership:
         known = self._match[peer]
         if match_index > self._log.last_index:
             raise SafetyError(
-                f"broker {peer.broker} acknowledged {match_index} of {self._log.last_index} entries"
+                f"broker {peer.broker} acknowledged {match_index} of {self._log.last_index} entries: a data"
+                " folder was put back that is older than the others (restore all from copies of one moment)"
             )
         if match_index > known:
             self._match[peer] = match_index
@@ -244,32 +252,55 @@ class Leadership:
         self._replicate_to(peer, now)
 
     def on_rejoin(self, peer: Progress, rejoin: Rejoin, now: float) -> None:
-        """The follower lost its log. The leader no longer counts what the follower acknowledged before."""
-        self._last_heard[peer] = peer.rejoined_at = now
+        """The follower lost its log. The leader no longer counts what the follower acknowledged before. It
+        says so, and fills the follower, once it knows that it still leads: its process may have been stopped,
+        and the follower may have acknowledged entries of a successor. The follower asks again with each
+        heartbeat."""
+        peer.rejoined_at = now
         if peer.rejoin_nonce != rejoin.nonce:
-            peer.rejoin_nonce = rejoin.nonce
             peer.reset()
+            peer.rejoin_nonce, peer.rejoin_round = rejoin.nonce, self.reads.round + 1
             self._match[peer] = 0
             self._next[peer] = self._log.last_index + 1
+        peer.is_welcome = peer.is_welcome or self._leads_without(peer)
+        if not peer.is_welcome:
+            return
+        self._last_heard[peer] = now
+        if self._electors is not None:
+            self._electors.add(peer.broker)
         commit_index = self._log.commit_index if self.has_committed else RaftIndex(0)
         self._send(peer.broker, Welcome(self._key, self.term, rejoin.nonce, commit_index))
         self._replicate_to(peer, now)
+
+    def _leads_without(self, peer: Progress) -> bool:
+        """Whether nobody can have replaced this leader before `peer` said that it lost its log, not even with
+        the vote that `peer` has forgotten: so many other voters have answered this leader since. A membership
+        that is not committed may be unknown to the others, so the one before it counts as well."""
+        current, committed = self._memberships.current, self._memberships.at(self._log.commit_index)
+        is_as_at_begin = current == committed == self._membership_at_begin
+        if self._electors is not None and is_as_at_begin and 2 * len(self._electors) <= len(current.voters):
+            return True  # a new group: who lost its log elects nobody until it is welcomed
+        answered = {other.broker for other in self._peers if other.acked_round >= peer.rejoin_round}
+        answered = (answered | {self._self_id}) - {peer.broker}
+        return all(
+            2 * len(answered & voters) >= len(voters) + (peer.broker not in voters)
+            for voters in (current.voters, committed.voters)
+        )
 
     def holds(self, broker: BrokerId, index: RaftIndex) -> bool:
         """Whether a follower is known to have everything up to `index` on its disk."""
         return any(peer.broker == broker and self._match[peer] >= index for peer in self._peers)
 
     def _is_well(self, peer: Progress, now: float) -> bool:
-        """Whether the follower answers, and has not said lately that it lost its log. Then it knows, durably,
-        that it may vote. A membership that needs the votes of other followers could fail to elect."""
+        """Whether the follower has answered lately, and has not said lately that it lost its log. Such a
+        follower knows, on its disk, that it may vote. A membership that needs the votes of other followers
+        might elect nobody."""
         since = now - WELL_BEATS * self._timing.heartbeat
         return self._last_heard[peer] >= since and peer.rejoined_at < since
 
     def can_do_without(self, peer: Progress, now: float) -> bool:
-        """Whether the others are a majority that holds all that is committed, and can elect; and whether the
-        follower could be filled anew, which it cannot with entries that compaction has been over."""
-        if not self._log.has_entries_from(self._log.first_index):
-            return False
+        """Whether the voters without `peer`, this leader among them, are a majority that can elect and that
+        holds every committed entry."""
         commit_index = self._log.commit_index
         holding = [
             other
@@ -308,6 +339,8 @@ class Leadership:
         silent = now - self._last_heard[peer]
         if silent > self._timing.election_min:
             state = "silent"
+        elif self._next[peer] <= self._log.cleaning.clean_index:
+            state = "copy"
         elif now - peer.snapshot_sent_at < SNAPSHOT_RETRY and peer.probing:
             state = "snapshot"
         else:
@@ -332,7 +365,7 @@ class Leadership:
     def committable_index(self) -> RaftIndex:
         """The highest index that may be committed now; the commit index when none is."""
         log = self._log
-        synced = min(log.synced_index, log.last_index)
+        synced = min(log.entries.synced_index, log.last_index)
         voters = self._voters
         if voters:
             match = self._match
@@ -359,6 +392,7 @@ class Leadership:
 
     def beat(self, now: float) -> None:
         """Tell every follower who leads; asks for a new round of answers."""
+        self._last_append = None  # it holds memory, and the followers that keep up have had it
         self.reads.begin_round(now)
         self.announce_commit()
         if self._transfer is not None and now >= self._transfer[1]:
@@ -384,8 +418,9 @@ class Leadership:
         return moved
 
     def on_idle_reply(self, peer: Progress, match_index: RaftIndex, round_: int, now: float) -> bool:
-        """Take a heartbeat's usual answer: the follower has the whole log, as the leader knew. False when the
-        answer is another one, or something waits for it."""
+        """Take the usual answer to a heartbeat: the follower has the leader's whole log on its disk, which
+        the leader knew. False when the answer says anything else, or when a read or a hand-over waits for
+        an answer: then it is for `on_heartbeat_reply`."""
         last_index = self._log.last_index
         if peer.probing or match_index != last_index or self._match.get(peer) != last_index:
             return False
@@ -402,8 +437,8 @@ class Leadership:
         return True
 
     def _probe(self, peer: Progress, now: float) -> None:
-        """Something sent was not acknowledged: ask with an empty append whether it arrived. A follower that
-        lacks it refuses, and is sent it again."""
+        """Ask with an empty append whether the follower has what it was sent and did not acknowledge. A
+        follower that lacks it refuses the append, and the leader sends the entries again."""
         prev_index = RaftIndex(self._next[peer] - 1)
         prev_term = self._log.term_at(prev_index)
         if prev_term is None:
@@ -423,12 +458,14 @@ class Leadership:
     def is_transferring(self) -> bool:
         return self._transfer is not None
 
-    def successor(self, now: float) -> BrokerId | None:
-        """The voter that could take over soonest, while the disk here stalls: heard lately, and holding the
-        most. Only one that has on its disk what this broker has not: where all disks stall, as where all
-        brokers share one, who takes over is no better off, and every hand-over costs the clients a retry."""
-        since, synced = now - self._timing.election_min, self._log.synced_index
-        ahead = [p for p in self._voters if self._last_heard[p] > since and self._match[p] > synced]
+    def successor(self, now: float, among: Collection[BrokerId] | None) -> BrokerId | None:
+        """The voter that could take over soonest while the disk of this broker stalls. It was heard lately,
+        and holds the most of all that were. It must have entries on its disk that this broker's disk lacks.
+        A voter without such entries has a disk that stalls as well, maybe the same one. It would lead no
+        better, and each hand-over costs the clients a retry."""
+        since, synced = now - self._timing.election_min, self._log.entries.synced_index
+        voters = [p for p in self._voters if among is None or p.broker in among]
+        ahead = [p for p in voters if self._last_heard[p] > since and self._match[p] > synced]
         return max(ahead, key=lambda peer: self._match[peer]).broker if ahead else None
 
     def transfer(self, to: BrokerId, now: float) -> str | None:

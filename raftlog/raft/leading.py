@@ -31,9 +31,6 @@ OnReady = Callable[[bool], None]
 class LeadingOwner(Protocol):
     """The replica that leads, or does not."""
 
-    bytes_heard: Mapping[BrokerId, float]
-    window_of: Callable[[BrokerId], PeerWindow]
-
     def wake(self) -> None:
         """There is work for the next turn."""
         ...
@@ -45,12 +42,20 @@ class LeadingOwner(Protocol):
     def log_was_cut(self, from_index: RaftIndex) -> None: ...
 
 
+class LeadingHooks(Protocol):
+    """What whoever drives the replica tells."""
+
+    bytes_heard: Mapping[BrokerId, float]
+    window_of: Callable[[BrokerId], PeerWindow]
+
+
 class Leading:
     """Of one replica in one group."""
 
     def __init__(
         self,
         owner: LeadingOwner,
+        hooks: LeadingHooks,
         key: GroupKey,
         self_id: BrokerId,
         log: GroupLog,
@@ -67,6 +72,7 @@ class Leading:
         self.ending: tuple[Cause, BrokerId | None] = (Cause.ENDED, None)
         """Why the leadership here ends, once it does."""
         self._owner = owner
+        self._hooks = hooks
         self._key = key
         self._self_id = self_id
         self._log = log
@@ -82,8 +88,8 @@ class Leading:
 
     # Its begin and its end
 
-    def begin(self, now: float) -> None:
-        """This replica was elected; its no-op is in the log."""
+    def begin(self, electors: set[BrokerId] | None, now: float) -> None:
+        """This replica was elected; its no-op is in the log. `electors`: see `Elections`."""
         owner, engine = self._owner, self._engine
         for peer in engine.peers.values():
             peer.reset()
@@ -97,9 +103,10 @@ class Leading:
             self._memberships,
             self._timing,
             self._outbox.send_before_sync,
-            window_of=owner.window_of,
+            window_of=self._hooks.window_of,
             on_room=owner.wake,
             on_snapshot=lambda to: owner.note(Kind.SNAPSHOT_SENT, Cause.FAR_BEHIND, to),
+            electors=electors,
             state_is_all=self._eager_commit,
         )
         owner.use_membership()
@@ -235,12 +242,12 @@ class Leading:
 
     def tick(self, now: float, unread_for: float) -> bool:
         """Send heartbeats when they are due, or step down without a majority. True when it only made
-        heartbeats. `unread_for`: see `Replica.tick`."""
+        heartbeats. `unread_for`: see `Turning.tick`."""
         leadership = self.leadership
         assert leadership is not None
         if now < self.beat_due:
             return False
-        if not leadership.has_quorum(now - unread_for, self._owner.bytes_heard):
+        if not leadership.has_quorum(now - unread_for, self._hooks.bytes_heard):
             is_late = now - self.beat_due > SILENT_BEATS * self._timing.heartbeat
             if self._is_excused or not is_late:
                 self._owner.step_down(Cause.NO_MAJORITY)

@@ -1,9 +1,10 @@
 """What the replicas of a group say to each other.
 
 Frozen, and nothing but numbers and entries: `raftlog.transport.wire` turns them into frames, the simulator
-passes them on as they are. Every message carries its group and its sender's term; a message of an older
-term is never counted (a in docs/raft.md). They are NamedTuples since a loaded leader makes thousands a
-second, and a frozen dataclass costs four times as much to build.
+passes them on as they are. Every message carries its group and its sender's term. A message of an older term
+is never counted: an acknowledgement of an old leader's entries must not complete a majority for a new one.
+They are NamedTuples since a loaded leader makes thousands a second, and a frozen dataclass costs four times
+as much to build.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from raftlog.storage.entry import Entry
+from raftlog.storage.snapshot import LogImage
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 
@@ -159,6 +161,16 @@ class Repair(NamedTuple):
     entries: Sequence[Entry]
 
 
+class Filled(NamedTuple):
+    """A broker to its own replica, never to another: the compacted part of the leader's log is complete in a
+    folder here, and on the disk. Go on with that. Only what is committed is in it, whoever leads."""
+
+    group: GroupKey
+    term: Term
+    image: LogImage
+    dirname: str
+
+
 Message: TypeAlias = (
     Append
     | AppendReply
@@ -175,12 +187,17 @@ Message: TypeAlias = (
     | Welcome
     | RepairRequest
     | Repair
+    | Filled
 )
 
 Addressed: TypeAlias = tuple[BrokerId, Message]
 """A message and the broker that it goes to, or comes from."""
 
 _WITH_ENTRIES: Final = (Append, Repair)
+
+APPEND_ENTRY_COST: Final = 2 << 10
+"""Bytes that are checked and copied in the time that a follower takes for an entry, however small it is: five
+microseconds."""
 
 
 def payload_size(message: Message) -> int:

@@ -43,7 +43,7 @@ class News:
         """What was not told before; `standing` only when it is another one. `applied` is where a snapshot
         that replaced the log ends, and `catch_up` what a new leader applies first."""
         self._seen = self._engine.changes + self._cuts
-        restored = (self._log.snapshot_state, applied) if self._was_restored else None
+        restored = (self._log.saved.state, applied) if self._was_restored else None
         truncated_from = self._truncated_from
         self._was_restored, self._truncated_from = False, None
         if standing == self._told:

@@ -31,9 +31,10 @@ CATCH_UP_BYTES_MAX: Final = 8 << 20
 """Bytes under way to one broker up to which it is also sent entries that are committed already. A broker that
 comes back needs those of all its groups: they must not keep new ones waiting."""
 CATCH_UP_TURN_BYTES: Final = 2 << 20
-"""Bytes of those that one turn reads, checks and sends to one broker."""
+"""Bytes of committed entries that one turn reads, checks and sends to one broker."""
 CATCH_UP_COST_MIN: Final = 64 << 10
-"""What the smallest append counts for there: to find it takes as long as to read so much."""
+"""Bytes that an append of committed entries counts for at least: finding a small one takes as long as reading
+so much."""
 
 
 class FollowerProgress(NamedTuple):
@@ -47,12 +48,13 @@ class FollowerProgress(NamedTuple):
     bytes_under_way: int
     silent_s: float
     state: str
-    """`streaming`; `probing`: where the logs part is not known; `snapshot`: it is sent the state; `silent`"""
+    """`streaming`; `probing`: where the logs part is not known; `snapshot`: it is sent the state; `copy`: it
+    lacks what compaction has been over, and needs the files; `silent`"""
 
 
 class PeerWindow:
-    """What all groups have under way to one broker. Who catches up takes turns with the others: one append,
-    and then it is behind all that wait."""
+    """What all groups that this broker leads have under way to one other broker. Followers that catch up take
+    turns: each is sent one append, and then waits behind all others that wait."""
 
     def __init__(self) -> None:
         self.bytes_under_way = 0
@@ -62,8 +64,9 @@ class PeerWindow:
         self._granted: set[Progress] = set()
 
     def may_send(self, follower: Progress, *, is_committed: bool) -> bool:
-        """Whether the follower may be sent an append now; if not, it is woken when it may. `is_committed`:
-        others have what it would be sent, so it only catches up."""
+        """Whether the follower may be sent an append now. If not, its `on_room` is called when it may.
+        `is_committed` says that the append's first entry is committed already: this follower only catches
+        up, and no client waits for it."""
         if not is_committed:
             limit = PEER_BYTES_MAX
         elif self._turn_left <= 0 or (self._waiting and follower not in self._granted):
@@ -124,7 +127,6 @@ class Progress:
         self.on_room: Callable[[], None] = lambda: None
         self._under_way: deque[tuple[int, int]] = deque()
         self._bytes_under_way = 0
-        self.rejoin_nonce = 0
         self.rejoined_at = float("-inf")
         """When it last said that it had lost its log."""
         self.reset()
@@ -134,6 +136,11 @@ class Progress:
         self.probing = True
         self.paused = False
         self.acked_round = 0
+        self.rejoin_nonce = 0
+        self.is_welcome = False
+        """It lost its log, and this leader leads still: nobody had replaced it by then."""
+        self.rejoin_round = 0
+        """The first round of heartbeats that began after it had said that it lost its log."""
         self.snapshot_sent_at = float("-inf")
         self._nothing_under_way()
 

@@ -11,6 +11,7 @@ from raftlog.storage.entry import Entry
 from raftlog.types import RaftIndex
 
 OnDone: TypeAlias = Callable[[Outcome, Entry], None]
+"""What is called with the outcome of a proposal, and the entry that it became, without its bytes."""
 Ended: TypeAlias = tuple[OnDone, Outcome, Entry]
 
 
@@ -29,7 +30,8 @@ class Proposals:
         return bool(self._waiting or self._ended)
 
     def add(self, entry: Entry, on_done: OnDone) -> None:
-        self._waiting.append((entry, on_done))
+        index, term, kind, _, base_offset, next_offset = entry
+        self._waiting.append((Entry(index, term, kind, b"", base_offset, next_offset), on_done))
 
     def leadership_ended(self, offered_index: RaftIndex) -> None:
         """What was offered to a disk or a peer may still be committed by a later leader; the rest may not,

@@ -1,12 +1,14 @@
-"""Bytes of an entry that the disk no longer gives as they were written, and who has them still.
+"""How a replica gets back the bytes of an entry that its disk no longer gives as they were written.
 
-What is in a segment is committed, and a committed entry is the same in every log that holds it. So whoever
-has it may give it, leader or not, in whatever term; and the replica that asks goes on voting and
-acknowledging meanwhile: its promise is about which entries it has, by term and index, and those it knows.
-Only lead it may not: it could not give its followers and clients what they lack.
+What is in a segment is committed, and a committed entry is the same in every log that holds it. So any
+replica that has the entry may give it, whether it leads or not, in whatever term. The replica that asks goes
+on voting and acknowledging meanwhile: it has promised which entries it has, by term and index, and those it
+still knows. It may not lead, since it could not send the entry to its followers and clients.
 
-When the entry is in nobody's log any more, since theirs begin behind it (a snapshot, retention), the replica
-is filled anew like one that lost its log, as soon as its leader can do without it meanwhile.
+It may be that no log holds the entry any more: each begins behind it, after a snapshot or after retention.
+Then the replica is filled anew like one that lost its log, as soon as its leader can do without it for that
+time. The same happens when the damage lies where compaction has been: two replicas that have cleaned the same
+part of a log need not hold the same bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from raftlog.types import BrokerId, GroupKey, RaftIndex
 
 ASK_BEATS: Final = 3
 """Heartbeats until the next replica is asked."""
+NO_ENTRY: Final = RaftIndex(0)
+"""Asks for an entry that no log has: may this replica be filled anew?"""
 
 log = logging.getLogger("raftlog.raft")
 
@@ -69,24 +73,26 @@ class Repairs:
     @property
     def deadline(self) -> float:
         """When somebody is to be asked."""
-        return self._due if self._may_ask else float("inf")
+        return self._due if self._wanted is not None else float("inf")
 
     @property
-    def _may_ask(self) -> bool:
-        """Who has cleaned its log holds other bytes: what lies there is damaged for good."""
-        rot, group_log = self._log.rot, self._log
-        return rot is not None and group_log.damage is None and rot.index > group_log.cleaning.clean_index
+    def _wanted(self) -> RaftIndex | None:
+        """The entry to ask for; None when there is nothing to ask."""
+        rot, group_log = self._log.damage.rot, self._log
+        if rot is None or group_log.damage.lost is not None:
+            return None
+        return rot.index if rot.index > group_log.cleaning.clean_index else NO_ENTRY
 
     def ask(self, now: float) -> None:
         """Ask the next one: the leader first, who has everything, and then one after the other."""
-        rot = self._log.rot
+        rot, wanted = self._log.damage.rot, self._wanted
         others = self._owner.voters - {self._self_id}
-        if rot is None or not others or not self._may_ask:
+        if rot is None or wanted is None or not others:
             return
         left = sorted(others - set(self._asked))
-        if not left and self._is_gone:
+        if self._is_gone and (not left or wanted == NO_ENTRY):
             self._begin()
-            self._log.give_up(f"{rot.problem}, and the leader has no such entry any more")
+            self._log.damage.give_up(f"{rot.problem}, and the leader has no such entry any more")
             self._owner.look_for_damage()
             return
         if not left:
@@ -97,7 +103,7 @@ class Repairs:
         assert to is not None
         self._asked.append(to)
         self._due = now + self._pause
-        self._outbox.send_after_sync(to, RepairRequest(self._key, engine.term, RaftIndex(rot.index)))
+        self._outbox.send_after_sync(to, RepairRequest(self._key, engine.term, wanted))
 
     def _begin(self) -> None:
         self._asked, self._is_gone = [], False
@@ -107,31 +113,31 @@ class Repairs:
         group_log, index = self._log, request.entry_index
         if index < group_log.first_index and self._owner.can_fill_anew(sender, now):
             self._outbox.send_after_sync(sender, Repair(self._key, self._engine.term, index, []))
-        if not group_log.has_entries_from(index) or index > group_log.commit_index:
+        if not group_log.entries.has_from(index) or index > group_log.commit_index:
             return
         count = min(APPEND_ENTRIES_MAX, group_log.commit_index - index + 1)
         try:
-            entries = group_log.entries(index, APPEND_BYTES_MAX, count)
+            entries = group_log.entries.read(index, APPEND_BYTES_MAX, count)
         except DamagedLog:
             return  # it says so itself, and has itself repaired
         self._outbox.send_after_sync(sender, Repair(self._key, self._engine.term, index, entries))
 
     def on_repair(self, sender: BrokerId, repair: Repair, now: float) -> None:
-        rot = self._log.rot
-        if rot is None or repair.entry_index != rot.index:
+        rot = self._log.damage.rot
+        if rot is None or repair.entry_index != self._wanted:
             return
         if not repair.entries:
             self._is_gone, self._due = repair.term == self._engine.term, now
             self._owner.log_was_repaired()
             return
         try:
-            self._log.repair(repair.entries)
+            self._log.damage.repair(repair.entries)
         except InvalidInput as error:  # the next one is asked in time
             log.error("broker %d sent a damaged entry of %r: %s", sender, self._log, error)
             return
         except DamagedLog:
             pass  # there is more behind it, and that is asked for next
-        if self._log.rot is None or self._log.rot.index != rot.index:
+        if self._log.damage.rot is None or self._log.damage.rot.index != rot.index:
             log.warning("%s: repaired with what broker %d has", rot.problem, sender)
             self._begin()
         self._due = now

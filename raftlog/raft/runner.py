@@ -2,7 +2,8 @@
 
 A sync that takes a tenth of a millisecond is cheaper inline than a hop to a thread and back (see
 `sync_thread`). Once the disk has been slow, syncs go to the thread, and the loop goes on with messages and
-heartbeats meanwhile; when it has been fast for a while they come back. Checkpoints always run in a thread.
+heartbeats meanwhile; when it has been fast for a while they come back. A large block always goes to the
+thread, and says nothing of how long a small one would take. Checkpoints run in threads.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ FAST_SYNC: Final = 0.002
 """Seconds. Syncs come back to the loop when their running mean is below this, and
 `SLOW_FOR` has passed since the last slow one."""
 SLOW_FOR: Final = 5.0
+INLINE_BYTES_MAX: Final = 512 << 10
+"""Bytes of a block up to which it may be written and synced in the loop."""
 CHECKPOINT_RETRY: Final = 1.0
 """Seconds until a checkpoint for which a file could not be opened is tried again; the WAL grows meanwhile."""
 STALLED: Final = 1.0
@@ -82,6 +85,8 @@ class Runner:
         self._timer_at = FOREVER
         self._failure: Exception | None = None
         self._syncs = SyncThread(self._sync_ended)
+        self._is_large = False
+        """The block that is written, or was last."""
         self._sync_done = False
         self._stalled_at = FOREVER
         self._checkpoint_running = False
@@ -122,7 +127,8 @@ class Runner:
                 log.warning("the disk has been syncing for %.1f s: leaderships are handed over", STALLED)
         ticket = driver.begin(now)
         if ticket is not None:
-            if self.pace.is_fast(now):
+            self._is_large = ticket.size > INLINE_BYTES_MAX
+            if self.pace.is_fast(now) and not self._is_large:
                 started = time.perf_counter()
                 ticket.sync()
                 synced_in = time.perf_counter() - started
@@ -146,7 +152,8 @@ class Runner:
         self._times.thread_syncs.add(seconds)
         self._failure = self._failure or error
         if error is None:
-            self.pace.note(seconds, trio.current_time())
+            if not self._is_large:
+                self.pace.note(seconds, trio.current_time())
             self._sync_done = True
         self._wake()
 

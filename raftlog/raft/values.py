@@ -65,7 +65,7 @@ class RaftTiming:
 
     Under a `lease` a leader answers linearizable reads without asking its followers. The lease must be
     shorter than `election_min` by as much as clocks may drift apart. It must be 0, which is no lease, where
-    `RaftGroup.peer_is_gone` is used: then followers may elect while their leader still lives."""
+    `Turning.peer_is_gone` is used: then followers may elect while their leader still lives."""
 
     heartbeat: float = 0.15
     election_min: float = 1.0

@@ -1,4 +1,4 @@
-"""A segment that compaction has written: offsets ascend and have gaps, and Raft reads no entries from it.
+"""Reading a segment that compaction has written: offsets ascend with gaps, and Raft reads no entries from it.
 
 A cleaned segment stands for all entries and offsets of the segments that it replaced, and holds the records
 that compaction kept. It does not have the Raft index of a batch's entry: each `Place` in it has the segment's
@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from crc32c import crc32c
 
-from raftlog.errors import InvalidInput
 from raftlog.records.batch import CRC_START, HEADER_SIZE, MAGIC, BatchHeader, read_header
 from raftlog.storage.compaction.job import Cleaned
 from raftlog.storage.entry import Entry, EntryKind
+from raftlog.storage.extent import SegmentExtent
 from raftlog.storage.index import Place
-from raftlog.storage.segment import Segment, SegmentExtent, SegmentPool, TermAt
+from raftlog.storage.segment import Segment
+from raftlog.storage.segment_pool import SegmentPool
+from raftlog.storage.segment_reader import SegmentBytes, SegmentReader, TermAt
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
 _WALK_CHUNK = 8192
@@ -25,24 +27,24 @@ TermOf = Callable[[int], Term | None]
 """The term of the entry that took an offset."""
 
 
-class CleanedSegment(Segment):
-    """See the module. It may be empty: then what it covers is gone."""
+class CleanedReader(SegmentReader):
+    """See the module. The segment may be empty: then what it covers is gone."""
 
-    def __init__(self, pool: SegmentPool, folder: str, extent: SegmentExtent, term_of: TermOf) -> None:
-        super().__init__(pool, folder, extent, lambda index: extent.base_index, is_new=False)
+    def __init__(self, segment: SegmentBytes, pool: SegmentPool, term_of: TermOf) -> None:
+        super().__init__(segment, pool, lambda index: segment.base_index)
         self._term_of = term_of
 
     def place_of_offset(self, offset: int, interval: int) -> Place | None:
-        if not self.size:
+        if not self._segment.size:
             return None
         place = self._cursors.get(offset)
         if place is None:
             start = self.index(interval).floor_offset(offset)
             place = next((at for at, header in self.walk(start) if header.next_offset > offset), None)
-        return place if place is not None and place.position < self.size else None
+        return place if place is not None and place.position < self._segment.size else None
 
     def walk(self, place: Place) -> Iterator[tuple[Place, BatchHeader]]:
-        file, end = self.file(), self.size
+        file, end = self._segment.file(), self._segment.size
         offset, index, position = place
         chunk, chunk_at = b"", 0
         while position < end:
@@ -60,7 +62,7 @@ class CleanedSegment(Segment):
 
     def _may_follow(self, header: BatchHeader, offset: int) -> bool:
         return (
-            offset <= header.base_offset < header.next_offset <= self.next_offset
+            offset <= header.base_offset < header.next_offset <= self._segment.next_offset
             and header.magic == MAGIC
             and header.size >= HEADER_SIZE
         )
@@ -105,9 +107,6 @@ class CleanedSegment(Segment):
             problem = f"the file ends at byte {begin + available}, not at {end.position}"
             raise self._damage(place, problem)
         return Place(offset, RaftIndex(index), FilePosition(begin + at)), count
-
-    def repair(self, place: Place, entries: Sequence[Entry]) -> Place:
-        raise InvalidInput(f"{self.path}: no replica has the entries of a segment that was cleaned")
 
 
 def merged(covered: Sequence[Segment], file: Cleaned, generation: int) -> SegmentExtent:

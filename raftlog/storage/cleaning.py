@@ -18,8 +18,10 @@ from typing import Any
 from raftlog.storage.committed import CommittedLog
 from raftlog.storage.compaction.job import CleaningJob, CleaningResult, Source
 from raftlog.storage.epochs import Epochs
+from raftlog.storage.filling import Copy
 from raftlog.storage.passes import Passes
 from raftlog.storage.segment import Segment
+from raftlog.storage.snapshot import LogImage
 from raftlog.types import Offset, RaftIndex
 
 
@@ -58,14 +60,20 @@ class Cleaning:
         self,
         log: CommittedLog,
         epochs: Epochs,
-        passes: list[tuple[Offset, int]],
+        passes: Passes,
         on_cleaned: Callable[[], None],
+        *,
+        copy: Callable[[], Copy],
+        go_on_with: Callable[[str, LogImage], None],
     ) -> None:
+        """`copy` makes one of the part that compaction has been over; `go_on_with` replaces the log."""
         self._log = log
         self._epochs = epochs
         self._on_cleaned = on_cleaned
+        self._copy = copy
+        self._go_on_with = go_on_with
         self._is_closed = False
-        self.passes = Passes(passes)
+        self.passes = passes
 
     @property
     def clean_index(self) -> RaftIndex:
@@ -103,22 +111,39 @@ class Cleaning:
             **rest,
         )
 
+    def has_still(self, found: Cleanable) -> bool:
+        """Whether the log begins with the segments that a pass was to read."""
+        return not self._is_closed and self._log.segments[: len(found.segments)] == list(found.segments)
+
     def take(self, found: Cleanable, result: CleaningResult) -> bool:
         """Go on with what a pass has written in the place of what it read; durable with the next checkpoint,
         together with the snapshot that was saved last. False when the log has lost some of that meanwhile:
         then nothing has changed. Raises DiskFailed, FileRefused."""
         count = len(found.segments)
-        if (
-            self._is_closed
-            or self._log.segments[:count] != list(found.segments)
-            or len(self._log.segments) == count
-        ):
+        if not self.has_still(found) or len(self._log.segments) == count:
             return False
         assert sum(file.source_count for file in result.files) == count, (result, count)
         self._log.replace(result.files)
         self.passes.add(Offset(result.clean_to))
         self._on_cleaned()
         return True
+
+    def copy(self) -> Copy:
+        """What a replica is given that lacks the part that compaction has been over, which must be there. Its
+        files stay until `end_copy`."""
+        copy = self._copy()
+        self._log.doomed.keep_for(copy)
+        return copy
+
+    def end_copy(self, copy: Copy) -> None:
+        """Nobody reads it any more."""
+        self._log.doomed.copy_ended(copy)
+
+    def go_on_with(self, dirname: str, image: LogImage) -> None:
+        """Replace the whole log by what a `Filling` has finished in the folder `dirname`: it ends at
+        `image.commit`, all of which must be committed. Pending until the next ticket is synced (synced_index
+        is 0 until then). Clears `damage`. This object is of no use any more."""
+        self._go_on_with(dirname, image)
 
     def close(self) -> None:
         """The log ends: it takes nothing over any more."""

@@ -1,45 +1,37 @@
 """The committed part of a log: its segments, the entries of Raft itself between them, and their ends.
 
-Decides where a batch goes, when a segment is full, what a reader gets and what retention takes. It knows
-nothing of what is not committed. What retention drops stays on the disk until the snapshot file that no
-longer names it is durable (`doomed`).
+Decides where a batch goes, when a segment is full, and what retention takes; `LogReader` decides what a
+consumer gets. It knows nothing of what is not committed. What retention drops stays on the disk until the
+snapshot file that no longer names it is durable (`doomed`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from raftlog.errors import DamagedLog, FileRefused, InvalidInput
-from raftlog.storage.cleaned import CleanedSegment, TermOf, merged
+from raftlog.storage.cleaned import CleanedReader, TermOf, merged
 from raftlog.storage.compaction.job import Cleaned
 from raftlog.storage.disk import SHORTAGES, Disk, Health
+from raftlog.storage.doomed import Doomed
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, LogPoint
-from raftlog.storage.index import Place, SparseIndex
-from raftlog.storage.segment import (
-    NO_TIMESTAMP,
-    Segment,
-    SegmentExtent,
-    SegmentPiece,
-    SegmentPool,
-    Slice,
-    TermAt,
-    batch_time,
-)
+from raftlog.storage.extent import NO_TIMESTAMP, SegmentExtent, batch_time
+from raftlog.storage.index import Place
+from raftlog.storage.segment import Segment
+from raftlog.storage.segment_pool import SegmentPool
+from raftlog.storage.segment_reader import SegmentBytes, SegmentReader, TermAt
 from raftlog.storage.snapshot import LogImage
-from raftlog.storage.timestamps import Candidate
-from raftlog.storage.warming import Warming
-from raftlog.types import FilePosition, Offset, RaftIndex, Term
+from raftlog.types import Offset, RaftIndex, Term
 
-_READ_CHUNK: Final = 1 << 20
+READ_CHUNK: Final = 1 << 20
+"""Bytes of batches that are read, or brought into memory, at once."""
 _NEVER: Final = 1 << 63
 _INTERNAL_MAX: Final = 1_000
 """Entries of Raft itself that a log keeps. With more, the active segment is closed once its first records
 are deleted: only a closed segment is dropped, and the entries with it."""
-SEARCHED_MAX: Final = 1000
-"""Batches whose headers a search for a time looks at before others get their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,29 +67,29 @@ class CommittedLog:
         self.end = image.commit
         """The last committed entry, and the high watermark."""
         self.internal: dict[int, Entry] = {entry.index: entry for entry in image.internal}
-        self.segments: list[Segment] = [
-            self._cleaned_segment(extent) if extent.generation else self._segment(extent, is_new=False)
-            for extent in image.segments
-        ]
+        self.segments = [self._segment(extent, is_new=False) for extent in image.segments]
         self.clean_index = self._find_clean_index()
         """The last entry that compaction has been over: up to it entries are not read by their index."""
         self.is_changed = False
         """Whether something happened that the snapshot file must tell (more than a longer last segment)."""
-        self.doomed: list[str] = []
+        self.doomed = Doomed()
         self._repaired: dict[Segment, None] = {}
         """Segments behind which bytes have been written again."""
-        self._is_closed = False
+        # A log that was filled with a copy ends with a cleaned segment, until entries follow.
+        self._is_closed = bool(self.segments) and self.segments[-1].generation > 0
         self._now_ms = NO_TIMESTAMP
         """The broker's clock when it was last asked what is due."""
 
     def _segment(self, extent: SegmentExtent, *, is_new: bool) -> Segment:
-        return Segment(self._pool, self.folder, extent, self._next_batch_index, is_new=is_new)
+        def read_by(segment: SegmentBytes) -> SegmentReader:
+            if extent.generation:
+                return CleanedReader(segment, self._pool, self._term_of)
+            return SegmentReader(segment, self._pool, self._next_batch_index)
 
-    def _cleaned_segment(self, extent: SegmentExtent) -> CleanedSegment:
-        return CleanedSegment(self._pool, self.folder, extent, self._term_of)
+        return Segment(self._pool, self.folder, extent, read_by, is_new=is_new)
 
     def _find_clean_index(self) -> RaftIndex:
-        cleaned = [each.last_index for each in self.segments if isinstance(each, CleanedSegment)]
+        cleaned = [each.last_index for each in self.segments if each.generation]
         return max(cleaned, default=LOG_BEGIN.index)
 
     def _next_batch_index(self, index: int) -> RaftIndex:
@@ -111,13 +103,9 @@ class CommittedLog:
         return sum(segment.size for segment in self.segments)
 
     @property
-    def max_timestamp(self) -> int:
-        return max((segment.max_timestamp for segment in self.segments), default=NO_TIMESTAMP)
-
-    @property
     def lacks_file(self) -> bool:
         """The next batch begins one, or has the index of one read that an earlier process wrote."""
-        return not self.segments or self._is_closed or not self.segments[-1].has_index
+        return not self.segments or self._is_closed or self.segments[-1].index.entries is None
 
     def append(self, entries: Sequence[Entry]) -> tuple[int, str | None]:
         """Take over entries that became committed: how many of them, and why no more where the system does
@@ -184,7 +172,7 @@ class CommittedLog:
         if not self.segments or self._is_closed:
             return None
         try:
-            self.segments[-1].index(self.limits.index_interval_bytes)
+            self.segments[-1].reader.index(self.limits.index_interval_bytes)
         except OSError as error:
             if error.errno in SHORTAGES:
                 raise
@@ -219,45 +207,6 @@ class CommittedLog:
         self._is_closed = is_old or is_crowded
         return self._is_closed
 
-    def read(self, offset: int, max_bytes: int, before: int | None = None) -> Slice | None:
-        if not self.log_start_offset <= offset < self.end.offset:
-            return None
-        interval = self.limits.index_interval_bytes
-        segment, place = self._find(offset)
-        if before is not None and place.offset >= before:
-            return None  # what lay in between was cleaned away
-        end = segment.end_within(place, max_bytes, interval)
-        if before is not None and end.offset > before:
-            end = segment.place_of_offset(before, interval) or end
-        return segment.read(place, end, self._term_at)
-
-    def _find(self, offset: int) -> tuple[Segment, Place]:
-        """The first batch that ends behind `offset`, which lies before the end. The last segment was never
-        cleaned, so that there is one."""
-        number = self._number_of_offset(offset)
-        while True:
-            segment = self.segments[number]
-            place = segment.place_of_offset(offset, self.limits.index_interval_bytes)
-            if place is not None:
-                return segment, place
-            number += 1
-
-    def cold(self, offset: int, max_bytes: int) -> Warming | None:
-        """See `GroupLog.cold`."""
-        if not self.log_start_offset <= offset < self.end.offset:
-            return None
-        number = self._number_of_offset(offset)
-        while not self.segments[number].size:
-            number += 1
-        return self.segments[number].cold(lambda index: index.floor_offset(offset), max_bytes)
-
-    def _number_of_offset(self, offset: int) -> int:
-        """Of the segment that covers `offset`."""
-        number = bisect_right(self.segments, offset, key=lambda segment: segment.base_offset) - 1
-        if number < 0 or offset >= self.segments[number].next_offset:
-            raise DamagedLog(f"{self.folder}: no segment holds offset {offset}")
-        return number
-
     def entries(self, from_index: int, max_bytes: int, max_count: int) -> list[Entry]:
         """Committed entries from `from_index` on; at least one, then as many as fit."""
         found: list[Entry] = []
@@ -288,32 +237,9 @@ class CommittedLog:
             raise DamagedLog(f"{self.folder}: no segment holds entry {index}")
         segment = self.segments[number]
         interval = self.limits.index_interval_bytes
-        place = segment.place_of_index(index, interval)
-        end = segment.end_within(place, min(max_bytes, _READ_CHUNK), interval)
-        return segment.checked_entries(place, end, self._term_at, max_count)
-
-    def piece(self, base_index: RaftIndex, place: Place | None) -> SegmentPiece | None:
-        """What a scrub reads next: from `place` on in the segment that begins at `base_index`, or without a
-        place the beginning of the one behind it. None at the end. Raises OSError."""
-        if place is not None:
-            segment = self._segment_at(base_index)
-            if segment is not None:
-                return segment.piece(place)
-        number = bisect_right(self.segments, base_index, key=lambda segment: segment.base_index)
-        while number < len(self.segments) and not self.segments[number].size:
-            number += 1
-        return self.segments[number].piece(None) if number < len(self.segments) else None
-
-    def check_piece(self, piece: SegmentPiece, data: memoryview) -> Place | None:
-        """Check what was read; where to go on in the segment. Raises DamagedBatch."""
-        segment = self._segment_at(piece.base_index)
-        return None if segment is None else segment.check_piece(piece, data, self._term_at)
-
-    def _segment_at(self, base_index: RaftIndex) -> Segment | None:
-        """The segment that begins there, if retention has left it."""
-        number = bisect_right(self.segments, base_index, key=lambda segment: segment.base_index) - 1
-        found = self.segments[number] if number >= 0 else None
-        return found if found is not None and found.base_index == base_index else None
+        place = segment.reader.place_of_index(index, interval)
+        end = segment.reader.end_within(place, min(max_bytes, READ_CHUNK), interval)
+        return segment.reader.checked_entries(place, end, self._term_at, max_count)
 
     def repair(self, place: Place, entries: Sequence[Entry]) -> None:
         """Write committed batches again, as another replica has them, from the damaged one at `place` on: as
@@ -334,40 +260,12 @@ class CommittedLog:
         if not taken:
             raise InvalidInput(f"no batch for entry {place.index}")
         with self._health:
-            end = segment.repair(place, taken)
+            position = segment.repair(place, taken)
+        end = Place(offset, self._next_batch_index(index), position)
         self._repaired[segment] = None
-        if end.position < segment.size:
-            end = segment.end_within(end, _READ_CHUNK, self.limits.index_interval_bytes)
-        segment.check(place, end, self._term_at)
-
-    def cold_timestamp(self, timestamp_ms: int, offset: int) -> Warming | None:
-        """What to run in a thread so that `search_timestamp` of the same will not wait for the disk."""
-        for segment in self._segments_from_timestamp(timestamp_ms, offset):
-            return segment.cold(lambda index: _later_place(index, timestamp_ms, offset), _READ_CHUNK)
-        return None
-
-    def search_timestamp(self, timestamp_ms: int, offset: int) -> Candidate | None:
-        """From `offset` on, the first batch whose greatest timestamp is at or after `timestamp_ms`; None when
-        there is none. It looks at SEARCHED_MAX batches at most."""
-        interval, budget = self.limits.index_interval_bytes, SEARCHED_MAX
-        offset = max(offset, self.log_start_offset)
-        for segment in self._segments_from_timestamp(timestamp_ms, offset):
-            for place, header in segment.walk(_later_place(segment.index(interval), timestamp_ms, offset)):
-                next_offset = Offset(header.next_offset)
-                if header.max_timestamp >= timestamp_ms and next_offset > offset:
-                    position = FilePosition(place.position + header.size)
-                    end = Place(next_offset, RaftIndex(place.index + 1), position)
-                    (entry,) = segment.checked_entries(place, end, self._term_at, 1)
-                    return Candidate(bytes(entry.payload), next_offset)
-                budget -= 1
-                if not budget:
-                    return Candidate(None, max(next_offset, Offset(offset)))
-        return None
-
-    def _segments_from_timestamp(self, timestamp_ms: int, offset: int) -> Iterator[Segment]:
-        for segment in self.segments:
-            if segment.max_timestamp >= timestamp_ms and segment.next_offset > offset:
-                yield segment
+        if position < segment.size:
+            end = segment.reader.end_within(end, READ_CHUNK, self.limits.index_interval_bytes)
+        segment.reader.check(place, end, self._term_at)
 
     def delete_before(self, offset: int) -> bool:
         """Move log_start_offset forward, at most to the end; whether it moved."""
@@ -418,15 +316,15 @@ class CommittedLog:
         DiskFailed, FileRefused."""
         count = sum(file.source_count for file in files)
         left = self.segments[:count]
-        generation = 1 + max(each.extent.generation for each in left)
-        cleaned: list[CleanedSegment] = []
+        generation = 1 + max(each.generation for each in left)
+        cleaned: list[Segment] = []
         for file in files:
             covered, left = left[: file.source_count], left[file.source_count :]
-            segment = self._cleaned_segment(merged(covered, file, generation))
+            segment = self._segment(merged(covered, file, generation), is_new=False)
             with self._health:
                 self._disk.rename(file.path, segment.path)
                 if self._disk.exists(file.index_path):
-                    self._disk.rename(file.index_path, segment.index_path)
+                    self._disk.rename(file.index_path, segment.index.path)
             cleaned.append(segment)
         self._doom(self.segments[:count])
         self.segments[:count] = cleaned
@@ -449,7 +347,7 @@ class CommittedLog:
     def _doom(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
             self._pool.forget(segment)
-            self.doomed += [segment.path, segment.index_path]
+            self.doomed.add([segment.path, segment.index.path])
 
     def _drop_internal(self, index: RaftIndex) -> None:
         for gone in [each for each in self.internal if each <= index]:
@@ -471,23 +369,6 @@ class CommittedLog:
             dirty[segment] = None
         return list(dirty)
 
-    def image(self, image: LogImage) -> LogImage:
-        """`image` with this part of the log filled in."""
-        return replace(
-            image,
-            start=self.start,
-            log_start_offset=self.log_start_offset,
-            commit=self.end,
-            internal=list(self.internal.values()),
-            segments=[segment.extent for segment in self.segments],
-        )
-
     def close(self) -> None:
         for segment in self.segments:
             self._pool.forget(segment)
-
-
-def _later_place(index: SparseIndex, timestamp_ms: int, offset: int) -> Place:
-    """A place before which no batch is late enough, and one that is not long before `offset`."""
-    by_offset = index.floor_offset(max(offset, index.place(0).offset))
-    return max(index.before_timestamp(timestamp_ms), by_offset)

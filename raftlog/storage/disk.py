@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Protocol, TypeAlias
 
-from raftlog.errors import DataDirBusy, DiskFailed, FileRefused
+from raftlog.errors import DataDirBusy, DiskFailed, DiskFull, FileRefused
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -265,6 +265,9 @@ class RealDisk:
         return file
 
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
 def refuse_if_not_the_disks(path: str, error: OSError) -> None:
     """Raise FileRefused where `error` says nothing of what is in the file: taken for damage, a file with the
     wrong owner would cost its log."""
@@ -288,11 +291,11 @@ class Health:
     def check(self) -> None:
         """Raise DiskFailed when a write or sync has failed before."""
         if self.failure is not None:
-            raise DiskFailed(*self.failure.args)
+            raise type(self.failure)(*self.failure.args)
 
     def __enter__(self) -> None:
         if self.failure is not None:
-            raise DiskFailed(*self.failure.args)
+            raise type(self.failure)(*self.failure.args)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -301,5 +304,8 @@ class Health:
             if self.failure is None:
                 if error.errno in NOT_THE_DISKS:
                     raise FileRefused(f"a file could not be opened: {error}") from error
-                self.failure = DiskFailed(f"the disk failed ({error}): nothing is written any more")
-            raise DiskFailed(*self.failure.args) from error
+                if error.errno in _NO_ROOM:
+                    self.failure = DiskFull(f"the disk is full ({error.strerror}): nothing more is written")
+                else:
+                    self.failure = DiskFailed(f"the disk failed ({error}): nothing is written any more")
+            raise type(self.failure)(*self.failure.args) from error

@@ -76,16 +76,16 @@ class SparseIndex:
         """The last entry before which every batch is older than `timestamp_ms`."""
         return self.place(max(0, bisect_left(self._timestamps, timestamp_ms) - 1))
 
-    def encode(self, start: int, base_offset: int) -> bytes:
-        """The entries from number `start` on as one chunk of the file; empty when there are none."""
-        count = len(self) - start
-        if count <= 0:
-            return b""
+    def encode(self, start: int, stop: int, base_offset: int) -> bytes:
+        """The entries from number `start` to before `stop` as one chunk of the file. Safe in a worker thread:
+        what is there does not change."""
         body = b"".join(
-            _little_endian(column[start:]).tobytes()
-            for column in (self._offsets, self._indexes, self._positions, self._timestamps)
+            [
+                _little_endian(column[start:stop]).tobytes()
+                for column in (self._offsets, self._indexes, self._positions, self._timestamps)
+            ]
         )
-        return _CHUNK.pack(_MAGIC, count, base_offset, crc32c(body)) + body
+        return _CHUNK.pack(_MAGIC, stop - start, base_offset, crc32c(body)) + body
 
     def load(self, data: bytes, base_offset: int, size: int) -> int:
         """Take over the sound chunks at the beginning of `data`, as far as they lie below `size` bytes of
@@ -112,6 +112,11 @@ class SparseIndex:
             self._timestamps.extend(columns[3][start:stop])
             at = end
         return at
+
+
+def encoded_size(count: int) -> int:
+    """Bytes of a chunk of `count` entries."""
+    return _CHUNK.size + count * 8 * _COLUMNS
 
 
 def _little_endian(column: array[int]) -> array[int]:

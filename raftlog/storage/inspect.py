@@ -17,8 +17,8 @@ from raftlog.records.batch import HEADER_SIZE, BatchHeader, check_batch, read_he
 from raftlog.storage import wal_recovery
 from raftlog.storage.disk import Disk, File
 from raftlog.storage.entry import EntryKind
+from raftlog.storage.extent import SegmentExtent
 from raftlog.storage.meta import META_NAME, SCRATCH_NAME, WAL_NAME, read_meta
-from raftlog.storage.segment import SegmentExtent
 from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, read_file
 from raftlog.storage.wal_format import RecordHead, RecordKind
 from raftlog.types import Offset, RaftIndex, Term
@@ -244,6 +244,9 @@ def _text(head: RecordHead, payload: memoryview) -> str:
         case RecordKind.CREATE:
             dirname, _ = cbor2.loads(payload)
             return str(dirname)
+        case RecordKind.FILLED:
+            (dirname,) = cbor2.loads(payload)
+            return f"offset {head.base_offset} in {dirname}"
         case RecordKind.MAY_LACK:
             return "may lack something" if head.index else "lacks nothing"
         case RecordKind.CHECKPOINT:

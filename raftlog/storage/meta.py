@@ -42,7 +42,10 @@ class Meta:
         if self.node_id != node_id:
             raise ConfigError(f"{root} belongs to node {self.node_id}, not to node {node_id}")
         if None not in (self.cluster_id, cluster_id) and self.cluster_id != cluster_id:
-            raise ConfigError(f"{root} belongs to cluster {self.cluster_id}, not to cluster {cluster_id}")
+            raise ConfigError(
+                f"{root} belongs to cluster {self.cluster_id}, not to cluster {cluster_id}: start it with"
+                " that id (raftlog.cluster.id, CLUSTER_ID) or with none, or name another folder"
+            )
 
 
 def read_meta(disk: Disk, root: str) -> Meta | None:

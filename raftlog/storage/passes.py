@@ -49,6 +49,12 @@ class Passes:
             (clean_to for clean_to, age_ms in self._passes if age_ms >= retention_ms), default=Offset(0)
         )
 
+    @property
+    def lines(self) -> list[tuple[Offset, int]]:
+        """(up to where, how long ago in ms) of each."""
+        return list(self._passes)
+
     def saved(self) -> list[tuple[Offset, int]]:
+        """`lines`, which the caller keeps."""
         self._unsaved_ms = 0
         return list(self._passes)

@@ -22,10 +22,18 @@ import cbor2
 from raftlog.errors import DamagedLog, FileRefused
 from raftlog.storage.disk import Disk, refuse_if_not_the_disks
 from raftlog.storage.entry import Entry, EntryKind, HardState, LogPoint
+from raftlog.storage.extent import SegmentExtent
+from raftlog.storage.filling import remove_unfinished
 from raftlog.storage.folder_names import possible_name
 from raftlog.storage.group_log import GroupLog, LogContext
-from raftlog.storage.segment import SegmentExtent
-from raftlog.storage.snapshot import SNAPSHOT_NAME, LogImage, entry_from_cbor, new_image, read_file
+from raftlog.storage.snapshot import (
+    SNAPSHOT_NAME,
+    LogImage,
+    empty_image,
+    entry_from_cbor,
+    new_image,
+    read_file,
+)
 from raftlog.storage.wal_format import RecordHead, RecordKind
 from raftlog.storage.wal_recovery import WalScan
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
@@ -56,6 +64,7 @@ def recover(context: LogContext, scan: WalScan) -> dict[GroupKey, GroupLog]:
     replay.finish()
     context.wal.replaying = False
     with context.health:
+        remove_unfinished(context.disk, context.root, [log.dirname for log in replay.logs.values()])
         context.disk.sync_dir(context.root)  # else a removed folder may come back, as another log's
     context.touched.clear()
     return replay.logs
@@ -73,26 +82,34 @@ def _load(context: LogContext, line: list[Any], start: int) -> tuple[GroupLog, i
         with context.health:
             disk.rmtree(folder)
     else:
-        try:
-            image = _extend(read_file(disk, folder), key, point, active)
-            has_snapshot = True
-            damage = _tidy(context, folder, image)
-            if damage is not None and image.damage is None:
-                image = replace(image, damage=damage)
-        except DamagedLog as error:
-            image = LogImage(
-                key=GroupKey(key),
-                start=point,
-                log_start_offset=point.offset,
-                commit=point,
-                snapshot_index=point.index,  # what is gone cannot be applied again
-                damage=str(error),
-            )
+        image, has_snapshot = _read(context, dirname, GroupKey(key), point, active, has_snapshot)
     hard_state = HardState(Term(term), None if vote is None else BrokerId(vote))
     log = GroupLog(context, dirname, image, has_snapshot=has_snapshot, hard_state=hard_state)
     if image.wal_sequence > start:
-        log.note_changed()  # a crash may have come between the file's rename and the folder's sync
+        log.saved.note_changed()  # a crash may have come between the file's rename and the folder's sync
     return log, image.wal_sequence
+
+
+def _read(
+    context: LogContext,
+    dirname: str,
+    key: GroupKey,
+    point: LogPoint,
+    active: list[Any] | None,
+    has_snapshot: bool = False,
+) -> tuple[LogImage, bool]:
+    """What the folder's snapshot file says of a log that is committed up to `point`, and whether there is
+    one. The image has `damage` where the file does not fit, or a file that it names cannot be read."""
+    folder = f"{context.root}/{dirname}"
+    try:
+        image = _extend(read_file(context.disk, folder), key, point, active)
+        has_snapshot = True
+        damage = _tidy(context, folder, image)
+        if damage is not None and image.damage is None:
+            image = replace(image, damage=damage)
+    except DamagedLog as error:  # what is gone cannot be applied again
+        image = replace(empty_image(key, point, b"", None), damage=str(error))
+    return image, has_snapshot
 
 
 def _extend(image: LogImage, key: bytes, commit: LogPoint, active: list[Any] | None) -> LogImage:
@@ -139,6 +156,9 @@ def _tidy(context: LogContext, folder: str, image: LogImage) -> str | None:
     return damage
 
 
+_LIST_OF_TWO: Final = 0x82
+
+
 class _Replay:
     """Applies the WAL's records to the logs, in order.
 
@@ -178,7 +198,7 @@ class _Replay:
         is_included = sequence < self._taken_at[key]
         if not is_included:
             self._end_tail(log)
-        if kind is not RecordKind.RESET:
+        if kind not in (RecordKind.RESET, RecordKind.FILLED):
             self._committed[key] = max(self._committed.get(key, 0), head.commit)
         match kind:
             case RecordKind.ENTRY if is_included:
@@ -193,18 +213,20 @@ class _Replay:
                 self._append(log, _entry(head, payload))
             case RecordKind.HARD_STATE:
                 vote = None if head.index < 0 else BrokerId(head.index)
-                log.hard_state = HardState(Term(head.term), vote)
+                log.promises.hard_state = HardState(Term(head.term), vote)
             case RecordKind.TRUNCATE:
                 log.truncate_from(RaftIndex(head.index))
             case RecordKind.RESET:
                 self._reset(log, head, payload)
+            case RecordKind.FILLED:
+                self._go_on_with(log, head, payload)
             case RecordKind.DELETE:
                 log.close()
                 del self.logs[key]
                 self._forget(key)
                 self._remove(log.dirname)
             case RecordKind.MAY_LACK:
-                log.may_lack = bool(head.index)
+                log.promises.may_lack = bool(head.index)
             case RecordKind.LOG_START:
                 # Set at the end: the entries up to it must be committed again first.
                 self._log_starts[key] = Offset(head.base_offset)
@@ -214,21 +236,30 @@ class _Replay:
             self._disk.rmtree(f"{self._context.root}/{dirname}")
 
     def _create(self, key: GroupKey, head: RecordHead, payload: memoryview) -> None:
-        name, membership = cbor2.loads(payload)
+        name, membership = _made(payload)
         dirname = possible_name(name)
         self._remove(dirname)  # its files are written again from the WAL
-        point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
-        self.add(GroupLog(self._context, dirname, new_image(key, point, membership)), 0)
+        self.add(GroupLog(self._context, dirname, new_image(key, _point(head), membership)), 0)
 
     def _reset(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
         name, state, membership = cbor2.loads(payload)
         dirname = possible_name(name)
         self._remove(log.dirname)
         self._remove(dirname)
-        point = LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
-        log.begin_anew(dirname, point, state, entry_from_cbor(membership))
+        log.go_on_in(dirname, empty_image(log.key, _point(head), state, entry_from_cbor(membership)))
         self._forget(log.key)
         self.add(log, 0)
+
+    def _go_on_with(self, log: GroupLog, head: RecordHead, payload: memoryview) -> None:
+        """The folder was complete before the record was. Its snapshot file may be newer, as in `_load`; and a
+        record that comes later may have had the folder removed."""
+        (dirname,) = cbor2.loads(payload)
+        if log.dirname != dirname:
+            self._remove(log.dirname)
+        image, has_snapshot = _read(self._context, dirname, log.key, _point(head), None)
+        log.go_on_in(dirname, image, has_snapshot=has_snapshot)
+        self._forget(log.key)
+        self.add(log, image.wal_sequence)
 
     def _forget(self, key: GroupKey) -> None:
         for about in (self._committed, self._log_starts, self._tails, self._taken_at, self._gathering):
@@ -259,15 +290,19 @@ class _Replay:
         self._gathered_bytes = 0
 
     def _commit(self, log: GroupLog, committed: int) -> None:
-        log.note_written()
-        log.note_synced()
+        log.entries.note_written()
+        log.entries.note_synced()
         log.commit_to(RaftIndex(min(committed, log.last_index)))
 
     def finish(self) -> None:
         for key, log in self.logs.items():
             self._end_tail(log)
             self._commit(log, self._committed.get(key, 0))
-            log.delete_before(self._log_starts.get(key, Offset(0)))
+            log.retention.delete_before(self._log_starts.get(key, Offset(0)))
+
+
+def _point(head: RecordHead) -> LogPoint:
+    return LogPoint(RaftIndex(head.index), Term(head.term), Offset(head.base_offset))
 
 
 def _entry(head: RecordHead, payload: memoryview) -> Entry:
@@ -279,3 +314,12 @@ def _entry(head: RecordHead, payload: memoryview) -> Entry:
         Offset(head.base_offset),
         Offset(head.next_offset),
     )
+
+
+def _made(payload: memoryview) -> tuple[str, bytes]:
+    """The folder of a log that was made, and its first members. The first builds wrote the folder alone, as
+    text: no name begins with the byte of a list of two."""
+    if payload[0] == _LIST_OF_TWO:
+        name, membership = cbor2.loads(payload)
+        return name, membership
+    return bytes(payload).decode(), b""

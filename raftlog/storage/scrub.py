@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from raftlog.errors import StorageError
 from raftlog.storage.group_log import GroupLog
 from raftlog.storage.index import Place
-from raftlog.storage.segment import SegmentPiece
+from raftlog.storage.segment_reader import SegmentPiece
 from raftlog.types import GroupKey, RaftIndex
 
 _BEFORE_ALL = RaftIndex(-1)
@@ -54,7 +54,7 @@ class Scrub:
         while self._left:
             key = self._left[-1]
             log = self._logs.get(key)
-            piece = None if log is None else log.piece(self._segment, self._place)
+            piece = None if log is None else log.reader.piece(self._segment, self._place)
             if log is not None and piece is not None:
                 return Piece(key, log, piece)
             self.skip_log()
@@ -64,7 +64,7 @@ class Scrub:
         """Check what was read. Raises DamagedLog: then `next` gives the same piece again, until it is
         repaired, or `skip` is called."""
         self._segment, self._place = piece.piece.base_index, piece.piece.start
-        self._place = piece.log.check_piece(piece.piece, data)
+        self._place = piece.log.reader.check_piece(piece.piece, data)
 
     def skip_log(self) -> None:
         """Leave out the rest of the log that `next` could not go on in."""

@@ -19,7 +19,7 @@ from crc32c import crc32c
 from raftlog.errors import DamagedLog
 from raftlog.storage.disk import Disk, refuse_if_not_the_disks
 from raftlog.storage.entry import LOG_BEGIN, Entry, EntryKind, LogPoint
-from raftlog.storage.segment import SegmentExtent
+from raftlog.storage.extent import SegmentExtent
 from raftlog.types import GroupKey, Offset, RaftIndex, Term
 
 _HEADER: Final = struct.Struct(">4sIQQI")
@@ -28,7 +28,6 @@ FORMAT_VERSION: Final = 2
 """Of a log that was cleaned; of all others it is 1, which older builds read as well."""
 _NEVER_CLEANED: Final = 1
 SNAPSHOT_NAME: Final = "snapshot"
-TEMPORARY_NAME: Final = "snapshot.tmp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +72,19 @@ def new_image(key: GroupKey, start: LogPoint, membership: bytes) -> LogImage:
         commit=start,
         membership=start.membership(membership) if membership else None,
         snapshot_index=start.index,
+    )
+
+
+def empty_image(key: GroupKey, point: LogPoint, state: bytes, membership: Entry | None) -> LogImage:
+    """Of a log that begins at `point`, with a state."""
+    return LogImage(
+        key=key,
+        start=point,
+        log_start_offset=point.offset,
+        commit=point,
+        snapshot_index=point.index,
+        state=state,
+        membership=membership,
     )
 
 

@@ -30,6 +30,7 @@ import cbor2
 
 from raftlog.errors import ConfigError, DamagedLog, FileRefused
 from raftlog.storage import wal_recovery
+from raftlog.storage.aside import Aside
 from raftlog.storage.checkpoint import CheckpointJob
 from raftlog.storage.committed import LogLimits
 from raftlog.storage.disk import Disk, File, Health, refuse_if_not_the_disks
@@ -39,7 +40,7 @@ from raftlog.storage.group_log import GroupLog, LogContext
 from raftlog.storage.meta import LOCK_NAME, META_NAME, SCRATCH_NAME, WAL_NAME, Meta, read_meta, write_meta
 from raftlog.storage.recent import RecentEntries
 from raftlog.storage.recovery import recover
-from raftlog.storage.segment import SegmentPool
+from raftlog.storage.segment_pool import SegmentPool
 from raftlog.storage.snapshot import new_image
 from raftlog.storage.wal import Wal, WalBlock
 from raftlog.storage.wal_format import RecordKind
@@ -92,6 +93,11 @@ class WriteTicket:
         self.block, self.logs, self.abandoned, self.job = block, logs, abandoned, job
         self.is_synced = False
 
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return self.block.seal_position - self.block.position
+
     def write(self) -> None:
         """What `sync` does first. Raises DiskFailed."""
         self._wal.put(self.block)
@@ -132,6 +138,14 @@ class Store:
         self.logs: dict[GroupKey, GroupLog] = {}
         self._names: set[str] = set()
         self._trash: list[str] = []
+        self.aside = Aside(
+            disk,
+            root,
+            health,
+            settings.index_interval_bytes,
+            self._new_dirname,
+            lambda dirname: self._trash.append(dirname),
+        )
         self._ticket: WriteTicket | None = None
         self._job: CheckpointJob | None = None
         self._is_job_taken = False
@@ -294,7 +308,7 @@ class Store:
         image = new_image(key, start, membership)
         log = self.logs[key] = GroupLog(self._context, dirname, image)
         self._context.touched[log] = None
-        log.may_lack = may_lack
+        log.promises.may_lack = may_lack
         return log
 
     def _new_dirname(self, dirname: str) -> str:
@@ -333,7 +347,7 @@ class Store:
             block = self._wal.write()
         logs, context.touched = context.touched, {}
         for log in logs:
-            log.note_written()
+            log.entries.note_written()
         abandoned, context.abandoned = context.abandoned, []
         recording, self._recording = self._recording, None
         ticket = self._ticket = WriteTicket(self._wal, block, logs, abandoned, recording)
@@ -348,7 +362,7 @@ class Store:
         if self._job_waits_for is ticket:
             self._job_waits_for = None
         for log in ticket.logs:
-            log.note_synced()
+            log.entries.note_synced()
         self._trash += ticket.abandoned
         if ticket.job is not None:
             self._wal.release_before(ticket.job.start_sequence)
@@ -372,16 +386,17 @@ class Store:
         assert not self._wal.pending_count and self._job is None
         start = self._wal.next_sequence
         job = CheckpointJob(disk=self._disk, root=self._root, health=self._health, start_sequence=start)
-        lines = [log.capture(job) for log in self.logs.values()]
-        job.record = cbor2.dumps({"version": 1, "start": start, "groups": lines})
+        job.lines = [log.saved.capture(job) for log in self.logs.values()]
         job.trash, self._trash = self._trash, []
+        job.surplus = self._wal.take_surplus()
         self._context.has_garbage = False
         self._checkpoint_at = self._wal.bytes_written
         self._job, self._is_job_taken = job, False
         # What the job writes says that it stands on the blocks up to here, so they must not get lost.
         self._job_waits_for = self._ticket
         for log in self.logs.values():
-            log.carry_over()
+            for entry in log.entries.uncommitted():  # the files of the WAL before them are to be reused
+                self._wal.add_entry(log.key, entry, log.commit_index)
 
     @property
     def checkpoint_due(self) -> bool:
@@ -444,15 +459,6 @@ class Store:
             self._wal.close()
             self._lock.close()
 
-    def scratch(self, name: str) -> str:
-        """What the paths of a pass of compaction begin with: nothing of another one is there. Raises
-        FileRefused, DiskFailed."""
-        folder = f"{self._root}/{SCRATCH_NAME}"
-        with self._health:
-            self._disk.rmtree(folder)
-            self._disk.mkdir(folder)
-        return f"{folder}/{name}"
-
     def forget_some(self) -> bool:
         """Let go of some committed entries that logs hold in memory, oldest first: their memory is needed.
         False when there are none."""
@@ -462,7 +468,7 @@ class Store:
         """Counts and bytes, for metrics."""
         return {
             "logs": len(self.logs),
-            "damaged_logs": sum(log.problem is not None for log in self.logs.values()),
+            "damaged_logs": sum(log.damage.problem is not None for log in self.logs.values()),
             "wal_files": self._wal.file_count,
             "wal_bytes_since_checkpoint": self._wal.bytes_written - self._checkpoint_at,
             "wal_bytes_written": self._wal.bytes_written,

@@ -77,6 +77,7 @@ class Wal:
         self._fsync = fsync
         self._files: list[WalFile] = []  # that hold what counts, oldest first; the last one is written to
         self._free: list[WalFile] = []
+        self._surplus: list[WalFile] = []
         self._file_number = 0
         self._position = 0
         self._unsynced: dict[str, WalFile] = {}
@@ -111,7 +112,7 @@ class Wal:
 
     @property
     def file_count(self) -> int:
-        return len(self._files) + len(self._free)
+        return len(self._files) + len(self._free) + len(self._surplus)
 
     def add_entry(self, key: GroupKey, entry: Entry, commit: int) -> None:
         if self.replaying:
@@ -234,10 +235,21 @@ class Wal:
         if file.size == self._file_bytes and len(self._free) < SPARE_FILES_MAX:
             self._free.append(file)
         else:
-            with self._health:
-                self._disk.unlink(file.path)
+            self._surplus.append(file)
+
+    def take_surplus(self) -> list[WalFile]:
+        """Files to be closed and removed, which takes the file system long. The next checkpoint does that, in
+        its thread; until then they take no more of the disk than they did."""
+        surplus, self._surplus = self._surplus, []
+        return surplus
 
     def close(self) -> None:
+        """Blocking. After a failure of the disk nothing is removed; the next start does."""
+        for file in self.take_surplus():
+            file.file.close()
+            if self._health.failure is None:
+                with self._health:
+                    self._disk.unlink(file.path)
         for file in self._files + self._free:
             file.file.close()
         self._files, self._free = [], []

@@ -58,6 +58,9 @@ class RecordKind(IntEnum):
     """Offsets below `base_offset` are gone for readers."""
     MAY_LACK = 9
     """`index` 1: the log may lack what its replica has acknowledged; 0: it lacks nothing any more."""
+    FILLED = 10
+    """Nothing is left of the log; it goes on in a folder that was filled beside it, and ends there at
+    `index`, `term`, `base_offset`. The payload is the folder's name."""
 
 
 class RecordHead(NamedTuple):

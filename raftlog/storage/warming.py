@@ -2,7 +2,7 @@
 
 Reads of a log are plain calls in the event loop, which is right for bytes in the page cache and wrong for all
 others: a disk that seeks takes ten milliseconds, one that is busy a hundred. So a caller that can wait asks
-first (`GroupLog.cold`). What it gets back is run in a thread and brings the bytes into the page cache; it
+first (`LogReader.cold`). What it gets back is run in a thread and brings the bytes into the page cache; it
 touches nothing of the log's own. Between that and the read they may be dropped again: that costs time, and no
 more.
 """

@@ -15,7 +15,7 @@ import contextlib
 import random
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from raftlog.cluster.inside import Inside
 from raftlog.config import BrokerConfig
 from raftlog.errors import RaftlogError, StorageError
 from raftlog.testing.disk import FaultyDisk
+from raftlog.testing.log_tails import tails
 from raftlog.testing.network import Network
 from raftlog.types import BrokerId
 
@@ -51,7 +52,9 @@ class BrokerFailed(RaftlogError):
 class EmbeddedBroker:
     """A broker that runs in a thread between `start` and `stop` or `kill`. Made by a cluster."""
 
-    def __init__(self, broker_id: int, data_dir: Path, *, with_peers: bool, seed: int) -> None:
+    def __init__(
+        self, broker_id: int, data_dir: Path, *, with_peers: bool, seed: int, protocol: str = "PLAINTEXT"
+    ) -> None:
         self.id = broker_id
         self.data_dir = data_dir
         self.disk = FaultyDisk()
@@ -59,6 +62,7 @@ class EmbeddedBroker:
         self.is_running = False
         """Started, and not stopped or killed since; it may be paused."""
         self._seed = seed
+        self._protocol = protocol
         self._starts = 0
         self._reserved = [_reserve() for _ in range(1 + with_peers)]
         ports = [int(sock.getsockname()[1]) for sock in self._reserved]
@@ -80,7 +84,17 @@ class EmbeddedBroker:
         return f"{HOST}:{self.port}"
 
     @property
+    def failure(self) -> BaseException | None:
+        """What it ended by, if nobody ended it."""
+        return self._run.failure if self._run is not None else None
+
+    def log_tail(self) -> list[str]:
+        """The last lines that it has logged since its start: warnings, and what happened to the cluster."""
+        return list(self._run.log_tail) if self._run is not None else []
+
+    @property
     def is_paused(self) -> bool:
+        """Between `pause` and `resume`."""
         return not self._resumed.is_set()
 
     @property
@@ -100,7 +114,7 @@ class EmbeddedBroker:
         self.disk = FaultyDisk()
         own = {
             "node.id": str(self.id),
-            "listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"{self._protocol}://{self.bootstrap}",
             "log.dirs": str(self.data_dir),
         }
         if self.peer_port:
@@ -140,6 +154,7 @@ class EmbeddedBroker:
             self._running().hold(self._resumed, PAUSE_TIMEOUT_S)
 
     def resume(self) -> None:
+        """As SIGCONT: it goes on after `pause`."""
         self._resumed.set()
 
     def kill(self) -> None:
@@ -177,6 +192,7 @@ class _Run:
         self.ready = threading.Event()
         """It serves, or has failed."""
         self.failure: BaseException | None = None
+        self.log_tail: Sequence[str] = ()
         self._config, self._disk, self._network, self._rng = config, disk, network, rng
         self._broker: Broker | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -191,6 +207,7 @@ class _Run:
         return self._broker
 
     def _main(self) -> None:
+        self.log_tail = tails.begin()
         try:
             self._broker = Broker.open(self._config, disk=self._disk, rng=self._rng)
             self._broker.inside.links.through = self._network.through
@@ -202,6 +219,7 @@ class _Run:
             if not _is_the_kill(error):
                 self.failure = error
         finally:
+            tails.end()
             self._looping.set()
             self.ready.set()
 

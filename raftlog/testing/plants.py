@@ -9,18 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 from raftlog.cluster import upkeep
 from raftlog.cluster.group_records import GroupRecords
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
+from raftlog.cluster.transactions import coordinator
+from raftlog.cluster.transactions.coordinator import TransactionCoordinator
+from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.commands import encode_command
 from raftlog.metadata.offset_table import Offsets
+from raftlog.metadata.transaction_ends import EndTransaction
+from raftlog.metadata.transaction_steps import Stepped, Verdict
+from raftlog.metadata.transactions import StageOffsets
+from raftlog.partition.compacting import Compacting
 from raftlog.partition.log_start import LogStart, encode_log_start
+from raftlog.partition.markers import Marker
 from raftlog.partition.partition import Partition
 from raftlog.partition.producers import NewBatch, Producers
 from raftlog.partition.reading import Reading
+from raftlog.partition.transactions import MarkerVerdict, Transactions
 from raftlog.partition.values import FetchResult, PartitionError
-from raftlog.raft import following, group, leadership, membership
+from raftlog.raft import following, leadership, membership, replica, turning
 from raftlog.raft.driver import Driver
 from raftlog.raft.flow import Ready
 from raftlog.raft.messages import Append, AppendReply, HeartbeatReply
@@ -29,8 +41,9 @@ from raftlog.storage import recovery
 from raftlog.storage.entry import EntryKind
 from raftlog.storage.group_log import GroupLog
 from raftlog.storage.index import Place
-from raftlog.storage.segment import Segment, Slice
-from raftlog.types import BrokerId, Offset, RaftIndex
+from raftlog.storage.log_entries import LogEntries
+from raftlog.storage.segment_reader import SegmentReader, Slice
+from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex
 
 Patch = tuple[Any, str, Any]
 """What to put in the place of what: the owner, the attribute's name, and the value."""
@@ -41,7 +54,7 @@ def _without_commit_guard() -> Patch:
     original = GroupLog.commit_to
 
     def commit_to(self: GroupLog, index: RaftIndex) -> Any:
-        self.synced_index = max(self.synced_index, min(index, self.last_index))
+        self.entries.synced_index = max(self.entries.synced_index, min(index, self.last_index))
         return original(self, index)
 
     return GroupLog, "commit_to", commit_to
@@ -49,13 +62,13 @@ def _without_commit_guard() -> Patch:
 
 def _ack_before_fsync() -> list[Patch]:
     """What is written counts as synced."""
-    original = GroupLog.note_written
+    original = LogEntries.note_written
 
-    def note_written(self: GroupLog) -> None:
+    def note_written(self: LogEntries) -> None:
         original(self)
         self.note_synced()
 
-    return [(GroupLog, "note_written", note_written)]
+    return [(LogEntries, "note_written", note_written)]
 
 
 def _leader_counts_unsynced() -> list[Patch]:
@@ -64,11 +77,11 @@ def _leader_counts_unsynced() -> list[Patch]:
 
     def committable_index(self: Any) -> RaftIndex:
         log = self._log
-        synced, log.synced_index = log.synced_index, log.last_index
+        synced, log.entries.synced_index = log.entries.synced_index, log.last_index
         try:
             return original(self)
         finally:
-            log.synced_index = synced
+            log.entries.synced_index = synced
 
     return [(leadership.Leadership, "committable_index", committable_index), _without_commit_guard()]
 
@@ -78,7 +91,7 @@ def _acked_by_the_leader_alone() -> list[Patch]:
 
     def committable_index(self: Any) -> RaftIndex:
         log = self._log
-        index = min(log.synced_index, log.last_index)
+        index = min(log.entries.synced_index, log.last_index)
         return RaftIndex(max(index, log.commit_index) if index >= self.first_index else log.commit_index)
 
     return [(leadership.Leadership, "committable_index", committable_index)]
@@ -87,14 +100,14 @@ def _acked_by_the_leader_alone() -> list[Patch]:
 def _stale_leader() -> list[Patch]:
     """A leader does not ask whether it still is one, and answers what it knows."""
 
-    def confirm_leadership(self: Partition, now: float, then: Callable[[bool], None]) -> None:
-        then(self.group.is_ready)
+    def confirm_leadership(self: Reading, now: float, then: Callable[[bool], None]) -> None:
+        then(self._group.is_ready)
 
     def has_quorum(self: Any, now: float, bytes_heard: Mapping[BrokerId, float]) -> bool:
         return True
 
     return [
-        (Partition, "confirm_leadership", confirm_leadership),
+        (Reading, "confirm_leadership", confirm_leadership),
         (leadership.Leadership, "has_quorum", has_quorum),
     ]
 
@@ -105,17 +118,17 @@ def _vote_not_synced() -> list[Patch]:
     def on_hard_state(self: Any) -> None:
         pass
 
-    return [(group.RaftGroup, "on_hard_state", on_hard_state)]
+    return [(replica.Replica, "on_hard_state", on_hard_state)]
 
 
 def _replies_without_term() -> list[Patch]:
     """An acknowledgement is believed whatever term it is of."""
-    original = group.RaftGroup.step
+    original = turning.Turning.step
 
     def step(self: Any, sender: BrokerId, message: Any, now: float) -> None:
         if type(message) in (AppendReply, HeartbeatReply):
             message = message._replace(
-                term=self.term, match_index=min(message.match_index, self.log.last_index)
+                term=self.replica.term, match_index=min(message.match_index, self.log.last_index)
             )
             if type(message) is HeartbeatReply:
                 message = AppendReply(message.group, message.term, message.match_index)
@@ -124,7 +137,7 @@ def _replies_without_term() -> list[Patch]:
     def hear_idle_reply(self: Any, sender: BrokerId, reply: Any, now: float) -> bool:
         return False
 
-    return [(group.RaftGroup, "step", step), (group.RaftGroup, "hear_idle_reply", hear_idle_reply)]
+    return [(turning.Turning, "step", step), (turning.Turning, "hear_idle_reply", hear_idle_reply)]
 
 
 def _truncation_of_matching() -> list[Patch]:
@@ -157,13 +170,12 @@ def _truncation_below_commit() -> list[Patch]:
             end = keep[-1] if keep else None
             self.commit_index = RaftIndex(index - 1)
             self.last_index = min(self.last_index, RaftIndex(index - 1))
-            self.synced_index = min(self.synced_index, self.last_index)
-            self._written_index = min(self._written_index, self.last_index)
             if end is not None:
                 self.last_term, self.high_watermark = end.term, end.next_offset
                 self.log_end_offset = end.next_offset
-            del self._memory[:]
-            self._memory_first = index
+            self.entries.truncate_from(index)
+            del self.entries.memory[:]
+            self.entries.memory_first = index
             return
         truncate(self, index)
 
@@ -202,8 +214,16 @@ def _high_watermark_at_the_end() -> list[Patch]:
     original = Reading.fetch
 
     def fetch(self: Any, offset: int, max_bytes: int, **rest: Any) -> FetchResult:
-        result = original(self, offset, max_bytes, **rest)
-        return result._replace(high_watermark=self._log.log_end_offset)
+        log, is_leader = self._log, self._group.is_leader
+        result = original(self, min(offset, log.high_watermark) if is_leader else offset, max_bytes, **rest)
+        if is_leader and log.high_watermark <= offset < log.log_end_offset:
+            tail = log.entries.read(RaftIndex(log.commit_index + 1), 1 << 20, 1000)
+            found = [one for one in tail if one.kind is EntryKind.BATCH and one.next_offset > offset]
+            data = memoryview(b"".join(bytes(one.payload) for one in found))
+            next_offset = found[-1].next_offset
+            piece = Slice(cast(Any, None), FilePosition(0), len(data), next_offset, False, data)
+            result = result._replace(slice=piece, last_stable_offset=next_offset)
+        return result._replace(high_watermark=log.log_end_offset)
 
     return [(Reading, "fetch", fetch)]
 
@@ -211,10 +231,10 @@ def _high_watermark_at_the_end() -> list[Patch]:
 def _unchecked_bytes() -> list[Patch]:
     """What a segment gives to clients is not held to its checksums."""
 
-    def read(self: Segment, place: Place, end: Place, term_at: object) -> Slice:
+    def read(self: SegmentReader, place: Place, end: Place, term_at: object) -> Slice:
         return self._slice(place, end)
 
-    return [(Segment, "read", read)]
+    return [(SegmentReader, "read", read)]
 
 
 def _dedupe_off() -> list[Patch]:
@@ -265,7 +285,9 @@ def _woken_by_entries_only() -> list[Patch]:
     def write(self: Any) -> Any:
         ticket = original(self)
         if ticket is not None:
-            self._written = [m for m in self._written if m.group.log.synced_index < m.group.log.last_index]
+            self._written = [
+                m for m in self._written if m.group.log.entries.synced_index < m.group.log.last_index
+            ]
         return ticket
 
     return [(Driver, "_write", write)]
@@ -296,9 +318,9 @@ def _deleted_here_alone() -> list[Patch]:
     def delete_before(self: Partition, offset: int, *, now: float, on_done: Any) -> None:
         log = self.log
         target = log.high_watermark if offset == -1 else offset
-        if self.group.is_ready and log.log_start_offset < target <= log.high_watermark:
-            log.delete_before(Offset(target))
-            on_done(None, log.log_start_offset)
+        if self.group.is_ready and log.retention.start_offset < target <= log.high_watermark:
+            log.retention.delete_before(Offset(target))
+            on_done(None, log.retention.start_offset)
         else:
             on_done(PartitionError.NOT_LEADER, -1)
 
@@ -325,11 +347,84 @@ def _retention_of_each_replica() -> list[Patch]:
     def tick(self: Partition, now_ms: int, **rest: Any) -> None:
         original(self, now_ms, **rest | {"retention_due": False})
         settings = self.settings
-        start = self.log.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
-        self.log.delete_before(start)
+        start = self.log.retention.expired_to(now_ms, settings.retention_ms, settings.retention_bytes)
+        self.log.retention.delete_before(start)
 
     original = Partition.tick
     return [(Partition, "tick", tick)]
+
+
+def _marker_unchecked() -> list[Patch]:
+    """Whatever marker comes ends what is open: a late copy, that of an older epoch or coordinator."""
+
+    def check(self: Transactions, marker: Marker, known_epoch: int) -> MarkerVerdict:
+        return MarkerVerdict.NEEDED
+
+    return [(Transactions, "check", check)]
+
+
+def _stable_at_the_high_watermark() -> list[Patch]:
+    """What is committed by Raft is taken for decided by transactions."""
+
+    def last_stable_offset(self: Transactions) -> Offset:
+        return self._log.high_watermark
+
+    return [(Transactions, "last_stable_offset", property(last_stable_offset))]
+
+
+def _staged_offsets_count() -> list[Patch]:
+    """A group's offsets count when the producer sends them, before the transaction is decided."""
+    original = StageOffsets.apply
+
+    def apply(self: StageOffsets, catalog: Catalog, index: RaftIndex) -> Any:
+        result = original(self, catalog, index)
+        known = catalog.transactions.get(self.transactional_id)
+        for (group_id, topic, partition), row in (known.staged if known is not None else {}).items():
+            catalog.group_offsets.change(group_id, topic)[partition] = row
+        return result
+
+    return [(StageOffsets, "apply", apply)]
+
+
+def _decision_not_awaited() -> list[Patch]:
+    """A producer is told that its transaction is decided when the entry has been proposed."""
+    original = TransactionCoordinator._propose
+
+    async def propose(self: Any, step: Any) -> Any:
+        known = self._metadata.catalog.transactions.get(step.transactional_id)
+        is_own = known is not None and (known.producer_id, known.epoch) == (step.producer_id, step.epoch)
+        if not isinstance(step, EndTransaction) or not is_own or not known.partitions:
+            return await original(self, step)
+        now, now_ms = cast(Any, coordinator).trio.current_time(), self._me.now_ms()
+        self._metadata.propose(encode_command(step), now=now, now_ms=now_ms, on_done=lambda index: None)
+        return Stepped(Verdict.DONE, step.producer_id, step.epoch)
+
+    return [(TransactionCoordinator, "_propose", propose)]
+
+
+def _cleaning_above_what_is_stable() -> list[Patch]:
+    """A pass of compaction reads up to the high watermark, open transactions and all."""
+    original = Compacting.find
+
+    def find(self: Any, settings: Any, now_ms: int) -> Any:
+        transactions = self._transactions
+        self._transactions = SimpleNamespace(last_stable_offset=self._log.high_watermark)
+        try:
+            return original(self, settings, now_ms)
+        finally:
+            self._transactions = transactions
+
+    return [(Compacting, "find", find)]
+
+
+def _cleaning_counts_aborted() -> list[Patch]:
+    """A pass of compaction takes an aborted record for a key's last value."""
+    original = Compacting.job
+
+    def job(self: Any, found: Any, settings: Any, **rest: Any) -> Any:
+        return replace(original(self, found, settings, **rest), aborted=[])
+
+    return [(Compacting, "job", job)]
 
 
 PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
@@ -354,6 +449,12 @@ PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "a synced vote wakes nobody": _woken_by_entries_only,
     "a snapshot misses what changes meanwhile": _snapshot_misses_changes,
     "a generation told before it is kept": _generation_not_awaited,
+    "a marker without its epoch check": _marker_unchecked,
+    "LSO from the high watermark": _stable_at_the_high_watermark,
+    "staged offsets count at once": _staged_offsets_count,
+    "a decision told before it is kept": _decision_not_awaited,
+    "cleaning above the last stable offset": _cleaning_above_what_is_stable,
+    "cleaning counts what was aborted": _cleaning_counts_aborted,
 }
 
 

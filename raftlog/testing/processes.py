@@ -15,11 +15,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from raftlog.errors import RaftlogError
+
+if TYPE_CHECKING:
+    from raftlog.testing.security import TestSecurity
 
 START_TIMEOUT_S: Final = 60.0
 """How long a start may take; generous, since the machine may be busy with other tests."""
@@ -32,6 +36,10 @@ class BrokerDidNotStart(RaftlogError):
     """The process ended, or said nothing in time; the message holds the end of its log."""
 
 
+_given: deque[int] = deque(maxlen=1000)
+"""Ports given lately: nobody may listen on one yet, and two brokers must not be told the same."""
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on right now.
 
@@ -39,12 +47,16 @@ def free_port() -> int:
     is down: a client that dials such a port for long enough ends up connected to itself.
     """
     while True:
+        port = random.randrange(*PORTS)
+        if port in _given:
+            continue
         with socket.socket() as sock:
             try:
-                sock.bind(("127.0.0.1", random.randrange(*PORTS)))
+                sock.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(sock.getsockname()[1])
+        _given.append(port)
+        return port
 
 
 class BrokerProcess:
@@ -53,7 +65,7 @@ class BrokerProcess:
     `options` are Kafka's dotted keys; `arguments` are added to the command line as they are;
     `open_files_max` is `ulimit -n` for the process; `host` is where it listens; `program` is what the command
     line begins with, such as `ip netns exec NAME python -m raftlog`. `--http-listen` among the
-    arguments has HTTP served.
+    arguments has HTTP served. With `security` clients log in, in TLS.
     """
 
     def __init__(
@@ -67,6 +79,7 @@ class BrokerProcess:
         open_files_max: int | None = None,
         host: str = "127.0.0.1",
         program: tuple[str, ...] = RAFTLOG,
+        security: TestSecurity | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.port = port if port is not None else free_port()
@@ -76,6 +89,7 @@ class BrokerProcess:
         self.open_files_max = open_files_max
         self.host = host
         self.program = program
+        self._security = security
         self.log_path = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.ready_after_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,10 +100,12 @@ class BrokerProcess:
 
     @property
     def bootstrap(self) -> str:
+        """`host:port` for a client's `bootstrap_servers`."""
         return f"{self.host}:{self.port}"
 
     @property
     def is_running(self) -> bool:
+        """Whether there is a process; it may be paused."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -99,6 +115,7 @@ class BrokerProcess:
 
     @property
     def pid(self) -> int:
+        """The process's number, also after its end."""
         assert self._process is not None, "never started"
         return self._process.pid
 
@@ -116,8 +133,13 @@ class BrokerProcess:
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         command = [*self.program, "serve", "--node-id", str(self.node_id)]
         command += ["--listen", self.bootstrap, "--http-listen", "", "--data-dir", str(self.data_dir)]
+        if self.host != "127.0.0.1":  # a network of tests
+            command += ["--insecure"]
         command += self.arguments
-        for key, value in self.options.items():
+        secured: dict[str, object] = {}
+        if self._security is not None:
+            secured = {**self._security.settings, "listeners": self._security.listener(self.bootstrap)}
+        for key, value in (secured | self.options).items():
             command += ["-o", f"{key}={value}"]
         if self.open_files_max is not None:
             command = ["/bin/sh", "-c", f'ulimit -n {self.open_files_max}; exec "$@"', "sh", *command]
@@ -179,6 +201,7 @@ class BrokerProcess:
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
+        """SIGCONT: the process goes on after `pause`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def memory_bytes(self) -> int:
@@ -224,8 +247,8 @@ def broker_process(data_dir: Path | str, **keywords: object) -> Iterator[BrokerP
 
 class ClusterProcesses:
     """Brokers 1 to `nodes` as processes that know each other by `--peers`, each with a folder of its own
-    under `root`. `options` and `arguments` are every broker's, `hosts` and `programs` each broker's own; with
-    `http` each has an HTTP port. A context manager that kills them all."""
+    under `root`. `options`, `arguments` and `security` are every broker's, `hosts` and `programs` each
+    broker's own; with `http` each has an HTTP port. A context manager that kills them all."""
 
     def __init__(
         self,
@@ -237,6 +260,7 @@ class ClusterProcesses:
         hosts: Mapping[int, str] | None = None,
         programs: Mapping[int, tuple[str, ...]] | None = None,
         http: bool = False,
+        security: TestSecurity | None = None,
     ) -> None:
         self.root = Path(root)
         self.brokers: dict[int, BrokerProcess] = {}
@@ -246,6 +270,7 @@ class ClusterProcesses:
         self._hosts = dict(hosts or {})
         self._programs = dict(programs or {})
         self._http = http
+        self._security = security
         for node_id in range(1, nodes + 1):
             self._peers[node_id] = self._free_address(node_id)
         for node_id in self._peers:
@@ -333,5 +358,6 @@ class ClusterProcesses:
             arguments=("--peer-listen", self._peers[node_id], *others, *http, *self._arguments),
             host=self._host(node_id),
             program=self._programs.get(node_id, RAFTLOG),
+            security=self._security,
         )
         return broker

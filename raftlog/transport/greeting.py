@@ -25,6 +25,10 @@ class Refused(InvalidInput):
     """The broker at the other end is not the one it should be, or we are not for it."""
 
 
+class Removed(Refused):
+    """The broker at the other end says that we were removed from the cluster."""
+
+
 class Probe(InvalidInput):
     """Somebody connected and left without a word: to find out whether we live (see Peers.probe_lost)."""
 
@@ -56,6 +60,8 @@ class Greeter:
         self._cluster_id = cluster_id
         self._is_peer = is_peer
         self._connected_process = connected_process
+        self.was_removed: Callable[[BrokerId], bool] = lambda broker: False
+        """Whether a broker, which is no peer, was one and was removed: it is told so."""
 
     async def greet(
         self, stream: Stream, expected: BrokerId | None, proven: BrokerId | None = None
@@ -77,11 +83,17 @@ class Greeter:
             reason = self._refuse(theirs, expected, proven)
             if reason is not None:
                 if "refused" not in theirs:
-                    await send_all(stream, encode_hello({**hello, "refused": reason}))
-                raise Refused(reason)
+                    removed = {"removed": 1} if self._was_removed(theirs.get("broker")) else {}
+                    await send_all(stream, encode_hello({**hello, "refused": reason, **removed}))
+                raise Removed(reason) if theirs.get("removed") == 1 else Refused(reason)
             if expected is None:
                 await send_all(stream, encode_hello(hello))
         return Greeted(BrokerId(theirs["broker"]), theirs["process"], theirs.get("pieces") == 1)
+
+    def _was_removed(self, broker: object) -> bool:
+        return (
+            type(broker) is int and not self._is_peer(BrokerId(broker)) and self.was_removed(BrokerId(broker))
+        )
 
     def _refuse(
         self, theirs: dict[str, Any], expected: BrokerId | None, proven: BrokerId | None

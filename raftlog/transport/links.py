@@ -30,7 +30,7 @@ from raftlog.net.doorstep import Doorstep
 from raftlog.net.frames import SCRATCH_SIZE
 from raftlog.net.stream import KEEP_ALIVE, Option, PlainStream, Stream
 from raftlog.raft.messages import Message
-from raftlog.transport.greeting import HELLO_TIMEOUT, Greeted, Greeter, Probe
+from raftlog.transport.greeting import HELLO_TIMEOUT, Greeted, Greeter, Probe, Removed
 from raftlog.transport.lanes import Inflow, Lane
 from raftlog.transport.link import Connection, Link
 from raftlog.transport.packing import frames_of, lane_of, split
@@ -53,6 +53,9 @@ CONNECT_TIMEOUT: Final = 5.0
 BACKOFF_MIN: Final = 0.05
 BACKOFF_MAX: Final = 2.0
 """Seconds between two tries to connect; doubled each time, with jitter."""
+MISSED_AFTER_S: Final = 3.0
+MISSED_POLL_S: Final = 0.5
+"""How long a broker waits for one with a higher id before it dials, and how often it looks."""
 STRANGERS_MAX: Final = 64
 """Connections that have not been greeted yet. Beyond it the oldest ends: a peer takes milliseconds."""
 COMPLAINT_INTERVAL: Final = 60.0
@@ -115,12 +118,18 @@ class Links:
         self._doorstep = Doorstep(STRANGERS_MAX)
         self._complaints = _Complaints()
         self._nursery: trio.Nursery | None = None
+        self.removed_by: set[BrokerId] = set()
+        """Brokers that refused this one because it was removed, and have not taken it since."""
         self._scratch = memoryview(bytearray(SCRATCH_SIZE))
         self.through: Callable[[BrokerId, Stream], Stream] = lambda peer, stream: stream
         """What lies between this broker and a peer that has been greeted: nothing. Tests put a network there,
         before `run`. It raises OSError for a peer that is not to be reached."""
         self._last_sent: Sequence[Message] = ()
         self._last_frames: list[tuple[Lane, Buffers]] = []
+
+    def tell_removed(self, was_removed: Callable[[BrokerId], bool]) -> None:
+        """Have brokers that are no peers told that they were removed, where that is so."""
+        self._greeter.was_removed = was_removed
 
     def set_peers(self, peers: Mapping[BrokerId, Sequence[Address]]) -> None:
         """The brokers to be connected with, and where each may be, the likeliest place first. Others'
@@ -141,7 +150,7 @@ class Links:
         for peer in self._dialers.keys() - self._peers.keys():
             self._dialers.pop(peer).cancel()
         for peer in self._peers:
-            if peer < self.broker_id and peer not in self._dialers:
+            if peer not in self._dialers:
                 scope = self._dialers[peer] = trio.CancelScope()
                 self._nursery.start_soon(self._dial, peer, scope)
 
@@ -160,11 +169,11 @@ class Links:
         for lane, frame in frames:
             link.send(lane, frame)
 
-    def send_note(self, to: BrokerId, body: bytes) -> bool:
+    def send_note(self, to: BrokerId, body: bytes, *, lane: Lane = Lane.URGENT) -> bool:
         """Send something of the layer above; False when it was dropped. True is no promise that it arrives.
         What both sides send arrives in order, unless the connection breaks in between."""
         link = self._links.get(to)
-        return link is not None and link.send(Lane.URGENT, encode_note(body))
+        return link is not None and link.send(lane, encode_note(body))
 
     def is_connected(self, peer: BrokerId) -> bool:
         link = self._links.get(peer)
@@ -255,6 +264,8 @@ class Links:
         backoff, failures = BACKOFF_MIN, 0
         with scope:
             while True:
+                if peer > self.broker_id:
+                    await self._until_missed(peer)
                 tries = list(product(self._peers[peer], self._securing.ways))
                 address, secured = tries[failures % len(tries)]
                 try:
@@ -266,9 +277,20 @@ class Links:
                         await self._serve(*met)
                 except (InvalidInput, OSError, trio.TooSlowError) as error:
                     failures += 1
+                    if isinstance(error, Removed):
+                        self.removed_by.add(peer)
                     self._complaints.add(f"no connection to broker {peer} at {address}", in_words(error))
                 await trio.sleep(backoff * self._rng.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, BACKOFF_MAX)
+
+    async def _until_missed(self, peer: BrokerId) -> None:
+        """Of two brokers the one with the higher id dials. It may not know where the other is since that one
+        was started at another address, so that the other dials as well when it has waited in vain."""
+        missed_since = trio.current_time()
+        while trio.current_time() - missed_since < MISSED_AFTER_S:
+            await trio.sleep(MISSED_POLL_S)
+            if self.is_connected(peer):
+                missed_since = trio.current_time()
 
     async def _serve(self, stream: Stream, greeted: Greeted) -> None:
         """Carry messages both ways until the connection breaks. A newer one of the same peer replaces it:
@@ -281,6 +303,7 @@ class Links:
         if previous is not None:
             previous.cancel()
         log.info("connected to broker %d", peer)
+        self.removed_by.discard(peer)
         reason: Exception | None = None
         with trio.CancelScope() as scope:
             self._scopes[peer], self._processes[peer] = scope, greeted.process

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 PRODUCER_FENCED_FROM: Final = 2
 
 
-async def handle(call: Call, request: AddOffsetsToTxnRequest) -> Answer:
+async def handle(call: Call, request: AddOffsetsToTxnRequest) -> Answer | None:
+    producer = request.transactional_id, request.producer_id, request.producer_epoch
+    if call.is_late(*producer):
+        return None
     if not request.group_id:
         return {"error_code": ErrorCode.INVALID_GROUP_ID}
-    result = await call.backend.transactions.add(
-        request.transactional_id, request.producer_id, request.producer_epoch, group=request.group_id
-    )
+    result = await call.backend.transactions.add(*producer, group=request.group_id)
     if isinstance(result, TransactionError):
         has_code = call.version >= PRODUCER_FENCED_FROM
         fenced = ErrorCode.PRODUCER_FENCED if has_code else ErrorCode.INVALID_PRODUCER_EPOCH

@@ -16,6 +16,7 @@ from raftlog.broker.registry import Answer
 from raftlog.cluster.transactions.coordinator import TransactionError
 from raftlog.metadata.names import INTERNAL_TOPICS
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import AddPartitionsToTxnRequest
@@ -25,14 +26,19 @@ PRODUCER_FENCED_FROM: Final = 2
 _Key = tuple[str, int]
 
 
-async def handle(call: Call, request: AddPartitionsToTxnRequest) -> Answer:
-    partitions, refused = _sort(call, request)
-    if refused:
-        return _answer(request, refused, ErrorCode.OPERATION_NOT_ATTEMPTED)
-    result = await call.backend.transactions.add(
+async def handle(call: Call, request: AddPartitionsToTxnRequest) -> Answer | None:
+    producer = (
         request.v3_and_below_transactional_id,
         request.v3_and_below_producer_id,
         request.v3_and_below_producer_epoch,
+    )
+    if call.is_late(*producer):
+        return None
+    partitions, cannot = _sort(call, request)
+    if cannot:
+        return _answer(request, cannot, ErrorCode.OPERATION_NOT_ATTEMPTED)
+    result = await call.backend.transactions.add(
+        *producer,
         partitions=tuple(partitions),
     )
     if isinstance(result, TransactionError):
@@ -49,15 +55,22 @@ def _sort(
     partitions: list[tuple[bytes, int]] = []
     refused: dict[_Key, ErrorCode] = {}
     for topic in request.v3_and_below_topics:
+        denied = call.topic_refusal(Operation.WRITE, topic.name)
         known = call.backend.catalog.topics.get(topic.name)
         for index in topic.partitions:
-            if topic.name in INTERNAL_TOPICS:
+            if denied:
+                refused[topic.name, index] = denied
+            elif topic.name in INTERNAL_TOPICS:
                 refused[topic.name, index] = ErrorCode.INVALID_TOPIC_EXCEPTION
             elif known is None or not 0 <= index < len(known.partitions):
                 refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             else:
                 partitions.append((known.topic_id, index))
     return partitions, refused
+
+
+def refused(request: AddPartitionsToTxnRequest, code: ErrorCode, text: str) -> Answer:
+    return _answer(request, {}, code)
 
 
 def _answer(request: AddPartitionsToTxnRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> Answer:

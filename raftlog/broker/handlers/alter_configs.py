@@ -41,7 +41,7 @@ def decode(frame: bytearray, header: RequestHeader) -> object:
 
 async def handle(call: Call, request: AlterConfigsRequest) -> Answer:
     async def alter(resource: AlterConfigsResource) -> dict[str, object]:
-        topic = refused_resource(call.backend, resource)
+        topic = refused_resource(call, resource)
         if isinstance(topic, dict):
             return topic
         null = [each.name for each in resource.configs if each.value is None]

@@ -54,6 +54,23 @@ async def handle(call: Call, request: AlterPartitionReassignmentsRequest) -> Ans
     }
 
 
+def refused(request: AlterPartitionReassignmentsRequest, code: ErrorCode, text: str) -> Answer:
+    return {
+        "error_code": code,
+        "error_message": text,
+        "responses": [
+            {
+                "name": topic.name,
+                "partitions": [
+                    {"partition_index": each.partition_index, "error_code": code, "error_message": text}
+                    for each in topic.partitions
+                ],
+            }
+            for topic in request.topics
+        ],
+    }
+
+
 def _key(wanted: tuple[str, ReassignablePartition]) -> tuple[str, int]:
     name, each = wanted
     return name, each.partition_index

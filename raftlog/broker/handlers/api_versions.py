@@ -3,7 +3,8 @@
 Behaviour: lists exactly what the registry serves. To a version that is not served the answer is v0 with
 error 35 and the range of this API (KIP-511): see `registry.unsupported_version_answer`.
 Features (KIP-584): consoles read Kafka's version from `metadata.version`; no client decides anything by it.
-What is finalized of raftlog's own is `raftlog.metadata.level`.
+What is finalized of raftlog's own is `raftlog.metadata.level`. Producers go by `transaction.version`: what
+belongs to its level 2 is told together with it, since some look at the versions of APIs alone (KIP-890).
 """
 
 from __future__ import annotations
@@ -13,8 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer, served
-from raftlog.metadata.catalog import METADATA_LEVEL
+from raftlog.metadata.catalog import METADATA_LEVEL, Catalog
 from raftlog.metadata.commands import LEVEL_KNOWN
+from raftlog.metadata.features import (
+    TRANSACTION_VERSION,
+    TRANSACTION_VERSIONS,
+    features_epoch,
+    transaction_version,
+)
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import frame_response
 from raftlog.protocol.encode import Fields, encode
@@ -26,6 +33,10 @@ if TYPE_CHECKING:
 KAFKAS_FEATURE: Final = "metadata.version"
 KAFKA_4_0: Final = 25
 """The level of Kafka 4.0's last metadata.version, 4.0-IV3."""
+
+BEFORE_EPOCHS: Final = {ApiKey.PRODUCE: 11, ApiKey.TXN_OFFSET_COMMIT: 4, ApiKey.END_TXN: 4}
+"""The last versions of the first protocol of transactions. Those behind are served, but not told, while that
+is finalized: who was told before goes on with them until its connection ends."""
 
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
@@ -41,41 +52,60 @@ def handle(call: Call, request: ApiVersionsRequest) -> Answer | None:
             call.api,
             call.version,
             call.header.correlation_id,
-            [_body(call.version, call.backend.catalog.metadata_level)],
+            [_body(call.version, call.backend.catalog)],
         )
     )
     return None
 
 
-_bodies: dict[tuple[int, int], bytes] = {}
-"""The answers' bodies by version and metadata level: they are the same for everyone."""
+_bodies: dict[int, tuple[int, bytes]] = {}
+"""The answers' bodies by version, each with the epoch of its features: they are the same for everyone."""
 
 
-def _body(version: int, level: int) -> bytes:
-    key = version, level
-    if key not in _bodies:
-        _bodies[key] = _encode_body(version, level)
-    return _bodies[key]
+def _body(version: int, catalog: Catalog) -> bytes:
+    epoch = features_epoch(catalog)
+    known = _bodies.get(version)
+    if known is None or known[0] != epoch:
+        known = _bodies[version] = epoch, _encode_body(version, catalog)
+    return known[1]
 
 
-def _encode_body(version: int, level: int) -> bytes:
-    keys = [{"api_key": api.key, "min_version": api.first, "max_version": api.last} for api in served()]
-    fields: dict[str, object] = {"error_code": 0, "api_keys": keys}
+def _encode_body(version: int, catalog: Catalog) -> bytes:
+    limits = BEFORE_EPOCHS if transaction_version(catalog) < TRANSACTION_VERSIONS[1] else {}
+    fields: dict[str, object] = {
+        "error_code": 0,
+        "api_keys": [
+            {"api_key": api.key, "min_version": api.first, "max_version": limits.get(api.key, api.last)}
+            for api in served()
+        ],
+    }
     if version >= 3:
-        fields |= _features(level)
+        fields |= _features(catalog)
     return b"".join(encode(ApiKey.API_VERSIONS, version, "response", fields))
 
 
-def _features(level: int) -> Fields:
-    """The epoch of what is finalized must grow with every change, and the level does."""
-    ranges = {KAFKAS_FEATURE: (KAFKA_4_0, KAFKA_4_0), METADATA_LEVEL: (1, LEVEL_KNOWN)}
-    finalized = {KAFKAS_FEATURE: KAFKA_4_0, METADATA_LEVEL: level}
+def _features(catalog: Catalog) -> Fields:
+    ranges = {
+        KAFKAS_FEATURE: (KAFKA_4_0, KAFKA_4_0),
+        METADATA_LEVEL: (1, LEVEL_KNOWN),
+        TRANSACTION_VERSION: TRANSACTION_VERSIONS,
+    }
     return {
         "supported_features": [
             {"name": name, "min_version": low, "max_version": high} for name, (low, high) in ranges.items()
         ],
-        "finalized_features_epoch": level,
+        "finalized_features_epoch": features_epoch(catalog),
         "finalized_features": [
-            {"name": name, "max_version_level": at, "min_version_level": at} for name, at in finalized.items()
+            {"name": name, "max_version_level": at, "min_version_level": at}
+            for name, at in finalized(catalog).items()
         ],
+    }
+
+
+def finalized(catalog: Catalog) -> dict[str, int]:
+    """Every feature that clients are told of, with its level."""
+    return {
+        KAFKAS_FEATURE: KAFKA_4_0,
+        METADATA_LEVEL: catalog.metadata_level,
+        TRANSACTION_VERSION: transaction_version(catalog),
     }

@@ -8,26 +8,37 @@ Missing on purpose: the new topic's settings in the answer (v5); clients ask Des
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each_once
+from raftlog.broker.creating import TOO_FAST, may_create, may_mutate
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.metadata.catalog import Topic
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import ZERO_UUID, patience_s
+from raftlog.rights import Operation, ResourceKind
 from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import CreatableTopic, CreateTopicsRequest
 
 
+STRICT_FROM: Final = 6
+"""The version from which on who has used up its quota is refused, and not just slowed down (KIP-599)."""
+
+
 async def handle(call: Call, request: CreateTopicsRequest) -> Answer:
     timeout = patience_s(request.timeout)
 
     async def create(wanted: CreatableTopic) -> dict[str, object]:
+        if not may_create(call, wanted.name):
+            text = call.why_not(Operation.CREATE, ResourceKind.TOPIC, wanted.name)
+            return _failed(wanted.name, ErrorCode.TOPIC_AUTHORIZATION_FAILED, text)
+        if not request.validate_only and not may_mutate(call, _partitions(call, wanted), STRICT_FROM):
+            return _failed(wanted.name, ErrorCode.THROTTLING_QUOTA_EXCEEDED, TOO_FAST)
         new = _new_topic(wanted)
         outcome = (
             new
@@ -46,6 +57,12 @@ async def handle(call: Call, request: CreateTopicsRequest) -> Answer:
         return _result(wanted.name, failure)
 
     return {"topics": await for_each_once(request.topics, lambda topic: topic.name, create, named_twice)}
+
+
+def _partitions(call: Call, wanted: CreatableTopic) -> int:
+    if wanted.assignments:
+        return len(wanted.assignments)
+    return max(wanted.num_partitions, 0) or call.backend.config.int("num.partitions")
 
 
 def _new_topic(wanted: CreatableTopic) -> NewTopic | AdminFailure:
@@ -72,15 +89,19 @@ def _new_topic(wanted: CreatableTopic) -> NewTopic | AdminFailure:
     )
 
 
+def _failed(name: str, code: ErrorCode, text: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "topic_id": ZERO_UUID,
+        "error_code": code,
+        "error_message": text,
+        "configs": [],
+    }
+
+
 def _result(name: str, outcome: Topic | AdminFailure) -> dict[str, object]:
     if isinstance(outcome, AdminFailure):
-        return {
-            "name": name,
-            "topic_id": ZERO_UUID,
-            "error_code": admin_error_code(outcome.error),
-            "error_message": outcome.message,
-            "configs": [],
-        }
+        return _failed(name, admin_error_code(outcome.error), outcome.message)
     return {
         "name": name,
         "topic_id": outcome.topic_id,

@@ -15,6 +15,7 @@ from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError
 from raftlog.metadata.offsets import DeleteGroup
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DeleteGroupsRequest
@@ -29,6 +30,8 @@ async def handle(call: Call, request: DeleteGroupsRequest) -> Answer:
 
 
 async def _delete(call: Call, group: str) -> ErrorCode:
+    if refused := call.refusal(Operation.DELETE, ResourceKind.GROUP, group):
+        return refused
     error = call.backend.groups.delete(group, call.now)
     if error is not GroupError.NONE:
         return group_error_code(error)

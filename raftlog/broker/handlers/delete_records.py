@@ -15,10 +15,11 @@ import trio
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import find_partition
+from raftlog.broker.routing import allowed_partition
 from raftlog.partition.values import PartitionError
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import patience_s
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DeleteRecordsPartition, DeleteRecordsRequest
@@ -68,7 +69,7 @@ def _delete(call: Call, topic: str, wanted: DeleteRecordsPartition, pending: _Pe
         answer.update(error_code=partition_error_code(error), low_watermark=start)
         pending.ended()
 
-    replica = find_partition(call.backend, topic, index)
+    replica = allowed_partition(call, Operation.DELETE, topic, index)
     if isinstance(replica, ErrorCode):
         answer["error_code"] = replica
     else:

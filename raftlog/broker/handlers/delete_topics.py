@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.concurrent import for_each_once
+from raftlog.broker.creating import TOO_FAST, may_mutate
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.admin import AdminFailure
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import ZERO_UUID, patience_s
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DeleteTopicsRequest
 
 DISABLED_ERROR_FROM: Final = 3
+STRICT_FROM: Final = 5
+"""As in CreateTopics."""
 
 
 async def handle(call: Call, request: DeleteTopicsRequest) -> Answer:
@@ -44,14 +48,33 @@ async def _delete(
     asked_id = ZERO_UUID if topic_id is None else topic_id.bytes
     if (name is None) == (topic_id is None):
         return _result(name, asked_id, ErrorCode.INVALID_REQUEST, "give a name or an id, and not both")
+    if (refused := _refused(call, name, asked_id)) is not None:
+        return refused
     if not call.backend.config.bool("delete.topic.enable"):
         disabled = call.version >= DISABLED_ERROR_FROM
         code = ErrorCode.TOPIC_DELETION_DISABLED if disabled else ErrorCode.INVALID_REQUEST
         return _result(name, asked_id, code, "delete.topic.enable is false")
+    known = call.backend.catalog.topic(asked_id if name is None else name)
+    if known is not None and not may_mutate(call, len(known.partitions), STRICT_FROM):
+        return _result(name, asked_id, ErrorCode.THROTTLING_QUOTA_EXCEEDED, TOO_FAST)
     outcome = await call.backend.admin.delete_topic(asked_id if name is None else name, timeout=timeout)
     if isinstance(outcome, AdminFailure):
         return _result(name, asked_id, admin_error_code(outcome.error), outcome.message)
     return _result(outcome.name, outcome.topic_id, ErrorCode.NONE, None)
+
+
+def _refused(call: Call, name: str | None, topic_id: bytes) -> dict[str, object] | None:
+    """What whoever may not delete a topic is told; its name only where it is no secret."""
+    code = call.topic_refusal(Operation.DELETE, topic_id if name is None else name)
+    if not code:
+        return None
+    shown = name
+    if shown is None and (known := call.backend.catalog.topics_by_id.get(topic_id)) is not None:
+        shown = known.name if call.sees(Operation.DESCRIBE, ResourceKind.TOPIC, known.name) else None
+    text = "the topic may not be deleted"
+    if shown is not None:
+        text = call.why_not(Operation.DELETE, ResourceKind.TOPIC, shown)
+    return _result(shown, topic_id, code, text)
 
 
 def _result(name: str | None, topic_id: bytes, code: ErrorCode, message: str | None) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftlog.broker import authorized
 from raftlog.broker.call import Call
+from raftlog.broker.handlers.metadata import cluster_operations
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import named_brokers
 from raftlog.protocol.errors import ErrorCode
@@ -46,7 +47,7 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
             for broker in brokers
         ],
         "cluster_authorized_operations": (
-            authorized.OF_THE_CLUSTER
+            cluster_operations(call)
             if request.include_cluster_authorized_operations
             else authorized.NOT_ASKED
         ),

@@ -18,6 +18,7 @@ from raftlog.cluster.groups import GroupDescription, GroupError, GroupState
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DescribeGroupsRequest
@@ -43,13 +44,31 @@ async def handle(call: Call, request: DescribeGroupsRequest) -> Answer:
 
 
 def _describe(call: Call, group_id: str, asks_for_operations: bool) -> dict[str, object]:
-    found = call.backend.groups.describe(group_id)
     code, message = ErrorCode.NONE, None
+    if not call.may(Operation.DESCRIBE, ResourceKind.GROUP, group_id):
+        code = ErrorCode.GROUP_AUTHORIZATION_FAILED
+        message = call.why_not(Operation.DESCRIBE, ResourceKind.GROUP, group_id)
+        dead = GroupDescription(group_id=group_id, state=GroupState.DEAD)
+        return _described(group_id, dead, code, message, authorized.NOT_ASKED)
+    found = call.backend.groups.describe(group_id)
     if isinstance(found, GroupError):
         code = group_error_code(found)
         found = GroupDescription(group_id=group_id, state=GroupState.DEAD)
     elif found.state is GroupState.DEAD and call.version >= NOT_FOUND_FROM:
         code, message = ErrorCode.GROUP_ID_NOT_FOUND, f"there is no group {group_id!r}"
+    operations = authorized.NOT_ASKED
+    if asks_for_operations and not code:
+        operations = authorized.operations_on(call, ResourceKind.GROUP, group_id)
+    return _described(group_id, found, code, message, operations)
+
+
+def _described(
+    group_id: str,
+    found: GroupDescription,
+    code: ErrorCode,
+    message: str | None,
+    operations: int,
+) -> dict[str, object]:
     return {
         "error_code": code,
         "error_message": message,
@@ -68,7 +87,5 @@ def _describe(call: Call, group_id: str, asks_for_operations: bool) -> dict[str,
             }
             for member in found.members
         ],
-        "authorized_operations": (
-            authorized.OF_A_GROUP if asks_for_operations and not code else authorized.NOT_ASKED
-        ),
+        "authorized_operations": operations,
     }

@@ -13,8 +13,9 @@ import trio
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import confirm_leaders, find_partition
+from raftlog.broker.routing import allowed_partition, confirm_leaders
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DescribeProducersRequest
@@ -31,7 +32,9 @@ async def handle(call: Call, request: DescribeProducersRequest) -> Answer:
     named: dict[str, dict[int, int]] = {}
     for topic in request.topics:
         named.setdefault(topic.name, {}).update({index: index for index in topic.partition_indexes})
-    replicas = [find_partition(call.backend, name, index) for name in named for index in named[name]]
+    replicas = [
+        allowed_partition(call, Operation.READ, name, index) for name in named for index in named[name]
+    ]
     await confirm_leaders([each for each in replicas if not isinstance(each, ErrorCode)], call.now)
     topics: list[dict[str, object]] = []
     total = since = 0
@@ -57,7 +60,7 @@ def _refused(index: int, code: ErrorCode, message: str | None = None) -> dict[st
 
 def _partition(call: Call, topic: str, index: int) -> tuple[dict[str, object], int]:
     """The partition's part of the answer, and how many producers are in it."""
-    replica = find_partition(call.backend, topic, index)
+    replica = allowed_partition(call, Operation.READ, topic, index)
     if not isinstance(replica, ErrorCode) and not replica.is_leader:
         replica = ErrorCode.NOT_LEADER_OR_FOLLOWER
     if isinstance(replica, ErrorCode):

@@ -16,6 +16,7 @@ from raftlog.metadata.transaction_table import TransactionalId
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import DescribeTransactionsRequest
@@ -31,7 +32,9 @@ async def handle(call: Call, request: DescribeTransactionsRequest) -> Answer:
     # Each once: a transaction over many partitions, named thousands of times, would be gigabytes.
     for name in {each: each for each in request.transactional_ids}:
         value = call.backend.catalog.transactions.get(name)
-        if not is_coordinator:
+        if refused := call.refusal(Operation.DESCRIBE, ResourceKind.TRANSACTIONAL_ID, name):
+            state = _failed(name, refused)
+        elif not is_coordinator:
             state = _failed(name, ErrorCode.NOT_COORDINATOR)
         elif value is None:
             state = _failed(name, ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
@@ -54,7 +57,7 @@ def _state(call: Call, name: str, value: TransactionalId) -> dict[str, object]:
     topics: dict[str, list[int]] = {}
     for topic_id, number in value.partitions:
         topic = call.backend.catalog.topics_by_id.get(topic_id)
-        if topic is not None:
+        if topic is not None and call.sees(Operation.DESCRIBE, ResourceKind.TOPIC, topic.name):
             topics.setdefault(topic.name, []).append(number)
     return {
         "error_code": ErrorCode.NONE,

@@ -54,6 +54,22 @@ async def handle(call: Call, request: ElectLeadersRequest) -> Answer:
     }
 
 
+def refused(request: ElectLeadersRequest, code: ErrorCode, text: str) -> Answer:
+    return {
+        "error_code": code,
+        "replica_election_results": [
+            {
+                "topic": topic.topic,
+                "partition_result": [
+                    {"partition_id": number, "error_code": code, "error_message": text}
+                    for number in topic.partitions
+                ],
+            }
+            for topic in request.topic_partitions or ()
+        ],
+    }
+
+
 def _named_twice(partition: tuple[str, int]) -> dict[str, object]:
     return {
         "partition_id": partition[1],

@@ -29,7 +29,8 @@ from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.fetch import FetchAnswer, encode_fetch_response
 from raftlog.protocol.requests import fetch_topic_name
 from raftlog.protocol.schema import milliseconds, uuid_bytes
-from raftlog.storage.group_log import Slice
+from raftlog.rights import Operation
+from raftlog.storage.segment_reader import Slice
 from raftlog.storage.warming import Warming
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def handle(call: Call, request: FetchRequest) -> Coroutine[None, None, None] | N
     if request.session_epoch not in (INITIAL_EPOCH, FINAL_EPOCH):
         _reply(call, [], Found([], 0, True, []), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         return None
+    if call.throttle_ms:  # above its quota: it is told when to come again, and nothing is read
+        _reply(call, [], Found([], 0, False, []))
+        return None
     if sum(len(each.partitions) for each in request.topics) > AT_ONCE_MAX:
         return _in_turns(call, request)
     return _serve(call, request, _resolve(call, request))
@@ -123,6 +127,7 @@ async def _warm(
         _disk_readers.set(limiter)
     for warming in cold:
         await trio.to_thread.run_sync(warming.run, abandon_on_cancel=True, limiter=limiter)
+    topics = _judged_again(call, topics)
     later = _answer_or_wait(call, request, topics, max_bytes)
     if later is not None:
         await later
@@ -148,13 +153,14 @@ def _resolve(call: Call, request: FetchRequest) -> Topics:
     topics: Topics = []
     for each in request.topics:
         topic = uuid_bytes(each.topic_id) if by_id else fetch_topic_name(each)
+        denied = call.topic_refusal(Operation.READ, topic)
         topics.append(
             (
                 topic,
                 [
                     Wanted(
                         one.partition,
-                        find_partition(backend, topic, one.partition),
+                        denied or find_partition(backend, topic, one.partition),
                         one.fetch_offset,
                         one.partition_max_bytes,
                         one.current_leader_epoch if epochs else -1,
@@ -214,10 +220,30 @@ def _read(topics: Topics, max_bytes: int) -> Found:
     return Found(rows, size, has_error, out_of_range)
 
 
+def _is_judged(call: Call) -> bool:
+    """Whether it matters who asks: there is an authorizer, or clients log in here."""
+    return call.backend.authorizer is not None or call.origin.gate is not None
+
+
+def _judged_again(call: Call, topics: Topics) -> Topics:
+    """While an answer was held back, its client may have lost the right to it. Raises InvalidInput for one
+    whose session is over."""
+    if not _is_judged(call):
+        return topics
+    if call.origin.gate is not None:
+        call.origin.gate.check_session()
+    judged: Topics = []
+    for topic, partitions in topics:
+        denied = call.topic_refusal(Operation.READ, topic)
+        judged.append((topic, [one._replace(replica=denied) for one in partitions] if denied else partitions))
+    return judged
+
+
 async def _read_again(call: Call, topics: Topics, max_bytes: int, found: Found) -> None:
     """An offset that is out of range makes consumers start over, so it is said only by who leads for certain:
     a leader that was paused and replaced has not seen what its consumers have read since."""
     await confirm_leaders(found.out_of_range, call.now)
+    topics = _judged_again(call, topics)
     _reply(call, topics, _read(topics, max_bytes))
 
 
@@ -237,10 +263,14 @@ async def _wait(call: Call, topics: Topics, max_bytes: int, min_bytes: int, wait
         with trio.move_on_after(wait_s):
             while found.size < min_bytes and not found.has_error:
                 await alarm.wait()
+                topics = _judged_again(call, topics)
                 found = _read(topics, max_bytes)
     finally:
         for replica in replicas:
             replica.waiters.remove(alarm)
+    if _is_judged(call):  # what was found before the wait counts no more
+        topics = _judged_again(call, topics)
+        found = _read(topics, max_bytes)
     if found.out_of_range:
         await _read_again(call, topics, max_bytes, found)
         return
@@ -279,8 +309,15 @@ def _reply(call: Call, topics: Topics, found: Found, *, error: ErrorCode = Error
                 hints.append(hint)
             answers.append(answer)
         rows.append((topic, answers))
+    if call.quotas is not None and found.size:
+        call.pause(call.quotas.fetched(call.origin.user, call.client_id, found.size, call.now))
     chunks: list[object] = encode_fetch_response(
-        call.version, call.header.correlation_id, rows, endpoints(call, hints), error=error
+        call.version,
+        call.header.correlation_id,
+        rows,
+        endpoints(call, hints),
+        error=error,
+        throttle_ms=call.throttle_ms,
     )
     call.reply_chunks(cast("list[Chunk]", chunks))
 

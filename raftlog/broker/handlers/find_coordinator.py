@@ -17,23 +17,36 @@ import trio
 from raftlog.broker.call import Call
 from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
+from raftlog.broker.rights import REFUSED
 from raftlog.metadata.features import known_to_all
-from raftlog.metadata.transactions import TRANSACTIONS_LEVEL
+from raftlog.metadata.transaction_steps import TRANSACTIONS_LEVEL
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import FindCoordinatorRequest
 
 GROUP: Final = 0
+_KINDS: Final = {GROUP: ResourceKind.GROUP, 1: ResourceKind.TRANSACTIONAL_ID, 2: ResourceKind.GROUP}
 PATIENCE_S: Final = 1.0
 RETRY_S: Final = 0.02
 
 
 async def handle(call: Call, request: FindCoordinatorRequest) -> Answer:
-    found = await _find(call, request.key_type)
+    keys = request.coordinator_keys
+    refused = {key: answer for key in keys if (answer := _refused(call, request.key_type, key)) is not None}
+    found = await _find(call, request.key_type) if len(refused) < len(set(keys)) or not keys else {}
     if call.version < 4:
-        return found
-    return {"coordinators": [{"key": key, **found} for key in request.coordinator_keys]}
+        return next(iter(refused.values()), found)
+    return {"coordinators": [{"key": key, **refused.get(key, found)} for key in keys]}
+
+
+def _refused(call: Call, key_type: int, key: str) -> dict[str, object] | None:
+    """What whoever may not describe a group or a transactional id is told, with a text that clients show."""
+    kind = _KINDS.get(key_type)
+    if kind is None or call.may(Operation.DESCRIBE, kind, key):
+        return None
+    return _nobody(REFUSED[kind], call.why_not(Operation.DESCRIBE, kind, key))
 
 
 async def _find(call: Call, key_type: int) -> dict[str, object]:

@@ -20,6 +20,7 @@ from raftlog.broker.topic_settings import (
     Change,
     alter_topic,
     named_twice,
+    refused_change,
     refused_resource,
     resource_key,
     resource_result,
@@ -43,6 +44,8 @@ SUBTRACT: Final = 3
 async def handle(call: Call, request: IncrementalAlterConfigsRequest) -> Answer:
     async def alter(resource: IncrementalConfigsResource) -> dict[str, object]:
         if resource.resource_type == BROKER_RESOURCE:
+            if (refused := refused_change(call, resource)) is not None:
+                return refused
             settings: dict[str, str | None] = {}
             for each in resource.configs:
                 settings[each.name] = each.value if each.config_operation == SET else None
@@ -50,7 +53,7 @@ async def handle(call: Call, request: IncrementalAlterConfigsRequest) -> Answer:
                     message = "settings of a broker can only be set or removed, and not on trial"
                     return resource_result(resource, ErrorCode.INVALID_REQUEST, message)
             return await alter_broker(call.backend, resource, settings)
-        topic = refused_resource(call.backend, resource)
+        topic = refused_resource(call, resource)
         if isinstance(topic, dict):
             return topic
         change = _change(TopicConfig(topic.configs, call.backend.config), resource.configs)

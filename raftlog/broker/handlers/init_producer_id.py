@@ -19,9 +19,10 @@ from raftlog.broker.errors import transaction_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.transactions.coordinator import TransactionError
-from raftlog.metadata.transactions import NAME_BYTES_MAX
+from raftlog.metadata.transaction_steps import NAME_BYTES_MAX
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import milliseconds
+from raftlog.rights import CLUSTER_NAME, Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import InitProducerIdRequest
@@ -33,7 +34,13 @@ PRODUCER_FENCED_FROM: Final = 4
 
 async def handle(call: Call, request: InitProducerIdRequest) -> Answer:
     if request.transactional_id is not None:
+        if refused := call.refusal(Operation.WRITE, ResourceKind.TRANSACTIONAL_ID, request.transactional_id):
+            return _refused(refused)
         return await _transactional(call, request, request.transactional_id)
+    if not call.sees(Operation.IDEMPOTENT_WRITE, ResourceKind.CLUSTER, CLUSTER_NAME) and not call.may(
+        Operation.WRITE, ResourceKind.TOPIC, None
+    ):
+        return _refused(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     with trio.move_on_after(PATIENCE_S):
         while True:
             producer_id = await call.backend.producer_ids.allocate()

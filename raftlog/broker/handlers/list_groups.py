@@ -13,6 +13,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import CLUSTER_NAME, Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import ListGroupsRequest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def handle(call: Call, request: ListGroupsRequest) -> Answer:
     states, types = request.states_filter, request.types_filter
+    sees_all = call.sees(Operation.DESCRIBE, ResourceKind.CLUSTER, CLUSTER_NAME)
     groups = call.backend.groups.list_groups(states, types)
     return {
         "error_code": ErrorCode.NONE,
@@ -31,5 +33,6 @@ def handle(call: Call, request: ListGroupsRequest) -> Answer:
                 "group_type": group.group_type,
             }
             for group in ([] if isinstance(groups, GroupError) else groups)
+            if sees_all or call.sees(Operation.DESCRIBE, ResourceKind.GROUP, group.group_id)
         ],
     }

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from raftlog.broker.backend import Partition
 from raftlog.broker.call import Call
 from raftlog.broker.errors import partition_error_code
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import confirm_leaders, find_partition
-from raftlog.broker.steps import in_threads
+from raftlog.broker.routing import allowed_partition, confirm_leaders
+from raftlog.broker.steps import Turns, in_threads
 from raftlog.partition.values import EARLIEST, EARLIEST_LOCAL, LATEST, MAX_TIMESTAMP
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import ListOffsetsPartition, ListOffsetsRequest
@@ -31,30 +33,28 @@ NEVER: Final = 1 << 15
 
 
 async def handle(call: Call, request: ListOffsetsRequest) -> Answer:
-    asked = (
-        find_partition(call.backend, topic.name, wanted.partition_index)
-        for topic in request.topics
-        for wanted in topic.partitions
-        if wanted.timestamp < 0
-    )
-    await confirm_leaders([each for each in asked if not isinstance(each, ErrorCode)], call.now)
+    asked, turns = list[Partition](), Turns()
+    for topic in request.topics:
+        for wanted in topic.partitions:
+            replica = allowed_partition(call, Operation.DESCRIBE, topic.name, wanted.partition_index)
+            if wanted.timestamp < 0 and not isinstance(replica, ErrorCode):
+                asked.append(replica)
+            await turns.after(1)
+    await confirm_leaders(asked, call.now)
     committed = request.isolation_level == READ_COMMITTED
-    return {
-        "topics": [
-            {
-                "name": topic.name,
-                "partitions": [
-                    await _find(call, topic.name, wanted, committed) for wanted in topic.partitions
-                ],
-            }
-            for topic in request.topics
-        ]
-    }
+    topics: list[dict[str, object]] = []
+    for topic in request.topics:
+        rows: list[dict[str, object]] = []
+        for wanted in topic.partitions:
+            rows.append(await _find(call, topic.name, wanted, committed))
+            await turns.after(1)
+        topics.append({"name": topic.name, "partitions": rows})
+    return {"topics": topics}
 
 
 async def _find(call: Call, topic: str, wanted: ListOffsetsPartition, committed: bool) -> dict[str, object]:
     index = wanted.partition_index
-    replica = find_partition(call.backend, topic, index)
+    replica = allowed_partition(call, Operation.DESCRIBE, topic, index)
     if isinstance(replica, ErrorCode):
         return {"partition_index": index, "error_code": replica}
     if wanted.timestamp < 0 and call.version < SPECIAL_FROM.get(wanted.timestamp, NEVER):

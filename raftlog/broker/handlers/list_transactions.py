@@ -15,6 +15,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
 from raftlog.metadata.transaction_table import TransactionalId, TransactionState
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import ListTransactionsRequest
@@ -33,7 +34,9 @@ async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
         if number % AT_ONCE == 0:
             await trio.lowlevel.checkpoint()
         value = table.get(name)
-        if value is not None and wanted.includes(value):
+        if value is None or not wanted.includes(value):
+            continue
+        if call.sees(Operation.DESCRIBE, ResourceKind.TRANSACTIONAL_ID, name):
             found.append(
                 {
                     "transactional_id": name,

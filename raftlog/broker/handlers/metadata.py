@@ -12,7 +12,7 @@ Missing on purpose: offline folders.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,9 +20,11 @@ import trio
 from raftlog.broker import authorized
 from raftlog.broker.backend import Backend
 from raftlog.broker.call import Call
+from raftlog.broker.creating import may_create
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
 from raftlog.broker.routing import named_brokers
+from raftlog.broker.steps import Turns
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.metadata.catalog import Topic
 from raftlog.metadata.names import topic_name_problem
@@ -31,6 +33,7 @@ from raftlog.protocol.encode import encode_element
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.requests import asks_for_cluster_operations
 from raftlog.protocol.schema import ZERO_UUID, uuid_bytes
+from raftlog.rights import CLUSTER_NAME, Operation, ResourceKind
 from raftlog.types import BrokerId
 
 if TYPE_CHECKING:
@@ -41,9 +44,6 @@ CREATION_TIMEOUT_S: Final = 5.0
 ELECTION_WAIT_S: Final = 1.0
 CREATED_AT_ONCE_MAX: Final = 100
 """Topics that one request creates; the rest are created when it is repeated."""
-AT_A_TIME: Final = 1000
-"""Topics that are described before others have their turn."""
-
 CACHED_FROM: Final = 32
 """Partitions of a topic from which its part of an answer is kept."""
 CACHED_MAX: Final = 512
@@ -60,34 +60,40 @@ _encoded: dict[tuple[int, int, bytes], tuple[Topic, list[_Leader], frozenset[Bro
 async def handle(call: Call, request: MetadataRequest) -> Answer:
     backend = call.backend
     wanted = {each.topic_id if each.name is None else each.name: each for each in request.topics or ()}
+    secret = _secret(call, [each.name for each in wanted.values() if each.name is not None])
     everything = request.topics is None or (call.version == 0 and not wanted)
-    names = [each.name for each in wanted.values() if each.name is not None]
-    failures: dict[str, ErrorCode] = {}
+    names = [each.name for each in wanted.values() if each.name is not None and each.name not in secret]
+    failures, turns = dict(secret), Turns()
     missing = sorted({name for name in names if name not in backend.catalog.topics})
     if missing:
         allowed = request.allow_auto_topic_creation
         if allowed and backend.config.bool("auto.create.topics.enable"):
-            failures = await _create(call, missing)
+            failures |= await _create(call, missing)
         else:
-            failures = {name: _unknown(name) for name in missing}
+            for name in missing:
+                failures[name] = _unknown(name)
+                await turns.after(1)
     named = [backend.catalog.topics[name] for name in names if name in backend.catalog.topics]
-    await _until_led(backend, list(backend.catalog.topics.values()) if everything else named)
+    shown = (
+        [topic for topic in backend.catalog.topics.values() if _sees(call, topic)] if everything else named
+    )
+    await _until_led(backend, shown)
     brokers = named_brokers(backend)
     alive = frozenset(broker.id for broker in brokers if backend.presence.is_alive(broker))
-    operations = (
-        authorized.OF_A_TOPIC if request.include_topic_authorized_operations else authorized.NOT_ASKED
-    )
-    view = _View(backend, call.version, alive, operations)
+    view = _View(call, alive, asks_for_operations=request.include_topic_authorized_operations)
+    topics: list[_Described] = []
     if everything:
-        topics = [view.describe(topic) for topic in backend.catalog.topics.values()]
+        for topic in shown:
+            topics.append(view.describe(topic))
+            await turns.after(len(topic.partitions))
     else:
-        topics = []
-        for count, each in enumerate(wanted.values(), 1):
-            if count % AT_A_TIME == 0:
-                await trio.lowlevel.checkpoint()
+        for each in wanted.values():
             topics.append(
-                _with_id(view, each.topic_id) if each.name is None else _named(view, each.name, failures)
+                _with_id(view, each.topic_id)
+                if each.name is None
+                else _named(view, each.name, failures, secret)
             )
+            await turns.after(1)
     return {
         "brokers": [
             {"node_id": broker.id, "host": host, "port": port, "rack": broker.rack}
@@ -98,10 +104,29 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
         "controller_id": backend.controller_id,
         "topics": topics,
         "cluster_authorized_operations": (
-            authorized.OF_THE_CLUSTER if asks_for_cluster_operations(request) else authorized.NOT_ASKED
+            cluster_operations(call) if asks_for_cluster_operations(request) else authorized.NOT_ASKED
         ),
         "error_code": ErrorCode.NONE,
     }
+
+
+def cluster_operations(call: Call) -> int:
+    """What may be done with the cluster, for who may know of it."""
+    if not call.sees(Operation.DESCRIBE, ResourceKind.CLUSTER, CLUSTER_NAME):
+        return 0
+    return authorized.operations_on(call, ResourceKind.CLUSTER)
+
+
+def _secret(call: Call, names: Sequence[str]) -> dict[str, ErrorCode]:
+    """Those of the topics that must look as if they were not there."""
+    if call.backend.authorizer is None:
+        return {}
+    codes = {name: call.refusal(Operation.DESCRIBE, ResourceKind.TOPIC, name) for name in names}
+    return {name: code for name, code in codes.items() if code}
+
+
+def _sees(call: Call, topic: Topic) -> bool:
+    return call.sees(Operation.DESCRIBE, ResourceKind.TOPIC, topic.name)
 
 
 async def _until_led(backend: Backend, topics: Sequence[Topic]) -> None:
@@ -118,6 +143,9 @@ async def _create(call: Call, names: Sequence[str]) -> dict[str, ErrorCode]:
     failures: dict[str, ErrorCode] = {}
 
     async def create(name: str) -> None:
+        if not may_create(call, name):
+            failures[name] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            return
         outcome = await backend.admin.create_topic(NewTopic(name=name), timeout=CREATION_TIMEOUT_S)
         if not isinstance(outcome, AdminFailure):
             return
@@ -149,11 +177,18 @@ def _unknown(name: str) -> ErrorCode:
 class _View:
     """The topics as one answer shows them: what was asked, the brokers that are alive, the leaders."""
 
-    def __init__(self, backend: Backend, version: int, alive: frozenset[BrokerId], operations: int) -> None:
-        self.backend = backend
-        self.version = version
+    def __init__(self, call: Call, alive: frozenset[BrokerId], *, asks_for_operations: bool) -> None:
+        self.call = call
+        self.backend = call.backend
+        self.version = call.version
         self.alive = alive
-        self.operations = operations
+        self.asks_for_operations = asks_for_operations
+
+    def operations(self, name: str) -> int:
+        """What its client may do with a topic."""
+        if not self.asks_for_operations:
+            return authorized.NOT_ASKED
+        return authorized.operations_on(self.call, ResourceKind.TOPIC, name)
 
     def describe(self, topic: Topic) -> _Described:
         """The topic in the answer. What many clients ask for in turn is encoded once for all of them."""
@@ -161,7 +196,7 @@ class _View:
         leaders = [self._listed(self.backend.leaders.leader_of(topic, index)) for index in range(count)]
         if count < CACHED_FROM:
             return self._fields(topic, leaders)
-        key = (self.version, self.operations, topic.topic_id)
+        key = (self.version, self.operations(topic.name), topic.topic_id)
         known = _encoded.get(key)
         if known is not None and known[0] is topic and known[1] == leaders and known[2] == self.alive:
             return known[3]
@@ -186,7 +221,7 @@ class _View:
                 self._partition(index, assignment.hosts, leader)
                 for index, (assignment, leader) in enumerate(zip(topic.partitions, leaders, strict=True))
             ],
-            "topic_authorized_operations": self.operations,
+            "topic_authorized_operations": self.operations(topic.name),
         }
 
     def _partition(self, index: int, hosts: Sequence[BrokerId], led: _Leader) -> dict[str, object]:
@@ -203,18 +238,23 @@ class _View:
         }
 
 
-def _named(view: _View, name: str, failures: dict[str, ErrorCode]) -> _Described:
-    topic = view.backend.catalog.topics.get(name)
+def _named(view: _View, name: str, failures: dict[str, ErrorCode], secret: Collection[str]) -> _Described:
+    topic = None if name in secret else view.backend.catalog.topics.get(name)
     if topic is not None:
         return view.describe(topic)
     code = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    return _absent(name, ZERO_UUID, code) | {"topic_authorized_operations": view.operations}
+    operations = authorized.NOT_ASKED if name in secret else view.operations(name)
+    return _absent(name, ZERO_UUID, code) | {"topic_authorized_operations": operations}
 
 
 def _with_id(view: _View, topic_id: uuid.UUID | None) -> _Described:
     id_bytes = uuid_bytes(topic_id)
     topic = view.backend.catalog.topics_by_id.get(id_bytes)
-    return _absent(None, id_bytes, ErrorCode.UNKNOWN_TOPIC_ID) if topic is None else view.describe(topic)
+    if topic is None:
+        return _absent(None, id_bytes, ErrorCode.UNKNOWN_TOPIC_ID)
+    if (refused := view.call.topic_refusal(Operation.DESCRIBE, id_bytes)) is not ErrorCode.NONE:
+        return _absent(None, id_bytes, refused)
+    return view.describe(topic)
 
 
 def _absent(name: str | None, topic_id: bytes, code: ErrorCode) -> dict[str, object]:

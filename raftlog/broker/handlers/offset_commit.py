@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from raftlog.broker.call import Call
 from raftlog.broker.errors import group_error_code
+from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import CommitCheck, GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.metadata.noun import Refusal, Refused
 from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import OffsetCommitRequest
@@ -73,10 +75,13 @@ def _sort(call: Call, request: OffsetCommitRequest) -> tuple[dict[_Key, ErrorCod
     refused: dict[_Key, ErrorCode] = {}
     offsets: dict[_Key, OffsetCommit] = {}
     for topic in request.topics:
+        denied = call.topic_refusal(Operation.READ, topic.name)
         known = catalog.topics.get(topic.name)
         for each in topic.partitions:
             index, metadata = each.partition_index, each.committed_metadata or ""
-            if known is None or not 0 <= index < len(known.partitions):
+            if denied:
+                refused[topic.name, index] = denied
+            elif known is None or not 0 <= index < len(known.partitions):
                 refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             elif len(metadata.encode()) > metadata_max:
                 refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
@@ -88,23 +93,29 @@ def _sort(call: Call, request: OffsetCommitRequest) -> tuple[dict[_Key, ErrorCod
     return refused, offsets.values()
 
 
+def refused(request: OffsetCommitRequest, code: ErrorCode, text: str) -> Answer:
+    return _answer(request, {}, code)
+
+
 def _reply(
     call: Call, request: OffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode
 ) -> None:
-    call.reply(
-        {
-            "topics": [
-                {
-                    "name": topic.name,
-                    "partitions": [
-                        {
-                            "partition_index": each.partition_index,
-                            "error_code": codes.get((topic.name, each.partition_index), otherwise),
-                        }
-                        for each in topic.partitions
-                    ],
-                }
-                for topic in request.topics
-            ]
-        }
-    )
+    call.reply(_answer(request, codes, otherwise))
+
+
+def _answer(request: OffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> Answer:
+    return {
+        "topics": [
+            {
+                "name": topic.name,
+                "partitions": [
+                    {
+                        "partition_index": each.partition_index,
+                        "error_code": codes.get((topic.name, each.partition_index), otherwise),
+                    }
+                    for each in topic.partitions
+                ],
+            }
+            for topic in request.topics
+        ]
+    }

@@ -15,6 +15,7 @@ from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import GroupError
 from raftlog.metadata.offsets import DeleteOffsets
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import OffsetDeleteRequest, OffsetDeleteRequestTopic
@@ -58,8 +59,9 @@ def _judge(
 ) -> Iterator[tuple[OffsetDeleteRequestTopic, int, ErrorCode]]:
     """Every partition that is named, with what stands against it."""
     for topic in topics:
+        denied = call.topic_refusal(Operation.READ, topic.name)
         count = call.backend.catalog.partition_count(topic.name)
-        code = group_error_code(verdict.get(topic.name, GroupError.NONE))
+        code = denied or group_error_code(verdict.get(topic.name, GroupError.NONE))
         for each in topic.partitions:
             at = each.partition_index
-            yield topic, at, code if 0 <= at < count else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            yield topic, at, code if denied or 0 <= at < count else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

@@ -10,13 +10,15 @@ Missing on purpose: topics by id (v10); member epochs of the new consumer protoc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
+from raftlog.broker.steps import Turns
 from raftlog.metadata.offset_table import CommittedOffset
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation, ResourceKind
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import OffsetFetchRequest, OffsetFetchRequestTopics
@@ -28,31 +30,43 @@ _NONE: Final = CommittedOffset(-1)
 
 
 async def handle(call: Call, request: OffsetFetchRequest) -> Answer:
+    refused = {
+        group.group_id: call.refusal(Operation.DESCRIBE, ResourceKind.GROUP, group.group_id)
+        for group in request.groups
+    }
     # Who was paused, or is behind, must not hand out positions that have moved since.
+    turns = Turns()
     error = ErrorCode.NONE if await call.backend.coordination.catch_up() else ErrorCode.NOT_COORDINATOR
     if call.version >= GROUPS_FROM:
         return {
             "groups": [
                 {
                     "group_id": group.group_id,
-                    "topics": _topics(
-                        call, group.group_id, group.topics, error, stable=request.require_stable
+                    "topics": await _topics(
+                        call,
+                        group.group_id,
+                        group.topics,
+                        refused[group.group_id] or error,
+                        turns,
+                        stable=request.require_stable,
                     ),
-                    "error_code": error,
+                    "error_code": refused[group.group_id] or error,
                 }
                 for group in request.groups
             ]
         }
     (group,) = request.groups
-    topics = _topics(call, group.group_id, group.topics, error, stable=request.require_stable)
+    error = refused[group.group_id] or error
+    topics = await _topics(call, group.group_id, group.topics, error, turns, stable=request.require_stable)
     return {"topics": topics, "error_code": error}
 
 
-def _topics(
+async def _topics(
     call: Call,
     group: str,
     wanted: Sequence[OffsetFetchRequestTopics] | None,
     error: ErrorCode,
+    turns: Turns,
     *,
     stable: bool,
 ) -> list[dict[str, object]]:
@@ -61,25 +75,34 @@ def _topics(
     offsets = call.backend.catalog.group_offsets
     unstable = call.backend.catalog.transactions.unstable(group) if stable else set()
     if wanted is None:
-        known = [(topic, offsets.rows(group, topic)) for topic in offsets.topics(group)]
-        return [_topic(topic, rows, rows, unstable, error) for topic, rows in known]
+        known = [(topic, offsets.rows(group, topic)) for topic in offsets.topics(group) if _sees(call, topic)]
+        return [await _topic(topic, list(rows), rows, unstable, error, turns) for topic, rows in known]
     return [
-        _topic(each.name, each.partition_indexes, offsets.rows(group, each.name), unstable, error)
+        await _topic(
+            each.name, each.partition_indexes, offsets.rows(group, each.name), unstable, error, turns
+        )
         for each in wanted
+        if error is not ErrorCode.NONE or _sees(call, each.name)
     ]
 
 
-def _topic(
+def _sees(call: Call, topic: str) -> bool:
+    return call.sees(Operation.DESCRIBE, ResourceKind.TOPIC, topic)
+
+
+async def _topic(
     name: str,
-    partitions: Iterable[int],
+    partitions: Sequence[int],
     committed: Mapping[int, CommittedOffset],
     unstable: Collection[tuple[str, int]],
     error: ErrorCode,
+    turns: Turns,
 ) -> dict[str, object]:
     rows = []
     for partition in partitions:
+        await turns.after(1)
         is_moving = error is ErrorCode.NONE and (name, partition) in unstable
-        offset = _NONE if is_moving else committed.get(partition, _NONE)
+        offset = _NONE if is_moving or error else committed.get(partition, _NONE)
         rows.append(
             {
                 "partition_index": partition,

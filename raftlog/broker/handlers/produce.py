@@ -1,4 +1,4 @@
-"""Produce (0), v3 to v11: append batches.
+"""Produce (0), v3 to v13: append batches.
 
 Behaviour: every partition's batch goes to its Raft group; the answer goes out when the last of them is
 committed or refused, straight from the driver's turn. acks=1 is answered like acks=all, acks=0 not at all:
@@ -7,8 +7,8 @@ leadership is being handed over the answer waits for the new leader's name, whic
 next try.
 v0 to v2 are advertised, for librdkafka's sake, and refused with UNSUPPORTED_VERSION.
 Batches of a transaction need a transactional id in the request; the first of a transaction on a partition
-waits until the coordinator has said that the partition is in it (KIP-890).
-Missing on purpose: topics by id (v13), which belong to the second protocol of transactions.
+waits until the coordinator has said that the partition is in it (KIP-890). From v12 on the coordinator adds
+the partition instead: such a producer says nothing else before its first batch.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from raftlog.protocol.produce import (
     decode_produce_request,
     encode_produce_response,
 )
+from raftlog.rights import Operation, ResourceKind
 
 SERVED_FROM: Final = 3
 LEADER_HINTS_FROM: Final = 10
 ABORTABLE_FROM: Final = 11
 """The version from which on a producer knows the error that it should abort after."""
+ADDS_FROM: Final = 12
+"""The version from which on a batch adds its partition to the producer's transaction."""
 ACKS: Final = (-1, 0, 1)
 ELECTION_WAIT_S: Final = 0.5
 """How long an answer waits for the name of a new leader; handing over takes a hundredth of that."""
@@ -50,15 +53,18 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
     refusal = _refusal(call, request)
     call.expect_answer_within(request.timeout_ms / 1000, pending.expire)
     now, now_ms, backend = call.now, call.now_ms, call.backend
-    asking = None if request.transactional_id is None else _Asking(backend, request.transactional_id)
+    asking = None
+    if request.transactional_id is not None:
+        asking = _Asking(backend, request.transactional_id, adds=call.version >= ADDS_FROM)
     for row, (topic, partitions) in enumerate(request.topics):
         is_internal = topic in INTERNAL_TOPICS
+        denied = refusal or call.topic_refusal(Operation.WRITE, topic)
         for column, (index, records) in enumerate(partitions):
+            if denied:
+                pending.refuse(row, column, denied)
+                continue
             if is_internal:
                 pending.refuse(row, column, ErrorCode.INVALID_TOPIC_EXCEPTION)
-                continue
-            if refusal is not None:
-                pending.refuse(row, column, refusal)
                 continue
             if records is None:
                 pending.refuse(row, column, ErrorCode.INVALID_RECORD, "null instead of records")
@@ -92,16 +98,22 @@ def _refusal(call: Call, request: ProduceRequest) -> ErrorCode | None:
         return ErrorCode.UNSUPPORTED_VERSION
     if request.acks not in ACKS:
         return ErrorCode.INVALID_REQUIRED_ACKS
+    transactional_id = request.transactional_id
+    if transactional_id is not None and not call.may(
+        Operation.WRITE, ResourceKind.TRANSACTIONAL_ID, transactional_id
+    ):
+        return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     return None
 
 
 class _Asking:
     """What the partitions of a request ask the coordinator of its transactional id."""
 
-    __slots__ = ("_backend", "_producer_id", "_transactional_id")
+    __slots__ = ("_adds", "_backend", "_producer_id", "_transactional_id")
 
-    def __init__(self, backend: Backend, transactional_id: str) -> None:
+    def __init__(self, backend: Backend, transactional_id: str, *, adds: bool) -> None:
         self._backend = backend
+        self._adds = adds
         self._transactional_id = transactional_id
         self._producer_id: int | None = None
 
@@ -113,7 +125,9 @@ class _Asking:
             on_verified(Membership.WRONG_PRODUCER, trio.current_time())
             return
         self._producer_id = producer_id
-        self._backend.verification.verify(self._transactional_id, producer_id, epoch, partition, on_verified)
+        self._backend.verification.verify(
+            self._transactional_id, producer_id, epoch, partition, on_verified, adds=self._adds
+        )
 
 
 class _Pending:
@@ -133,6 +147,8 @@ class _Pending:
 
     def resolve(self, row: int, column: int, result: ProduceResult) -> None:
         """A partition is done. Called from the driver's turn: it raises nothing."""
+        if self._answers[row][column] is not None:
+            return  # answered by `expire` before
         try:
             error, base_offset, append_time, log_start_offset, message, keyless = result
             if error is None:
@@ -179,20 +195,20 @@ class _Pending:
                     self.refuse(row, column, ErrorCode.REQUEST_TIMED_OUT)
 
     def _put(self, row: int, column: int, answer: ProduceAnswer) -> None:
-        if self._answers[row][column] is not None:
-            return  # answered by `expire` before
         self._answers[row][column] = answer
         self._missing -= 1
         if not self._missing:
             self._finish()
 
     def _finish(self) -> None:
-        call = self._call
+        """Answer, and let go of the request's bytes: a partition may hold on to this object for long."""
+        call, acks = self._call, self._request.acks
         rows = [
             (topic, [self._led(topic, answer) for answer in answers if answer is not None])
             for (topic, _), answers in zip(self._request.topics, self._answers, strict=True)
         ]
-        if self._request.acks == 0:
+        self._request = self._request._replace(topics=[])
+        if acks == 0:
             failed = next((a for _, answers in rows for a in answers if a.error), None)
             if failed is None:
                 call.end_without_answer()
@@ -200,7 +216,13 @@ class _Pending:
                 call.disconnect(f"acks=0 met {ErrorCode(failed.error).name}: there is no other way to say so")
             return
         hints = endpoints(call, (answer.leader for _, answers in rows for answer in answers))
-        call.reply_chunks([encode_produce_response(call.version, call.header.correlation_id, rows, hints)])
+        call.reply_chunks(
+            [
+                encode_produce_response(
+                    call.version, call.header.correlation_id, rows, hints, throttle_ms=call.throttle_ms
+                )
+            ]
+        )
 
     def _led(self, topic: str | bytes, answer: ProduceAnswer) -> ProduceAnswer:
         """The answer, with the leader's name where that helps."""

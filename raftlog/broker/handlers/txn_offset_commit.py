@@ -1,9 +1,9 @@
-"""TxnOffsetCommit (28), v0 to v4: offsets that a group is at once a producer's transaction is committed.
+"""TxnOffsetCommit (28), v0 to v5: offsets that a group is at once a producer's transaction is committed.
 
 Behaviour: answered when they are on a majority of disks; until the transaction ends they do not count. The
 transaction is looked at first, then the member, as in Kafka: before v3 no member is named, and none is looked
 for (KIP-447). A group that settles its assignments takes them: REBALANCE_IN_PROGRESS would end three clients.
-Missing on purpose: v5, which belongs to the second protocol (KIP-890).
+From v5 on the group is made part of the transaction first: such a producer does not ask for that (KIP-890).
 """
 
 from __future__ import annotations
@@ -18,22 +18,30 @@ from raftlog.cluster.transactions.coordinator import TransactionError
 from raftlog.metadata.offsets import OffsetCommit
 from raftlog.metadata.transaction_table import TransactionState
 from raftlog.protocol.errors import ErrorCode
+from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import TxnOffsetCommitRequest
 
 ABORTABLE_FROM: Final = 4
+ADDS_FROM: Final = 5
 
 _Key = tuple[str, int]
 
 
 async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
+    if call.version >= ADDS_FROM:
+        added = await call.backend.transactions.add(
+            request.transactional_id, request.producer_id, request.producer_epoch, group=request.group_id
+        )
+        if isinstance(added, TransactionError):
+            return _answer(request, {}, _code(call, added))
     error = await _problem(call, request)
     if error is not ErrorCode.NONE:
         return _answer(request, {}, error)
-    refused, offsets = _sort(call, request)
+    denied, offsets = _sort(call, request)
     if not offsets:
-        return _answer(request, refused, ErrorCode.NONE)
+        return _answer(request, denied, ErrorCode.NONE)
     result = await call.backend.transactions.stage_offsets(
         request.transactional_id,
         request.producer_id,
@@ -42,9 +50,9 @@ async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
         tuple(offsets.values()),
     )
     if isinstance(result, TransactionError):
-        return _answer(request, refused, _code(call, result))
+        return _answer(request, denied, _code(call, result))
     unknown = dict.fromkeys(result.unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    return _answer(request, refused | unknown, ErrorCode.NONE)
+    return _answer(request, denied | unknown, ErrorCode.NONE)
 
 
 async def _problem(call: Call, request: TxnOffsetCommitRequest) -> ErrorCode:
@@ -102,10 +110,13 @@ def _sort(
     refused: dict[_Key, ErrorCode] = {}
     offsets: dict[_Key, OffsetCommit] = {}
     for topic in request.topics:
+        denied = call.topic_refusal(Operation.READ, topic.name)
         count = catalog.partition_count(topic.name)
         for each in topic.partitions:
             index, metadata = each.partition_index, each.committed_metadata or ""
-            if not 0 <= index < count:
+            if denied:
+                refused[topic.name, index] = denied
+            elif not 0 <= index < count:
                 refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             elif len(metadata.encode()) > metadata_max:
                 refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
@@ -115,6 +126,10 @@ def _sort(
                     topic.name, index, each.committed_offset, epoch, metadata
                 )
     return refused, offsets
+
+
+def refused(request: TxnOffsetCommitRequest, code: ErrorCode, text: str) -> Answer:
+    return _answer(request, {}, code)
 
 
 def _answer(request: TxnOffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> Answer:

@@ -34,6 +34,7 @@ from raftlog.cluster.groups.api import (
 from raftlog.cluster.groups.group import PENDING_WAIT_S, Group, described
 from raftlog.cluster.groups.keeping import KeptGroups
 from raftlog.cluster.groups.member import Member, elect_protocol
+from raftlog.cluster.groups.members import GroupMembers
 from raftlog.cluster.groups.roster import Roster
 
 GROUPS_MAX: Final = 100_000
@@ -44,6 +45,10 @@ PENDING_MAX: Final = 10_000
 
 OFFER_BYTES_MAX: Final = 1024 * 1024
 """What a member says of itself. Kafka's limit is as low: a group is a record of at most 1 MiB there."""
+
+GROUPS_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What all groups together may have this broker hold. Twice what the metadata keeps of them: a group that it
+does not keep for its size works as well, until its coordinator ends."""
 
 JoinReply = Callable[[JoinResult], None]
 SyncReply = Callable[[SyncResult], None]
@@ -118,7 +123,7 @@ class GroupCoordinator:
         group = self._roster.find(request.group_id, now)
         error = self._join_error(request, group)
         if error is GroupError.NONE:
-            group = group or Group(request.group_id, self._roster.outbox)
+            group = group or Group(request.group_id, GroupMembers(self._roster.outbox))
             error = self._join(group, request, now, reply)
             if error is GroupError.NONE:
                 self._roster.add(group, now)
@@ -136,7 +141,8 @@ class GroupCoordinator:
         low, high = settings.session_timeout_min_ms, settings.session_timeout_max_ms
         if not low <= request.session_timeout_ms <= high:
             return GroupError.INVALID_SESSION_TIMEOUT
-        if sum(len(offered.name) + len(offered.metadata) for offered in request.protocols) > OFFER_BYTES_MAX:
+        offered = sum(len(offered.name) + len(offered.metadata) for offered in request.protocols)
+        if offered > OFFER_BYTES_MAX or self._roster.bytes + offered > GROUPS_BYTES_MAX:
             return GroupError.GROUP_MAX_SIZE_REACHED
         if group is None and request.member_id:
             return GroupError.UNKNOWN_MEMBER_ID
@@ -146,29 +152,29 @@ class GroupCoordinator:
 
     def _join(self, group: Group, request: JoinRequest, now: float, reply: JoinReply) -> GroupError:
         """NONE when the request is answered or parked."""
-        if request.member_id in group.pending and request.instance_id is None:
+        if request.member_id in group.members.pending and request.instance_id is None:
             return self._add_member(group, request, request.member_id, now, reply)
         if request.member_id:
-            member = group.find(request.member_id, request.instance_id)
+            member = group.members.find(request.member_id, request.instance_id)
             if isinstance(member, GroupError):
                 return member
             return self._join_again(group, member, request, now, reply)
-        known = group.static.get(request.instance_id) if request.instance_id is not None else None
+        known = group.members.static.get(request.instance_id) if request.instance_id is not None else None
         if known is not None:
-            return self._replace_static(group, group.members[known], request, now, reply)
+            return self._replace_static(group, group.members.by_id[known], request, now, reply)
         return self._join_new(group, request, now, reply)
 
     def _join_new(self, group: Group, request: JoinRequest, now: float, reply: JoinReply) -> GroupError:
         if not group.takes(request.protocol_type, request.protocols, None):
             return GroupError.INCONSISTENT_GROUP_PROTOCOL
-        if len(group.members) + len(group.pending) >= self._settings().size_max:
+        if len(group.members) + len(group.members.pending) >= self._settings().size_max:
             return GroupError.GROUP_MAX_SIZE_REACHED
         member_id = self._member_id(request)
         if request.instance_id is not None or not request.require_known_member_id:
             return self._add_member(group, request, member_id, now, reply)
-        if len(group.pending) >= PENDING_MAX:
+        if len(group.members.pending) >= PENDING_MAX:
             return GroupError.GROUP_MAX_SIZE_REACHED
-        group.pending[member_id] = (now + PENDING_WAIT_S, now + request.session_timeout_ms / 1000)
+        group.members.pending[member_id] = (now + PENDING_WAIT_S, now + request.session_timeout_ms / 1000)
         result = JoinResult(error=GroupError.MEMBER_ID_REQUIRED, member_id=member_id)
         self._roster.outbox.append((reply, result))
         return GroupError.NONE
@@ -185,10 +191,10 @@ class GroupCoordinator:
         delay = self._settings().initial_rebalance_delay_ms / 1000
         group.delay_initial(now, delay)
         member = Member(member_id, request.instance_id)
-        group.add(member)
+        group.members.add(member)
         group.take(member, request, now)
         group.rebalance(now, delay)
-        group.park_join(member, reply)
+        group.members.park_join(member, reply)
         return GroupError.NONE
 
     def _join_again(
@@ -207,7 +213,7 @@ class GroupCoordinator:
             self._roster.outbox.append((reply, group.join_result(member)))
             return GroupError.NONE
         group.rebalance(now)
-        group.park_join(member, reply)
+        group.members.park_join(member, reply)
         return GroupError.NONE
 
     def _replace_static(
@@ -225,10 +231,10 @@ class GroupCoordinator:
         group.replace_static(member, self._member_id(request))
         group.take(member, request, now)
         after = (group.protocol_type, member.topics_in(group.protocol_type, group.protocol))
-        same = after == before and elect_protocol(group.members.values()) == group.protocol
+        same = after == before and elect_protocol(group.members.by_id.values()) == group.protocol
         if group.state is not GroupState.STABLE or not same:
             group.rebalance(now)
-            group.park_join(member, reply)
+            group.members.park_join(member, reply)
             return GroupError.NONE
         result = group.join_result(member)
         if request.can_skip_assignment:
@@ -236,7 +242,7 @@ class GroupCoordinator:
         elif result.leader == member.member_id:
             # Told that it leads, it would assign anew what is assigned: let it believe that another does.
             result = replace(result, leader=leader_before, members=())
-        group.park_join(member, reply)
+        group.members.park_join(member, reply)
         self._roster.keep_return(group, member, id_before, result)
         return GroupError.NONE
 
@@ -256,7 +262,7 @@ class GroupCoordinator:
         return GroupError.UNKNOWN_MEMBER_ID if self.is_active else GroupError.NOT_COORDINATOR
 
     def _sync(self, group: Group, request: SyncRequest, now: float, reply: SyncReply) -> GroupError:
-        member = group.find(request.member_id, request.instance_id)
+        member = group.members.find(request.member_id, request.instance_id)
         if isinstance(member, GroupError):
             return member
         if request.generation_id != group.generation:
@@ -267,10 +273,12 @@ class GroupCoordinator:
             return GroupError.INCONSISTENT_GROUP_PROTOCOL
         if group.state is GroupState.PREPARING_REBALANCE:
             return GroupError.REBALANCE_IN_PROGRESS
+        if self._roster.bytes + sum(map(len, request.assignments.values())) > GROUPS_BYTES_MAX:
+            return GroupError.GROUP_MAX_SIZE_REACHED
         member.refresh(now)
-        group.park_sync(member, reply)
+        group.members.park_sync(member, reply)
         if group.state is GroupState.STABLE:
-            group.answer_sync(member, group.sync_result(member))
+            group.members.answer_sync(member, group.sync_result(member))
         elif member.member_id == group.leader and not group.is_assigned:
             group.assign(request.assignments)
             self._roster.keep_generation(group, now)
@@ -281,7 +289,7 @@ class GroupCoordinator:
         group = self._roster.find(request.group_id, now)
         if group is None:
             return self._no_group()
-        member = group.find(request.member_id, request.instance_id)
+        member = group.members.find(request.member_id, request.instance_id)
         if isinstance(member, GroupError):
             return member
         if request.generation_id != group.generation:
@@ -295,7 +303,7 @@ class GroupCoordinator:
         if not self.is_active:
             return LeaveResult(error=GroupError.NOT_COORDINATOR)
         group = self._roster.find(request.group_id, now)
-        before = list(group.members.values()) if group is not None else []
+        before = list(group.members) if group is not None else []
         left = tuple(
             LeftMember(
                 leaving.member_id,
@@ -315,14 +323,14 @@ class GroupCoordinator:
 
     def _leave(self, group: Group, leaving: LeavingMember) -> GroupError:
         member_id = leaving.member_id
-        if group.pending.pop(member_id, None) is not None:
+        if group.members.pending.pop(member_id, None) is not None:
             return GroupError.NONE
         if member_id == NO_MEMBER and leaving.instance_id is not None:
-            member_id = group.static.get(leaving.instance_id, NO_MEMBER)
-        member = group.find(member_id, leaving.instance_id)
+            member_id = group.members.static.get(leaving.instance_id, NO_MEMBER)
+        member = group.members.find(member_id, leaving.instance_id)
         if isinstance(member, GroupError):
             return member
-        group.remove(member)
+        group.members.remove(member)
         return GroupError.NONE
 
     # What others ask of a group
@@ -342,7 +350,7 @@ class GroupCoordinator:
             return GroupError.UNKNOWN_MEMBER_ID if check.member_id else GroupError.ILLEGAL_GENERATION
         if check.generation_id < 0 and group.state is GroupState.EMPTY:
             return GroupError.NONE
-        member = group.find(check.member_id, check.instance_id)
+        member = group.members.find(check.member_id, check.instance_id)
         if isinstance(member, GroupError):
             return member
         if check.generation_id != group.generation:

@@ -5,20 +5,20 @@
       └──────────────────┼───┘                                                       v once it is kept
                          └── a member comes, changes, leaves or is silent ──────── Stable
 
-Decides what each event does to a group; which requests are refused is the coordinator's business.
+Decides what each event does to a group. `GroupMembers` knows who belongs to it; which requests are refused is
+the coordinator's business.
 Times are seconds on the coordinator's clock.
 
-Invariants: a member waits for at most one join or sync, and each is answered exactly once, through the
-outbox; from CompletingRebalance on the leader is a member; the generation only grows; nobody is given a part
-of a generation that is not kept; whoever waits to join is answered at `join_deadline` at the latest.
+Invariants: from CompletingRebalance on the leader is a member; the generation only grows; nobody is given a
+part of a generation that is not kept; whoever waits to join is answered at `deadlines.join` at the latest.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from raftlog.cluster.groups.api import (
     NO_MEMBER,
@@ -38,6 +38,7 @@ from raftlog.cluster.groups.member import (
     elect_protocol,
     shared_protocols,
 )
+from raftlog.cluster.groups.members import GroupMembers
 
 PENDING_WAIT_S: Final = 1.0
 """How long a rebalance waits for a member that was just given an id. It comes back in a round trip; one
@@ -46,9 +47,17 @@ that does not must not hold up the others for its session time-out."""
 EMPTY_GROUP_KEPT_S: Final = 600.0
 """How long a group without members or offsets is shown, and keeps counting its generations."""
 
-Reply = Callable[[Any], None]
-Outbox = list[tuple[Reply, JoinResult | SyncResult]]
-"""Answers that are due; sent when the state is consistent again."""
+
+@dataclass(slots=True)
+class Deadlines:
+    """Of a rebalance, in seconds; past or infinite where there is none."""
+
+    join_opens: float = -math.inf
+    """It does not end before, unless nobody is left: the initial delay."""
+    join: float = math.inf
+    """When it ends without those that have not joined."""
+    sync: float = math.inf
+    """By when every member of the generation has asked for its assignment."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,24 +65,13 @@ class Group:
     """A classic group."""
 
     group_id: str
-    outbox: Outbox
+    members: GroupMembers
     state: GroupState = GroupState.EMPTY
     generation: int = 0
     protocol_type: str | None = None
     protocol: str | None = None
     leader: str = NO_MEMBER
-    members: dict[str, Member] = field(default_factory=dict)
-    """By member id, in the order of joining."""
-    static: dict[str, str] = field(default_factory=dict)
-    """Instance id to member id."""
-    pending: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Ids that were given out and have not joined (KIP-394): until when a rebalance waits for them, and
-    until when they may be used."""
-    join_opens: float = -math.inf
-    """A rebalance does not end before, unless nobody is left: the initial delay."""
-    join_deadline: float = math.inf
-    sync_deadline: float = math.inf
-    """By when every member of the generation has asked for its assignment."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
     empty_since: float = -math.inf
     told_generation: int = 0
     """No generation up to here is begun: members may have been told of it by a coordinator before."""
@@ -81,49 +79,12 @@ class Group:
     """The generation that was last put into the metadata; 0 for none."""
     is_assigned: bool = False
     """The leader has spoken, and the group is on its way into the metadata."""
-    timer: float = math.inf
-    """When the coordinator looks at the group next."""
 
     def __repr__(self) -> str:
         return (
             f"<Group {self.group_id} {self.state.value} generation={self.generation}"
-            f" members={len(self.members)} pending={len(self.pending)}>"
+            f" members={len(self.members)} pending={len(self.members.pending)}>"
         )
-
-    def find(self, member_id: str, instance_id: str | None) -> Member | GroupError:
-        """The member that says it is this one. A static one is fenced when another took its place."""
-        if instance_id is not None:
-            current = self.static.get(instance_id)
-            if current is None:
-                return GroupError.UNKNOWN_MEMBER_ID
-            return self.members[current] if current == member_id else GroupError.FENCED_INSTANCE_ID
-        return self.members.get(member_id, GroupError.UNKNOWN_MEMBER_ID)
-
-    # Answers
-
-    def park_join(self, member: Member, reply: Callable[[JoinResult], None]) -> None:
-        """A second request of one member means that the first one's connection is gone."""
-        self.refuse_waiting(member, GroupError.REBALANCE_IN_PROGRESS)
-        member.waiting_join = reply
-
-    def park_sync(self, member: Member, reply: Callable[[SyncResult], None]) -> None:
-        self.refuse_waiting(member, GroupError.REBALANCE_IN_PROGRESS)
-        member.waiting_sync, member.owes_sync = reply, False
-
-    def answer_join(self, member: Member, result: JoinResult) -> None:
-        if member.waiting_join is not None:
-            self.outbox.append((member.waiting_join, result))
-            member.waiting_join = None
-
-    def answer_sync(self, member: Member, result: SyncResult) -> None:
-        if member.waiting_sync is not None:
-            self.outbox.append((member.waiting_sync, result))
-            member.waiting_sync = None
-
-    def refuse_waiting(self, member: Member, error: GroupError) -> None:
-        """Answer whatever the member waits for with an error."""
-        self.answer_join(member, JoinResult(error=error, member_id=member.member_id))
-        self.answer_sync(member, SyncResult(error=error))
 
     def join_result(self, member: Member) -> JoinResult:
         """The generation as a member is told of it: the leader is told who the others are."""
@@ -149,16 +110,10 @@ class Group:
     def _joined_members(self) -> tuple[JoinedMember, ...]:
         return tuple(
             JoinedMember(member.member_id, member.instance_id, member.metadata_for(self.protocol))
-            for member in self.members.values()
+            for member in self.members
         )
 
     # Members
-
-    def add(self, member: Member) -> None:
-        self.members[member.member_id] = member
-        self.pending.pop(member.member_id, None)
-        if member.instance_id is not None:
-            self.static[member.instance_id] = member.member_id
 
     def take(self, member: Member, request: JoinRequest, now: float) -> None:
         """Take over what a member says of itself when it joins."""
@@ -170,34 +125,23 @@ class Group:
         member.protocols = request.protocols
         member.refresh(now)
 
-    def remove(self, member: Member, error: GroupError = GroupError.UNKNOWN_MEMBER_ID) -> None:
-        """Take a member out; `rebalance` is the caller's to call."""
-        self.refuse_waiting(member, error)
-        del self.members[member.member_id]
-        if member.instance_id is not None:
-            del self.static[member.instance_id]
-
     def replace_static(self, member: Member, new_id: str) -> None:
-        """A static member came back under a new id: the old one is fenced (KIP-345)."""
-        assert member.instance_id is not None
-        self.refuse_waiting(member, GroupError.FENCED_INSTANCE_ID)
-        old_id = member.member_id
-        self.members = {new_id if key == old_id else key: known for key, known in self.members.items()}
-        self.static[member.instance_id] = member.member_id = new_id
-        if self.leader == old_id:
+        """A static member came back under a new id, with all that it was."""
+        if self.leader == member.member_id:
             self.leader = new_id
+        self.members.replace_static(member, new_id)
 
     def takes(self, protocol_type: str, protocols: Iterable[GroupProtocol], without: Member | None) -> bool:
         """Whether a member of this type and offer has something in common with the others."""
         names = {protocol.name for protocol in protocols}
         if not protocol_type or not names:
             return False
-        shared = shared_protocols(self.members.values(), without)
+        shared = shared_protocols(self.members, without)
         return shared is None or (protocol_type == self.protocol_type and bool(shared & names))
 
     def is_subscribed(self, topic: str) -> bool:
         """Whether a member may be reading the topic."""
-        known = [member.topics_in(self.protocol_type, self.protocol) for member in self.members.values()]
+        known = [member.topics_in(self.protocol_type, self.protocol) for member in self.members]
         return any(topics is None or topic in topics for topics in known)
 
     # From generation to generation
@@ -206,48 +150,43 @@ class Group:
         """Ask everyone to join again, unless they are being asked already."""
         if self.state is GroupState.PREPARING_REBALANCE:
             return
-        for member in self.members.values():
+        for member in self.members:
             if member.waiting_sync is not None:
-                self.answer_sync(member, SyncResult(error=GroupError.REBALANCE_IN_PROGRESS))
+                self.members.answer_sync(member, SyncResult(error=GroupError.REBALANCE_IN_PROGRESS))
                 member.refresh(now)
             member.owes_sync = False
-        timeout = max((member.rebalance_timeout for member in self.members.values()), default=0.0)
-        self.join_opens = now + initial_delay if self.state is GroupState.EMPTY else -math.inf
-        self.join_deadline = now + max(timeout, initial_delay)
-        self.sync_deadline = math.inf
+        timeout = max((member.rebalance_timeout for member in self.members), default=0.0)
+        self.deadlines.join_opens = now + initial_delay if self.state is GroupState.EMPTY else -math.inf
+        self.deadlines.join = now + max(timeout, initial_delay)
+        self.deadlines.sync = math.inf
         self.state = GroupState.PREPARING_REBALANCE
 
     def delay_initial(self, now: float, initial_delay: float) -> None:
         """Another member came within the initial delay: more may follow."""
-        if self.state is GroupState.PREPARING_REBALANCE and self.join_opens > now:
-            self.join_opens = min(now + initial_delay, self.join_deadline)
+        if self.state is GroupState.PREPARING_REBALANCE and self.deadlines.join_opens > now:
+            self.deadlines.join_opens = min(now + initial_delay, self.deadlines.join)
 
     def complete_join(self, now: float) -> None:
         """Begin the next generation if everyone has joined or the time is up."""
         if self.state is not GroupState.PREPARING_REBALANCE:
             return
-        if now >= self.join_deadline:
-            for member in list(self.members.values()):
+        if now >= self.deadlines.join:
+            for member in list(self.members):
                 # A static member stays until its session runs out: it is expected back (KIP-345).
                 if member.waiting_join is None and member.instance_id is None:
-                    self.remove(member)
-        elif self.members and (now < self.join_opens or not self._all_joined(now)):
+                    self.members.remove(member)
+        elif self.members and (now < self.deadlines.join_opens or not self.members.have_all_joined(now)):
             return
         if not self.members:
             self._become_empty(now)
         elif self._elect_leader():
             self._next_generation(now)
         else:
-            self.join_deadline = now + max(member.rebalance_timeout for member in self.members.values())
-
-    def _all_joined(self, now: float) -> bool:
-        if any(waits_until > now for waits_until, _ in self.pending.values()):
-            return False
-        return all(member.waiting_join is not None for member in self.members.values())
+            self.deadlines.join = now + max(member.rebalance_timeout for member in self.members)
 
     def _elect_leader(self) -> bool:
         """Make sure that the leader has joined; False when nobody has."""
-        joined = [member for member in self.members.values() if member.waiting_join is not None]
+        joined = [member for member in self.members if member.waiting_join is not None]
         if joined and all(member.member_id != self.leader for member in joined):
             self.leader = joined[0].member_id
         return bool(joined)
@@ -257,18 +196,18 @@ class Group:
         self.protocol = None
         self.state = GroupState.EMPTY
         self.empty_since = now
-        self.join_opens, self.join_deadline = -math.inf, math.inf
+        self.deadlines = Deadlines()
 
     def _next_generation(self, now: float) -> None:
         self.generation = max(self.generation, self.told_generation) + 1
         self.is_assigned = False
-        self.protocol = elect_protocol(self.members.values())
+        self.protocol = elect_protocol(self.members.by_id.values())
         self.state = GroupState.COMPLETING_REBALANCE
-        self.join_opens, self.join_deadline = -math.inf, math.inf
-        self.sync_deadline = now + max(member.rebalance_timeout for member in self.members.values())
-        for member in self.members.values():
+        self.deadlines = Deadlines()
+        self.deadlines.sync = now + max(member.rebalance_timeout for member in self.members)
+        for member in self.members:
             if member.waiting_join is not None:
-                self.answer_join(member, self.join_result(member))
+                self.members.answer_join(member, self.join_result(member))
                 member.owes_sync = True
                 member.refresh(now)
 
@@ -276,16 +215,16 @@ class Group:
         """The leader has spoken. Nobody gets its part before the group is kept."""
         assert self.state is GroupState.COMPLETING_REBALANCE and not self.is_assigned, self
         self.is_assigned = True
-        for member in self.members.values():
+        for member in self.members:
             member.assignment = bytes(assignments.get(member.member_id, b""))
 
     def become_stable(self, now: float) -> None:
         """The group is kept: everyone that waits gets its part."""
         assert self.state is GroupState.COMPLETING_REBALANCE and self.is_assigned, self
         self.state = GroupState.STABLE
-        for member in self.members.values():
+        for member in self.members:
             if member.waiting_sync is not None:
-                self.answer_sync(member, self.sync_result(member))
+                self.members.answer_sync(member, self.sync_result(member))
                 member.refresh(now)
 
     # Time
@@ -293,33 +232,31 @@ class Group:
     def expire(self, now: float) -> list[Member]:
         """Drop what has run out: ids that nobody used, silent members, members that did not ask for
         their assignment. Which members those were."""
-        for member_id, (_, usable_until) in list(self.pending.items()):
-            if usable_until <= now:
-                del self.pending[member_id]
-        late = now >= self.sync_deadline
+        self.members.drop_unused(now)
+        late = now >= self.deadlines.sync
         gone = [
             member
-            for member in self.members.values()
+            for member in self.members
             if (member.session_deadline <= now and not member.is_waiting) or (late and member.owes_sync)
         ]
         for member in gone:
-            self.remove(member)
+            self.members.remove(member)
         if gone:
             self.rebalance(now)
         return gone
 
     def next_deadline(self, now: float) -> float:
         """When `expire` or `complete_join` has something to do."""
-        due = [self.join_deadline]
-        if self.join_opens > now:
-            due.append(self.join_opens)
-        for waits_until, usable_until in self.pending.values():
+        due = [self.deadlines.join]
+        if self.deadlines.join_opens > now:
+            due.append(self.deadlines.join_opens)
+        for waits_until, usable_until in self.members.pending.values():
             due.append(waits_until if waits_until > now else usable_until)
-        for member in self.members.values():
+        for member in self.members:
             if not member.is_waiting:
                 due.append(member.session_deadline)
             if member.owes_sync:
-                due.append(self.sync_deadline)
+                due.append(self.deadlines.sync)
         return min(due)
 
 
@@ -340,6 +277,6 @@ def described(group: Group) -> GroupDescription:
                 member.metadata_for(group.protocol) if stable else b"",
                 member.assignment if stable else b"",
             )
-            for member in group.members.values()
+            for member in group.members
         ),
     )

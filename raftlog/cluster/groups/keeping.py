@@ -14,8 +14,9 @@ from typing import Any, Final, Protocol
 import cbor2
 
 from raftlog.cluster.groups.api import GroupProtocol, GroupState
-from raftlog.cluster.groups.group import Group, Outbox
+from raftlog.cluster.groups.group import Group
 from raftlog.cluster.groups.member import Member
+from raftlog.cluster.groups.members import GroupMembers, Outbox
 from raftlog.metadata.group_table import StoredGroup
 from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
 
@@ -68,7 +69,7 @@ def whole(group: Group, at_ms: int) -> StoreGroup:
         protocol_type=group.protocol_type,
         protocol=group.protocol,
         leader=group.leader,
-        members=tuple((id, to_row(member)) for id, member in group.members.items()),
+        members=tuple((id, to_row(member)) for id, member in group.members.by_id.items()),
         at_ms=at_ms,
     )
 
@@ -79,7 +80,7 @@ def restored(
     """The group, its members' sessions beginning now; None when what is kept of it makes no sense."""
     group = Group(
         group_id,
-        outbox,
+        GroupMembers(outbox),
         generation=kept.generation,
         protocol_type=kept.protocol_type,
         protocol=kept.protocol,
@@ -93,7 +94,7 @@ def restored(
         if member is None or kept.protocol not in {offered.name for offered in member.protocols}:
             log.warning("group %.60s is not taken over: what is kept of a member makes no sense", group_id)
             return None
-        group.add(member)
+        group.members.add(member)
         member.refresh(now)
     if group.members:
         group.state = GroupState.STABLE

@@ -13,6 +13,9 @@ from raftlog.cluster.groups.subscription import subscribed_topics
 REBALANCE_TIMEOUT_MIN_S: Final = 1.0
 """A shorter one than this would throw members out faster than they can answer."""
 
+MEMBER_COST: Final = 1024
+"""Bytes of objects that a member costs, whatever it offers."""
+
 
 @dataclass(slots=True, eq=False)
 class Member:
@@ -36,6 +39,12 @@ class Member:
     def is_waiting(self) -> bool:
         """Parked here, so it cannot heartbeat: its session does not run out."""
         return self.waiting_join is not None or self.waiting_sync is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it has the coordinator hold."""
+        offered = sum(len(each.name) + len(each.metadata) for each in self.protocols)
+        return MEMBER_COST + offered + len(self.assignment)
 
     def refresh(self, now: float) -> None:
         """It was heard."""

@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from raftlog.cluster.groups.api import GroupError, GroupListing, GroupState, JoinResult
-from raftlog.cluster.groups.group import EMPTY_GROUP_KEPT_S, Group, Outbox
+from raftlog.cluster.groups.group import EMPTY_GROUP_KEPT_S, Group
 from raftlog.cluster.groups.keeping import KeptGroups, restored, to_row, whole
 from raftlog.cluster.groups.member import Member
+from raftlog.cluster.groups.members import Outbox
 from raftlog.metadata.groups import ChangeMembers, ForgetGroup
 
 TAKEN_OVER_AT_ONCE: Final = 200
@@ -35,6 +36,12 @@ class Roster:
         self._to_keep: dict[str, None] = {}
         """Groups that completed a generation while a broker of the cluster did not know how to keep it."""
         self._timers: list[tuple[float, str]] = []
+        """When to look at which group; what was made void by an earlier time is still there."""
+        self._next_look: dict[str, float] = {}
+        """When each group is looked at next."""
+        self._sizes: dict[str, int] = {}
+        self.bytes = 0
+        """What all groups have this broker hold."""
         self._epoch_ms = 0.0
         """The wall clock at 0 of the other one."""
 
@@ -56,10 +63,13 @@ class Roster:
     def give_up(self) -> None:
         """Whoever waits is told to look for the next coordinator."""
         for group in self._groups.values():
-            for member in group.members.values():
-                group.refuse_waiting(member, GroupError.NOT_COORDINATOR)
+            for member in group.members:
+                group.members.refuse_waiting(member, GroupError.NOT_COORDINATOR)
         self._groups.clear()
         self._timers.clear()
+        self._next_look.clear()
+        self._sizes.clear()
+        self.bytes = 0
         self._to_take_over.clear()
         self._to_keep.clear()
         self.in_charge_since = None
@@ -86,8 +96,8 @@ class Roster:
             due.append(heapq.heappop(self._timers))
         for deadline, group_id in due:
             group = self._groups.get(group_id)
-            if group is not None and group.timer == deadline:
-                group.timer = math.inf
+            if group is not None and self._next_look.get(group_id) == deadline:
+                del self._next_look[group_id]
                 self.note_gone(group, group.expire(now))
                 self.settle(group, now)
         self.send()
@@ -128,6 +138,8 @@ class Roster:
     def remove(self, group_id: str) -> None:
         """It is forgotten here; the metadata may still have it."""
         self._groups.pop(group_id, None)
+        self._next_look.pop(group_id, None)
+        self.bytes -= self._sizes.pop(group_id, 0)
 
     def _restored(self, group_id: str, now: float) -> Group | None:
         kept = self._kept.get(group_id)
@@ -140,7 +152,8 @@ class Roster:
         """After anything that happened to a group: end its rebalance if it can end, forget it or look at
         it again in time."""
         group.complete_join(now)
-        if group.members or group.pending or group.state is not GroupState.EMPTY:
+        self._weigh(group)
+        if group.members or group.members.pending or group.state is not GroupState.EMPTY:
             self._look_at(group, group.next_deadline(now))
             return
         if 0 < group.kept_generation < group.generation:
@@ -157,9 +170,14 @@ class Roster:
         if group.kept_generation:
             self._kept.keep(ForgetGroup(group=group.group_id), _nothing)
 
+    def _weigh(self, group: Group) -> None:
+        size = group.members.size
+        self.bytes += size - self._sizes.get(group.group_id, 0)
+        self._sizes[group.group_id] = size
+
     def _look_at(self, group: Group, deadline: float) -> None:
-        if deadline < group.timer:
-            group.timer = deadline
+        if deadline < self._next_look.get(group.group_id, math.inf):
+            self._next_look[group.group_id] = deadline
             heapq.heappush(self._timers, (deadline, group.group_id))
 
     def send(self) -> None:
@@ -184,8 +202,8 @@ class Roster:
             if is_kept:
                 group.become_stable(now)
             else:
-                for member in group.members.values():
-                    group.refuse_waiting(member, GroupError.NOT_COORDINATOR)
+                for member in group.members:
+                    group.members.refuse_waiting(member, GroupError.NOT_COORDINATOR)
                 group.rebalance(now)
             self.settle(group, now)
             self.send()
@@ -209,7 +227,7 @@ class Roster:
             if not is_kept:
                 group.rebalance(now)
             elif member.member_id == new_id:
-                group.answer_join(member, result)
+                group.members.answer_join(member, result)
                 member.refresh(now)
             self.settle(group, now)
             self.send()

@@ -21,21 +21,15 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.metadata.commands import encode_command, refused_before
 from raftlog.metadata.noun import Refusal, Refused, Result
 from raftlog.metadata.offsets import OffsetCommit
+from raftlog.metadata.transaction_ends import EndTransaction, EndTransactionAndEpoch
+from raftlog.metadata.transaction_steps import TRANSACTIONS_LEVEL, Stepped, Verdict
 from raftlog.metadata.transaction_table import NO_EPOCH, NO_PRODUCER, TransactionState
-from raftlog.metadata.transactions import (
-    TRANSACTIONS_LEVEL,
-    AddToTransaction,
-    EndTransaction,
-    InitProducer,
-    StageOffsets,
-    Stepped,
-    Verdict,
-)
+from raftlog.metadata.transactions import AddToTransaction, InitProducer, StageOffsets
 
 PATIENCE_S: Final = 2.0
 """How long a step waits for the markers of the transaction before, or until all brokers know transactions."""
 
-Step = InitProducer | AddToTransaction | StageOffsets | EndTransaction
+Step = InitProducer | AddToTransaction | StageOffsets | EndTransaction | EndTransactionAndEpoch
 
 
 class TransactionError(Enum):
@@ -104,7 +98,7 @@ class TransactionCoordinator:
         if (
             known is not None
             and known.state is TransactionState.ONGOING
-            and (known.producer_id, known.epoch) == (producer_id, epoch)
+            and known.producer == (producer_id, epoch)
             and known.partitions.keys() >= set(partitions)
             and set(groups) <= set(known.groups)
             and await self._coordination.confirm_coordinator()
@@ -143,11 +137,19 @@ class TransactionCoordinator:
         )
 
     async def end(
-        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        *,
+        commit: bool,
+        ends_epoch: bool = False,
     ) -> Stepped | TransactionError:
-        """Commit or abort. It is decided when this returns; the markers follow."""
+        """Commit or abort. It is decided when this returns; the markers follow. `ends_epoch`: the producer
+        goes on at the epoch, or under the producer id, that the answer names (KIP-890)."""
+        kind = EndTransactionAndEpoch if ends_epoch else EndTransaction
         return await self._take(
-            EndTransaction(
+            kind(
                 transactional_id=transactional_id,
                 producer_id=producer_id,
                 epoch=epoch,
@@ -182,7 +184,10 @@ class TransactionCoordinator:
     def _may_proceed(self, step: Step) -> bool:
         """Whether a proposal would not be told to wait."""
         known = self._metadata.catalog.transactions.get(step.transactional_id)
-        return known is None or not known.state.is_prepared or isinstance(step, EndTransaction)
+        if known is None or not known.state.is_prepared or isinstance(step, EndTransaction):
+            return True
+        is_repeat = isinstance(step, EndTransactionAndEpoch)
+        return is_repeat and (step.producer_id, step.epoch) != known.producer
 
     async def _propose(self, step: Step) -> Result | TransactionError:
         metadata = self._metadata

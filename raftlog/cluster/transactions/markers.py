@@ -27,8 +27,8 @@ from raftlog.cluster.replicas import Replicas
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.errors import InvalidInput
 from raftlog.metadata.commands import encode_command
+from raftlog.metadata.transaction_ends import CompleteTransaction
 from raftlog.metadata.transaction_table import TopicPartition, TransactionalId, TransactionState
-from raftlog.metadata.transactions import CompleteTransaction
 from raftlog.partition.markers import Marker
 from raftlog.partition.marking import Marked
 from raftlog.types import BrokerId, RaftIndex
@@ -159,7 +159,7 @@ class Markers:
         )
         done: set[TopicPartition] = set()
         by_leader: dict[BrokerId, list[_Addressed]] = {}
-        for topic_id, number in left:
+        for topic_id, number in sorted(left):  # a seed of the simulator plays alike in every process
             topic = self._metadata.catalog.topics_by_id.get(topic_id)
             if topic is None or number >= len(topic.partitions):
                 done.add((topic_id, number))

@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Final
 
 from raftlog.metadata.catalog import Catalog
+from raftlog.metadata.transaction_ends import AbortTimedOut
 from raftlog.metadata.transaction_table import TransactionState
-from raftlog.metadata.transactions import AbortTimedOut, ExpireTransactionalIds
+from raftlog.metadata.transactions import ExpireTransactionalIds
 from raftlog.types import RaftIndex
 
 ONGOING_AT_ONCE: Final = 5_000

@@ -1,19 +1,15 @@
-"""Who talks to this broker, about what, and a session for who looks at it."""
+"""Who talks to this broker, and about what."""
 
 from __future__ import annotations
 
-import time
-
 import trio
 
-from raftlog.http.access import Need
 from raftlog.http.api.context import Api
-from raftlog.http.messages import Refusal, Request, Response
+from raftlog.http.guard import Need
+from raftlog.http.messages import Request, Response
 from raftlog.http.routes import Route
 
 CLIENTS_MAX = 500
-SESSION_BODY_MAX = 4096
-"""What anybody may send is parsed in one go."""
 
 
 class Clients:
@@ -62,18 +58,6 @@ class Clients:
             rows.append(row)
         return Response.of(rows)
 
-    async def session(self, request: Request) -> Response:
-        """A token for a cookie, so that a page need not keep it."""
-        access = self._api.access
-        token = request.json().get("token", "")
-        role = access.role_of_token(token.encode(errors="replace")) if isinstance(token, str) else None
-        if role is None and access.is_open:
-            return Response.of({"role": "admin", "expires_s": None})
-        if role is None:
-            raise Refusal(401, "UNAUTHENTICATED", "that is no token of this broker")
-        cookie = ("Set-Cookie", access.cookie_for(role, time.time()))
-        return Response.of({"role": role.value, "expires_s": 8 * 3600}, headers=(cookie,))
-
 
 def routes(api: Api) -> list[Route]:
     clients = Clients(api)
@@ -91,13 +75,5 @@ def routes(api: Api) -> list[Route]:
             need=Need.READ,
             handle=clients.apis,
             doc="What this broker serves, and what was asked of it.",
-        ),
-        Route(
-            method="POST",
-            path="/api/v1/session",
-            need=Need.SESSION,
-            handle=clients.session,
-            body_max=SESSION_BODY_MAX,
-            doc="A cookie for eight hours, for a `token`.",
         ),
     ]

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Final
 
-from raftlog.http.access import Need
 from raftlog.http.api.context import Api
-from raftlog.http.history import SERIES
+from raftlog.http.exposition import Pace
+from raftlog.http.guard import Need, Role
+from raftlog.http.history import LATENCIES, SERIES
 from raftlog.http.messages import Request, Response, bad_request
 from raftlog.http.reading import alive_brokers
 from raftlog.http.routes import Route
-from raftlog.http.version import version
 from raftlog.metadata.catalog import BrokerInfo
+from raftlog.types import BrokerId
+from raftlog.version import version
+
+LARGEST: Final = ("term", *LATENCIES)
+"""Series of which a cluster has its largest, not the sum."""
 
 
 class Cluster:
     def __init__(self, api: Api) -> None:
         self._api = api
 
+    async def about(self, request: Request) -> Response:
+        """What a page of the console asks first: which broker serves the page, and what the page may do."""
+        api = self._api
+        role = api.access.check(request, Need.READ)
+        return Response.of(
+            {
+                "mode": "broker",
+                "broker": api.view.inside.me.id,
+                "version": version(),
+                "role": role.value,
+                "read_only": api.access.is_readonly,
+                "may_change": role is Role.ADMIN and not api.access.is_readonly,
+                "sees_records": api.access.sees_records(role),
+            }
+        )
+
     async def cluster(self, request: Request) -> Response:
         return Response.of(await summary(self._api))
 
     async def brokers(self, request: Request) -> Response:
         api = self._api
-        reports, alive = await api.reports(), alive_brokers(api.view)
-        preferred = dict.fromkeys(api.catalog.brokers, 0)
-        async for topic, _ in api.each_topic():
-            for assignment in topic.partitions:
-                home = assignment.preferred_leader
-                preferred[home] = preferred.get(home, 0) + 1
+        reports: dict[BrokerId, dict[str, Any] | None] = {}
+        if request.flag("here"):
+            reports[api.view.inside.me.id] = await api.own_report()
+        else:
+            reports = await api.reports()
+        alive = alive_brokers(api.view)
+        preferred = await api.shared.get("preferred", self._preferred)
         return Response.of(
             [
                 {
@@ -39,7 +62,7 @@ class Cluster:
                     "rack": broker.rack,
                     "state": _state_of(broker, broker.id in alive),
                     "incarnation": broker.incarnation.hex()[:8],
-                    "preferred": preferred[broker.id],
+                    "preferred": preferred.get(broker.id, 0),
                     "is_this": broker.id == api.view.inside.me.id,
                     "report": reports.get(broker.id),
                 }
@@ -47,13 +70,45 @@ class Cluster:
             ]
         )
 
+    async def _preferred(self) -> dict[BrokerId, int]:
+        """How many partitions each broker should lead."""
+        preferred: dict[BrokerId, int] = {}
+        pace = Pace()
+        for topic in list(self._api.catalog.topics.values()):
+            for assignment in topic.partitions:
+                home = assignment.preferred_leader
+                preferred[home] = preferred.get(home, 0) + 1
+            await pace.breathe()
+        return preferred
+
     async def history(self, request: Request) -> Response:
+        """Of all brokers together by the second: sums, but the slowest broker's latencies and the highest
+        term."""
         names = tuple(request.text("names", ",".join(SERIES)).split(","))
         unknown = [name for name in names if name not in SERIES]
         if unknown:
             raise bad_request(f"there is no series {unknown[0][:40]!r}, only {', '.join(SERIES)}")
         minutes = request.int("minutes", 10, 1, 10)
-        return Response.of(self._api.history.series(names, 60 * minutes))
+        since = request.int("since", time.time_ns() // 1_000_000 - 60_000 * minutes, 0, 1 << 53)
+        points = await self._api.histories(since, 60 * minutes)
+        return Response.of(together(points, names))
+
+
+def together(points: list[list[float | None]], names: tuple[str, ...]) -> dict[str, list[float | None]]:
+    """Points of several brokers as columns by name, a row a second, the second's beginning as `at` (ms)."""
+    seconds: dict[int, list[list[float | None]]] = {}
+    for point in points:
+        seconds.setdefault(int(point[0] or 0) // 1000, []).append(point)
+    order = sorted(seconds)
+    columns: dict[str, list[float | None]] = {"at": [1000.0 * second for second in order]}
+    for name in names:
+        place = 1 + SERIES.index(name)
+        add = max if name in LARGEST else sum
+        columns[name] = []
+        for second in order:
+            figures = [f for point in seconds[second] if (f := point[place]) is not None]
+            columns[name].append(round(add(figures), 3) if figures else None)
+    return columns
 
 
 async def summary(api: Api) -> dict[str, Any]:
@@ -73,13 +128,14 @@ async def summary(api: Api) -> dict[str, Any]:
         "brokers": len(catalog.brokers),
         "alive": len(alive_brokers(api.view)),
         "topics": len(catalog.topics),
+        "groups": len(catalog.group_offsets),
         "partitions": seen.partitions,
         "without_leader": seen.without_leader,
         "under_replicated": seen.under_replicated,
         "moving": seen.moving,
         "durability": api.view.inside.me.config.str("raftlog.durability"),
         "problems": seen.problems,
-        "rates": {name: round(figure, 1) for name, figure in api.history.last.items()},
+        "rates": {name: None if f is None else round(f, 1) for name, f in api.history.last.items()},
     }
 
 
@@ -94,6 +150,13 @@ def routes(api: Api) -> list[Route]:
     return [
         Route(
             method="GET",
+            path="/api/v1/about",
+            need=Need.READ,
+            handle=cluster.about,
+            doc="Who serves this, as whom the request is made, and what that one may do.",
+        ),
+        Route(
+            method="GET",
             path="/api/v1/cluster",
             need=Need.READ,
             handle=cluster.cluster,
@@ -104,14 +167,18 @@ def routes(api: Api) -> list[Route]:
             path="/api/v1/brokers",
             need=Need.READ,
             handle=cluster.brokers,
-            doc="Every broker, and what it says of itself now (`report`; null for one that says nothing).",
+            parameters=("here",),
+            doc="Every broker, and what it says of itself (`report`; null for one that says nothing).",
         ),
         Route(
             method="GET",
             path="/api/v1/metrics/history",
             need=Need.READ,
             handle=cluster.history,
-            parameters=("names", "minutes"),
-            doc="This broker's figures of each of the last seconds, ten minutes at most.",
+            parameters=("names", "minutes", "since"),
+            doc=(
+                "The brokers' figures of each of the last seconds together, ten minutes at most;"
+                " `since` a time."
+            ),
         ),
     ]

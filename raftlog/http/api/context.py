@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,20 +17,18 @@ from raftlog.client.health import (
     topic_problems,
 )
 from raftlog.http.access import Access
+from raftlog.http.api.source import counted, no_topic, partition_of
 from raftlog.http.exposition import Pace
 from raftlog.http.history import History
-from raftlog.http.messages import Refusal, Send
+from raftlog.http.messages import Stream
 from raftlog.http.own_client import OwnClient
 from raftlog.http.reading import alive_brokers
+from raftlog.http.shared import Shared
 from raftlog.http.view import View
 from raftlog.metadata.catalog import Catalog, Topic
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
 
 METADATA_NAME: Final = "__cluster_metadata"
-STREAMS_MAX: Final = 16
-"""Of all connections: a page has one or two."""
-
-Stream = Callable[[Send], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -52,20 +50,15 @@ class Api:
     access: Access
     client: OwnClient
     history: History
+    shared: Shared = field(default_factory=Shared)
 
     def counted(self, stream: Stream) -> Stream:
         """A stream that the end of the broker waits for, for a moment. Raises Refusal when there are many."""
-        if self.view.streams >= STREAMS_MAX:
-            raise Refusal(503, "BUSY", f"{STREAMS_MAX} streams are open; try again", retriable=True)
+        return counted(self.view, stream)
 
-        async def run(send: Send) -> None:
-            self.view.streams += 1
-            try:
-                await stream(send)
-            finally:
-                self.view.streams -= 1
-
-        return run
+    @property
+    def stopping(self) -> trio.Event:
+        return self.view.stopping
 
     @property
     def catalog(self) -> Catalog:
@@ -75,20 +68,15 @@ class Api:
         """Raises Refusal."""
         topic = self.catalog.topic(name)
         if topic is None:
-            raise Refusal(404, "UNKNOWN_TOPIC_OR_PARTITION", f"there is no topic {name[:260]!r}")
+            raise no_topic(name)
         return topic
 
     def group_of(self, topic: str, partition: str) -> GroupKey:
         """The Raft group of a partition, or of the metadata. Raises Refusal."""
         if topic == METADATA_NAME and partition == "0":
             return METADATA_GROUP
-        found = self.topic(topic)
-        is_number = partition.isascii() and partition.isdigit() and len(partition) <= 9
-        if not is_number or int(partition) >= len(found.partitions):
-            raise Refusal(
-                404, "UNKNOWN_TOPIC_OR_PARTITION", f"there is no partition {topic}-{partition[:20]}"
-            )
-        return group_key(found.topic_id, int(partition))
+        number = partition_of(self, topic, partition)
+        return group_key(self.topic(topic).topic_id, number)
 
     def name_of(self, group: GroupKey) -> str:
         """A group's name for people."""
@@ -118,7 +106,10 @@ class Api:
             await pace.breathe()
 
     async def reports(self) -> dict[BrokerId, dict[str, Any] | None]:
-        """What each broker says of itself, all asked at once."""
+        """What each broker said of itself a moment ago, all asked at once."""
+        return await self.shared.get("reports", self._ask_all)
+
+    async def _ask_all(self) -> dict[BrokerId, dict[str, Any] | None]:
         found: dict[BrokerId, dict[str, Any] | None] = {}
 
         async def ask(broker: BrokerId) -> None:
@@ -129,8 +120,27 @@ class Api:
                 nursery.start_soon(ask, broker)
         return found
 
+    async def own_report(self) -> dict[str, Any]:
+        """What this broker said of itself a moment ago."""
+        return await self.shared.get("own report", self.view.inside.reports.own)
+
+    async def histories(self, since_ms: int, limit: int) -> list[list[float | None]]:
+        """The points of all brokers after a time, by this broker's clock."""
+        points: list[list[float | None]] = []
+
+        async def ask(broker: BrokerId) -> None:
+            points.extend(await self.view.inside.reports.history_of(broker, since_ms, limit))
+
+        async with trio.open_nursery() as nursery:
+            for broker in list(self.catalog.brokers):
+                nursery.start_soon(ask, broker)
+        return points
+
     async def overview(self) -> Overview:
-        """One look at everything. The problems are what `raftlog cluster health` says."""
+        """One look at everything, of a moment ago. The problems are what `raftlog cluster health` says."""
+        return await self.shared.get("overview", self._look_over)
+
+    async def _look_over(self) -> Overview:
         seen, alive = Overview(), alive_brokers(self.view)
         if self.view.inside.metadata.leader is None:
             seen.problems.append(NO_LEADER)
@@ -150,4 +160,14 @@ def disks_of(reports: dict[BrokerId, dict[str, Any] | None]) -> Sequence[DiskSta
         DiskState(broker, report["damaged_logs"] > 0, report["disk"]["total"], report["disk"]["free"])
         for broker, report in sorted(reports.items())
         if report is not None
+    ]
+
+
+def lags_of(api: Api, group: str, topic: str) -> list[int]:
+    """How many records a group has not read of each partition of a topic that this broker keeps."""
+    replicas = api.view.inside.replicas
+    return [
+        max(0, replica.high_watermark - at.offset)
+        for number, at in api.catalog.group_offsets.rows(group, topic).items()
+        if (replica := replicas.partition(topic, number)) is not None
     ]

@@ -1,14 +1,12 @@
-"""Consumer groups: who is in them, how far they are, and where they go on. By Kafka's own requests."""
+"""One consumer group: who is in it, how far it is, and where it goes on. By Kafka's own requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from raftlog.client.metadata import TopicPartition
-from raftlog.http.access import Need
-from raftlog.http.api import lists
-from raftlog.http.api.context import Api
-from raftlog.http.exposition import Pace
+from raftlog.http.api.source import Source
+from raftlog.http.guard import Need
 from raftlog.http.messages import Refusal, Request, Response, bad_request
 from raftlog.http.routes import Route
 
@@ -17,40 +15,8 @@ Key = TopicPartition
 
 
 class Groups:
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Source) -> None:
         self._api = api
-
-    async def all(self, request: Request) -> Response:
-        client = self._api.client
-        found = {one.group: one for one in await client.ask(lambda c: c.admin.list_groups())}
-        names = lists.matching(request, found)
-        page, following = lists.page_of(request, names)
-        offsets, pace, rows = self._api.catalog.group_offsets, Pace(), []
-        for name in page:
-            topics = sorted(offsets.topics(name)) if name in offsets else []
-            lags = [lag for topic in topics for lag in self._lags(name, topic)]
-            rows.append(
-                {
-                    "id": name,
-                    "state": found[name].state,
-                    "protocol_type": found[name].protocol_type,
-                    "topics": topics,
-                    "lag": str(sum(lags)) if lags else None,
-                    "lag_max": str(max(lags)) if lags else None,
-                    "coordinator": self._api.view.inside.coordination.coordinator_id,
-                }
-            )
-            await pace.breathe()
-        return Response.of({"items": rows, "total": len(names), "next": following})
-
-    def _lags(self, group: str, topic: str) -> list[int]:
-        """Of the partitions that this broker keeps a replica of."""
-        replicas = self._api.view.inside.replicas
-        return [
-            max(0, replica.high_watermark - at.offset)
-            for number, at in self._api.catalog.group_offsets.rows(group, topic).items()
-            if (replica := replicas.partition(topic, number)) is not None
-        ]
 
     async def one(self, request: Request) -> Response:
         name, client = request.required("id"), self._api.client
@@ -101,11 +67,17 @@ class Groups:
 
     async def _places(self, keys: list[Key], spec: int) -> dict[Key, int]:
         """Offsets of the partitions that there are; a topic may have been deleted since."""
-        known = [key for key in keys if key.partition < self._api.catalog.partition_count(key.topic)]
+        known = [key for key in keys if self._is_there(key)]
         if not known:
             return {}
         found = await self._api.client.ask(lambda c: c.admin.list_offsets(dict.fromkeys(known, spec)))
         return {key: place.offset for key, place in found.items() if place is not None}
+
+    def _is_there(self, key: Key) -> bool:
+        try:
+            return key.partition < len(self._api.topic(key.topic).partitions)
+        except Refusal:
+            return False
 
     # Changes
 
@@ -202,17 +174,9 @@ def _text(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 
-def routes(api: Api) -> list[Route]:
+def routes(api: Source) -> list[Route]:
     groups, base = Groups(api), "/api/v1/groups"
     return [
-        Route(
-            method="GET",
-            path=base,
-            need=Need.READ,
-            handle=groups.all,
-            parameters=lists.PARAMETERS,
-            doc="Consumer groups, a page at a time.",
-        ),
         Route(
             method="GET",
             path=f"{base}/detail",

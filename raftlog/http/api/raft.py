@@ -6,9 +6,9 @@ from typing import Any
 
 import trio
 
-from raftlog.http.access import Need
 from raftlog.http.api.context import METADATA_NAME, Api
 from raftlog.http.exposition import Pace
+from raftlog.http.guard import Need
 from raftlog.http.messages import Refusal, Request, Response, bad_request
 from raftlog.http.routes import Route
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey
@@ -45,11 +45,14 @@ class Raft:
         api = self._api
         key = api.group_of(topic, partition)
         brokers = self._members(key)
+        me = api.view.inside.me.id
+        is_here = request.flag("here")
         said: dict[str, Any] = {}
 
         async def ask(broker: BrokerId) -> None:
             began = trio.current_time()
-            report = await api.view.inside.reports.replica_of(broker, key)
+            wanted = not is_here or broker == me
+            report = await api.view.inside.reports.replica_of(broker, key) if wanted else None
             took = round(trio.current_time() - began, 3)
             said[str(broker)] = None if report is None else {"as_of_s": took, **_view(report)}
 
@@ -126,6 +129,7 @@ def routes(api: Api) -> list[Route]:
             path=f"{base}/{{}}/{{}}",
             need=Need.READ,
             handle=raft.group,
+            parameters=("here",),
             doc=f"One group, said by each of its brokers; the metadata's is `{METADATA_NAME}/0`.",
         ),
         Route(

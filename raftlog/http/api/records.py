@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from raftlog.client.metadata import TopicPartition
-from raftlog.http.access import Need
-from raftlog.http.api.context import Api
 from raftlog.http.api.record_text import (
     SHOWN_BYTES,
     WHOLE_BYTES_MAX,
@@ -21,6 +19,8 @@ from raftlog.http.api.record_text import (
     record_row,
     size_of,
 )
+from raftlog.http.api.source import Source, partition_of
+from raftlog.http.guard import Need
 from raftlog.http.messages import Head, Refusal, Request, Response, Send, bad_request
 from raftlog.http.routes import Route
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LIMIT: Final = 50
 LIMIT_MAX: Final = 500
+SEARCHED: Final = 5000
+"""Of each partition's newest, which are looked through at once for what somebody looks for."""
 READ_BYTES_MAX: Final = 8 << 20
 READ_S: Final = 2.0
 POLL_MS: Final = 100.0
@@ -39,11 +41,11 @@ TAIL_RECORDS_MAX: Final = 100
 TAIL_S: Final = 30 * 60.0
 COUNT_MAX: Final = 1000
 PRODUCE_BODY_MAX: Final = 2 << 20
-FILTERS: Final = ("partition", "contains", "in")
+FILTERS: Final = ("partition", "contains", "in", "json")
 
 
 class Records:
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Source) -> None:
         self._api = api
 
     # Reading
@@ -54,24 +56,37 @@ class Records:
         limit = request.int("limit", LIMIT, 1, LIMIT_MAX)
         ends, starts = await self._places(keys, -1), await self._places(keys, -2)
         source = request.text("from", "newest")
-        first = await self._first(source, keys, starts, ends, limit)
-        began = time.monotonic()
-        found, scanned, size, stopped = await self._read(
-            first, ends, wanted, limit, is_newest=source == "newest"
+        places = _places(request.text("places"), keys)
+        if source == "newest":  # the places are where these end, else where they begin
+            ends = {key: min(end, places.get(key, end)) for key, end in ends.items()}
+        began, is_newest = time.monotonic(), source == "newest"
+        window = limit if wanted.takes_all else max(limit, SEARCHED // len(keys))
+        while True:
+            first = await self._first(source, keys, starts, ends, window)
+            if not is_newest:
+                first = {
+                    key: min(max(places.get(key, at), starts[key]), ends[key]) for key, at in first.items()
+                }
+            found, scanned, size, stopped = await self._read(first, ends, wanted, limit, is_newest=is_newest)
+            if not is_newest or stopped == "end" or window <= limit:
+                break
+            window = max(limit, window // 8)  # it did not come as far as the newest
+        shown = _newest(found, limit, is_newest)
+        following = _older(first, found, shown) if is_newest else scanned
+        is_all = all(
+            place <= starts[key] if is_newest else place >= ends[key] for key, place in following.items()
         )
-        following = {str(key.partition): str(place) for key, place in scanned.items()}
         return Response.of(
             {
-                "records": [record_row(record) for record in found],
+                "records": [record_row(record) for record in shown],
                 "scanned": {
                     "records": sum(scanned[key] - first[key] for key in scanned),
                     "bytes": size,
                     "ms": round(1000 * (time.monotonic() - began)),
                 },
                 "stopped": stopped,
-                "next": following
-                if source != "newest"
-                else {str(k.partition): str(v) for k, v in first.items()},
+                "next": {str(key.partition): str(place) for key, place in following.items()},
+                "is_all": is_all,
             }
         )
 
@@ -119,7 +134,7 @@ class Records:
         deadline = trio.current_time() + READ_S
         async with self._consumer(await self._api.client.get(), first) as consumer:
             while open_:
-                records = await consumer.poll(LIMIT_MAX, max_wait_ms=POLL_MS)
+                records = await consumer.poll(LIMIT_MAX)
                 for record in records:
                     key = TopicPartition(record.topic, record.partition)
                     if record.offset >= ends[key]:
@@ -131,7 +146,7 @@ class Records:
                         if len(found) >= limit and not is_newest:
                             return found, behind, size, "limit"
                     if size >= READ_BYTES_MAX:
-                        return _newest(found, limit, is_newest), behind, size, "bytes"
+                        return found, behind, size, "bytes"
                 for key, position in consumer.positions().items():
                     if position >= ends.get(key, 0):
                         open_.discard(key)
@@ -139,7 +154,7 @@ class Records:
                 if trio.current_time() >= deadline:
                     stopped = "time"
                     break
-        return _newest(found, limit, is_newest), behind, size, stopped
+        return found, behind, size, stopped
 
     def _consumer(self, client: Client, first: Mapping[TopicPartition, int]) -> _Placed:
         return _Placed(
@@ -169,16 +184,15 @@ class Records:
         )
 
     async def _record(self, topic: str, partition: str, offset: str) -> Record:
-        self._api.group_of(topic, partition)
-        key, at = TopicPartition(topic, int(partition)), _number(offset)
-        with trio.move_on_after(READ_S):
-            if at < (await self._places([key], -1)).get(key, 0):
-                async with self._consumer(await self._api.client.get(), {key: at}) as consumer:
-                    while True:
-                        for record in await consumer.poll(1, max_wait_ms=POLL_MS):
-                            if record.offset == at:
-                                return record
-                            raise Refusal(404, "OFFSET_OUT_OF_RANGE", f"offset {at} is not kept any more")
+        key, at = TopicPartition(topic, partition_of(self._api, topic, partition)), _number(offset)
+        deadline = trio.current_time() + READ_S  # not a cancellation: a refusal would come in a group with it
+        if at < (await self._places([key], -1)).get(key, 0):
+            async with self._consumer(await self._api.client.get(), {key: at}) as consumer:
+                while trio.current_time() < deadline:
+                    for record in await consumer.poll(1):
+                        if record.offset == at:
+                            return record
+                        raise Refusal(404, "OFFSET_OUT_OF_RANGE", f"offset {at} is not kept any more")
         raise Refusal(404, "OFFSET_OUT_OF_RANGE", f"there is no record at offset {at}")
 
     # Following
@@ -204,15 +218,15 @@ class Records:
         ends = await self._places(keys, -1)
         async with self._consumer(await self._api.client.get(), ends) as consumer:
             at = dict(ends)
-            while not self._api.view.stopping.is_set():
+            while not self._api.stopping.is_set():
                 await trio.sleep(1.0)
                 ends, skipped = await self._places(keys, -1), 0
                 for key in ends:
                     if ends[key] - at.get(key, 0) > each:
                         skipped += ends[key] - each - at[key]
                         at[key] = ends[key] - each
-                        consumer.seek(key.topic, key.partition, at[key])
-                records = await consumer.poll(TAIL_RECORDS_MAX, max_wait_ms=POLL_MS)
+                        consumer.seek(key, at[key])
+                records = await consumer.poll(TAIL_RECORDS_MAX)
                 for record in records:
                     at[TopicPartition(record.topic, record.partition)] = record.offset + 1
                 rows = [record_row(record, SHOWN_BYTES) for record in records if wanted.takes(record)]
@@ -283,14 +297,30 @@ class _Placed:
         self._opening = opening
         self._first = first
 
-    async def __aenter__(self) -> Consumer:
-        consumer = await self._opening.__aenter__()
+    async def __aenter__(self) -> _Placed:
+        self._consumer = consumer = await self._opening.__aenter__()
         for key, place in self._first.items():
             consumer.seek(key.topic, key.partition, place)
-        return consumer
+        return self
 
     async def __aexit__(self, *raised: Any) -> bool | None:
         return await self._opening.__aexit__(*raised)
+
+    async def poll(self, max_records: int) -> list[Record]:
+        """Raises Refusal for a batch that cannot be read, or is too large to be."""
+        from raftlog.client.bounded import BoundedReader
+        from raftlog.client.errors import ClientError
+
+        try:
+            return await BoundedReader(self._consumer).poll(max_records, max_wait_ms=POLL_MS)
+        except ClientError as error:
+            raise Refusal(503, "CORRUPT_MESSAGE", str(error)) from error
+
+    def seek(self, key: TopicPartition, offset: int) -> None:
+        self._consumer.seek(key.topic, key.partition, offset)
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        return self._consumer.positions()
 
 
 def _newest(found: list[Record], limit: int, is_newest: bool) -> list[Record]:
@@ -299,8 +329,33 @@ def _newest(found: list[Record], limit: int, is_newest: bool) -> list[Record]:
     return sorted(found, key=lambda record: (record.timestamp, record.offset), reverse=True)[:limit]
 
 
+def _older(
+    first: Mapping[TopicPartition, int], found: list[Record], shown: list[Record]
+) -> dict[TopicPartition, int]:
+    """Where the older ones end: where this look began, or behind what it found and did not show."""
+    older = dict(first)
+    kept = {(record.partition, record.offset) for record in shown}
+    for record in found:
+        if (record.partition, record.offset) not in kept:
+            key = TopicPartition(record.topic, record.partition)
+            older[key] = max(older[key], record.offset + 1)
+    return older
+
+
+def _places(text: str, keys: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """`0:120,1:88`: an offset of some of the partitions. Raises Refusal."""
+    known = {key.partition: key for key in keys}
+    found = {}
+    for part in filter(None, text.split(",")):
+        partition, _, offset = part.partition(":")
+        key = known.get(_number(partition))
+        if key is not None:
+            found[key] = _number(offset)
+    return found
+
+
 def _filter(request: Head) -> Filter:
-    return Filter(request.text("contains"), request.text("in", "key,value"))
+    return Filter(request.text("contains"), request.text("in", "key,value"), request.text("json"))
 
 
 def _number(text: str) -> int:
@@ -309,7 +364,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def routes(api: Api) -> list[Route]:
+def routes(api: Source) -> list[Route]:
     records, base = Records(api), "/api/v1/topics/{}"
     return [
         Route(
@@ -317,8 +372,9 @@ def routes(api: Api) -> list[Route]:
             path=f"{base}/records",
             need=Need.RECORDS,
             handle=records.all,
-            parameters=("from", "limit", *FILTERS),
-            doc="Records, from `newest`, `oldest`, `offset:N` or `time:MS`; those that hold a text.",
+            parameters=("from", "limit", "places", *FILTERS),
+            doc="Records, from `newest`, `oldest`, `offset:N` or `time:MS`, or `places` that were `next`;"
+            " those that hold a text, or whose JSON has a field: `total>17.12`.",
         ),
         Route(
             method="GET",

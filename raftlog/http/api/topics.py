@@ -1,4 +1,4 @@
-"""Topics: what there is, and changes. Changes go through Kafka's own requests."""
+"""Topics, as a broker of their cluster knows them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from contextlib import suppress
 from typing import Any
 
 from raftlog.client.health import PartitionState
-from raftlog.client.metadata import TopicPartition
 from raftlog.config import TOPIC_CONFIGS, TopicConfig
-from raftlog.http.access import Need
 from raftlog.http.api import lists
-from raftlog.http.api.context import Api
+from raftlog.http.api.context import Api, lags_of
 from raftlog.http.exposition import Pace
-from raftlog.http.messages import Refusal, Request, Response, bad_request
+from raftlog.http.guard import Need
+from raftlog.http.messages import Refusal, Request, Response
 from raftlog.http.reading import alive_brokers
 from raftlog.http.routes import Route
 from raftlog.metadata.catalog import PartitionAssignment, Topic
@@ -40,6 +39,7 @@ class Topics:
                 if topic is not None:
                     rows.append(self._row(topic, alive))
                 await pace.breathe()
+            await self._add_readers(rows)
             return Response.of({"items": rows, "total": len(names), "next": following})
         rows = []
         for name in names:
@@ -47,7 +47,9 @@ class Topics:
             if topic is not None:
                 rows.append(self._row(topic, alive))
             await pace.breathe()
-        return Response.of(lists.sorted_page(request, rows, {key: _sort_key(key) for key in SORT_KEYS}))
+        answer = lists.sorted_page(request, rows, {key: _sort_key(key) for key in SORT_KEYS})
+        await self._add_readers(answer["items"])
+        return Response.of(answer)
 
     async def one(self, request: Request, name: str) -> Response:
         api = self._api
@@ -86,8 +88,27 @@ class Topics:
             await pace.breathe()
         return found
 
+    async def _add_readers(self, rows: list[dict[str, Any]]) -> None:
+        """How many groups have committed something in each topic, and the largest lag of any, of partitions
+        that are kept here."""
+        offsets, pace = self._api.catalog.group_offsets, Pace()
+        for row in rows:
+            row |= {"groups": 0, "lag_max": None}
+        found = {row["name"]: row for row in rows}
+        for group in list(offsets):
+            for name in list(offsets.topics(group)):
+                if name in found:
+                    row = found[name]
+                    row["groups"] += 1
+                    lags = lags_of(self._api, group, name)
+                    known = [lag for lag in (row["lag_max"], *lags) if lag is not None]
+                    row["lag_max"] = max(known, default=None)
+            await pace.breathe()
+        for row in rows:
+            row["lag_max"] = _text(row["lag_max"])
+
     def _row(self, topic: Topic, alive: frozenset[BrokerId]) -> dict[str, Any]:
-        """Records and bytes are of the replicas here, and exact only where all are and this broker leads."""
+        """Records and bytes are of the replicas here, as far as each knows what is committed."""
         states = self._api.states_of(topic, alive)
         records = size = 0
         is_exact = True
@@ -98,7 +119,6 @@ class Topics:
                 continue
             records += replica.high_watermark - replica.log_start_offset
             size += replica.reading.size
-            is_exact = is_exact and replica.is_leader
         return {
             "name": topic.name,
             "internal": topic.is_internal,
@@ -144,78 +164,11 @@ class Topics:
             for key in TOPIC_CONFIGS.values()
         ]
 
-    # Changes
-
-    async def create(self, request: Request) -> Response:
-        body = request.json()
-        _known(body, "name", "partitions", "replication", "configs")
-        from raftlog.client.admin import NewTopic
-
-        topic = NewTopic(
-            name=body.get("name", ""),
-            partitions=body.get("partitions", -1),
-            replication_factor=body.get("replication", -1),
-            configs=body.get("configs", {}),
-        )
-        is_dry = request.flag("dry_run")
-        await self._api.client.ask(lambda c: c.admin.create_topics([topic], validate_only=is_dry))
-        return Response.of({"name": topic.name, "dry_run": is_dry}, 201)
-
-    async def alter_config(self, request: Request, name: str) -> Response:
-        body = request.json()
-        _known(body, "set", "remove")
-        self._api.topic(name)
-        changes: dict[str, Any] = {**body.get("set", {}), **dict.fromkeys(body.get("remove", []))}
-        await self._api.client.ask(lambda client: client.admin.alter_configs(changes, topic=name))
-        return Response.of({"name": name})
-
-    async def add_partitions(self, request: Request, name: str) -> Response:
-        body = request.json()
-        _known(body, "total")
-        self._api.topic(name)
-        total = _number(body.get("total"))
-        await self._api.client.ask(lambda client: client.admin.create_partitions(name, total))
-        return Response.of({"name": name, "partitions": total})
-
-    async def delete_records(self, request: Request, name: str) -> Response:
-        body = request.json()
-        _known(body, "before")
-        self._api.topic(name)
-        before = {
-            TopicPartition(name, _number(partition)): _number(offset)
-            for partition, offset in body.get("before", {}).items()
-        }
-        starts = await self._api.client.ask(lambda client: client.admin.delete_records(before))
-        return Response.of({"start": {str(key.partition): str(offset) for key, offset in starts.items()}})
-
-    async def delete(self, request: Request, name: str) -> Response:
-        body = request.json()
-        _known(body, "confirm")
-        if body.get("confirm") != name:
-            raise bad_request('the body names the topic once more: {"confirm": NAME}')
-        self._api.topic(name)
-        await self._api.client.ask(lambda client: client.admin.delete_topic(name))
-        return Response(status=204)
-
 
 def _state_of(state: PartitionState, assignment: PartitionAssignment) -> str:
     if state.leader is None:
         return "no_leader"
     return "moving" if assignment.is_moving else "ok"
-
-
-def _known(body: dict[str, Any], *names: str) -> None:
-    unknown = sorted(body.keys() - set(names))
-    if unknown:
-        raise bad_request(f"there is no {unknown[0][:40]!r} here, only: {', '.join(names)}")
-
-
-def _number(text: object) -> int:
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    if isinstance(text, str) and text.isascii() and text.lstrip("-").isdigit() and len(text) <= 20:
-        return int(text)
-    raise bad_request(f"{str(text)[:40]!r} is no number")
 
 
 def _text(number: int | None) -> str | None:
@@ -238,46 +191,10 @@ def routes(api: Api) -> list[Route]:
             doc="Topics, a page at a time.",
         ),
         Route(
-            method="POST",
-            path=base,
-            need=Need.CHANGE,
-            handle=topics.create,
-            parameters=("dry_run",),
-            doc="Create one: `name`, `partitions`, `replication`, `configs`.",
-        ),
-        Route(
             method="GET",
             path=f"{base}/{{}}",
             need=Need.READ,
             handle=topics.one,
             doc="A topic, its partitions, settings and groups.",
-        ),
-        Route(
-            method="DELETE",
-            path=f"{base}/{{}}",
-            need=Need.CHANGE,
-            handle=topics.delete,
-            doc="Delete one; the body repeats its name as `confirm`.",
-        ),
-        Route(
-            method="PATCH",
-            path=f"{base}/{{}}/config",
-            need=Need.CHANGE,
-            handle=topics.alter_config,
-            doc="Change settings: `set` and `remove`.",
-        ),
-        Route(
-            method="POST",
-            path=f"{base}/{{}}/partitions",
-            need=Need.CHANGE,
-            handle=topics.add_partitions,
-            doc="Make it have `total` partitions.",
-        ),
-        Route(
-            method="POST",
-            path=f"{base}/{{}}/delete-records",
-            need=Need.CHANGE,
-            handle=topics.delete_records,
-            doc="Delete what is `before` an offset, by partition.",
         ),
     ]

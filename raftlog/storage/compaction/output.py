@@ -58,8 +58,8 @@ class Output:
         """Make what was appended durable. The index is not synced: what of it is lost is found again."""
         self._flush()
         self._file.fdatasync()
-        chunk = self._index.encode(0, self._first.base_offset)
-        if chunk:
+        if len(self._index):
+            chunk = self._index.encode(0, len(self._index), self._first.base_offset)
             self._disk.open(self._index_path, create=True).pwritev([chunk], 0)
         return Cleaned(
             self._path, self._index_path, self.source_count, self._written, self._newest, self._oldest
