@@ -6,6 +6,7 @@ Exit code 0: all that was played is good. 1: something is wrong or could not be 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -13,16 +14,20 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from chaos.campaign import Campaign
 from chaos.checkers import Judgement, judge
+from chaos.compose import check_compose
 from chaos.faults.fault import CannotRun
 from chaos.history import History, NotAHistory
 from chaos.planted import RUNS_MAX, SHOWN_IN, find
 from chaos.report.page import as_page
-from chaos.report.text import as_data, as_text, sum_up
+from chaos.report.sums import keep, sum_up
+from chaos.report.text import as_data, as_text
 from chaos.runner import RATE, Options, Result, run
 from chaos.scenarios import SCENARIOS, Scenario
 from chaos.workloads import find_workload
@@ -48,6 +53,13 @@ def main() -> int:
     )
     command.add_argument("--rate", type=float, default=RATE, help="records a second of all producers")
     command.add_argument("--plant", default="", help="a bug of raftlog.testing.plants to be found")
+    command.add_argument(
+        "--compose",
+        type=Path,
+        nargs="?",
+        const=Path("docker-compose.yml"),
+        help="play with the containers of the profile chaos of this file, or of ./docker-compose.yml",
+    )
     command.add_argument("--out", type=Path, default=Path("chaos-runs"), help="for the reports")
     command.add_argument("--keep", action="store_true", help="the brokers' data, also of good runs")
     command.set_defaults(call=play)
@@ -61,9 +73,24 @@ def main() -> int:
     command.add_argument("--seed", type=int, default=0, help="of the first run")
     command.add_argument("--out", type=Path, default=Path("chaos-runs"), help="for the reports")
     command.set_defaults(call=find_planted)
+    command = commands.add_parser(
+        "campaign", help="hours of scenarios that a seed draws; goes on where it was"
+    )
+    command.add_argument("--hours", type=float, default=3.0, help="of histories, in all")
+    command.add_argument("--seed", type=int, required=True, help="the same one, to go on")
+    command.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    command.add_argument(
+        "--rate", type=float, default=RATE, help="records a second of all producers of a run"
+    )
+    command.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after that time")
+    command.add_argument("--out", type=Path, default=Path("chaos-campaign"), help="for the reports")
+    earlier = "folders of runs that count as well, or files that `sum --keep` made"
+    command.add_argument("--also", type=Path, nargs="+", default=[], help=earlier)
+    command.set_defaults(call=go_on)
     command = commands.add_parser("sum", help="what many runs came to")
-    command.add_argument("folders", type=Path, nargs="+")
-    command.set_defaults(call=lambda arguments: print(sum_up(arguments.folders)) or 0)
+    command.add_argument("places", type=Path, nargs="+", help="folders of runs, or files that --keep made")
+    command.add_argument("--keep", type=Path, help="write the runs into this file, to sum them later")
+    command.set_defaults(call=add_up)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # brokers and namespaces end with this
     code: int = arguments.call(arguments)
@@ -77,12 +104,10 @@ def show(_: argparse.Namespace) -> int:
     return 0
 
 
-def why_not(one: Scenario) -> str:
+def why_not(one: Scenario, *, in_containers: bool = False) -> str:
     """Why a scenario cannot be played here, or nothing."""
-    if one.needs:
-        return f"needs {one.needs}, which is not written yet"
     try:
-        one.wants.check()
+        check_compose(one.wants) if in_containers else one.wants.check()
     except CannotRun as error:
         return f"cannot run here: {error}"
     return ""
@@ -100,9 +125,9 @@ def play(arguments: argparse.Namespace) -> int:
     worst = 0
     for number in range(arguments.runs):
         for one in chosen:
-            if why := why_not(one):
+            if why := why_not(one, in_containers=arguments.compose is not None):
                 print(f"SKIPPED  {one.name}: {why}", flush=True)
-                if not one.needs and os.environ.get(REQUIRE) == "all":
+                if os.environ.get(REQUIRE) == "all":
                     worst = 1
                 continue
             options = Options(
@@ -112,6 +137,7 @@ def play(arguments: argparse.Namespace) -> int:
                 workload=arguments.workload,
                 plant=arguments.plant,
                 rate=arguments.rate,
+                compose=arguments.compose,
             )
             worst = max(worst, play_one(options, arguments.out, keep=arguments.keep))
     return worst
@@ -168,6 +194,40 @@ def find_planted(arguments: argparse.Namespace) -> int:
         properties = ", ".join(found.properties)
         print(f"| {name} | {found.runs} | {found.scenario}, {found.seed} | {properties} |", flush=True)
     return 1 if missed else 0
+
+
+def go_on(arguments: argparse.Namespace) -> int:
+    """A campaign, and what all its runs came to."""
+    scenarios = [one for one in SCENARIOS.values() if not why_not(one)]
+    for one in SCENARIOS.values():
+        if why := why_not(one):
+            print(f"SKIPPED  {one.name}: {why}", flush=True)
+    until = time.monotonic() + 60 * arguments.minutes
+    say = functools.partial(print, flush=True)
+    campaign = Campaign(
+        scenarios,
+        arguments.seed,
+        arguments.out,
+        hours=arguments.hours,
+        until=until,
+        rate=arguments.rate,
+        say=say,
+        earlier=arguments.also,
+    )
+    try:
+        campaign.play(arguments.jobs)
+    finally:  # also when it is interrupted
+        print(sum_up(campaign.places))
+        for drawn in campaign.bad:
+            print(f"NOT GOOD  {arguments.out / drawn.folder}: {drawn.scenario}, seed {drawn.seed}")
+    return 1 if campaign.bad else 0
+
+
+def add_up(arguments: argparse.Namespace) -> int:
+    if arguments.keep is not None:
+        keep(arguments.places, arguments.keep)
+    print(sum_up(arguments.places))
+    return 0
 
 
 def check(arguments: argparse.Namespace) -> int:

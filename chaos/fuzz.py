@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import gc
 import itertools
 import logging
@@ -104,6 +105,7 @@ class Fuzzed:
         try:
             self._ask()
         except OSError as error:
+            faulthandler.dump_traceback()  # the broker's thread is one of these: what holds it up?
             raise Wrong(f"others are not served: {error}") from error
 
     def _ask(self) -> list[tuple[int, int, int]]:

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["raftlog.broker", "raftlog.protocol", "
     import raftlog.records.batch  # noqa: F401
 
 from chaos.frames import frame
-from chaos.fuzz import LOOK_EVERY, fuzzed_broker
+from chaos.fuzz import LOOK_EVERY, MEMORY_GROWTH_MAX, WARM_UP, Wrong, fuzzed_broker, memory_bytes
 
 SEEDS: Final = 500
 """Frames to begin with."""
@@ -30,18 +30,25 @@ FRAME_MAX: Final = 4_096
 
 def main() -> None:
     with fuzzed_broker() as fuzzed, tempfile.TemporaryDirectory(prefix="raftlog-fuzz-") as corpus:
-        rng = random.Random(1)
+        rng, before = random.Random(1), 0
         for number in range(SEEDS):
             (Path(corpus) / str(number)).write_bytes(frame(rng, fuzzed.served)[4:])
         sent = 0
 
         def one(data: bytes) -> None:
-            nonlocal sent
+            nonlocal sent, before
             sent += 1
             fuzzed.send(len(data).to_bytes(4, "big") + data)
             fuzzed.hang_up()  # and hears the answer: what was reached is counted with this frame
-            if sent % LOOK_EVERY == 0:
-                fuzzed.look()
+            if sent % LOOK_EVERY:
+                return
+            fuzzed.look()
+            memory = memory_bytes()
+            print(f"{sent:>9} frames, {fuzzed.answers} answered, memory {memory >> 20} MiB", flush=True)
+            if sent == WARM_UP:
+                before = memory
+            if before and memory - before > MEMORY_GROWTH_MAX:
+                raise Wrong(f"{memory - before >> 20} MiB more after {sent} frames than after {WARM_UP}")
 
         atheris.Setup([*sys.argv, f"-max_len={FRAME_MAX}", corpus], one)
         atheris.Fuzz()

@@ -1,13 +1,18 @@
-"""How long nothing was acknowledged. Pure: moments in, seconds out."""
+"""How long nothing was acknowledged or committed, how long records took, how often there were elections, and
+how long the machine stood still meanwhile. Pure: a history in, figures out."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from statistics import median
+from typing import Any, NamedTuple
 
-from chaos.history import History, Outcome, Send
+from chaos.history import Commit, History, Led, Outcome, Send, Stall
+
+Place = tuple[str, int]
+"""A log and a partition."""
 
 
 class Gap(NamedTuple):
@@ -30,4 +35,64 @@ def worst_gap(history: History, begin: float, end: float) -> Gap:
     for send in history.of(Send):
         if send.outcome is Outcome.OK and "@" not in send.log:
             moments[send.log, send.partition].append(send.ended)
+    return _worst(moments, begin, end)
+
+
+def worst_commit_gap(history: History, begin: float, end: float) -> Gap:
+    """As `worst_gap`, for the offsets that groups commit."""
+    moments: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for commit in history.of(Commit):
+        if commit.outcome is Outcome.OK:
+            moments[commit.group, commit.log, commit.partition].append(commit.ended)
+    return _worst(moments, begin, end)
+
+
+def _worst(moments: Mapping[Any, list[float]], begin: float, end: float) -> Gap:
     return max((longest_gap(each, begin, end) for each in moments.values()), default=Gap(end - begin, 0.0))
+
+
+def usual_latency(history: History, begin: float, end: float, places: Collection[Place]) -> float | None:
+    """The median of what was sent to these partitions and acknowledged within [begin, end], in seconds."""
+    took = [
+        send.ended - send.began
+        for send in history.of(Send)
+        if send.outcome is Outcome.OK
+        and (send.log, send.partition) in places
+        and begin <= send.began
+        and send.ended <= end
+    ]
+    return median(took) if took else None
+
+
+def terms_since(history: History, began: float, homes: Mapping[Place, int] | None = None) -> int:
+    """By how many the leader epoch of a partition has grown since a moment of the history, at most. `homes`:
+    the preferred leaders, to whom leadership goes back without an election: that is not counted."""
+    before: dict[Place, Led] = {}
+    grown: dict[Place, int] = defaultdict(int)
+    for led in history.of(Led):
+        place = led.log, led.partition
+        if led.began > began and place in before:
+            grown[place] += led.epoch - before[place].epoch
+            is_return = led.broker == (homes or {}).get(place) and before[place].broker not in (
+                -1,
+                led.broker,
+            )
+            grown[place] -= is_return and led.epoch > before[place].epoch
+        before[place] = led
+    return max(grown.values(), default=0)
+
+
+def stood_still(history: History, begin: float, end: float) -> float:
+    """For how long the machine did within [begin, end], whatever of it did."""
+    total, until = 0.0, begin
+    for began, ended in sorted((stall.began, min(stall.ended, end)) for stall in history.of(Stall)):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
+
+
+def in_time(measured: float, limit: float, still: float) -> Outcome:
+    """Whether something is no more than it may be, when `still` of it is the machine's standstill."""
+    if measured <= limit:
+        return Outcome.OK
+    return Outcome.UNKNOWN if measured - still <= limit else Outcome.FAILED

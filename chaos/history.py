@@ -53,6 +53,7 @@ class Send(Operation):
     partition: int
     value: str
     offset: int = -1
+    key: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +110,18 @@ class FinalRead(Operation):
 
 
 @dataclass(slots=True, kw_only=True)
+class Transaction(Operation):
+    """`values` were sent to a log together. `is_commit`: what its producer asked for, or would have. `inputs`
+    are the (partition, offset) in `source` of which the values are copies, one each."""
+
+    log: str
+    is_commit: bool = True
+    values: list[str] = field(default_factory=list)
+    source: str = ""
+    inputs: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class TopicChange(Operation):
     """`action` is created or deleted; `topic_id` is what the brokers called this one."""
 
@@ -151,10 +164,21 @@ class Fault(Operation):
 
 @dataclass(slots=True, kw_only=True)
 class Goal(Operation):
-    """What a scenario asks for besides the properties that hold always: it failed or is ok."""
+    """What a scenario asks for besides the properties that hold always: it failed or is ok, or it is unknown
+    where a limit was missed only by what the machine stood still. `measured` and `limit`: the figure that was
+    seen, and what it may be at most; below nothing where there is none."""
 
     what: str
     seen: str = ""
+    measured: float = -1.0
+    limit: float = -1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Stall(Operation):
+    """The machine stood still, whatever the brokers did. `what`: its clock, its disk, or its processors."""
+
+    what: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,11 +197,13 @@ KINDS: Final[Mapping[str, type[Operation]]] = {
         Commit,
         Committed,
         FinalRead,
+        Transaction,
         TopicChange,
         Replica,
         Led,
         Fault,
         Goal,
+        Stall,
         Note,
     )
 }
@@ -199,6 +225,12 @@ class Head:
     at: str = ""
     plant: str = ""
     producers: dict[str, bool] = field(default_factory=dict)
+    sparse: list[str] = field(default_factory=list)
+    """Logs in whose offsets there are holes."""
+    compacted: list[str] = field(default_factory=list)
+    """Logs of which only the last value of each key has to stay."""
+    rounds: int = 0
+    """How often the scenario did what it does."""
     is_whole: bool = False
     """Everything was done that was planned: a history that is not whole is not good."""
 
@@ -237,6 +269,12 @@ class History:
             operation.why = why
             if isinstance(operation, Send) and outcome is Outcome.OK:
                 self.acknowledged[operation.client] += 1
+
+    def enter(self, operation: Operation, began: float) -> None:
+        """What is known only now that it is over, and went well."""
+        with self._lock:
+            operation.began, operation.ended, operation.outcome = began, self.now(), Outcome.OK
+            self.operations.append(operation)
 
     def note(self, client: str, text: str) -> None:
         self.end(self.begin(Note(client=client, text=text)), Outcome.FAILED)
@@ -295,4 +333,6 @@ def _decode(fields: dict[str, Any]) -> Operation:
         fields["outcome"] = Outcome(fields["outcome"])
     if "records" in fields:
         fields["records"] = [(int(offset), str(value)) for offset, value in fields["records"]]
+    if "inputs" in fields:
+        fields["inputs"] = [(int(partition), int(offset)) for partition, offset in fields["inputs"]]
     return kind(**fields)

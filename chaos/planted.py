@@ -23,10 +23,12 @@ SECONDS: Final = 20.0
 SHOWN_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "ack before fsync": ("power-loss",),
     "ack by the leader alone": ("isolate-leader",),
-    "truncation of matching entries": ("lost-links",),
+    "truncation of matching entries": ("late-copies",),
     "high watermark at the log end": ("isolate-leader",),
     "dedupe off": ("lost-replies",),
     "a stale leader serves": ("isolate-leader",),
+    "a marker without its epoch check": ("late-decisions",),
+    "LSO from the high watermark": ("transactions",),
 }
 """By the name of a bug: the scenarios that are played in turn."""
 

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient
 from chaos import history as events
 from chaos.faults.fault import Fault, NoEffect
 from chaos.faults.processes import start_all
-from chaos.gaps import Gap, worst_gap
+from chaos.gaps import Place
+from chaos.goals import Goals
 from chaos.history import History, Outcome
 from chaos.look import sizes
 from chaos.stage import Stage
@@ -41,6 +42,7 @@ class Play:
         self.history = history
         self.workload = workload
         self.rng = rng
+        self.goals = Goals(history)
         self._until = time.monotonic() + seconds
         self.topic = next(iter(workload.topics))
         """The one that scenarios look at."""
@@ -59,6 +61,7 @@ class Play:
         """Numbers, until the time is up; one at least."""
         number = 0
         while number == 0 or self.left_s > 0:
+            self.history.head.rounds = number + 1
             yield number
             number += 1
 
@@ -92,14 +95,11 @@ class Play:
         yield fault
         end()
 
-    def suffer(self, fault: Fault, seconds: float) -> None:
+    def suffer(self, fault: Fault, seconds: float) -> float:
+        """The moment of the history from which on it was taken back."""
         with self.suffers(fault):
             self.calm(seconds)
-
-    def goal(self, what: str, is_met: bool, seen: object) -> None:
-        """Enter whether something that this scenario asks for is so."""
-        goal = self.history.begin(events.Goal(client="chaos", what=what, seen=str(seen)))
-        self.history.end(goal, Outcome.OK if is_met else Outcome.FAILED)
+            return self.history.now()
 
     # Looking
 
@@ -151,9 +151,22 @@ class Play:
         """Records, of all producers."""
         return self.history.acknowledged.total()
 
-    def gap(self, begin: float) -> Gap:
-        """The worst since a moment of the history."""
-        return worst_gap(self.history, begin, self.history.now())
+    def leaders(self) -> dict[Place, int]:
+        """Who leads each partition of the topics that stay; -1 for nobody. Raises KafkaException."""
+        return {place: partition.leader for place, partition in self._described().items()}
+
+    def replicas(self) -> dict[Place, list[int]]:
+        """Which brokers keep each partition of the topics that stay, the preferred leader first. Raises
+        KafkaException."""
+        return {place: list(partition.replicas) for place, partition in self._described().items()}
+
+    def _described(self) -> dict[Place, Any]:
+        described = self.admin().list_topics(timeout=ASK_S).topics
+        return {
+            (topic, number): partition
+            for topic in self.workload.topics
+            for number, partition in described[topic].partitions.items()
+        }
 
     # Waiting
 
@@ -181,7 +194,7 @@ class Play:
         how long that took."""
         goals: dict[tuple[str, int], int] = {}
         for broker in self.stage.brokers.values():
-            for topic in self.workload.topics:
+            for topic in self.workload.topics.keys() - set(self.workload.compacted):
                 for partition, size in sizes(broker.data_dir, topic).items():
                     goals[topic, partition] = max(size, goals.get((topic, partition), 0))
 
@@ -198,15 +211,6 @@ class Play:
             )
 
         return self.wait_until(is_whole, "all replicas have caught up", timeout_s)
-
-    def replicas(self) -> dict[tuple[str, int], list[int]]:
-        """Which brokers keep each partition of the topics that stay. Raises KafkaException."""
-        described = self.admin().list_topics(timeout=ASK_S).topics
-        return {
-            (topic, number): list(partition.replicas)
-            for topic in self.workload.topics
-            for number, partition in described[topic].partitions.items()
-        }
 
     def heal(self) -> None:
         """Whatever a scenario left behind when it failed: links carry, and every broker runs."""

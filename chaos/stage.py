@@ -22,7 +22,8 @@ from chaos.faults.network import Network, check_namespaces
 from chaos.faults.power import PowerLoss
 from chaos.faults.toxiproxy import Toxiproxy, server_path
 from raftlog.testing.clock import Clock
-from raftlog.testing.processes import RAFTLOG, BrokerProcess, ClusterProcesses
+from raftlog.testing.processes import RAFTLOG, BrokerProcess, ClusterProcesses, free_port
+from raftlog.testing.repeats import Repeats
 
 TESTING: Final = (sys.executable, "-m", "raftlog.testing.serve")
 COMMAND_TIMEOUT_S: Final = 180.0
@@ -47,6 +48,7 @@ class Wants:
     sync_delay: float = 0.0
     disk_bytes: int = 0
     clocks: bool = False
+    repeats: bool = False
     strace: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
@@ -79,11 +81,13 @@ class Stage:
         self.proxies: Toxiproxy | None = None
         self.clocks: dict[int, Clock] = {}
         """By broker, when the scenario moves them."""
+        self.repeats: dict[int, Repeats] = {}
+        """By broker, when what it is sent may come again."""
         self._advertised: dict[int, str] = {}
         self.journals = {broker: root / f"journal-{broker}" for broker in range(1, wants.brokers + 1)}
 
     def __enter__(self) -> Stage:
-        self.wants.check()
+        self._check()
         self.root.mkdir(parents=True, exist_ok=True)
         try:
             self._open()
@@ -95,6 +99,9 @@ class Stage:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
+    def _check(self) -> None:
+        self.wants.check()
+
     def _open(self) -> None:
         wants, within = self.wants, dict[int, tuple[str, ...]]()
         if wants.links is Links.NAMESPACES:
@@ -102,6 +109,8 @@ class Stage:
             within = self.network.within
         if wants.clocks:
             self.clocks = {broker: Clock(self.root / f"clock-{broker}") for broker in self.journals}
+        if wants.repeats:
+            self.repeats = {broker: Repeats(self.root / f"repeats-{broker}") for broker in self.journals}
         self.cluster = ClusterProcesses(
             self.root,
             wants.brokers,
@@ -125,6 +134,8 @@ class Stage:
             arguments += ["--sync-delay", str(self.wants.sync_delay)]
         if self.wants.clocks:
             arguments += ["--clock", str(self.clocks[broker].path)]
+        if self.wants.repeats:
+            arguments += ["--repeats", str(self.repeats[broker].path)]
         if self._plant:
             arguments += ["--plant", self._plant]
         return (*TESTING, *arguments) if arguments else RAFTLOG
@@ -137,7 +148,11 @@ class Stage:
             broker.data_dir = disk / "data"
 
     def _put_proxies_between(self, proxies: Toxiproxy) -> None:
-        """Every broker dials every other through a proxy of its own, and clients all of them."""
+        """Every broker dials every other through a proxy of its own, and clients all of them.
+
+        What a broker says of its own address is where nobody listens: else the others would dial it there,
+        past their proxies, as soon as they have heard of it.
+        """
         addresses = dict(one.split("@") for one in _argument(self.brokers[1], "--peers").split(","))
         for broker in self.brokers.values():
             own = str(broker.node_id)
@@ -149,7 +164,8 @@ class Stage:
             advertised = proxies.add(f"clients-{own}", broker.bootstrap)
             arguments = list(broker.arguments)
             arguments[arguments.index("--peers") + 1] = listed
-            broker.arguments = (*arguments, "--advertise", advertised)
+            nowhere = f"raftlog.peer.advertise={broker.host}:{free_port()}"
+            broker.arguments = (*arguments, "--advertise", advertised, "-o", nowhere)
             self._advertised[broker.node_id] = advertised
 
     # What there is
@@ -157,6 +173,10 @@ class Stage:
     @property
     def brokers(self) -> dict[int, BrokerProcess]:
         return self.cluster.brokers
+
+    def pids(self) -> dict[int, int]:
+        """Of the brokers that run, by id."""
+        return {node_id: broker.pid for node_id, broker in list(self.brokers.items()) if broker.is_running}
 
     @property
     def bootstrap(self) -> str:
@@ -166,6 +186,10 @@ class Stage:
     def address(self, broker: int) -> str:
         """Where clients reach a broker."""
         return self._advertised.get(broker) or self.brokers[broker].bootstrap
+
+    def memory(self) -> dict[int, int]:
+        """Bytes of each broker that runs."""
+        return {one.node_id: one.memory_bytes() for one in self.brokers.values() if one.is_running}
 
     def power_loss(self, victims: list[int]) -> PowerLoss:
         return PowerLoss(self.brokers, self.journals, victims, self.rng)

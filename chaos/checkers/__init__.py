@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.checkers import cluster, groups, records
+from chaos.checkers import cluster, compaction, groups, records, transactions
 from chaos.checkers.finding import Finding, Judgement, View, Violation
 from chaos.history import History
 
@@ -14,7 +14,13 @@ __all__ = ["CHECKERS", "Finding", "Judgement", "Verdict", "View", "Violation", "
 
 Checker = Callable[[View], Finding]
 
-CHECKERS: Final[tuple[Checker, ...]] = (*records.CHECKERS, *groups.CHECKERS, *cluster.CHECKERS)
+CHECKERS: Final[tuple[Checker, ...]] = (
+    *records.CHECKERS,
+    *groups.CHECKERS,
+    *transactions.CHECKERS,
+    *compaction.CHECKERS,
+    *cluster.CHECKERS,
+)
 
 
 @dataclass(frozen=True, slots=True)

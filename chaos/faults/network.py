@@ -21,6 +21,7 @@ CLIENTS: Final = 0
 """Whoever is in no broker's namespace, as an end of a cut."""
 
 TABLE: Final = "chaos"
+BRIDGE: Final = "bridge"
 Link = tuple[int, int]
 """From where, to where."""
 
@@ -35,17 +36,37 @@ def check_namespaces() -> None:
 
 
 class Network:
-    """Namespaces for brokers 1 to `nodes` on one bridge. A context manager that takes them down again."""
+    """Namespaces for brokers 1 to `nodes` on one bridge. A context manager that takes them down again.
+
+    The bridge has a namespace of its own: on a machine with Docker, packets between ports of a bridge go
+    through the machine's iptables, whose FORWARD drops them.
+    """
 
     def __init__(self, nodes: int) -> None:
         number = next(_numbers)
         self._name = f"rc{os.getpid()}{chr(97 + number % 26)}"
-        self._subnet = f"10.{78 + number % 26}.{os.getpid() % 250}"
+        self._subnet = _free_subnet(78 + number % 26)
         self._brokers = range(1, nodes + 1)
 
     def __enter__(self) -> Network:
         try:
-            _run("ip", "link", "add", self._name, "type", "bridge")
+            _run("ip", "netns", "add", self._switch)
+            _run("ip", "-n", self._switch, "link", "add", BRIDGE, "type", "bridge")
+            _run("ip", "-n", self._switch, "link", "set", BRIDGE, "up")
+            _run(
+                "ip",
+                "link",
+                "add",
+                self._name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "clients",
+                "netns",
+                self._switch,
+            )
+            _run("ip", "-n", self._switch, "link", "set", "clients", "master", BRIDGE, "up")
             _run("ip", "addr", "add", f"{self.host(CLIENTS)}/24", "dev", self._name)
             _run("ip", "link", "set", self._name, "up")
             for broker in self._brokers:
@@ -59,18 +80,37 @@ class Network:
         for broker in self._brokers:
             _run("ip", "netns", "del", self._namespace(broker), check=False)
         _run("ip", "link", "del", self._name, check=False)
+        _run("ip", "netns", "del", self._switch, check=False)
 
     def _add(self, broker: int) -> None:
-        space, outside = self._namespace(broker), f"{self._name}v{broker}"
+        space, port = self._namespace(broker), f"broker{broker}"
         _run("ip", "netns", "add", space)
-        _run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space)
-        _run("ip", "link", "set", outside, "master", self._name, "up")
+        _run(
+            "ip",
+            "-n",
+            self._switch,
+            "link",
+            "add",
+            port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            space,
+        )
+        _run("ip", "-n", self._switch, "link", "set", port, "master", BRIDGE, "up")
         _run("ip", "-n", space, "addr", "add", f"{self.host(broker)}/24", "dev", "eth0")
         _run("ip", "-n", space, "link", "set", "eth0", "up")
         _run("ip", "-n", space, "link", "set", "lo", "up")
         for chain in ("input", "output"):
             hook = f"{{ type filter hook {chain} priority 0 ; }}"
             self._nft(broker, f"add table inet {TABLE} ; add chain inet {TABLE} {chain} {hook}")
+
+    @property
+    def _switch(self) -> str:
+        return f"{self._name}s"
 
     def _namespace(self, broker: int) -> str:
         return f"{self._name}n{broker}"
@@ -163,6 +203,25 @@ class Flap(Cut):
         return self.judge(self._lost)
 
 
+class CreepingCut(Cut):
+    """Links to one after the other are lost, and all come back at once. What was sent on the first of them
+    lies in the kernel meanwhile, and arrives behind what the others have done since."""
+
+    kind = "creeping"
+
+    def __init__(self, network: Network, ones: Sequence[int], others: Sequence[Sequence[int]]) -> None:
+        self._steps = [both_ways(ones, each) for each in others]
+        super().__init__(network, "", [link for step in self._steps for link in step])
+        self.what = f"cut {names(ones)} | {', then '.join(map(names, others))}"
+
+    def begin(self) -> None:
+        self.spread()
+
+    def spread(self) -> None:
+        """Lose the links of the next step, too."""
+        self._network.lose(self._steps.pop(0))
+
+
 def both_ways(ones: Sequence[int], others: Sequence[int]) -> list[Link]:
     return [link for one in ones for other in others for link in ((one, other), (other, one))]
 
@@ -176,6 +235,16 @@ def one_way(network: Network, sources: Sequence[int], targets: Sequence[int]) ->
     """Nothing passes from `sources` to `targets`."""
     links = [(source, target) for source in sources for target in targets]
     return Cut(network, f"{names(sources)} -> {names(targets)} one way", links)
+
+
+def _free_subnet(second: int) -> str:
+    """The beginning of addresses that no other run on this machine has."""
+    routes = _run("ip", "route", "show")
+    first = os.getpid() % 250
+    for third in (*range(first, 250), *range(first)):
+        if f"10.{second}.{third}.0/" not in routes:
+            return f"10.{second}.{third}"
+    raise CannotRun(f"all networks 10.{second}.* are taken: ip link shows whose they are")
 
 
 def names(brokers: Sequence[int]) -> str:

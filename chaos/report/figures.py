@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.gaps import Gap, worst_gap
+from chaos.gaps import Gap, stood_still, worst_gap
 from chaos.history import NEVER, Fault, FinalRead, History, Led, Outcome, Read, Send
 
 BUCKETS_MAX: Final = 1_200
@@ -139,6 +139,8 @@ class Totals:
     unknown: int
     read: int
     faults: dict[str, int]
+    still_s: float
+    """For how long the machine stood still."""
     causes: dict[str, int]
     """Of sends whose end is unknown, or that failed: how often each reason was given."""
 
@@ -160,5 +162,6 @@ def totals(history: History) -> Totals:
         unknown=outcomes[Outcome.UNKNOWN],
         read=sum(len(one.records) for one in history.operations if isinstance(one, Read | FinalRead)),
         faults=dict(faults),
+        still_s=stood_still(history, 0.0, length_of(history)),
         causes=dict(causes),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from chaos.checkers import Finding, Judgement, Verdict
+from chaos.gaps import stood_still
 from chaos.history import (
     NEVER,
     Commit,
@@ -27,6 +28,7 @@ from chaos.report.text import again
 
 BLUE, PINK, ORANGE = "#0072b2", "#cc5599", "#c97a00"
 OUTCOME_COLOURS: Final = {Outcome.OK: "#4b8a3a", Outcome.FAILED: "#cc3344", Outcome.UNKNOWN: "#c97a00"}
+MET: Final = {Outcome.OK: "yes", Outcome.FAILED: "NO", Outcome.UNKNOWN: "unknown"}
 LANE: Final = 26
 MARGIN_S: Final = 5.0
 """Of the timeline of operations, before and after a fault or what is wrong."""
@@ -44,7 +46,7 @@ def as_page(history: History, verdict: Verdict, logs: Mapping[int, str]) -> str:
     rows = fault_rows(history, length)
     bands = [Band(row.fault.began, row.ended, row.fault.kind, row.fault.what) for row in rows]
     parts = [
-        _header(history.head, verdict),
+        _header(history.head, verdict, stood_still(history, 0.0, length)),
         _evidence(verdict),
         _properties(verdict),
         _leaders(history, rows, bands, length),
@@ -81,10 +83,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequ
     return f"<table><thead><tr>{row('th', heads)}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _header(head: Head, verdict: Verdict) -> str:
+def _header(head: Head, verdict: Verdict, still_s: float) -> str:
     kind = verdict.judgement.value
     planted = f" · planted: {head.plant}" if head.plant else ""
     about = f"seed {head.seed} · workload {head.workload} · commit {head.commit} · {head.at} · {head.machine}"
+    about += f" · it stood still for {still_s:.1f} s"
     return (
         f'<header><span class="badge {kind}">{kind.upper()}</span><div>'
         f"<h1>{escape(head.scenario)}, {head.brokers} brokers, {head.seconds:g} s</h1>"
@@ -226,7 +229,7 @@ def _faults(history: History, rows: Sequence[FaultRow]) -> str:
     )
     goals = _table(
         ("goal", "met", "seen"),
-        ((goal.what, "yes" if goal.outcome is Outcome.OK else "NO", goal.seen) for goal in history.of(Goal)),
+        ((goal.what, MET[goal.outcome], goal.seen) for goal in history.of(Goal)),
     )
     return _section("Faults", table, "<br>", goals)
 

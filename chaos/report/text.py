@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Final
 
 from chaos.checkers import Verdict
@@ -29,6 +27,7 @@ def as_text(history: History, verdict: Verdict) -> str:
         f"{verdict.judgement.name}  {head.scenario}, {head.brokers} brokers, {head.seconds:g} s,"
         f" seed {head.seed}",
         f"{summed.acknowledged} records acknowledged, {summed.refused} refused, {summed.unknown} unknown",
+        f"the machine stood still for {summed.still_s:.1f} s of {length_of(history):.1f} s",
         "",
         f"{'property':<52} {'holds':<8} {'checked':>9}",
     ]
@@ -60,6 +59,7 @@ def as_data(history: History, verdict: Verdict) -> dict[str, Any]:
         "scenario": head.scenario,
         "seed": head.seed,
         "seconds": head.seconds,
+        "length_s": round(length_of(history), 3),
         "commit": head.commit,
         "at": head.at,
         "plant": head.plant,
@@ -72,6 +72,12 @@ def as_data(history: History, verdict: Verdict) -> dict[str, Any]:
         "longest_gap_s": round(
             max((r.gap.length for r in fault_rows(history, length_of(history))), default=0.0), 3
         ),
+        "rounds": head.rounds,
+        "still_s": round(summed.still_s, 3),
+        "goals": [
+            {"what": goal.what, "outcome": goal.outcome.value, "measured": goal.measured, "limit": goal.limit}
+            for goal in history.of(Goal)
+        ],
         "properties": [
             {
                 "name": finding.name,
@@ -83,28 +89,3 @@ def as_data(history: History, verdict: Verdict) -> dict[str, Any]:
             for finding in verdict.findings
         ],
     }
-
-
-def sum_up(folders: list[Path]) -> str:
-    """What many runs came to, as a table for docs/chaos.md: of every verdict.json below these folders."""
-    runs = [
-        json.loads(path.read_text()) for folder in folders for path in sorted(folder.rglob("verdict.json"))
-    ]
-    faults: dict[str, int] = {}
-    violations: dict[str, int] = {}
-    verdicts: dict[str, int] = {}
-    for run in runs:
-        verdicts[run["verdict"]] = verdicts.get(run["verdict"], 0) + 1
-        for kind, count in run["faults"].items():
-            faults[kind] = faults.get(kind, 0) + count
-        for one in run["properties"]:
-            violations[one["name"]] = violations.get(one["name"], 0) + one["violations"]
-    numbers = {name: sum(run[name] for run in runs) for name in ("operations", "acknowledged", "read")}
-    rows = [
-        ("runs", ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))),
-        ("hours of faults", f"{sum(run['seconds'] for run in runs) / 3600:.2f}"),
-        *((name, f"{count:,}") for name, count in numbers.items()),
-        ("faults", ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))),
-        *((name, f"{count:,}") for name, count in violations.items()),
-    ]
-    return "\n".join(["| what | how many |", "|---|---|", *(f"| {name} | {count} |" for name, count in rows)])

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import random
-import socket
-import struct
 import time
 from typing import Final
 
 from chaos.faults.clock import ClockJump
 from chaos.faults.disk import SlowDisk
-from chaos.faults.fault import Fault, NoEffect
+from chaos.faults.fault import Fault
 from chaos.faults.network import apart, one_way
 from chaos.faults.processes import Kill, Pause, Restart
+from chaos.faults.rubbish import BOMBED, Rubbish
 from chaos.play import Play
-from chaos.scenarios.scenario import GAP_MAX_S, missing, scenario
-from chaos.stage import Links, Stage, Wants
+from chaos.scenarios.goals import elections_since, memory_bounded, served_again, served_since
+from chaos.scenarios.scenario import scenario
+from chaos.stage import Links, Wants
+from chaos.workloads.workload import create_topics
 
 HOUR_S: Final = 3600
 ALL: Final = Wants(links=Links.NAMESPACES, clocks=True, strace=True, loses_power=True)
 JOINED: Final = 4
+SHORT_LIVED: Final = {"log.retention.ms": 600_000, "log.retention.check.interval.ms": 1_000}
+"""Ten minutes: a broker that believed a clock that is ahead would delete everything, a segment that is
+written to as well."""
 
 
-@scenario("clock-jumps", 19, wants=Wants(clocks=True))
+@scenario("clock-jumps", 19, wants=Wants(clocks=True, options=SHORT_LIVED))
 def clock_jumps(play: Play) -> None:
     """Wall clocks jump by up to an hour either way, of one broker or of all: no election, nothing deleted."""
     for _ in play.rounds():
@@ -34,68 +37,20 @@ def clock_jumps(play: Play) -> None:
         for end in ends:
             end()
         play.await_progress()
-        gap = play.gap(began)
-        play.goal("others are served", gap.length <= GAP_MAX_S, f"{gap.length:.2f} s without")
-
-
-class Rubbish(Fault):
-    """Strangers that send what no client sends, on connections of their own."""
-
-    kind = "rubbish"
-
-    def __init__(self, stage: Stage, victim: int, rng: random.Random) -> None:
-        super().__init__(f"rubbish to {victim}", [victim])
-        host, _, port = stage.address(victim).rpartition(":")
-        self._address, self._rng = (host, int(port)), rng
-        self._broker = stage.brokers[victim]
-        self._open: list[socket.socket] = []
-        self._memory = 0
-
-    def begin(self) -> None:
-        self._memory = self._broker.memory_bytes()
-        for frame in self._frames():
-            sock = socket.create_connection(self._address, timeout=10)
-            try:
-                sock.sendall(frame)
-            except OSError:
-                pass  # it was closed already
-            self._open.append(sock)
-
-    def _frames(self) -> list[bytes]:
-        rng = self._rng
-        noise = rng.randbytes(rng.randint(1, 4_000))
-        header = struct.pack(">hhih", rng.randint(-1, 80), rng.randint(-2, 20), rng.getrandbits(31), -1)
-        return [
-            struct.pack(">i", 0),
-            struct.pack(">i", -1),
-            struct.pack(">i", (1 << 31) - 1) + noise,
-            struct.pack(">i", len(noise)) + noise,
-            struct.pack(">i", len(noise) + len(header)) + header + noise,
-            struct.pack(">i", len(header)) + header,
-            struct.pack(">i", 1_000) + noise[:10],  # and nothing more: half a frame
-            b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + noise,
-            *[b"" for _ in range(50)],  # connected, and silent
-        ]
-
-    def end(self) -> str:
-        for sock in self._open:
-            sock.close()
-        if not self._broker.is_running:
-            raise NoEffect(f"broker {self._broker.node_id} ended: {self._broker.log_tail(5)}")
-        grown = (self._broker.memory_bytes() - self._memory) >> 20
-        return f"{len(self._open)} connections, memory {grown:+d} MiB"
+        served_since(play, began)
+        elections_since(play, began, 0)
 
 
 @scenario("rubbish", 18)
 def rubbish(play: Play) -> None:
-    """Strangers send rubbish, half frames and nothing at all, while the load goes on."""
+    """Strangers send rubbish, bombs, floods, half frames and nothing at all, while the load goes on."""
+    create_topics(play.stage.bootstrap, {BOMBED: 1}, len(play.ids), {})
     for _ in play.rounds():
-        began = play.history.now()
+        began, before = play.history.now(), play.stage.memory()
         play.suffer(Rubbish(play.stage, play.rng.choice(play.ids), play.rng), play.rng.uniform(0.2, 1))
         play.await_progress(10)
-        gap = play.gap(began)
-        play.goal("others are served", gap.length <= GAP_MAX_S, f"{gap.length:.2f} s without")
+        served_since(play, began)
+        memory_bounded(play, before)
 
 
 @scenario("elastic", 16, seconds=30.0)
@@ -115,7 +70,7 @@ def elastic(play: Play) -> None:
         play.calm(1)
     play.await_progress()
     code = stage.brokers[leaving].stop()
-    play.goal(f"broker {leaving} stops", code == 0, f"exit code {code}")
+    play.goals.met(f"broker {leaving} stops", code == 0, f"exit code {code}")
     stage.cluster.forget(leaving)
     stage.raftlog("cluster", "remove", str(leaving), "--bootstrap", stage.bootstrap)
     play.await_progress()
@@ -129,9 +84,11 @@ def soak(play: Play) -> None:
         began = time.monotonic()
         ends = [play.begins(fault) for fault in _some_faults(play)]
         play.calm(play.rng.uniform(0.5, 4))
+        healed = play.history.now()
         for end in ends:  # the network first: see half-seen-start
             end()
         play.await_progress()
+        served_again(play, healed)
         play.calm((time.monotonic() - began) / 3)
 
 
@@ -161,16 +118,21 @@ def _some_faults(play: Play) -> list[Fault]:
     return rng.choice([[one], [other], [other], [one, other]])
 
 
-missing(
-    "transactions",
-    14,
-    "a workload of transactions",
-    "Producers with transactions, and consume-transform-produce, through kills of the coordinator: all of a"
-    " transaction is read, or nothing.",
-)
-missing(
+@scenario(
     "compaction",
     9,
-    "a workload of compacted topics",
-    "A compacted topic against a dictionary, while brokers are killed: the last value of each key stays.",
+    wants=Wants(loses_power=True, options={"log.cleaner.backoff.ms": 500}),
+    workload="compacted",
+    seconds=25.0,
 )
+def compaction(play: Play) -> None:
+    """Brokers are killed or lose their power while they compact what producers write: the last value of each
+    key stays, by a dictionary."""
+    for number in play.rounds():
+        victim = play.leader(number % 2)
+        fault = play.rng.choice([Kill(play.stage.brokers, [victim]), play.stage.power_loss([victim])])
+        play.calm(play.rng.uniform(1, 3))
+        began = play.history.now()
+        play.suffer(fault, play.rng.uniform(0.5, 2))
+        play.await_progress()
+        served_since(play, began)

@@ -8,6 +8,7 @@ from typing import Final
 from chaos.faults.network import apart
 from chaos.faults.processes import Kill, Pause
 from chaos.play import Play
+from chaos.scenarios.goals import served_again, served_since
 from chaos.scenarios.scenario import scenario
 from chaos.stage import Links, Wants
 
@@ -35,7 +36,9 @@ def part_kill(play: Play) -> None:
             give_back()
             play.await_progress()
             play.calm(play.rng.uniform(0.5, 2))
+            healed = play.history.now()
         play.await_progress()
+        served_again(play, healed)
 
 
 @scenario("pause-kill", 1, wants=POWER)
@@ -52,15 +55,18 @@ def pause_kill(play: Play) -> None:
             give_back()
             play.await_progress()
             play.calm(play.rng.uniform(0.5, 2))
+            healed = play.history.now()
         play.await_progress()
+        served_again(play, healed)
 
 
 @scenario("power-loss", 2, wants=POWER)
 def power_loss(play: Play) -> None:
     """All brokers lose their power at once, under load."""
     for _ in play.rounds():
-        play.suffer(play.stage.power_loss(play.ids), 0.2)
+        healed = play.suffer(play.stage.power_loss(play.ids), 0.2)
         play.await_progress()
+        served_again(play, healed)
         play.calm(play.rng.uniform(0, 1.5))
 
 
@@ -69,10 +75,11 @@ def torn_writes(play: Play) -> None:
     """One broker after another loses its power while it writes small segments, and starts on what is left,
     sometimes killed again while it recovers."""
     for _ in play.rounds():
-        victim = play.rng.choice(play.ids)
+        victim, began = play.rng.choice(play.ids), play.history.now()
         with play.suffers(play.stage.power_loss([victim])):
             play.calm(0.1)
         if play.rng.random() < 0.5:
             play.suffer(Kill(play.stage.brokers, [victim]), 0.0)
         play.await_progress()
+        served_since(play, began)
         play.calm(play.rng.uniform(0, 1))

@@ -9,15 +9,10 @@ from typing import Final
 from chaos.play import Play
 from chaos.stage import Wants
 
-GAP_MAX_S: Final = 10.0
-"""What a partition may take nothing for, where a majority is connected all along: the guide asks for a leader
-within 5 s after healing; twice that, since machines that run tests are busy."""
-
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`number` is that of the list of twenty scenarios that docs/chaos.md has; `needs` says what
-    is not written yet, without which it cannot be played."""
+    """`number` is that of the list of twenty scenarios that docs/chaos.md has."""
 
     name: str
     number: int
@@ -27,7 +22,6 @@ class Scenario:
     workload: str = "log"
     seconds: float = 20.0
     """At least so long, to come to what it is about."""
-    needs: str = ""
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -49,12 +43,3 @@ def scenario(
         return play
 
     return enter
-
-
-def missing(name: str, number: int, needs: str, what: str) -> None:
-    """Enter a scenario that cannot be played yet, so that nobody takes it for played."""
-
-    def refuse(play: Play) -> None:
-        raise NotImplementedError(f"{name} needs {needs}")
-
-    SCENARIOS[name] = Scenario(name, number, what, refuse, needs=needs)

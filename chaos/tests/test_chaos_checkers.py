@@ -15,6 +15,7 @@ from chaos.history import (
     FinalRead,
     Goal,
     History,
+    Led,
     Note,
     Operation,
     Outcome,
@@ -22,9 +23,16 @@ from chaos.history import (
     Replica,
     Send,
     TopicChange,
+    Transaction,
 )
 
 OK, FAILED, UNKNOWN = Outcome.OK, Outcome.FAILED, Outcome.UNKNOWN
+
+
+def led(broker: int, epoch: int, at: float) -> Led:
+    return Led(
+        client="watch", log="log", partition=0, broker=broker, epoch=epoch, began=at, ended=at, outcome=OK
+    )
 
 
 def send(
@@ -75,6 +83,18 @@ def final(
     )
 
 
+def sparse() -> FinalRead:
+    read = final("t:0", high=4, log="sparse")
+    read.records.append((2, "t:1"))
+    return read
+
+
+def put(key: str, value: str, offset: int, outcome: Outcome = OK) -> Send:
+    one = send(value, offset, outcome, log="dict")
+    one.key = key
+    return one
+
+
 def hole() -> FinalRead:
     read = final("a:0", high=3)
     read.records.append((2, "a:1"))
@@ -105,6 +125,20 @@ def replica(broker: int, digest: str, outcome: Outcome = OK, why: str = "") -> R
     )
 
 
+def transaction(
+    *values: str, commit: bool = True, outcome: Outcome = OK, inputs: tuple[int, ...] = ()
+) -> Transaction:
+    return Transaction(
+        client="t",
+        log="log",
+        values=list(values),
+        is_commit=commit,
+        outcome=outcome,
+        source="in" if inputs else "",
+        inputs=[(0, offset) for offset in inputs],
+    )
+
+
 def created(log: str, topic_id: str) -> TopicChange:
     return TopicChange(client="churn", action="created", log=log, topic_id=topic_id, outcome=OK)
 
@@ -126,8 +160,23 @@ RIGHT: list[Operation] = [
     final("a:0", "b:0", "plain:0", "plain:0", "b:1", "a:2"),
     replica(1, "x"),
     replica(2, "x"),
+    led(1, 1, at=0.5),
+    led(2, 2, at=2.5),
     created("t@0", "id0"),
     created("t@1", "id1"),
+    send("t:0", 0, log="sparse"),
+    send("t:1", 2, log="sparse"),
+    send("in:0", 0, log="in"),
+    FinalRead(
+        client="look", log="sparse", partition=0, low=0, high=4, records=[(0, "t:0"), (2, "t:1")], outcome=OK
+    ),
+    final("in:0", log="in"),
+    put("k", "a:7", 0),
+    put("k", "a:8", 1),
+    final("a:8", log="dict", low=1),
+    transaction("t:0", inputs=(0,)),
+    transaction("t:1", outcome=UNKNOWN),
+    transaction("t:2", commit=False),
     Fault(client="chaos", kind="kill", what="kill 1", brokers=[1], outcome=OK),
     Goal(client="chaos", what="a goal", outcome=OK),
 ]
@@ -137,6 +186,8 @@ def history(operations: list[Operation]) -> History:
     made = History()
     made.operations = operations
     made.head.producers = {"a": True, "b": True, "plain": False}
+    made.head.sparse = ["sparse", "dict"]
+    made.head.compacted = ["dict"]
     made.head.is_whole = True
     return made
 
@@ -217,10 +268,44 @@ WRONG: dict[str, list[tuple[str, list[Operation]]]] = {
             ],
         )
     ],
+    "torn": [
+        ("a:1 is not", [transaction("a:0", "a:1", outcome=UNKNOWN), send("a:0"), final("a:0")]),
+        ("was told of a commit", [transaction("a:0"), send("b:0"), final("b:0")]),
+    ],
+    "aborted-read": [
+        ("and is at log-0@0", [transaction("a:0", commit=False), send("a:0"), final("a:0")]),
+        (
+            "was read at log-0@0",
+            [transaction("a:0", commit=False, outcome=UNKNOWN), read((0, "a:0")), send("b:0"), final("b:0")],
+        ),
+    ],
+    "copied": [
+        (
+            "copied 2 times",
+            [
+                transaction("a:0", inputs=(0,)),
+                transaction("a:1", inputs=(0,)),
+                final("a:0", "a:1"),
+                final("i:0", log="in"),
+            ],
+        ),
+        (
+            "copied 0 times",
+            [transaction("a:0", inputs=(0,)), final("a:0"), final("i:0", "i:1", log="in")],
+        ),
+    ],
+    "dictionary": [
+        (
+            "its last is at 0",
+            [put("k", "a:0", 0), put("k", "a:1", 1), put("j", "a:2", 2), final("a:0", high=3, log="dict")],
+        ),
+        ("its last is at -1", [put("k", "a:0", 0), final(log="dict")]),
+    ],
     "replicas-equal": [
         ("differs", [replica(1, "x"), replica(2, "y")]),
         ("a bad CRC", [replica(1, "x", FAILED, "a bad CRC")]),
     ],
+    "one-leader": [("epoch 2: 1 and 3", [led(1, 2, at=1.0), led(2, 3, at=2.0), led(3, 2, at=3.0)])],
     "topics": [("has the id of t@0", [created("t@0", "id"), created("t@1", "id")])],
     "clients": [
         ("hangs", [Note(client="a", text="hangs", outcome=FAILED)]),
@@ -255,6 +340,7 @@ UNFINISHED: dict[str, list[Operation]] = {
     "dense": [send("a:0", 0)],
     "replicas-equal": [send("a:0", 0), final("a:0")],
     "load": [final()],
+    "goals": [Goal(client="c", what="a goal", seen="9 s, the machine stood still for 5", outcome=UNKNOWN)],
 }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Final
 
+from chaos.workloads.compacted import CompactedWorkload
 from chaos.workloads.groups import GroupWorkload
 from chaos.workloads.log import LogWorkload
 from chaos.workloads.topics import TopicWorkload
+from chaos.workloads.transactions import TransactionWorkload
 from chaos.workloads.workload import Site, Workload
 
 __all__ = ["WORKLOADS", "Site", "Workload", "find_workload"]
@@ -16,6 +18,8 @@ WORKLOADS: Final[dict[str, type[Workload]]] = {
     "log": LogWorkload,
     "groups": GroupWorkload,
     "topics": TopicWorkload,
+    "transactions": TransactionWorkload,
+    "compacted": CompactedWorkload,
 }
 
 

@@ -15,6 +15,7 @@ from chaos.workloads.producers import CONFLUENT, REQUEST_MS, TRIO
 from chaos.workloads.worker import Target, TrioWorker, Worker
 from raftlog import ClientError, RebalanceListener, open_client
 from raftlog import TopicPartition as Place
+from raftlog.client.settings import IsolationLevel
 
 POLL_S: Final = 0.1
 ASK_EVERY_S: Final = 0.1
@@ -47,10 +48,7 @@ class Reading:
                 group=self.group,
             )
             self.fresh.discard(partition)
-            history = self.target.history
-            history.begin(read)
-            read.began = began
-            history.end(read, Outcome.OK)
+            self.target.history.enter(read, began)
         return {partition: each[-1][0] + 1 for partition, each in handed.items()}
 
     def commits(self, offsets: dict[int, int]) -> list[Commit]:
@@ -115,10 +113,10 @@ class ConfluentReader(Worker):
 class TrioReader(TrioWorker):
     """As ConfluentReader, with raftlog's own client."""
 
-    def __init__(self, name: str, target: Target) -> None:
+    def __init__(self, name: str, target: Target, isolation: IsolationLevel = "read_uncommitted") -> None:
         super().__init__(name, target.history)
         self._reading = Reading(name, target)
-        self._target = target
+        self._target, self._isolation = target, isolation
 
     async def run(self) -> None:
         target = self._target
@@ -126,7 +124,10 @@ class TrioReader(TrioWorker):
         async with (
             open_client(target.bootstrap, client_id=self.name, **TRIO) as client,
             client.consumer(
-                partitions=places, auto_offset_reset="earliest", fetch_max_wait_ms=100
+                partitions=places,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=100,
+                isolation_level=self._isolation,
             ) as consumer,
         ):
             while not self.stopping.is_set():

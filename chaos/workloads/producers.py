@@ -48,9 +48,11 @@ TRIO: Final[dict[str, Any]] = {
 class ConfluentProducer(Worker):
     """confluent-kafka. One that is not idempotent sends a request at a time, which keeps the order."""
 
-    def __init__(self, name: str, target: Target, rate: float, *, idempotent: bool = True) -> None:
+    def __init__(
+        self, name: str, target: Target, rate: float, *, idempotent: bool = True, keys: int = 0
+    ) -> None:
         super().__init__(name, target.history)
-        self.sender = Sender(name, target, rate)
+        self.sender = Sender(name, target, rate, keys)
         own: dict[str, Any] = {"enable.idempotence": idempotent}
         if not idempotent:
             own["max.in.flight.requests.per.connection"] = 1
@@ -78,7 +80,7 @@ class ConfluentProducer(Worker):
             self._producer.produce(
                 self.sender.target.topic,
                 value=value,
-                key=self.name.encode(),
+                key=(send.key or self.name).encode(),
                 partition=send.partition,
                 on_delivery=self._report(send),
             )
@@ -150,9 +152,9 @@ class KafkaPythonProducer(Worker):
 class TrioProducer(TrioWorker):
     """raftlog's own client."""
 
-    def __init__(self, name: str, target: Target, rate: float) -> None:
+    def __init__(self, name: str, target: Target, rate: float, keys: int = 0) -> None:
         super().__init__(name, target.history)
-        self.sender = Sender(name, target, rate)
+        self.sender = Sender(name, target, rate, keys)
 
     async def run(self) -> None:
         target = self.sender.target
@@ -168,7 +170,7 @@ class TrioProducer(TrioWorker):
                     continue
                 send, value = due
                 delivery = await producer.send_soon(
-                    target.topic, value, key=self.name.encode(), partition=send.partition
+                    target.topic, value, key=(send.key or self.name).encode(), partition=send.partition
                 )
                 nursery.start_soon(self._await, send, delivery)
 

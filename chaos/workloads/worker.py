@@ -82,8 +82,10 @@ class TrioWorker(Worker):
 class Sender:
     """Enters the records of one producer, at a steady rate and to all partitions in turn."""
 
-    def __init__(self, name: str, target: Target, rate: float) -> None:
+    def __init__(self, name: str, target: Target, rate: float, keys: int = 0) -> None:
+        """`keys`: how many a partition's records have in turn; 0 for one, the name."""
         self.name = name
+        self._keys = keys
         self.target = target
         self.waiting = 0
         self._rate = rate
@@ -103,6 +105,8 @@ class Sender:
         with self._lock:
             self.waiting += 1
         send = Send(client=self.name, log=self.target.name, partition=partition, value=value)
+        if self._keys:
+            send.key = f"{self.name}-{self._number // self.target.partitions % self._keys}"
         return self.target.history.begin(send), value_of(value)
 
     def ended(self, send: Send, outcome: Outcome, offset: int = -1, why: str = "") -> None:

@@ -46,6 +46,12 @@ class Workload(ABC):
     """Consumer groups that should have committed everything in the end, and the topic of each."""
     producers: ClassVar[Mapping[str, bool]] = {}
     """The names of the clients that send, and whether each is idempotent."""
+    sparse: ClassVar[Sequence[str]] = ()
+    """Topics in whose offsets there are holes, as markers of transactions and compaction leave them."""
+    compacted: ClassVar[Sequence[str]] = ()
+    """Topics of which only the last value of each key has to stay."""
+    configs: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """What is set on topics when they are created."""
     checkers: ClassVar[Sequence[Callable[[View], Finding]]] = ()
     """What is checked besides what always is."""
 
@@ -83,9 +89,14 @@ def _stop(workers: Sequence[Worker]) -> None:
         worker.join(max(0.1, deadline - time.monotonic()))
 
 
-def create_topics(bootstrap: str, topics: Mapping[str, int], replicas: int) -> None:
+def create_topics(
+    bootstrap: str, topics: Mapping[str, int], replicas: int, configs: Mapping[str, Mapping[str, str]]
+) -> None:
     """Raises KafkaException."""
     admin = AdminClient({"bootstrap.servers": bootstrap, **CONFLUENT, "socket.timeout.ms": 10_000})
-    wanted = [NewTopic(name, partitions, replicas) for name, partitions in topics.items()]
+    wanted = [
+        NewTopic(name, partitions, replicas, config=dict(configs.get(name, {})))
+        for name, partitions in topics.items()
+    ]
     for created in admin.create_topics(wanted, operation_timeout=CREATE_TIMEOUT_S).values():
         created.result(CREATE_TIMEOUT_S)
