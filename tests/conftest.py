@@ -4,6 +4,7 @@ order tests run, and how many at once."""
 from __future__ import annotations
 
 import os
+import signal
 from importlib.metadata import entry_points
 
 import pytest
@@ -13,6 +14,13 @@ PLUGIN = "raftlog.testing.pytest_plugin"
 pytest_plugins = ["pytester"]
 if not any(point.value == PLUGIN for point in entry_points(group="pytest11")):
     pytest_plugins.append(PLUGIN)
+
+
+def pytest_configure() -> None:
+    """A run in the background has these ignored, and so would every broker that a test sends them to."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # also without xdist

@@ -53,8 +53,8 @@ def plain(entry: Entry) -> Entry:
 
 def expire(log: GroupLog, now_ms: int, retention_ms: int, retention_bytes: int) -> bool:
     """Retention of one replica; whether segments went."""
-    log.delete_before(log.expired_to(now_ms, retention_ms, retention_bytes))
-    return log.drop_deleted(log.commit_index)
+    log.retention.delete_before(log.retention.expired_to(now_ms, retention_ms, retention_bytes))
+    return log.retention.drop_deleted(log.commit_index)
 
 
 def roll(log: GroupLog) -> None:
@@ -67,7 +67,7 @@ def all_entries(log: GroupLog) -> list[Entry]:
     found: list[Entry] = []
     index = log.first_index
     while index <= log.last_index:
-        entries = log.entries(index, 500, 7)
+        entries = log.entries.read(index, 500, 7)
         assert entries, (log, index)
         found += map(plain, entries)
         index = RaftIndex(found[-1].index + 1)
@@ -77,8 +77,8 @@ def all_entries(log: GroupLog) -> list[Entry]:
 def all_bytes(log: GroupLog, max_bytes: int = 400) -> bytes:
     """Everything that readers see, slice by slice."""
     parts = []
-    offset = log.log_start_offset
-    while (piece := log.read(offset, max_bytes)) is not None:
+    offset = log.retention.start_offset
+    while (piece := log.reader.read(offset, max_bytes)) is not None:
         parts.append(piece.read())
         assert len(parts[-1]) == piece.length and piece.next_offset > offset
         offset = piece.next_offset
@@ -171,7 +171,7 @@ class World:
         if picked is None:
             return
         log, model = picked
-        term = max(log.last_term, log.hard_state.term, 1)
+        term = max(log.last_term, log.promises.hard_state.term, 1)
         kind = EntryKind(max(0, number % 8 - 5))
         if kind is EntryKind.BATCH:
             size = 30_000 if number % 64 == 63 else number % 200
@@ -184,10 +184,10 @@ class World:
         picked = self.pick(number)
         if picked is not None:
             log, model = picked
-            log.hard_state = HardState(
-                Term(log.hard_state.term + 1), BrokerId(number % 3) if number % 2 else None
+            log.promises.hard_state = HardState(
+                Term(log.promises.hard_state.term + 1), BrokerId(number % 3) if number % 2 else None
             )
-            model.hard_state = log.hard_state
+            model.hard_state = log.promises.hard_state
 
     def do_truncate(self, number: int) -> None:
         picked = self.pick(number)
@@ -201,7 +201,7 @@ class World:
         picked = self.pick(number)
         if picked is not None:
             log, model = picked
-            index = min(log.commit_index + number % 6, log.synced_index)
+            index = min(log.commit_index + number % 6, log.entries.synced_index)
             before = log.commit_index
             committed = log.commit_to(RaftIndex(index))
             model.commit = self.committed[model.life] = max(model.commit, log.commit_index)
@@ -225,26 +225,26 @@ class World:
         picked = self.pick(number)
         if picked is not None:
             log, model = picked
-            log.delete_before(Offset(log.log_start_offset + number % 8))
-            model.log_start = log.log_start_offset
+            log.retention.delete_before(Offset(log.retention.start_offset + number % 8))
+            model.log_start = log.retention.start_offset
 
     def do_expire(self, number: int) -> None:
         picked = self.pick(number)
         if picked is not None:
             log, model = picked
             expire(log, 1000, -1, 100 * (number % 16))
-            model.log_start = log.log_start_offset
+            model.log_start = log.retention.start_offset
 
     def do_snapshot(self, number: int) -> None:
         picked = self.pick(number)
         if picked is not None:
             log, model = picked
             index = log.commit_index - number % 3
-            if index >= max(log.snapshot_index, log.first_index - 1):
+            if index >= max(log.saved.index, log.first_index - 1):
                 state = b"snapshot %d" % number
-                log.save_snapshot(state, RaftIndex(index), drop_before=number % 4 == 0)
+                log.saved.save(state, RaftIndex(index), drop_before=number % 4 == 0)
                 self.states.setdefault((log.key, index), set()).add(state)
-                model.log_start = log.log_start_offset
+                model.log_start = log.retention.start_offset
 
     def do_roll(self, number: int) -> None:
         picked = self.pick(number)
@@ -344,17 +344,17 @@ class World:
         assert set(self.store.logs) == set(model), "the groups"
         for key, log in self.store.logs.items():
             group = model[key]
-            assert log.damage is None, log.damage
-            assert log.hard_state == group.hard_state, log
+            assert log.damage.lost is None, log.damage.lost
+            assert log.promises.hard_state == group.hard_state, log
             assert log.last_index == group.last_index, (log, group.last_index)
-            assert log.synced_index == log.last_index, log
+            assert log.entries.synced_index == log.last_index, log
             assert log.commit_index <= self.committed[group.life], log
-            assert log.log_start_offset >= group.log_start, (log, group.log_start)
+            assert log.retention.start_offset >= group.log_start, (log, group.log_start)
             group.commit = log.commit_index
-            group.log_start = log.log_start_offset
+            group.log_start = log.retention.start_offset
             self.check_log(log, group)
-            if log.snapshot_state:
-                assert log.snapshot_state in self.states[key, log.snapshot_index]
+            if log.saved.state:
+                assert log.saved.state in self.states[key, log.saved.index]
 
     def check_log(self, log: GroupLog, model: GroupModel) -> None:
         assert log.commit_index == model.commit
@@ -370,13 +370,13 @@ class World:
             before[-1].term if before else model.start.term
         )
         assert log.log_end_offset == (model.entries[-1].next_offset if model.entries else model.start.offset)
-        assert log.log_start_offset <= log.high_watermark <= log.log_end_offset
+        assert log.retention.start_offset <= log.high_watermark <= log.log_end_offset
         assert all_bytes(log) == b"".join(
             bytes(entry.payload)
             for entry in kept
             if entry.kind is EntryKind.BATCH
             and entry.index <= log.commit_index
-            and entry.next_offset > log.log_start_offset
+            and entry.next_offset > log.retention.start_offset
         )
         memberships = [entry for entry in model.entries if entry.kind is EntryKind.MEMBERSHIP]
         gone = [entry for entry in memberships if entry.index < log.first_index]

@@ -1,8 +1,8 @@
 """`python -m tests.versions`: the fast tests with the lowest versions that pyproject.toml allows, and with
 every Python of its classifiers that this machine has.
 
-`make test` ends with it. A virtual environment each is made in the folder that is given, and made again when
-pyproject.toml has changed.
+`make test-all` ends with it. A virtual environment each is made in the folder that is given, and made again
+when pyproject.toml has changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEEDED: Final = (
     "kafka-python",
     "prometheus-client",
 )
-"""What the fast tests need beside the package; always the newest."""
+"""What the fast tests need beside the package and its registry; always the newest."""
 TESTS: Final = ("-q", "-n", "auto", "-m", "not slow", "tests/unit", "tests/memory")
 
 
@@ -86,7 +86,7 @@ def main() -> int:
     options = parser.parse_args()
     project: dict[str, Any] = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
     found = pythons(project["classifiers"])
-    dependencies: list[str] = project["dependencies"]
+    dependencies: list[str] = [*project["dependencies"], *project["optional-dependencies"]["registry"]]
     runs = {f"{version}-newest": (path, dependencies) for version, path in found.items()}
     oldest = min(found, key=lambda version: int(version.partition(".")[2]))
     runs.pop(f"{oldest}-newest")  # what every other test runs with

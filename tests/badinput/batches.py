@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 import time
 import zlib
+from typing import Any
 
+import cramjam
 from crc32c import crc32c
 
 from tests.badinput.wire import varint
@@ -91,9 +93,31 @@ def message_set(magic: int, value: bytes = b"old") -> bytes:
     return struct.pack(">qi", 0, len(message)) + message
 
 
+class _Zstd:
+    """As zlib's packers are used."""
+
+    def __init__(self) -> None:
+        self._packer = cramjam.zstd.Compressor()
+
+    def compress(self, data: bytes) -> bytes:
+        self._packer.compress(data)
+        return bytes(self._packer.flush())
+
+    def flush(self) -> bytes:
+        return bytes(self._packer.finish())
+
+
 def gzip_bomb(megabytes: int, *, count: int) -> bytes:
     """A batch of `count` records of zero bytes, a thousandth on the wire of what they become."""
-    packer = zlib.compressobj(1, wbits=31)
+    return _bomb(megabytes, count, zlib.compressobj(1, wbits=31), 1)
+
+
+def zstd_bomb(megabytes: int, *, count: int) -> bytes:
+    """The same, a ten thousandth, and made in a tenth of the time."""
+    return _bomb(megabytes, count, _Zstd(), 4)
+
+
+def _bomb(megabytes: int, count: int, packer: Any, attributes: int) -> bytes:
     size = megabytes * 1024 * 1024 // count
     packed = []
     for number in range(count):
@@ -101,7 +125,7 @@ def gzip_bomb(megabytes: int, *, count: int) -> bytes:
         packed.append(packer.compress(head[:-1]))
         packed += (packer.compress(_ZEROS) for _ in range(size // len(_ZEROS)))
         packed.append(packer.compress(bytes(size % len(_ZEROS)) + b"\0"))
-    return batch(b"".join([*packed, packer.flush()]), count=count, attributes=1)
+    return batch(b"".join([*packed, packer.flush()]), count=count, attributes=attributes)
 
 
 def sized_batch(size: int) -> bytes:

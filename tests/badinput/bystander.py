@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
@@ -20,14 +22,18 @@ class Bystander:
     (a closed connection among them), or a record that is not the one that was written.
     """
 
-    def __init__(self, bootstrap: str, *, may_reconnect: bool = False) -> None:
-        """`may_reconnect`: the broker closes idle connections so soon that ordinary ones are among them."""
+    def __init__(
+        self, bootstrap: str, *, may_reconnect: bool = False, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`may_reconnect`: the broker closes idle connections so soon that ordinary ones are among them.
+        `settings`: of clients that log in."""
         self._may_reconnect = may_reconnect
         self.rounds = 0
         self.slowest_s = 0.0
         self._failures: list[str] = []
         self._stopping = threading.Event()
-        common = {"bootstrap.servers": bootstrap, "error_cb": self._failed, "log_level": 0}
+        common: dict[str, Any] = {"bootstrap.servers": bootstrap, "error_cb": self._failed, "log_level": 0}
+        common |= settings or {}
         self._producer = Producer({**common, "acks": "all", "linger.ms": 0})
         self._consumer = Consumer(
             {**common, "group.id": "none", "enable.auto.commit": False, "fetch.wait.max.ms": 100}

@@ -199,6 +199,21 @@ def find_coordinator(raw: Raw, group: str | bytes) -> int:
     return Reader(raw.ask(FIND_COORDINATOR, 0, string(group))).i16()
 
 
+def join_group_body(
+    group: str | bytes,
+    *,
+    member: str = "",
+    metadata: bytes = b"\0\0\0\0\0\0\0\0\0\0",
+    protocol_type: str = "consumer",
+    session_timeout_ms: int = 10_000,
+    rebalance_timeout_ms: int = 10_000,
+) -> bytes:
+    """Versions 2 to 4."""
+    protocols = array([string("range") + i32(len(metadata)) + metadata])
+    body = string(group) + i32(session_timeout_ms) + i32(rebalance_timeout_ms) + string(member)
+    return body + string(protocol_type) + protocols
+
+
 def join_group(
     raw: Raw,
     group: str | bytes,
@@ -210,9 +225,15 @@ def join_group(
     rebalance_timeout_ms: int = 10_000,
 ) -> tuple[int, int, str | None]:
     """(error, generation, member id), version 2: one request is enough to be a member."""
-    protocols = array([string("range") + i32(len(metadata)) + metadata])
-    body = string(group) + i32(session_timeout_ms) + i32(rebalance_timeout_ms) + string(member)
-    reader = Reader(raw.ask(JOIN_GROUP, 2, body + string(protocol_type) + protocols))
+    body = join_group_body(
+        group,
+        member=member,
+        metadata=metadata,
+        protocol_type=protocol_type,
+        session_timeout_ms=session_timeout_ms,
+        rebalance_timeout_ms=rebalance_timeout_ms,
+    )
+    reader = Reader(raw.ask(JOIN_GROUP, 2, body))
     reader.i32()
     error, generation = reader.i16(), reader.i32()
     reader.string(), reader.string()

@@ -6,10 +6,19 @@ import gzip
 from collections.abc import Callable
 from typing import Final
 
+import cramjam
 import pytest
 
 from tests.badinput import requests
-from tests.badinput.batches import batch, gzip_bomb, message_set, record, records, sized_batch
+from tests.badinput.batches import (
+    batch,
+    gzip_bomb,
+    message_set,
+    record,
+    records,
+    sized_batch,
+    zstd_bomb,
+)
 from tests.badinput.conftest import Victim
 from tests.badinput.requests import produce_body
 from tests.badinput.wire import PRODUCE, framed, header, i32, varint
@@ -23,12 +32,20 @@ INVALID_PRODUCER_EPOCH: Final = 47
 UNSUPPORTED_COMPRESSION: Final = 76
 INVALID_RECORD: Final = 87
 
+CODECS: Final = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 MESSAGE_MAX: Final = 1_048_588
 FAR: Final = 10**15
 
 WRONG: Final = {CORRUPT_MESSAGE, INVALID_RECORD, UNSUPPORTED_FOR_MESSAGE_FORMAT}
 """Apache Kafka chooses between these by where it notices. CORRUPT_MESSAGE is repeated by clients, so it is
 only said of bytes that may arrive better the next time."""
+
+
+def _packed(codec: str) -> bytes:
+    """Five records, as one block of a codec."""
+    packer = getattr(cramjam, codec)
+    return bytes(packer.compress_raw(records(5)) if codec == "snappy" else packer.compress(records(5)))
+
 
 BATCHES: Final[dict[str, tuple[Callable[[], bytes | None], set[int]]]] = {
     "null": (lambda: None, {INVALID_RECORD}),
@@ -68,6 +85,9 @@ BATCHES: Final[dict[str, tuple[Callable[[], bytes | None], set[int]]]] = {
     "snappy that is not": (lambda: batch(b"nonsense" * 4, attributes=2), {INVALID_RECORD}),
     "lz4 that is not": (lambda: batch(b"nonsense" * 4, attributes=3), {INVALID_RECORD}),
     "zstd that is not": (lambda: batch(b"nonsense" * 4, attributes=4), {INVALID_RECORD}),
+    "snappy cut off": (lambda: batch(_packed("snappy")[:-9], count=5, attributes=2), {INVALID_RECORD}),
+    "lz4 cut off": (lambda: batch(_packed("lz4")[:-9], count=5, attributes=3), {INVALID_RECORD}),
+    "zstd cut off": (lambda: batch(_packed("zstd")[:-9], count=5, attributes=4), {INVALID_RECORD}),
     "gzip cut off": (lambda: batch(gzip.compress(records(5))[:-9], count=5, attributes=1), {INVALID_RECORD}),
     "one too many, in gzip": (
         lambda: batch(gzip.compress(records(2)), count=3, attributes=1),
@@ -149,6 +169,10 @@ def test_lies_that_only_a_reader_of_records_can_see(victim: Victim) -> None:
         record(headers=varint(2**31 - 1)),
         record(headers=varint(-1)),
         record(headers=varint(1) + varint(100_000)),
+        record(timestamp_delta=2**63 - 1),
+        record(timestamp_delta=-(2**63)),
+        record(offset_delta=2**31 - 1),
+        record(offset_delta=-(2**31)),
     ]
     topic = victim.topic()
     with victim.connect() as raw:
@@ -159,10 +183,13 @@ def test_lies_that_only_a_reader_of_records_can_see(victim: Victim) -> None:
         assert requests.produce(raw, topic, batch()).error == 0
 
 
+@pytest.mark.parametrize("make", [gzip_bomb, zstd_bomb])
 @pytest.mark.parametrize(("megabytes", "count"), [(150, 1), (200, 1000)])
-def test_cve_2026_111073_a_decompression_bomb(victim: Victim, megabytes: int, count: int) -> None:
-    """A hundredth of it on the wire. Whoever looks into it is bounded: here a look-up by time."""
-    bomb = gzip_bomb(megabytes, count=count)
+def test_cve_2026_111073_a_decompression_bomb(
+    victim: Victim, make: Callable[..., bytes], megabytes: int, count: int
+) -> None:
+    """A hundredth of it on the wire, or less. Whoever looks into it is bounded: here a look-up by time."""
+    bomb = make(megabytes, count=count)
     assert len(bomb) < MESSAGE_MAX
     topic = victim.topic()
     with victim.connect() as raw:
@@ -170,6 +197,21 @@ def test_cve_2026_111073_a_decompression_bomb(victim: Victim, megabytes: int, co
         requests.list_offsets(raw, topic, 1)
         requests.list_offsets(raw, topic, -3)
         assert requests.produce(raw, topic, batch()).error == 0
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
+def test_two_streams_one_behind_the_other(victim: Victim, codec: str) -> None:
+    """Who takes the first for all finds fewer records than the batch says: refused, or read whole."""
+    compress = getattr(cramjam, codec).compress
+    halves = [record(offset_delta=number) for number in range(2)]
+    data = batch(b"".join(bytes(compress(half)) for half in halves), count=2, attributes=CODECS[codec])
+    topic = victim.topic()
+    with victim.connect() as raw:
+        produced = requests.produce(raw, topic, data)
+        assert produced.error in (0, *WRONG)
+        end = 0 if produced.error else 2
+        assert requests.list_offsets(raw, topic, -1) == (0, end)
+        assert requests.produce(raw, topic, batch()) == (0, end)
 
 
 def test_cve_2023_34455_a_snappy_length_that_lies(victim: Victim) -> None:

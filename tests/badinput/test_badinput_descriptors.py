@@ -46,6 +46,7 @@ def test_more_partitions_than_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_3000_partitions_with_1024_descriptors(tmp_path: Path) -> None:
     with broker_process(tmp_path / "data", open_files_max=FEW_FILES) as broker:
         _write_and_restart(broker, 3000, FEW_FILES)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
+import re
 import socket
 import struct
+import urllib.request
 
 import pytest
 
-from raftlog.broker.strangers import HTTP_ANSWER, TLS_ANSWER
 from tests.badinput import requests
 from tests.badinput.conftest import FRAME_MAX, Victim
 from tests.badinput.wire import (
@@ -168,19 +169,33 @@ STRANGERS = {
 }
 
 
+AT_HTTP = r"console and HTTP API are at http://127\.0\.0\.1:\d+/\.\n"
+TOLD = {
+    "http": rf"HTTP/1\.1 400 (?s:.*)speaks Kafka's protocol.*\n.*{AT_HTTP}",
+    "post": rf"HTTP/1\.1 400 (?s:.*)speaks Kafka's protocol.*\n.*{AT_HTTP}",
+    "tls": rf"This listener speaks plain text\.\nNo listener speaks TLS\. .*{AT_HTTP}",
+}
+
+
 @pytest.mark.parametrize("protocol", STRANGERS)
 def test_another_protocol_on_the_kafka_port(victim: Victim, protocol: str) -> None:
     data, reason = STRANGERS[protocol]
-    told = {"an HTTP request": HTTP_ANSWER, "a TLS handshake": TLS_ANSWER}
-    victim.assert_closed(data, reason, told.get(reason.partition(":")[0], b""))
+    victim.assert_closed(data, reason, TOLD.get(protocol, ""))
 
 
-def test_a_person_with_curl_is_told(victim: Victim) -> None:
+def test_a_person_with_a_browser_is_told_where_to_look(victim: Victim) -> None:
+    """And finds the console there."""
     connection = http.client.HTTPConnection(*victim.address, timeout=30)
     with contextlib.closing(connection):
         connection.request("GET", "/")
         answer = connection.getresponse()
-        assert (answer.status, b"speaks Kafka's protocol" in answer.read()) == (400, True)
+        assert (answer.status, answer.headers.get_content_type()) == (400, "text/plain")
+        found = re.search(
+            r"speaks Kafka's protocol.*\n.*console.* at (http://\S+/)\.\n", answer.read().decode()
+        )
+    assert found is not None
+    with urllib.request.urlopen(found[1]) as page:
+        assert page.headers.get_content_type() == "text/html"
 
 
 def test_random_bytes(victim: Victim) -> None:

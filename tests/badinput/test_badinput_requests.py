@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import socket
+import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,12 +13,17 @@ import pytest
 from tests.badinput import requests
 from tests.badinput.conftest import Victim
 from tests.badinput.wire import (
+    ALTER_CLIENT_QUOTAS,
     API_VERSIONS,
     CREATE_PARTITIONS,
     CREATE_TOPICS,
     DELETE_RECORDS,
     DELETE_TOPICS,
+    DESCRIBE_CLIENT_QUOTAS,
+    FIND_COORDINATOR,
     HEARTBEAT,
+    INIT_PRODUCER_ID,
+    JOIN_GROUP,
     METADATA,
     OFFSET_FETCH,
     Reader,
@@ -45,6 +54,8 @@ UNSUPPORTED_VERSION = 35
 INVALID_PARTITIONS = 37
 INVALID_REPLICATION_FACTOR = 38
 INVALID_CONFIG = 40
+MEMBER_ID_REQUIRED = 79
+GROUP_MAX_SIZE_REACHED = 81
 
 BAD_NAMES = {
     "empty": "",
@@ -189,10 +200,21 @@ def test_nested_counts_that_lie(victim: Victim, count: int) -> None:
     victim.assert_closed(framed(header(CREATE_TOPICS, 7, tags=b"\0") + body), "CREATE_TOPICS v7 request")
 
 
-def test_a_number_of_eleven_bytes(victim: Victim) -> None:
+@pytest.mark.parametrize("size", range(6, 12))
+def test_a_number_of_too_many_bytes(victim: Victim, size: int) -> None:
+    number = b"\xff" * (size - 1) + b"\x01"
     victim.assert_closed(
-        framed(header(METADATA, 12, tags=b"\0") + b"\xff" * 11 + b"\x01" + bytes(20)), "METADATA v12 request"
+        framed(header(METADATA, 12, tags=b"\0") + number + bytes(20)), "METADATA v12 request"
     )
+
+
+@pytest.mark.parametrize("number", [b"\x80\0", b"\x80\x80\x80\x80\0"], ids=lambda number: number.hex())
+def test_a_number_that_is_longer_than_it_need_be(victim: Victim, number: bytes) -> None:
+    """Zero, as nobody writes it: taken for what it is, or refused, and the next request is none the worse."""
+    with victim.connect() as raw:
+        raw.send(framed(header(API_VERSIONS, 3, tags=number) + _api_versions(number)))
+        raw.sock.shutdown(socket.SHUT_WR)
+        raw.wait_closed()
 
 
 @pytest.mark.parametrize("length", [-2, -32768, 32767])
@@ -226,6 +248,18 @@ def test_unknown_tagged_fields_are_skipped(victim: Victim, tags: bytes) -> None:
     """As newer clients will send them, in the header and in the body."""
     with victim.connect() as raw:
         assert raw.ask(API_VERSIONS, 3, _api_versions(tags), tags=tags)[:2] == i16(0)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [_tags((1000, b"x"), (1000, b"y")), _tags((1001, b"x"), (1000, b"y"))],
+    ids=["one twice", "out of order"],
+)
+def test_tagged_fields_that_do_not_rise(victim: Victim, tags: bytes) -> None:
+    """KIP-482: each once, in their order."""
+    victim.assert_closed(
+        framed(header(API_VERSIONS, 3, tags=b"\0") + _api_versions(tags)), "API_VERSIONS v3 request"
+    )
 
 
 @pytest.mark.parametrize("count", [2**31 - 1, 2**32 - 1, 1_000_000])
@@ -308,13 +342,68 @@ def test_group_names_may_be_anything_and_are_not_paths(victim: Victim, group: st
         raw.ask(OFFSET_FETCH, 1, string(group) + array([string(topic) + array([i32(0)])]))
 
 
-def test_a_member_with_a_megabyte_of_metadata(victim: Victim) -> None:
+@pytest.mark.parametrize("size", [1_000_000, 4_000_000])
+def test_a_member_with_megabytes_of_metadata(victim: Victim, size: int) -> None:
     """It may be large, it may be nonsense; others can still look at the group."""
+    group = f"heavy-{size}"
     with victim.connect() as raw:
-        error, _, member = requests.join_group(raw, "heavy", metadata=b"\xff" * 1_000_000)
-        assert error == 0 and member
-        reader = Reader(raw.ask(15, 0, array([string("heavy")])))
+        error, _, member = requests.join_group(raw, group, metadata=b"\xff" * size)
+        assert (error, bool(member)) == (0, True) or error == GROUP_MAX_SIZE_REACHED
+        reader = Reader(raw.ask(15, 0, array([string(group)])))
         assert reader.i32() == 1
+
+
+def test_a_member_with_more_metadata_than_a_request_may_have(victim: Victim) -> None:
+    victim.assert_closed(i32(10 << 20) + header(JOIN_GROUP, 2), f"frame of {10 << 20} bytes")
+
+
+@pytest.mark.slow
+def test_ten_thousand_members_that_never_come_back(victim: Victim) -> None:
+    """Each is given an id, and should ask again by it (KIP-394). Whoever means it becomes a member."""
+    body = requests.join_group_body("crowd")
+    with victim.connect() as raw:
+        for _ in range(100):
+            answers = raw.ask_many(JOIN_GROUP, 4, [body] * 100)
+            errors = {Reader(answer[4:]).i16() for answer in answers}
+            assert errors <= {MEMBER_ID_REQUIRED, GROUP_MAX_SIZE_REACHED}, errors
+        error, _, member = requests.join_group(raw, "another")
+        assert (error, bool(member)) == (0, True)
+
+
+@pytest.mark.slow
+def test_a_thousand_members(victim: Victim) -> None:
+    """Each on a connection of its own, with ten kilobytes of metadata: all of them are told of each other."""
+    join = framed(header(JOIN_GROUP, 2) + requests.join_group_body("large", metadata=b"x" * 10_000))
+    with ExitStack() as stack:
+        members = [stack.enter_context(victim.connect()) for _ in range(1000)]
+        for raw in members:
+            raw.send(join)
+        victim.bystander.check()
+        for raw in members[:3]:
+            raw.receive()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7e308], ids=str)
+def test_quotas_that_are_no_numbers(victim: Victim, value: float) -> None:
+    entity = array([string("client-id") + string("nan")])
+    op = string("producer_byte_rate") + struct.pack(">d", value) + i8(0)
+    with victim.connect() as raw:
+        raw.ask(ALTER_CLIENT_QUOTAS, 0, array([entity + array([op])]) + i8(0))
+        raw.ask(DESCRIBE_CLIENT_QUOTAS, 0, array([]) + i8(0))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../../x", "a\0b", "a\nb", "ünï", "x" * 32767], ids=lambda name: name[:8]
+)
+def test_transactional_ids_may_be_anything_and_are_not_paths(victim: Victim, name: str) -> None:
+    data = Path(victim.broker.data_dir)
+    before = {path.name for path in data.parent.iterdir()}
+    with victim.connect() as raw:
+        raw.ask(INIT_PRODUCER_ID, 0, string(name) + i32(60_000))
+        raw.ask(INIT_PRODUCER_ID, 0, string(name) + i32(-1))
+        raw.ask(FIND_COORDINATOR, 1, string(name) + i8(1))
+    assert {path.name for path in data.parent.iterdir()} == before
+    assert all(path.resolve().is_relative_to(data.resolve()) for path in data.rglob("*"))
 
 
 @pytest.mark.parametrize("timeout_ms", [-1, -(1 << 31)])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raftlog.broker.admission import RESERVED
 from raftlog.testing.processes import BrokerProcess, broker_process
 from tests.badinput import requests
 from tests.badinput.batches import batch, sized_batch
@@ -22,6 +23,10 @@ from tests.badinput.wire import ANSWER_S, FETCH, METADATA, PRODUCE, Raw, framed,
 
 IDLE_S = 1.5
 MB = 1024 * 1024
+LEADER_NOT_AVAILABLE = 5
+TOPIC_COST_MAX = 40 * 1024
+"""Bytes of memory that a topic with one partition, into which nothing is written, may take."""
+LONG = (pytest.mark.slow, pytest.mark.long)
 
 
 @contextmanager
@@ -150,16 +155,17 @@ def test_large_frames_that_never_end(victim: Victim) -> None:
         victim.bystander.check()
 
 
-def test_a_thousand_idle_connections(victim: Victim) -> None:
+@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=LONG)])
+def test_idle_connections(victim: Victim, count: int) -> None:
     before = victim.broker.memory_bytes()
-    _allow_files(2500)
+    _allow_files(count + 1500)
     with ExitStack() as stack:
-        for _ in range(1000):
+        for _ in range(count):
             stack.enter_context(victim.connect())
         with victim.connect() as raw:
             assert requests.metadata(raw, "none", create=False) == {"none": 3}
         victim.bystander.check()
-        assert victim.broker.memory_bytes() - before < 60 * MB
+        assert victim.broker.memory_bytes() - before < MEMORY_GROWTH_MAX
     _until("they are let go", lambda: _open_files(victim.broker) < 200)
 
 
@@ -169,6 +175,37 @@ def test_connections_that_come_and_go(victim: Victim) -> None:
             if number % 3 == 0:
                 raw.send(b"\0\0")
     victim.bystander.check()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_two_hundred_connections_a_second_for_a_minute(victim: Victim) -> None:
+    """Which are served, a request each; and so is everybody else."""
+    before, began = victim.broker.memory_bytes(), time.monotonic()
+    for number in range(200 * 60):
+        time.sleep(max(0.0, began + number / 200 - time.monotonic()))
+        with victim.connect() as raw:
+            assert requests.metadata(raw, "none", create=False) == {"none": 3}
+        if number % 1000 == 0:
+            victim.bystander.check()
+            assert victim.broker.memory_bytes() - before < MEMORY_GROWTH_MAX
+    _until("they are let go", lambda: _open_files(victim.broker) < 200)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_ten_thousand_topics(tmp_path: Path) -> None:
+    """As many as somebody asks for, with the descriptors of a usual process: made or refused, and others are
+    served. What there is takes memory, and this is the one test that may take more than the others."""
+    with _victim(tmp_path, {}, open_files_max=1024) as victim, victim.connect() as raw:
+        before, made = victim.broker.memory_bytes(), 0
+        for first in range(0, 10_000, 100):
+            errors = requests.metadata(raw, *(f"many-{number}" for number in range(first, first + 100)))
+            made += sum(error in (0, LEADER_NOT_AVAILABLE) for error in errors.values())
+            victim.bystander.check()
+        grown = victim.broker.memory_bytes() - before
+        assert grown < made * TOPIC_COST_MAX + MEMORY_GROWTH_MAX, (made, grown)
+        assert _open_files(victim.broker) < 1024
 
 
 def test_a_thousand_topics_are_not_the_end(victim: Victim) -> None:
@@ -184,7 +221,7 @@ def test_a_thousand_topics_are_not_the_end(victim: Victim) -> None:
 def test_more_connections_than_allowed(tmp_path: Path) -> None:
     with _victim(tmp_path, {"max.connections": 20}) as victim:
         with ExitStack() as stack:
-            held = [stack.enter_context(victim.connect()) for _ in range(16)]
+            held = [stack.enter_context(victim.connect()) for _ in range(16 + RESERVED)]
             refused = 0
             for _ in range(10):
                 raw = stack.enter_context(victim.connect())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,8 @@ OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT = 8, 9, 10,
 SYNC_GROUP, DESCRIBE_GROUPS, LIST_GROUPS = 14, 15, 16
 API_VERSIONS, CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, INIT_PRODUCER_ID = 18, 19, 20, 21, 22
 CREATE_PARTITIONS, OFFSET_FOR_LEADER_EPOCH, CONTROLLED_SHUTDOWN = 37, 23, 7
+SASL_HANDSHAKE, SASL_AUTHENTICATE, DESCRIBE_CLIENT_QUOTAS, ALTER_CLIENT_QUOTAS = 17, 36, 48, 49
+ALTER_USER_SCRAM_CREDENTIALS = 51
 
 _ids = itertools.count(1)
 
@@ -88,9 +91,11 @@ def framed(request: bytes) -> bytes:
 class Raw:
     """A connection that sends bytes as they are."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.sock = socket.create_connection(address, timeout=ANSWER_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=address[0])
 
     def __enter__(self) -> Raw:
         return self
@@ -120,6 +125,19 @@ class Raw:
         assert answer[:4] == i32(correlation), answer[:64]
         return answer[4:]
 
+    def ask_many(self, api: int, version: int, bodies: list[bytes]) -> list[bytes]:
+        """As `ask`, all of them before the first answer is read."""
+        ids = [next(_ids) for _ in bodies]
+        self.send(
+            b"".join(
+                framed(header(api, version, client_id=b"bad", correlation=id, tags=b"") + body)
+                for id, body in zip(ids, bodies, strict=True)
+            )
+        )
+        answers = [self.receive() for _ in bodies]
+        assert [answer[:4] for answer in answers] == [i32(id) for id in ids]
+        return [answer[4:] for answer in answers]
+
     def receive(self) -> bytes:
         """The next frame. Raises ConnectionError when the connection ends first."""
         return self._exactly(int.from_bytes(self._exactly(4), "big"))
@@ -139,7 +157,7 @@ class Raw:
         try:
             while piece := self.sock.recv(65536):
                 data += piece
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLError):
             pass
         return bytes(data)
 

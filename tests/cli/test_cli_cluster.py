@@ -15,18 +15,29 @@ from raftlog.testing import running_cluster
 from raftlog.testing.broker import BrokerFailed
 from raftlog.testing.cluster import EmbeddedCluster
 from raftlog.testing.processes import broker_process
+from raftlog.version import build
 from tests.cli.conftest import Run
 
 PATIENCE_S = 60.0
 
 
 def test_health_names_what_is_amiss_and_says_so_with_its_exit_code(raftlog: Run) -> None:
-    with running_cluster(3, broker_session_timeout_ms=1000) as cluster:
+    with running_cluster(3, broker_session_timeout_ms=3000) as cluster:
         cluster.create_topic("orders", partitions=2)
         at = ("-b", cluster.bootstrap)
         assert raftlog("cluster", "health", *at).stdout == b"healthy: 3 brokers, 2 partitions\n"
 
+        raftlog("produce", "orders", *at, input=b"one apple\n")
+        said = json.loads(raftlog("cluster", "status", "--format", "json", *at).stdout)
+        assert said["metadata_leader"] in (1, 2, 3)
+        for row in said["brokers"]:
+            assert (row["version"], row["uptime_s"] > 0) == (build(), True)
+        assert sum(row["bytes"] for row in said["brokers"]) > 0
+        shown = raftlog("cluster", "status", *at).stdout.decode()
+        assert build() in shown and f"broker {said['metadata_leader']} leads the metadata" in shown
+
         cluster.faults.kill(3)
+        raftlog("produce", "orders", *at, input=b"another\n")
         deadline = time.monotonic() + PATIENCE_S
         while not _is_noticed(json.loads(raftlog("cluster", "status", "--format", "json", *at).stdout)):
             assert time.monotonic() < deadline
@@ -40,12 +51,15 @@ def test_health_names_what_is_amiss_and_says_so_with_its_exit_code(raftlog: Run)
 
 
 def _is_noticed(status: dict[str, Any]) -> bool:
-    """Broker 3 counts as down, and others have taken over what it led."""
-    states = {broker["broker"]: broker["state"] for broker in status["brokers"]}
-    return states[3] == "down" and bool(status["without_leader"] == 0)
+    """Broker 3 counts as down and behind, and others have taken over what it led."""
+    rows = {row["broker"]: row for row in status["brokers"]}
+    gone = rows[3]["state"] == "down" and rows[3]["version"] is None and rows[3]["lag"] > rows[1]["lag"]
+    return bool(gone and status["without_leader"] == 0)
 
 
-def test_a_broker_that_is_too_old_for_its_cluster_says_so(raftlog: Run, tmp_path: Path) -> None:
+def test_a_broker_that_is_too_old_for_its_cluster_says_so(
+    raftlog: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A newer one has proposed what is in the log: to go on without it is to have another catalog."""
     cluster = EmbeddedCluster(1, data_dir=tmp_path)
     with pytest.raises(BrokerFailed), cluster:
@@ -62,10 +76,9 @@ def test_a_broker_that_is_too_old_for_its_cluster_says_so(raftlog: Run, tmp_path
         while time.monotonic() < deadline:
             broker.check()
             time.sleep(0.01)
-    said = raftlog(
-        "serve", "--data-dir", str(tmp_path / "broker-1"), "--listen", "127.0.0.1:0", code=2
-    ).stderr
-    assert b"is of a newer raftlog" in said and b"make_coffee" in said
+    caplog.clear()
+    raftlog("serve", "--data-dir", str(tmp_path / "broker-1"), "--listen", "127.0.0.1:0", code=2)
+    assert "is of a newer raftlog" in caplog.text and "make_coffee" in caplog.text
 
 
 def test_an_ipv6_address_is_shown_as_it_is_written(raftlog: Run, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_topic_that_does_not_exist(raftlog: Run, name: str) -> None:
 def test_a_record_that_is_too_large_is_named(raftlog: Run, name: str) -> None:
     result = raftlog("produce", name, input=b"small\n" + b"x" * 2_000_000 + b"\n", code=1)
     assert b"(line 2)" in result.stderr
-    assert b"max.request.size" in result.stderr
+    assert b"max_request_size" in result.stderr
     assert b"1 record acknowledged\n" in result.stderr
     assert b"Traceback" not in result.stderr
 

@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-import raftlog
 from raftlog import Client
-from raftlog.testing import running_cluster
+from tests import secured
 
 Name = Callable[[str], str]
 
@@ -27,7 +26,7 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     nodes = int(os.environ.get("RAFTLOG_TEST_NODES", "1"))
-    with running_cluster(nodes, data_dir=tmp_path_factory.mktemp("client")) as cluster:
+    with secured.running(nodes, data_dir=tmp_path_factory.mktemp("client")) as cluster:
         yield cluster.bootstrap
 
 
@@ -40,7 +39,7 @@ def name(request: pytest.FixtureRequest) -> Name:
 @pytest.fixture
 async def client(bootstrap: str) -> AsyncIterator[Client]:
     """A client, impatient enough for tests."""
-    async with raftlog.open_client(bootstrap, default_api_timeout_ms=20_000) as client:
+    async with secured.open_client(bootstrap, default_api_timeout_ms=20_000) as client:
         yield client
 
 

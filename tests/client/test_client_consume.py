@@ -9,6 +9,7 @@ import trio
 
 import raftlog
 from raftlog import Client, Consumer, Record, TopicPartition
+from tests import secured
 from tests.client.conftest import Name
 
 T0 = int(time.time()) * 1000 - 3_600_000
@@ -221,7 +222,7 @@ async def test_a_pattern_finds_topics_that_come_later(client: Client, bootstrap:
     await client.admin.create_topic(f"{prefix}.one", partitions=1)
     await fill(client, f"{prefix}.one", 1)
     async with (
-        raftlog.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
+        secured.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
         watcher.consumer(pattern=rf"{prefix}\..*", auto_offset_reset="earliest") as consumer,
     ):
         assert [r.topic for r in await take(consumer, 1)] == [f"{prefix}.one"]
@@ -233,7 +234,7 @@ async def test_a_pattern_finds_topics_that_come_later(client: Client, bootstrap:
 async def test_partitions_that_come_later_are_read(client: Client, bootstrap: str, topic: str) -> None:
     await fill(client, topic, 1)
     async with (
-        raftlog.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
+        secured.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
         watcher.consumer(topic, auto_offset_reset="earliest") as consumer,
     ):
         await take(consumer, 1)

@@ -17,11 +17,13 @@ import trio
 
 import raftlog
 from raftlog import Client
-from raftlog.testing import EmbeddedCluster, embedded_cluster
+from raftlog.testing import EmbeddedCluster
+from tests import secured
 from tests.client.test_client_failover import isolate_the_leader, kill_the_leader, pause_the_leader
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif("RAFTLOG_TEST_BOOTSTRAP" in os.environ, reason="faults are for brokers of our own"),
 ]
 
@@ -31,7 +33,7 @@ COUNT = 1200
 
 async def kill_the_coordinator(cluster: EmbeddedCluster) -> None:
     """The leader of the metadata, which is the coordinator of groups and transactions."""
-    async with raftlog.open_client(cluster.bootstrap) as client:
+    async with secured.open_client(cluster.bootstrap) as client:
         number = (await client.admin.describe_cluster()).controller
     assert number is not None
     await trio.to_thread.run_sync(lambda: cluster.faults.kill(number))
@@ -99,9 +101,9 @@ async def copy(client: Client, transactional_id: str, rng: random.Random) -> Non
 async def test_each_input_has_one_output_when_a_broker_fails(
     fault: Callable[[EmbeddedCluster], Awaitable[None]],
 ) -> None:
-    async with embedded_cluster(3) as cluster:
+    async with secured.embedded(3) as cluster:
         with trio.fail_after(120):
-            async with raftlog.open_client(cluster.bootstrap) as client:
+            async with secured.open_client(cluster.bootstrap) as client:
                 await feed(client)
                 async with trio.open_nursery() as nursery:
                     for number in range(2):
@@ -114,16 +116,17 @@ async def test_each_input_has_one_output_when_a_broker_fails(
     assert sorted(values) == expected()
 
 
-async def test_each_input_has_one_output_when_workers_are_killed() -> None:
+async def test_each_input_has_one_output_when_workers_are_killed(tmp_path: Path) -> None:
     rng = random.Random(3)
-    async with embedded_cluster(3) as cluster:
-        arguments = [cluster.bootstrap, "t", "out", "g"]
+    async with secured.embedded(3) as cluster:
+        properties = secured.properties_file(cluster.bootstrap, tmp_path)
+        arguments = [str(properties), "t", "out", "g"]
 
         def start(number: int) -> subprocess.Popen[bytes]:
             return subprocess.Popen([sys.executable, str(COPIER), *arguments, f"worker-{number}"])
 
         with trio.fail_after(150):
-            async with raftlog.open_client(cluster.bootstrap) as client:
+            async with secured.open_client(cluster.bootstrap) as client:
                 await feed(client)
                 workers = [start(number) for number in range(2)]
                 try:

@@ -12,7 +12,8 @@ import trio
 
 import raftlog
 from raftlog import Client, TopicPartition
-from raftlog.testing import EmbeddedCluster, embedded_cluster
+from raftlog.testing import EmbeddedCluster
+from tests import secured
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,9 +84,9 @@ class Load:
     "fault", [kill_the_leader, pause_the_leader, isolate_the_leader, restart_all_one_by_one]
 )
 async def test_nothing_is_lost_or_written_twice(fault: Fault) -> None:
-    async with embedded_cluster(3) as cluster:
+    async with secured.embedded(3) as cluster:
         with trio.fail_after(90):
-            async with raftlog.open_client(cluster.bootstrap) as client:
+            async with secured.open_client(cluster.bootstrap) as client:
                 await client.admin.create_topic("t", partitions=2, replication_factor=3)
                 load = Load(client)
                 stop, done = trio.Event(), trio.Event()

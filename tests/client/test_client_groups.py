@@ -9,6 +9,7 @@ import trio
 
 import raftlog
 from raftlog import Client, CommittedOffset, Consumer, TopicPartition
+from tests import secured
 from tests.client.conftest import Name
 from tests.client.test_client_consume import fill, numbers, take
 
@@ -219,7 +220,7 @@ async def test_a_pattern_in_a_group(client: Client, bootstrap: str, name: Name) 
     prefix, group = name("pat"), name("group")
     await client.admin.create_topic(f"{prefix}.one", partitions=1)
     async with (
-        raftlog.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
+        secured.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
         watcher.consumer(pattern=rf"{prefix}\..*", group=group, **FAST) as consumer,  # type: ignore[arg-type]
     ):
         await until_assigned(consumer, 1)
@@ -229,7 +230,7 @@ async def test_a_pattern_in_a_group(client: Client, bootstrap: str, name: Name) 
 
 async def test_more_partitions_are_shared_out(client: Client, bootstrap: str, topic: str, name: Name) -> None:
     async with (
-        raftlog.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
+        secured.open_client(bootstrap, metadata_max_age_ms=200) as watcher,
         watcher.consumer(topic, group=name("group"), **FAST) as consumer,  # type: ignore[arg-type]
     ):
         await until_assigned(consumer, 1)

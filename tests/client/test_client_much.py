@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-import raftlog
-from raftlog.testing.processes import broker_process
+from tests import secured
+from tests.secured import broker_process
 
 MEMORY = 16 << 20
 """The least that `raftlog.memory.max.bytes` may be."""
@@ -27,7 +27,7 @@ async def test_a_broker_takes_many_times_its_memory(
     options = {"raftlog.memory.max.bytes": str(MEMORY)}
     with broker_process(tmp_path, options=options) as broker:
         async with (
-            raftlog.open_client(broker.bootstrap) as client,
+            secured.open_client(broker.bootstrap) as client,
             client.producer(batch_size=batch, linger_ms=0, delivery_timeout_ms=60_000) as producer,
         ):
             with trio.fail_after(120):

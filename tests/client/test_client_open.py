@@ -8,12 +8,13 @@ import pytest
 import trio
 
 import raftlog
+from tests import secured
 from tests.client.conftest import Name
 
 
 async def test_the_example_of_the_docs(bootstrap: str, name: Name) -> None:
     topic = name("orders")
-    async with raftlog.open_client(bootstrap) as client:
+    async with secured.open_client(bootstrap) as client:
         await client.admin.create_topic(topic, partitions=3)
         async with client.producer(acks="all") as producer:
             record = await producer.send(topic, key=b"k", value=b"v", headers={"h": b"1"})
@@ -27,11 +28,12 @@ async def test_the_example_of_the_docs(bootstrap: str, name: Name) -> None:
 
 
 async def test_a_properties_file(bootstrap: str, name: Name, tmp_path: Path) -> None:
-    file = tmp_path / "client.properties"
-    file.write_text(
-        f"bootstrap.servers={bootstrap}\nclient.id=from-file\nlinger.ms=1\ncompression.type=zstd\n"
-        f"group.id={name('group')}\nauto.offset.reset=earliest\n"
-    )
+    file = secured.properties_file(bootstrap, tmp_path)
+    with file.open("a") as more:
+        more.write(
+            "client.id=from-file\nlinger.ms=1\ncompression.type=zstd\n"
+            f"group.id={name('group')}\nauto.offset.reset=earliest\n"
+        )
     topic = name("topic")
     async with raftlog.from_properties(file, request_timeout_ms=5000) as client:
         async with client.producer(linger_ms=2) as producer:

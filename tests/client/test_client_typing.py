@@ -1,27 +1,43 @@
-"""A user's program passes strict type checks."""
+"""A user's program passes strict type checks, and mistakes in one are found."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SAMPLE = Path(__file__).parent / "sample" / "app.py"
+SAMPLE = Path(__file__).parent / "sample"
+APP, WRONG = SAMPLE / "app.py", SAMPLE / "wrong.py"
+
+
+def _wrong_lines() -> set[int]:
+    lines = WRONG.read_text(encoding="utf-8").splitlines()
+    return {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
+
+
+def _found(output: str) -> set[tuple[str, int]]:
+    """File and line of each error that a type checker prints."""
+    errors = re.findall(r"(\w+\.py):(\d+):(?:\d+ -)? error", output)
+    return {(name, int(line)) for name, line in errors}
+
+
+EXPECTED = {("wrong.py", line) for line in _wrong_lines()}
 
 
 @pytest.mark.slow
-def test_mypy_has_nothing_to_say(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(SAMPLE)]
+def test_mypy_finds_the_mistakes_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(APP), str(WRONG)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    assert _found(done.stdout) == EXPECTED, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_pyright_has_nothing_to_say() -> None:
-    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(SAMPLE)]
+def test_pyright_finds_the_mistakes_alone() -> None:
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(APP), str(WRONG)]
     done = subprocess.run(command, capture_output=True, text=True)
     if "errors" not in done.stdout:
         pytest.skip(f"pyright cannot run here: {done.stderr[-200:]}")
-    assert done.returncode == 0, done.stdout
+    assert _found(done.stdout) == EXPECTED, done.stdout

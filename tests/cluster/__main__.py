@@ -14,15 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from raftlog.testing.processes import ClusterProcesses
+from tests.cluster.compaction_bar import OPTIONS, measure
 from tests.cluster.create import create_and_use
 from tests.cluster.latency import latency as measure_latency
 from tests.cluster.many import many as run_many
+from tests.secured import ClusterProcesses
 
 CREATED_MAX_S: Final = 10.0
 IDLE_MAX: Final = 0.10
 LED_MAX_S: Final = 5.0
 LATENCY_RATIO_MAX: Final = 1.3
+LEFT_MAX: Final = 0.05
+"""Of a log with 1 % live keys."""
+ACK_RATIO_MAX: Final = 1.5
 
 
 def main() -> int:
@@ -39,6 +43,11 @@ def main() -> int:
     command.add_argument("--partitions", type=int, default=1000)
     command.add_argument("--rounds", type=int, default=5)
     command.set_defaults(run=latency)
+    command = commands.add_parser(
+        "compaction", help="a log that shrinks while it is written to, and acks beside"
+    )
+    command.add_argument("--bytes", type=int, default=1_000_000_000)
+    command.set_defaults(run=compaction)
     arguments = parser.parse_args()
     run: Callable[[argparse.Namespace, Path], list[str]] = arguments.run
     with tempfile.TemporaryDirectory(prefix="raftlog-cluster-") as temporary:
@@ -95,6 +104,23 @@ def latency(arguments: argparse.Namespace, root: Path) -> list[str]:
     print(f"beside {arguments.partitions} written: " + ", ".join(f"{took:.2f}" for took in seen.beside))
     print(f"ratio of the medians: {seen.ratio:.2f}")
     return [f"{seen.ratio:.2f} times that alone"] if seen.ratio > LATENCY_RATIO_MAX else []
+
+
+def compaction(arguments: argparse.Namespace, root: Path) -> list[str]:
+    with ClusterProcesses(root, options=OPTIONS) as cluster:
+        cluster.start()
+        seen = measure(cluster, arguments.bytes, LEFT_MAX)
+    print(f"{seen.written_bytes} bytes to each topic in {seen.took_s:.0f} s, 1 % of the records live")
+    print(f"compacted: at most {seen.most_bytes} bytes meanwhile, {seen.left_bytes} left: {seen.share:.2%}")
+    for topic, acks in seen.acks_ms.items():
+        print(
+            f"ack of one record, {topic}: p50 {statistics.median(acks):.2f} ms, p99 {seen.p99(topic):.2f} ms"
+        )
+    print(f"ratio of the p99: {seen.ratio:.2f}")
+    failures = [f"{seen.share:.2%} are left"] if seen.share > LEFT_MAX else []
+    if seen.ratio > ACK_RATIO_MAX:
+        failures.append(f"the p99 of an ack is {seen.ratio:.2f} times that without")
+    return failures
 
 
 if __name__ == "__main__":

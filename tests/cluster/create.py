@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.record import NewRecord, encode_batch
-from raftlog.testing.processes import ClusterProcesses
 from tests.cluster.raw import RawClient
+from tests.secured import ClusterProcesses
 
 PARTITIONS: Final = 3
 NEVER: Final = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.LEADER_NOT_AVAILABLE)

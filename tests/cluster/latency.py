@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from raftlog.protocol.errors import ErrorCode
-from raftlog.testing.processes import ClusterProcesses
 from tests.cluster.create import create, leaders_of, produce
 from tests.cluster.many import write_everywhere
 from tests.cluster.raw import RawClient
+from tests.secured import ClusterProcesses
 
 WARM_UP: Final = 200
 ROUND: Final = 300

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from raftlog.protocol.errors import ErrorCode
-from raftlog.testing.processes import ClusterProcesses
 from tests.cluster.create import create, leaders_of, produce
 from tests.cluster.raw import RawClient
+from tests.secured import ClusterProcesses
 
 TOPIC: Final = "many"
 CALM_S: Final = 3.0

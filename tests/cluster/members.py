@@ -18,10 +18,12 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 
 import raftlog
 from raftlog import TopicPartition
+from tests import secured
 
 SESSION_MS: Final = 10_000
 HEARTBEAT_MS: Final = 500
 POLL_S: Final = 0.1
+JOIN_S: Final = 1.5
 STOP_S: Final = 60.0
 
 
@@ -48,9 +50,14 @@ class Watched(ABC):
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """Nothing of it runs on beside other tests."""
         self.stopping.set()
         self._thread.join(STOP_S)
+
+    def stop(self) -> None:
+        """Raises what it failed of."""
+        self.end()
         assert not self._thread.is_alive(), f"{self} hangs"
         self.check()
 
@@ -83,7 +90,7 @@ class Watched(ABC):
 class OfConfluent(Watched):
     def run(self) -> None:
         settings: dict[str, Any] = {
-            "bootstrap.servers": self.bootstrap,
+            **secured.librdkafka(self.bootstrap),
             "group.id": self.group,
             "enable.auto.commit": False,
             "session.timeout.ms": SESSION_MS,
@@ -99,20 +106,22 @@ class OfConfluent(Watched):
             on_revoke=lambda _, places: self.saw("revoked", (place.partition for place in places)),
             on_lost=lambda _, places: self.saw("lost", (place.partition for place in places)),
         )
-        while not self.stopping.is_set():
-            consumer.poll(POLL_S)
-            places = consumer.assignment()
-            self.assigned, self.identity = frozenset(one.partition for one in places), consumer.memberid()
-            if places:
-                try:
-                    consumer.commit(
-                        offsets=[ConfluentPartition(self.topic, one.partition, 0) for one in places],
-                        asynchronous=False,
-                    )
-                    self.commits(None)
-                except KafkaException as error:
-                    self.commits(error)
-        consumer.close()
+        try:
+            while not self.stopping.is_set():
+                consumer.poll(POLL_S)
+                places = consumer.assignment()
+                self.assigned, self.identity = frozenset(one.partition for one in places), consumer.memberid()
+                if places:
+                    try:
+                        consumer.commit(
+                            offsets=[ConfluentPartition(self.topic, one.partition, 0) for one in places],
+                            asynchronous=False,
+                        )
+                        self.commits(None)
+                    except KafkaException as error:
+                        self.commits(error)
+        finally:
+            consumer.close()
 
 
 class OfKafkaPython(Watched):
@@ -131,30 +140,33 @@ class OfKafkaPython(Watched):
                 member.saw("revoked", (place.partition for place in revoked))
 
         consumer = KafkaConsumer(
-            bootstrap_servers=self.bootstrap.split(","),
+            **secured.kafka_python(self.bootstrap),
             group_id=self.group,
             group_instance_id=self.instance_id,
             enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
         )
-        # Without the topic's metadata its first join may assign nothing and stay so for good.
-        consumer.partitions_for_topic(self.topic)
-        consumer.subscribe([self.topic], listener=Listener())
-        while not self.stopping.is_set():
-            consumer.poll(POLL_S * 1000)
-            places = consumer.assignment()
-            # The generation is told nowhere else.
-            generation = consumer._coordinator.generation_if_stable()
-            self.assigned = frozenset(place.partition for place in places)
-            self.identity = generation and (generation.member_id, generation.generation_id)
-            if places:
-                try:
-                    consumer.commit({place: OffsetAndMetadata(0, "", -1) for place in places})
-                    self.commits(None)
-                except KafkaError as error:
-                    self.commits(error)
-        consumer.close()
+        try:
+            # Without the topic's metadata its first join may assign nothing and stay so for good.
+            consumer.partitions_for_topic(self.topic)
+            consumer.subscribe([self.topic], listener=Listener())
+            while not self.stopping.is_set():
+                # A join that is not answered within a poll is forgotten, with the partitions that it brings.
+                consumer.poll(JOIN_S * 1000)
+                places = consumer.assignment()
+                # The generation is told nowhere else.
+                generation = consumer._coordinator.generation_if_stable()
+                self.assigned = frozenset(place.partition for place in places)
+                self.identity = generation and (generation.member_id, generation.generation_id)
+                if places:
+                    try:
+                        consumer.commit({place: OffsetAndMetadata(0, "", -1) for place in places})
+                        self.commits(None)
+                    except KafkaError as error:
+                        self.commits(error)
+        finally:  # its thread would go on beside other tests
+            consumer.close()
 
 
 class OfRaftlog(Watched):
@@ -172,7 +184,7 @@ class OfRaftlog(Watched):
                 member.saw("revoked", (place.partition for place in partitions))
 
         async with (
-            raftlog.open_client(self.bootstrap) as client,
+            secured.open_client(self.bootstrap) as client,
             client.consumer(
                 self.topic,
                 group=self.group,

@@ -15,9 +15,10 @@ from confluent_kafka.cimpl import NewTopic
 
 from raftlog.storage.disk import RealDisk
 from raftlog.storage.inspect import verify
-from raftlog.testing.processes import BrokerProcess, ClusterProcesses
+from tests import secured
+from tests.secured import BrokerProcess, ClusterProcesses
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("cluster")]
 
 PATIENCE_S: Final = 90.0
 RECORDS: Final = [b"record %06d" % number * 20 for number in range(400)]
@@ -28,11 +29,11 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ClusterP
     """Broker 3 leads partition 0 of topic t, which holds RECORDS; `param` are further options."""
     with ClusterProcesses(tmp_path, options=request.param) as cluster:
         cluster.start()
-        admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        admin = AdminClient(secured.librdkafka(cluster.bootstrap))
         topic = NewTopic("t", num_partitions=1, replica_assignment=[[3, 2, 1]])
         admin.create_topics([topic])["t"].result(30)
         producer = Producer(
-            {"bootstrap.servers": cluster.bootstrap, "linger.ms": 0, "batch.num.messages": 10}
+            {**secured.librdkafka(cluster.bootstrap), "linger.ms": 0, "batch.num.messages": 10}
         )
         for record in RECORDS:
             producer.produce("t", record, partition=0)
@@ -49,7 +50,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def leader(cluster: ClusterProcesses) -> int:
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    admin = AdminClient(secured.librdkafka(cluster.bootstrap))
     return int(admin.list_topics("t", timeout=10).topics["t"].partitions[0].leader)
 
 
@@ -67,7 +68,7 @@ def flip(broker: BrokerProcess, byte: int) -> None:
 
 def read_all(cluster: ClusterProcesses) -> list[bytes]:
     """All records; a client that repeats a fetch that was refused waits for the repair."""
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "g", "check.crcs": False})
+    consumer = Consumer({**secured.librdkafka(cluster.bootstrap), "group.id": "g", "check.crcs": False})
     consumer.assign([TopicPartition("t", 0, 0)])
     records: list[bytes] = []
     deadline = time.monotonic() + PATIENCE_S

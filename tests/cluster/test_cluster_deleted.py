@@ -8,7 +8,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from raftlog.testing.processes import ClusterProcesses
+from tests import secured
+from tests.secured import ClusterProcesses
 from tests.waiting import PATIENCE_S, until
 
 KEY = TopicPartition("t", 0)
@@ -16,7 +17,7 @@ KEY = TopicPartition("t", 0)
 
 def begins_at_42(cluster: ClusterProcesses) -> bool:
     """False while nobody says where the log begins; whoever says so says 42."""
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "g"})
+    consumer = Consumer({**secured.librdkafka(cluster.bootstrap), "group.id": "g"})
     try:
         assert consumer.get_watermark_offsets(KEY, timeout=PATIENCE_S)[0] == 42
         return True
@@ -27,11 +28,12 @@ def begins_at_42(cluster: ClusterProcesses) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_start_of_a_log_outlives_every_broker(tmp_path: Path) -> None:
     with ClusterProcesses(tmp_path).start() as cluster:
-        admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        admin = AdminClient(secured.librdkafka(cluster.bootstrap))
         admin.create_topics([NewTopic("t", 1, 3)])["t"].result(PATIENCE_S)
-        producer = Producer({"bootstrap.servers": cluster.bootstrap, "linger.ms": 50})
+        producer = Producer({**secured.librdkafka(cluster.bootstrap), "linger.ms": 50})
         for _ in range(100):
             producer.produce("t", b"value")  # a batch or two: the start lies inside of one
         assert producer.flush(PATIENCE_S) == 0

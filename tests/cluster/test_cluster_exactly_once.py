@@ -14,13 +14,15 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 
 from raftlog.protocol.errors import ErrorCode
-from raftlog.testing.processes import ClusterProcesses
+from tests import secured
 from tests.cluster.create import create
 from tests.cluster.raw import RawClient, coordinator_of
+from tests.secured import ClusterProcesses
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.filterwarnings("default"),  # the clients' own
 ]
 
@@ -65,7 +67,7 @@ class Worker:
         """As one incarnation, until something happens after which it has to begin anew."""
         consumer = Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **secured.librdkafka(self.bootstrap),
                 "group.id": "workers",
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
@@ -76,7 +78,7 @@ class Worker:
         )
         producer = Producer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **secured.librdkafka(self.bootstrap),
                 "transactional.id": self.name,
                 "linger.ms": 0,
                 "log_level": 0,
@@ -145,7 +147,7 @@ def outputs(bootstrap: str, *, to_last: bool) -> collections.Counter[bytes]:
     """What a read_committed consumer gets: up to `LAST` in every partition, or until nothing comes."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **secured.librdkafka(bootstrap),
             "group.id": uuid.uuid4().hex,
             "isolation.level": "read_committed",
             "log_level": 0,
@@ -174,7 +176,7 @@ def test_scenario_48_each_input_has_one_output(tmp_path: Path, kills: int) -> No
         with RawClient(cluster.brokers[1]) as client:
             for topic in ("in", "out"):
                 assert create(client, topic, PARTITIONS, 3) is ErrorCode.NONE
-        settings = {"bootstrap.servers": cluster.bootstrap, "enable.idempotence": True, "log_level": 0}
+        settings = {**secured.librdkafka(cluster.bootstrap), "enable.idempotence": True, "log_level": 0}
         source = Producer(settings)
         workers = [Worker(cluster.bootstrap, f"worker-{number}") for number in range(2)]
         for worker in workers:

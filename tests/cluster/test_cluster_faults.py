@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from raftlog.protocol.errors import ErrorCode
-from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.cluster.create import create, create_and_use, leaders_of
 from tests.cluster.many import many
 from tests.cluster.raw import RawClient, coordinator_of
+from tests.secured import BrokerProcess, ClusterProcesses
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,10 +11,10 @@ import pytest
 from raftlog.metadata.groups import StoreGroup
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.errors import ErrorCode
-from raftlog.testing.processes import ClusterProcesses
 from tests.cluster.create import create
 from tests.cluster.members import KINDS, SESSION_MS, Watched
 from tests.cluster.raw import RawClient, coordinator_of
+from tests.secured import ClusterProcesses
 from tests.waiting import until
 
 pytestmark = [
@@ -55,6 +55,7 @@ def everyone_commits(members: list[Watched]) -> None:
             raise AssertionError(f"{error}: {member}") from None
 
 
+@pytest.mark.long
 def test_no_member_joins_again_when_the_coordinator_is_killed(tmp_path: Path) -> None:
     options = {"group.initial.rebalance.delay.ms": 0}
     with ClusterProcesses(tmp_path, options=options).start() as cluster, ExitStack() as stack:
@@ -71,7 +72,7 @@ def test_no_member_joins_again_when_the_coordinator_is_killed(tmp_path: Path) ->
         everyone = [member for group in groups for member in group]
         for member in everyone:
             member.start()
-            stack.callback(member.stopping.set)
+            stack.callback(member.end)
         for group in groups:
             until(f"{group} share", lambda group=group: share(group))  # type: ignore[misc]
         everyone_commits(everyone)
@@ -92,6 +93,8 @@ def test_no_member_joins_again_when_the_coordinator_is_killed(tmp_path: Path) ->
                 member,
                 member.refused,
             )
+        for member in everyone:
+            member.stopping.set()
         for member in everyone:
             member.stop()
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from raftlog.protocol.api import ApiKey
 from raftlog.protocol.errors import ErrorCode
 from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess, ClusterProcesses, free_port
 from tests.cluster.create import create, leaders_of, produce
 from tests.cluster.raw import RawClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("cluster")]
 
 SAID_S = 60.0
 CLOSED = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
@@ -60,7 +61,8 @@ def refusal(broker: BrokerProcess) -> str:
     with pytest.raises(BrokerDidNotStart):
         broker.start()
     assert broker.exit_code == 2
-    return "\n".join(broker.log_tail(10_000).splitlines()[before:])
+    said = broker.log_tail(10_000).splitlines()[before:]
+    return "\n".join(line for line in said if " INFO raftlog.life: " not in line)
 
 
 def until_said(broker: BrokerProcess, text: str) -> None:
@@ -258,3 +260,22 @@ def _elsewhere(broker: BrokerProcess, peers: str) -> tuple[str, ...]:
     address = f"127.0.0.1:{free_port()}"
     others = [peer for peer in peers.split(",") if not peer.startswith(f"{broker.node_id}@")]
     return ("--peer-listen", address, "--peers", ",".join([*others, f"{broker.node_id}@{address}"]))
+
+
+def test_a_cluster_has_the_id_that_it_is_founded_with_and_its_folder_is_taken_by_no_other(
+    tmp_path: Path,
+) -> None:
+    def broker(**options: object) -> BrokerProcess:
+        return BrokerProcess(tmp_path / "broker", options=options)
+
+    mine = {"raftlog.cluster.id": "4L6g3nShT-eMCtK--X86sw"}
+    for options in (mine, {}, mine):  # without one it is whatever the folder says
+        running = broker(**options).start()
+        with RawClient(running) as client:
+            asked = {"include_cluster_authorized_operations": False}
+            answer = client.ask(ApiKey.DESCRIBE_CLUSTER, 0, asked)
+            assert answer.cluster_id == "4L6g3nShT-eMCtK--X86sw"
+        running.stop()
+    said = refusal(broker(**{"raftlog.cluster.id": "another"}))
+    assert "belongs to cluster 4L6g3nShT-eMCtK--X86sw, not to cluster another" in said
+    assert "CLUSTER_ID" in said

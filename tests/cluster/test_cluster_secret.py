@@ -20,7 +20,7 @@ from tests.cluster.test_cluster_misconfigured import SAID_S, peers_of, refusal, 
 
 pytest.importorskip("cryptography", reason="the extra `dev` has grown: make .venv/.ready")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("cluster")]
 
 
 def test_a_running_cluster_is_given_a_secret_and_lets_no_stranger_in(tmp_path: Path) -> None:

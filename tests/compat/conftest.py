@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftlog.testing.processes import broker_process
+from tests import secured
 from tests.leftovers import collect_leftovers as collect_leftovers
 
 # Scenarios are asserts in modules that pytest does not collect.
@@ -34,7 +34,8 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     folder = tmp_path_factory.mktemp("compat")
-    with broker_process(folder / "data", options={"group.min.session.timeout.ms": 1000}) as broker:
+    options = {"group.min.session.timeout.ms": 1000}
+    with secured.broker_process(folder / "data", options=options) as broker:
         yield broker.bootstrap
 
 
@@ -51,7 +52,7 @@ def _kcat() -> str | None:
 def _admin(bootstrap: str) -> object:
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    return AdminClient({**secured.librdkafka(bootstrap), "log_level": 0})
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def brokers(ports: dict[str, list[int]], tmp_path_factory: pytest.TempPathFactor
         for number in range(2):
             inside, outside = (ports[side][number] for side in SIDES)
             options = {
+                "raftlog.insecure": "true",  # one of them is on every interface
                 "listeners": f"INTERNAL://127.0.0.1:{inside},EXTERNAL://:{outside}",
                 "advertised.listeners": f"INTERNAL://127.0.0.1:{inside},EXTERNAL://localhost:{outside}",
                 "listener.security.protocol.map": "INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT",

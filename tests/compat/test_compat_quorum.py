@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 
 from raftlog.testing.cluster import EmbeddedCluster
+from tests import secured
 from tests.waiting import until
 
 
 @pytest.fixture
 def cluster() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(3) as cluster:
+    with secured.running(3) as cluster:
         yield cluster
 
 
 def described(bootstrap: str) -> dict[str, Any]:
     from kafka import KafkaAdminClient  # it warns when it is imported
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = KafkaAdminClient(**secured.kafka_python(bootstrap))
     try:
         answer: dict[str, Any] = admin.describe_metadata_quorum()
         return answer

@@ -14,12 +14,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests import secured
 from tests.compat.clients.base import PATIENCE_S
 
 
+@pytest.mark.skipif(bool(secured.SECURITY), reason="brokers have an authorizer")
 def test_rules_are_refused_as_by_kafka_without_an_authorizer(bootstrap: str) -> None:
     """DescribeAcls as well, of which librdkafka does not show the error."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({**secured.librdkafka(bootstrap)})
     topic = (ResourceType.TOPIC, "t", ResourcePatternType.LITERAL, "User:me", "*")
     allow = AclBinding(*topic, AclOperation.READ, AclPermissionType.ALLOW)
     any_ = AclBindingFilter(*topic, AclOperation.ANY, AclPermissionType.ANY)

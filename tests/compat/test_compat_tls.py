@@ -212,6 +212,7 @@ def test_a_client_that_trusts_others_is_told_so(tls: Tls, tmp_path: Path) -> Non
     tls.until_said("the other side ended the TLS handshake")
 
 
+@pytest.mark.long
 def test_a_certificate_is_renewed_while_clients_go_on(tmp_path: Path) -> None:
     """Scenario 8: first a file that is no good, and then a good one."""
     with serving(tmp_path, "none") as tls:

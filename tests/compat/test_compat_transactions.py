@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import IsolationLevel
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from tests import secured
 from tests.compat.clients.base import PATIENCE_S
 from tests.compat.transactional import PRODUCERS, Transactional, read
 from tests.waiting import until
@@ -23,7 +24,7 @@ NAMES = list(PRODUCERS)
 @pytest.fixture
 def topic(bootstrap: str) -> str:
     name = f"tx-{uuid.uuid4().hex[:12]}"
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = AdminClient({**secured.librdkafka(bootstrap), "log_level": 0})
     for made in admin.create_topics([NewTopic(name, 2, 1)]).values():
         made.result(PATIENCE_S)
     return name
@@ -49,7 +50,7 @@ def start(bootstrap: str) -> Iterator[Start]:
 
 
 def end_offset(bootstrap: str, topic: str, *, committed: bool) -> int:
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = AdminClient({**secured.librdkafka(bootstrap), "log_level": 0})
     at = confluent_kafka.TopicPartition(topic, 0)
     level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     found = admin.list_offsets({at: OffsetSpec.latest()}, isolation_level=level)
@@ -105,7 +106,7 @@ def test_scenario_41_offsets_are_committed_with_the_transaction(
     bootstrap: str, topic: str, start: Start, name: str, is_commit: bool
 ) -> None:
     group = f"group of {topic}"
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    consumer = confluent_kafka.Consumer({**secured.librdkafka(bootstrap), "group.id": group})
     at = confluent_kafka.TopicPartition(topic, 0)
     consumer.commit(offsets=[confluent_kafka.TopicPartition(topic, 0, 3)], asynchronous=False)
     producer = start(name, topic)
@@ -130,7 +131,7 @@ def test_scenario_37_a_reader_that_waits_wakes_with_the_commit(
     producer.send(topic, b"x")
     consumer = confluent_kafka.Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **secured.librdkafka(bootstrap),
             "group.id": topic,
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 20_000,

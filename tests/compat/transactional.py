@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import confluent_kafka
 
+from tests import secured
 from tests.compat.clients.base import PATIENCE_S
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Confluent(Transactional):
     def init(self) -> None:
         self._producer = confluent_kafka.Producer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **secured.librdkafka(self.bootstrap),
                 "transactional.id": self.transactional_id,
                 "transaction.timeout.ms": self.timeout_ms,
                 "linger.ms": 0,
@@ -77,7 +78,7 @@ class Confluent(Transactional):
             raise confluent_kafka.KafkaException(errors[0])
 
     def send_offset(self, topic: str, offset: int, group: str) -> None:
-        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.bootstrap, "group.id": group})
+        consumer = confluent_kafka.Consumer({**secured.librdkafka(self.bootstrap), "group.id": group})
         try:
             self._producer.send_offsets_to_transaction(
                 [confluent_kafka.TopicPartition(topic, 0, offset)],
@@ -103,7 +104,7 @@ class KafkaPython(Transactional):
 
         self._kafka = kafka
         self._producer = kafka.KafkaProducer(
-            bootstrap_servers=self.bootstrap,
+            **secured.kafka_python(self.bootstrap),
             transactional_id=self.transactional_id,
             transaction_timeout_ms=self.timeout_ms,
         )
@@ -142,7 +143,7 @@ class Aiokafka(Transactional):
 
         async def start() -> None:
             self._producer = aiokafka.AIOKafkaProducer(
-                bootstrap_servers=self.bootstrap,
+                **secured.aiokafka(self.bootstrap),
                 transactional_id=self.transactional_id,
                 transaction_timeout_ms=self.timeout_ms,
             )
@@ -191,7 +192,7 @@ def read(client: str, bootstrap: str, topic: str, *, committed: bool = True, las
 
 def _confluent(bootstrap: str, topic: str, level: str, last: bytes) -> list[bytes]:
     consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "isolation.level": level}
+        {**secured.librdkafka(bootstrap), "group.id": uuid.uuid4().hex, "isolation.level": level}
     )
     consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
     values: list[bytes] = []
@@ -211,7 +212,7 @@ def _kafka_python(bootstrap: str, topic: str, level: str, last: bytes) -> list[b
     import kafka
 
     consumer = kafka.KafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **secured.kafka_python(bootstrap),
         isolation_level=level,
         auto_offset_reset="earliest",
         consumer_timeout_ms=PATIENCE_S * 1000,
@@ -233,7 +234,7 @@ def _aiokafka(bootstrap: str, topic: str, level: str, last: bytes) -> list[bytes
 
     async def consume() -> list[bytes]:
         consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, isolation_level=level, auto_offset_reset="earliest"
+            **secured.aiokafka(bootstrap), isolation_level=level, auto_offset_reset="earliest"
         )
         await consumer.start()
         values: list[bytes] = []

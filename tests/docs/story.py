@@ -3,12 +3,15 @@
 What a page may hold:
 
 * A console block: lines after `$ ` are commands, what follows is their output, stderr included. `…` stands
-  for anything. `raftlog serve` and `raftlog dev` are left running once they have printed what the page shows.
+  for anything. `raftlog serve`, `dev`, `registry`, `streams run` and `connect run` are left running once they
+  have printed what the page shows; their stderr is a log, and not shown. `env $(cat FILE)` may stand before
+  them.
 * A python block: a script, which is run at once, or saved for a command under `<!-- file: NAME -->`. One that
   holds tests is run by pytest.
 * `<!-- stop -->`: Ctrl-C for what was left running.
 
-The page says localhost:9092; the story uses a free port, and starts a broker there when the page does not.
+The page says localhost:9092, and 8081 for a registry; the story uses free ports, and starts a broker when
+the page does not.
 `pip install` and `make` are not run: what they name must exist.
 """
 
@@ -32,7 +35,17 @@ from raftlog.testing.processes import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 60.0
-KEPT_RUNNING: Final = ("raftlog serve", "raftlog dev")
+LOG_LINE: Final = re.compile(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ raftlog")
+KEPT_RUNNING: Final = {
+    "raftlog serve": "--listen 127.0.0.1:",
+    "raftlog dev": "--port ",
+    "raftlog streams run": "--bootstrap 127.0.0.1:",
+    "raftlog registry": "--listen 127.0.0.1:",
+    "raftlog connect run": "--bootstrap 127.0.0.1:",
+}
+"""What is left running, and the option that brings it to the story's port."""
+BROKER, REGISTRY = "9092", "8081"
+"""The ports that pages have; a story has others."""
 
 _STEP = re.compile(
     r"<!-- (?P<directive>file: (?P<name>\S+)|stop) -->"
@@ -98,7 +111,7 @@ class Story:
         self.page = page
         self.folder = folder / "story"
         self.folder.mkdir()
-        self.port = free_port()
+        self.ports = {BROKER: free_port(), REGISTRY: free_port()}
         self._running: list[subprocess.Popen[str]] = []
         self._environment = self._make_environment(folder / "bin")
 
@@ -120,7 +133,7 @@ class Story:
         return os.environ | {
             "PATH": f"{bin}:{os.environ['PATH']}",
             "RAFTLOG_RAFTLOG_HTTP_LISTEN": "127.0.0.1:0",  # pages are run at the same time
-            "RAFTLOG_BOOTSTRAP": f"127.0.0.1:{self.port}",
+            "RAFTLOG_BOOTSTRAP": f"127.0.0.1:{self.ports[BROKER]}",
             "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of the clients' own
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTEST_ADDOPTS": "-p no:cacheprovider -p raftlog.testing.pytest_plugin -p pytest_trio.plugin"
@@ -149,10 +162,11 @@ class Story:
                     self._run_command(command, expected)
             case "python" | "toml" | "properties" if step.name:
                 (self.folder / step.name).write_text(self._local(step.text), encoding="utf-8")
-            case "python" if re.search(r"^(async )?def test_", step.text, re.MULTILINE):
+            case "python" if re.search(r"^((async )?def test_|class Test)", step.text, re.MULTILINE):
                 (self.folder / "test_page.py").write_text(self._local(step.text), encoding="utf-8")
                 output = self._output([sys.executable, "-m", "pytest", "-q", "test_page.py"])
-                self._check("pytest", "…\n1 passed in …", output)
+                if not re.fullmatch(r"\d+ passed in .*", output.rstrip().rpartition("\n")[2]):
+                    raise StoryFailed(f"pytest\n{output}")
             case "python":
                 self._check("python -c …", "", self._output([sys.executable, "-c", self._local(step.text)]))
             case "text":
@@ -163,12 +177,14 @@ class Story:
 
     def _local(self, text: str) -> str:
         """What the page says, with the port that this story has."""
-        return re.sub(r"\b(localhost|127\.0\.0\.1):9092\b", rf"\1:{self.port}", text)
+        ports = "|".join(self.ports)
+        pattern = rf"\b(localhost|127\.0\.0\.1):({ports})\b"
+        return re.sub(pattern, lambda found: f"{found[1]}:{self.ports[found[2]]}", text)
 
     def _run_command(self, command: str, expected: str) -> None:
         if command.startswith(("pip install", "make ")):
             check_mentioned(command)
-        elif command.startswith(KEPT_RUNNING) and expected.startswith("ready"):
+        elif _option_of(command) is not None and expected.startswith(("ready", "running")):
             self._start(command, expected)
         else:
             self._check(command, expected, self._output(["bash", "-c", command]))
@@ -191,16 +207,18 @@ class Story:
             raise StoryFailed(f"$ {command}\n--- the page says:\n{expected}\n--- it printed:\n{output}")
 
     def _start(self, command: str, expected: str) -> None:
-        port = " --port " if command.startswith("raftlog dev") else " --listen 127.0.0.1:"
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}{port}{self.port}"],
-            cwd=self.folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        option = _option_of(command)
+        port = self.ports[REGISTRY if command.startswith("raftlog registry") else BROKER]
+        with (self.folder / "stderr.log").open("ab") as log:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {command} {option}{port}"],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self._running.append(process)
         self._check(command, expected, _read_lines(process, expected.count("\n") + 1))
 
@@ -221,18 +239,28 @@ class Story:
         return codes
 
 
+def _option_of(command: str) -> str | None:
+    """What a command that is left running takes a port by; None for other commands."""
+    inner = re.sub(r"^env \$\(cat \S+\) ", "", command)
+    return next((option for start, option in KEPT_RUNNING.items() if inner.startswith(start)), None)
+
+
 def _read_lines(process: subprocess.Popen[str], count: int) -> str:
-    """The first lines that a process prints."""
+    """The first lines that a process prints, without those of its log."""
     assert process.stdout is not None
     output, deadline = "", time.monotonic() + PATIENCE_S
+
+    def said() -> str:
+        return "".join(line for line in output.splitlines(keepends=True) if not LOG_LINE.match(line))
+
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while output.count("\n") < count and selector.select(deadline - time.monotonic()):
+        while said().count("\n") < count and selector.select(deadline - time.monotonic()):
             chunk = os.read(process.stdout.fileno(), 4096).decode()
             if not chunk:
                 break
             output += chunk
-    return output.rstrip("\n")
+    return said().rstrip("\n")
 
 
 def check_mentioned(command: str) -> None:

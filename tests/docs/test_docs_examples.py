@@ -38,11 +38,22 @@ def test_the_pages_that_must_have_examples_have_some() -> None:
     assert guides | {"README.md", "docs/quickstart.md"} <= {_name(page) for page in STORIES}
 
 
+def _anchors(page: Path) -> set[str]:
+    """What a link may name in a page: its headings, as sites write them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in _anchors(found), f"{target}#{anchor}"
 
 
 def _write(folder: Path, text: str) -> Path:

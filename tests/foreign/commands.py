@@ -14,6 +14,7 @@ from typing import Any, Final
 from tests.kafka_peer.jars import cache_dir, jars
 
 PATIENCE_S: Final = 60.0
+BUILD_PATIENCE_S: Final = 600.0
 KAFKAJS: Final = "2.2.4"
 TOOLS: Final = {
     "console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
@@ -69,14 +70,23 @@ class Background:
 
 
 class JavaTools:
-    """Apache Kafka's command-line tools by the name of their class, or as `TOOLS` calls them."""
+    """Apache Kafka's command-line tools by the name of their class, or as `TOOLS` calls them; with `apps` the
+    programs that Kafka's libraries make."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "tools") -> None:
         for program in ("java", "mvn"):
             if shutil.which(program) is None:
                 raise FileNotFoundError(program)
-        self._java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-        self._java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars(tools=True)}/*"]
+        self._java = ["java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        self._java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars(kind)}/*"]
+
+    def program(self, name: str, *arguments: object) -> list[str]:
+        """A program by the whole name of its class."""
+        return [*self._java, name, *map(str, arguments)]
+
+    def source(self, name: str, *arguments: object) -> list[str]:
+        """A program of this folder, which Java compiles as it starts it."""
+        return [*self._java, str(Path(__file__).with_name(f"{name}.java")), *map(str, arguments)]
 
     def command(self, tool: str, *arguments: object) -> list[str]:
         return [*self._java, TOOLS.get(tool, f"org.apache.kafka.tools.{tool}"), *map(str, arguments)]
@@ -84,6 +94,29 @@ class JavaTools:
     def __call__(self, tool: str, *arguments: object, input: str = "", code: int | None = 0) -> str:
         """What the tool printed, of errors too when it may fail; it must end with that code."""
         return _run(self.command(tool, *arguments), code, input)
+
+    def run(self, name: str, *arguments: object) -> list[dict[str, Any]]:
+        """What a program of this folder did, from the JSON in its lines."""
+        return [json.loads(line) for line in _run(self.source(name, *arguments), 0).splitlines()]
+
+
+class Go:
+    """The program in `go/`, built once from the Go module proxy."""
+
+    def __init__(self) -> None:
+        if shutil.which("go") is None:
+            raise FileNotFoundError("go")
+        source = Path(__file__).with_name("go")
+        self._program = cache_dir().parent / "go-clients"
+        self._program.parent.mkdir(parents=True, exist_ok=True)
+        build = ["go", "build", "-C", str(source), "-o", str(self._program), "."]
+        ended = subprocess.run(build, capture_output=True, text=True, timeout=BUILD_PATIENCE_S)
+        assert ended.returncode == 0, ended.stderr
+
+    def run(self, client: str, *arguments: object) -> list[dict[str, Any]]:
+        """What a client did, from the JSON in its lines."""
+        said = _run([str(self._program), client, *map(str, arguments)], 0)
+        return [json.loads(line) for line in said.splitlines()]
 
 
 class Node:

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from raftlog.testing.processes import ClusterProcesses
-from tests.foreign.commands import JavaTools, Node
+from tests.foreign.commands import Go, JavaTools, Node
 
 OPTIONS: Final = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
 
@@ -40,6 +40,23 @@ def java() -> JavaTools:
         return JavaTools()
     except FileNotFoundError as missing:
         pytest.skip(f"needs Java and Maven: {missing}")
+
+
+@pytest.fixture(scope="session")
+def apps() -> JavaTools:
+    """Java with Kafka Streams, Connect and MirrorMaker."""
+    try:
+        return JavaTools("apps")
+    except FileNotFoundError as missing:
+        pytest.skip(f"needs Java and Maven: {missing}")
+
+
+@pytest.fixture(scope="session")
+def go() -> Go:
+    try:
+        return Go()
+    except FileNotFoundError as missing:
+        pytest.skip(f"needs Go: {missing}")
 
 
 @pytest.fixture(scope="session")

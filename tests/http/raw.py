@@ -34,8 +34,13 @@ class Answer:
         return str(self.json()["error"]["message"])
 
 
-def connect(broker: BrokerProcess) -> socket.socket:
-    host, _, port = http_address(broker).rpartition(":")
+def address_of(server: BrokerProcess | str) -> str:
+    """Of a broker's HTTP, or of what is named by it."""
+    return server if isinstance(server, str) else http_address(server)
+
+
+def connect(broker: BrokerProcess | str) -> socket.socket:
+    host, _, port = address_of(broker).rpartition(":")
     return socket.create_connection((host, int(port)), TIMEOUT_S)
 
 
@@ -58,7 +63,7 @@ def read_answer(sock: socket.socket) -> Answer | None:
     return Answer(int(status.split()[1]), headers, body)
 
 
-def send(broker: BrokerProcess, data: bytes) -> Answer | None:
+def send(broker: BrokerProcess | str, data: bytes) -> Answer | None:
     with connect(broker) as sock:
         sock.sendall(data)
         return read_answer(sock)
@@ -75,7 +80,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 def ask(
-    broker: BrokerProcess,
+    broker: BrokerProcess | str,
     path: str,
     *,
     method: str = "GET",
@@ -84,7 +89,7 @@ def ask(
     host: str | None = None,
 ) -> Answer:
     data = b"" if body is None else json.dumps(body).encode()
-    all_headers = {"Host": host or http_address(broker), "Connection": "close"}
+    all_headers = {"Host": host or address_of(broker), "Connection": "close"}
     if method not in ("GET", "HEAD"):
         all_headers |= CHANGE | {"Content-Length": str(len(data))}
     all_headers |= headers or {}

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+)
 
-from raftlog.http.access import Need
+from raftlog.cluster.first_users import write_first_user
+from raftlog.config.table import STANDARD_AUTHORIZER
 from raftlog.http.app import API_MODULES
+from raftlog.http.guard import Need
+from raftlog.security.credentials import credentials_of
 from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess
-from tests.http.raw import ask, listen
+from tests.http.raw import ask, connect, listen
 
 ADMIN = "a-token-of-an-admin-0123456789"
 VIEWER = "a-token-of-a-viewer-0123456789"
@@ -169,3 +184,61 @@ def test_23_read_only_is_one_check_for_every_route(tmp_path: Path) -> None:
         assert changes > 8
     finally:
         process.kill()
+
+
+MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
+
+
+@pytest.fixture(scope="module")
+def with_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """With an authorizer. On the Kafka side whoever comes may do everything, so that a test may."""
+    folder = tmp_path_factory.mktemp("users")
+    users = folder / "users"
+    made = [one for name in ("admin", "alice") for one in credentials_of(name, f"{name}'s")]
+    users.write_text("".join(f"{write_first_user(one)}\n" for one in made))
+    users.chmod(0o600)
+    options = {
+        "authorizer.class.name": STANDARD_AUTHORIZER,
+        "super.users": "User:admin;User:ANONYMOUS",
+        "raftlog.bootstrap.users.file": users,
+    }
+    process = BrokerProcess(folder / "broker", arguments=listen(), options=options)
+    process.start()
+    yield process
+    process.kill()
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def test_with_an_authorizer_users_have_the_rights_that_acls_give_them(with_users: BrokerProcess) -> None:
+    alice, admin = basic("alice", "alice's"), basic("admin", "admin's")
+    assert ask(with_users, "/livez").status == 200
+    for path in ("/metrics", "/metrics/kafka", "/api/v1/cluster"):
+        assert ask(with_users, path).status == 401, path
+        assert ask(with_users, path, headers=basic("alice", "admin's")).status == 401
+        assert "may not Describe Cluster" in ask(with_users, path, headers=alice).error
+        assert ask(with_users, path, headers=admin).status == 200
+    assert ask(with_users, "/metrics", headers={"Authorization": "Basic x"}).status == 400
+    topic = {"name": "kept", "partitions": 1}
+    assert ask(with_users, "/api/v1/topics", method="POST", body=topic, headers=admin).status == 201
+    cluster = ResourceType.BROKER, "kafka-cluster", ResourcePatternType.LITERAL
+    rule = AclBinding(*cluster, "User:alice", "*", AclOperation.DESCRIBE, AclPermissionType.ALLOW)
+    kafka = AdminClient({"bootstrap.servers": with_users.bootstrap})
+    kafka.create_acls([rule])[rule].result(60)
+    assert ask(with_users, "/metrics", headers=alice).status == 200
+    assert ask(with_users, "/api/v1/topics", method="POST", body=topic, headers=alice).status == 403
+    assert "may not Read Topic" in ask(with_users, "/api/v1/topics/kept/records", headers=alice).error
+    assert ask(with_users, "/api/v1/topics/kept/records", headers=admin).status == 200
+    with connect(with_users) as stream:
+        shown = f"Authorization: {alice['Authorization']}"
+        stream.sendall(f"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n{shown}\r\n\r\n".encode())
+        assert b" 200 " in stream.recv(65536)
+        gone = [UserScramCredentialDeletion("alice", each) for each in MECHANISMS]
+        for result in kafka.alter_user_scram_credentials(gone).values():
+            result.result(60)
+        left_by = time.monotonic() + 30
+        while stream.recv(65536):
+            assert time.monotonic() < left_by, "alice sees more after she was removed"
+    assert ask(with_users, "/metrics", headers=alice).status == 401

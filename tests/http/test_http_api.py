@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 import raftlog
+from raftlog.client.bounded import BYTES_MAX
+from raftlog.client.metadata import TopicPartition
+from raftlog.records.codecs import Codec
+from raftlog.records.record import NewRecord, encode_batch
 from raftlog.testing.processes import BrokerProcess
+from tests.badinput.batches import zstd_bomb
+from tests.badinput.requests import produce
+from tests.badinput.wire import Raw
 from tests.http.raw import CHANGE, Answer, ask, connect
 
 BASE = "/api/v1"
@@ -159,6 +167,38 @@ async def test_11_records_of_many_headers_end_a_read_and_are_shown_by_the_first(
     assert len(answer.body) < 1 << 20
 
 
+def test_11_a_batch_that_unpacks_to_a_gigabyte_ends_its_request_and_costs_no_memory(
+    broker: BrokerProcess,
+) -> None:
+    change(broker, "POST", "/topics", {"name": "bombed"})
+    host, _, port = broker.bootstrap.rpartition(":")
+    with Raw((host, int(port))) as raw:
+        assert produce(raw, "bombed", zstd_bomb(1000, count=1)).error == 0
+    before = broker.memory_bytes()
+    for path in ("records?from=oldest", "records/0/0", "records?contains=x"):
+        answer = ask(broker, f"{BASE}/topics/bombed/{path}")
+        assert (answer.status, answer.json()["error"]["code"]) == (503, "CORRUPT_MESSAGE"), path
+    assert broker.memory_bytes() - before < 64 << 20
+    assert ask(broker, "/livez").status == 200
+
+
+def test_a_batch_that_unpacks_to_very_much_is_refused_and_costs_little(broker: BrokerProcess) -> None:
+    """A few kilobytes on the wire; it was unpacked on the broker's loop, whatever came out."""
+    change(broker, "POST", "/topics", {"name": "packed", "partitions": 2})
+    record = NewRecord(timestamp=1, key=None, value=bytes(BYTES_MAX), headers=())
+    host, _, port = broker.bootstrap.rpartition(":")
+    with Raw((host, int(port))) as raw:
+        assert produce(raw, "packed", bytes(encode_batch([record], codec=Codec.ZSTD))).error == 0
+        small = [record._replace(value=b"x" * 1000)] * 1000
+        packed = bytes(encode_batch(small, codec=Codec.ZSTD))
+        assert produce(raw, "packed", packed, partition=1).error == 0
+    answer = ask(broker, f"{BASE}/topics/packed/records?from=oldest&partition=0")
+    assert (answer.status, answer.json()["error"]["code"]) == (503, "CORRUPT_MESSAGE")
+    assert f"more than {BYTES_MAX} bytes" in answer.json()["error"]["message"]
+    found = get(broker, "/topics/packed/records?from=oldest&partition=1&limit=500")
+    assert len(found["records"]) == 500 and found["stopped"] == "limit"
+
+
 async def test_27_a_group_is_described_reset_and_deleted(broker: BrokerProcess) -> None:
     change(broker, "POST", "/topics", {"name": "read", "partitions": 2})
     for number in range(10):
@@ -201,6 +241,36 @@ async def test_27_a_group_is_described_reset_and_deleted(broker: BrokerProcess) 
     assert change(broker, "DELETE", f"/groups?id={quoted}").status == 204
     assert ask(broker, f"{BASE}/groups/detail?id={quoted}").status == 404
     assert ask(broker, f"{BASE}/groups/detail").status == 400
+
+
+@pytest.mark.parametrize(
+    ("group", "status"),
+    [
+        pytest.param("a/b?c#d%2f", 200, id="of an address's characters"),
+        pytest.param("\u202e<b>\0", 200, id="of what nobody sees"),
+        pytest.param("", 200, id="empty"),
+        pytest.param("g" * 4000, 200, id="long"),
+        pytest.param("g" * 32_000, 431, id="longer than a head may be"),
+    ],
+)
+async def test_28_a_group_of_any_name_is_listed_opened_and_deleted_or_refused_with_the_reason(
+    broker: BrokerProcess, group: str, status: int
+) -> None:
+    change(broker, "POST", "/topics", {"name": "named", "partitions": 1})
+    at = f"id={quote(group, safe='')}"
+    async with raftlog.open_client(broker.bootstrap) as client:
+        await client.admin.alter_group_offsets(group, {TopicPartition("named", 0): 0})
+        assert group in [row["id"] for row in get(broker, "/groups?limit=1000")["items"]]
+        detail = ask(broker, f"{BASE}/groups/detail?{at}")
+        deleted = change(broker, "DELETE", f"/groups?{at}")
+        if status == 200:
+            assert (detail.status, deleted.status) == (200, 204), (detail, deleted)
+            assert [row["committed"] for row in detail.json()["offsets"]] == ["0"]
+        else:
+            assert (detail.status, deleted.status) == (status, status)
+            assert "a head has at most" in detail.error
+            await client.admin.delete_group(group)
+    assert group not in [row["id"] for row in get(broker, "/groups?limit=1000")["items"]]
 
 
 async def test_clients_and_apis_are_told(broker: BrokerProcess) -> None:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from raftlog.http.connection import HEAD_S
-from raftlog.http.server import CONNECTIONS_EACH_MAX
+from raftlog.http.connection import CONNECTIONS_EACH_MAX, HEAD_S
+from raftlog.http.server import BEYOND_MAX
 from raftlog.testing.processes import BrokerProcess
 from tests.http.raw import ask, connect, is_closed, read_answer, send
 
@@ -134,16 +134,33 @@ def test_an_address_that_has_too_many_connections_is_told_and_served_when_one_ha
     _wait_until_alone(broker)
     held = [connect(broker) for _ in range(CONNECTIONS_EACH_MAX)]
     try:
-        with connect(broker) as sock:
-            answer = read_answer(sock)
-        assert answer is not None and answer.status == 503
+        refused = ask(broker, "/metrics")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
     finally:
         for sock in held:
             sock.close()
     until = time.monotonic() + 10
-    while ask(broker, "/livez").status != 200:
+    while ask(broker, "/metrics").status != 200:
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_probes_are_answered_however_many_connections_there_are(broker: BrokerProcess) -> None:
+    """A flood of browsers made the orchestrator start the broker again."""
+    held = [connect(broker) for _ in range(CONNECTIONS_EACH_MAX + 2 * BEYOND_MAX)]
+    try:
+        for _ in range(3):
+            assert ask(broker, "/livez").status == 200
+            assert ask(broker, "/readyz").status == 200
+        with connect(broker) as sock:
+            sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = read_answer(sock)
+            assert answer is not None and answer.status == 200
+            assert is_closed(sock), "it keeps no place"
+    finally:
+        for sock in held:
+            sock.close()
+    _wait_until_alone(broker)
 
 
 def test_a_connection_serves_one_request_after_the_other(broker: BrokerProcess) -> None:

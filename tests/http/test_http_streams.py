@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raftlog.http.server import CONNECTIONS_EACH_MAX
+from raftlog.http.connection import CONNECTIONS_EACH_MAX
 from raftlog.testing.processes import BrokerProcess
 from tests.http.raw import ask, connect, is_closed, listen
 
 
-def follow(broker: BrokerProcess, path: str, last: int | None = None) -> socket.socket:
+def follow(broker: BrokerProcess, path: str, last: str | None = None) -> socket.socket:
     sock = connect(broker)
     more = "" if last is None else f"Last-Event-ID: {last}\r\n"
     sock.sendall(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
@@ -29,6 +29,11 @@ def messages(data: bytes, kind: str) -> list[Any]:
         if end:
             found.append(json.loads(body.partition(b"data: ")[2]))
     return found
+
+
+def place_of(data: bytes) -> str:
+    """How much was told, as the last event says: what a browser says when it comes back."""
+    return [line[4:].decode() for line in data.split(b"\n") if line.startswith(b"id: ")][-1]
 
 
 def test_13_a_tail_has_what_comes_and_counts_what_it_leaves_out(broker: BrokerProcess) -> None:
@@ -53,7 +58,7 @@ def test_who_comes_back_is_given_what_was_missed_and_not_the_rest(broker: Broker
         data = b""
         while not messages(data, "raft"):
             data += sock.recv(65536)
-    last = max(int(line[4:]) for line in data.split(b"\n") if line.startswith(b"id: "))
+    last = place_of(data)
     ask(broker, "/api/v1/topics", method="POST", body={"name": "missed", "partitions": 1})
     with follow(broker, "/events", last) as sock:
         data = b""
@@ -61,8 +66,7 @@ def test_who_comes_back_is_given_what_was_missed_and_not_the_rest(broker: Broker
             data += sock.recv(65536)
     (event, *_) = [e for e in messages(data, "raft")[0] if e["kind"] == "leader"]
     assert "missed-0" in event["groups"]
-    numbers = [int(line[4:]) for line in data.split(b"\n") if line.startswith(b"id: ")]
-    assert numbers[-1] > last
+    assert place_of(data) > last
 
 
 def test_3_a_broker_that_stops_says_so_to_every_stream_and_ends(tmp_path: Path) -> None:

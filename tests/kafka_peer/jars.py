@@ -16,15 +16,21 @@ def cache_dir() -> Path:
     return Path(os.environ.get("RAFTLOG_KAFKA_CACHE") or Path.home() / ".cache" / "raftlog" / "kafka")
 
 
-def jars(*, tools: bool = False) -> Path:
-    """The folder of the broker's jars, or of those and the command-line tools'; filled at the first call."""
-    kind, last = ("tools", "kafka-tools") if tools else ("lib", "kafka_2.13")
+LAST: Final = {"lib": "kafka_2.13", "tools": "kafka-tools", "apps": "connect-mirror"}
+"""Of each folder one of the jars that only it has."""
+
+
+def jars(kind: str = "lib") -> Path:
+    """The folder of the broker's jars; or of those and the jars of the command-line tools, or of the `apps`.
+    It is filled at the first call."""
+    last = LAST[kind]
     folder = cache_dir() / f"{kind}-{VERSION}"
     if not (folder / f"{last}-{VERSION}.jar").exists():
         folder.mkdir(parents=True, exist_ok=True)
         print(f"resolving Apache Kafka {VERSION} with Maven …", file=sys.stderr, flush=True)
+        profile = [] if kind == "lib" else [f"-P{kind}"]
         subprocess.run(
-            ["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={VERSION}", *(["-Ptools"] if tools else []),
+            ["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={VERSION}", *profile,
              "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],
             check=True,
         )  # fmt: skip

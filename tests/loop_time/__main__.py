@@ -12,6 +12,7 @@ time-out ended, which only means something on a machine that does nothing else.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Final
 from tests.loop_time.broker import EDGES_MS
 from tests.loop_time.cluster import COUNT, MeasuredCluster
 from tests.loop_time.scenes import SCENES, Sizes
+from tests.loop_time.why import WHY
 
 LIMIT_MS: Final = 50.0
 WHAT: Final = ("loop", "cpu", "turns", "syncs")
@@ -68,7 +70,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="of quiet measuring in each scene")
     parser.add_argument("--strict", action="store_true", help=f"exit with 1 beyond {LIMIT_MS:g} ms")
     parser.add_argument("--scene", action="append", choices=tuple(SCENES), help="these alone, behind idle")
+    parser.add_argument("--why", metavar="MS", help="say what stretches of more CPU time did")
     options = parser.parse_args()
+    if options.why:
+        os.environ[WHY] = options.why
     sizes = Sizes(
         options.partitions,
         options.producers,

@@ -8,6 +8,7 @@ time that this was asked.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from raftlog.config import BrokerConfig
 from raftlog.raft.durations import Durations
 from raftlog.raft.events import Cause, Kind
 from raftlog.storage.descriptors import raise_limit
+from tests.loop_time.why import WHY, Sampler
 
 EDGES_MS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1000.0)
 
@@ -30,13 +32,17 @@ EDGES_MS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1000.0)
 class LoopCpu(trio.abc.Instrument):
     """The CPU time of each stretch of the loop: on a busy machine a stretch takes longer than its work."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler | None) -> None:
         self.stretches = Durations()
+        self._sampler = sampler
         self._since = time.thread_time()
 
     def before_io_wait(self, timeout: float) -> None:
         now = time.thread_time()
         self.stretches.add(now - self._since)
+        if self._sampler is not None:
+            self._sampler.stretch_ended(now - self._since)
+            now = time.thread_time()
         self._since = now
 
 
@@ -64,11 +70,12 @@ def _told(durations: Durations) -> dict[str, Any]:
 
 
 async def main(broker: Broker) -> None:
-    cpu = LoopCpu()
+    above_ms = os.environ.get(WHY)
+    cpu = LoopCpu(Sampler(float(above_ms) / 1000) if above_ms else None)
     trio.lowlevel.add_instrument(cpu)
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
-        settle_collector()
+        gc.freeze()
         print("ready", flush=True)
         while question := await trio.to_thread.run_sync(sys.stdin.readline):
             print(json.dumps(answer(broker, cpu.stretches, question.strip())), flush=True)
@@ -79,6 +86,7 @@ if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     raise_limit()
     broker = Broker.open(BrokerConfig.of(dict(option.split("=", 1) for option in sys.argv[1:])))
+    settle_collector()
     try:
         trio.run(main, broker)
     finally:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.badinput import requests
@@ -19,7 +20,13 @@ from tests.loop_time.cluster import COUNT, MeasuredCluster
 
 RECORD: Final = bytes(100)
 NOT_COORDINATOR: Final = 16
+COORDINATOR_NOT_AVAILABLE: Final = 15
+COORDINATOR_PATIENCE_S: Final = 60.0
 TRICKLE_PAUSE_S: Final = 0.01
+COMMITTERS: Final = 32
+AT_ONCE: Final = 10
+"""Commits that a committer sends before it reads an answer. The broker takes one after the other."""
+FRAMES_EACH: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +40,21 @@ class Sizes:
     behind_partitions: int
     behind_mib: int
     seconds: float
+    commits_per_second: float = 5_000.0
 
 
 Scene = Callable[[MeasuredCluster, Sizes], None]
 
 
 def create(cluster: MeasuredCluster, topic: str, partitions: int) -> None:
+    """Unless an earlier scene has made it."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
     for future in admin.create_topics([NewTopic(topic, partitions, COUNT)], request_timeout=120).values():
-        future.result()
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
 
 
 @contextmanager
@@ -110,20 +123,100 @@ def many_offsets(cluster: MeasuredCluster, sizes: Sizes) -> None:
     """Groups that commit, a few partitions each."""
     create(cluster, "read", sizes.offsets_each)
     raws = [Raw(("127.0.0.1", port)) for port in cluster.ports]
-    coordinator = next(raw for raw in raws if _commit(raw, "first", 1) == 0)
+    coordinator = _coordinator(raws)
     for number in range(sizes.groups):
-        assert _commit(coordinator, f"group-{number}", sizes.offsets_each) == 0
+        while error := _commit(coordinator, f"group-{number}", sizes.offsets_each):
+            assert error in (NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE), error
+            coordinator = _coordinator(raws)
     for raw in raws:
         raw.close()
     with trickle(cluster, "steady", 1):
         time.sleep(sizes.seconds)
 
 
+def many_commits(cluster: MeasuredCluster, sizes: Sizes) -> None:
+    """Groups commit without a pause, each one offset, over many kept ones; and a record now and then."""
+    many_offsets(cluster, replace(sizes, seconds=0))
+    without = _delays(cluster, sizes.seconds)
+    raws = [Raw(("127.0.0.1", port)) for port in cluster.ports]
+    leader = raws.index(_coordinator(raws))
+    for raw in raws:
+        raw.close()
+    ended, counts, refused = threading.Event(), [0] * COMMITTERS, list[int]()
+
+    def commit(committer: int) -> None:
+        raw, number = Raw(("127.0.0.1", cluster.ports[leader])), 0
+        frames = [
+            _commit_frame(f"group-{(committer + COMMITTERS * at) % sizes.groups}", 1)
+            for at in range(FRAMES_EACH)
+        ]
+        begun = time.monotonic()
+        while not ended.is_set():
+            asked = [frames[(number + at) % FRAMES_EACH] for at in range(AT_ONCE)]
+            for body in raw.ask_many(OFFSET_COMMIT, 2, asked):
+                if error := _first_error(body):  # the coordinator has changed: this committer is done
+                    refused.append(error)
+                    return
+            number += AT_ONCE
+            counts[committer] = number
+            ahead = number / (sizes.commits_per_second / COMMITTERS) - (time.monotonic() - begun)
+            if ahead > 0:
+                ended.wait(ahead)
+        raw.close()
+
+    threads = [threading.Thread(target=commit, args=(number,)) for number in range(COMMITTERS)]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    beside = _delays(cluster, sizes.seconds)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    rate = sum(counts) / (time.monotonic() - begun)
+    print(
+        f"\n{rate:.0f} commits a second over {sizes.groups * sizes.offsets_each} kept offsets;"
+        f" a record alone takes {without[0]:.1f} ms (p50) and {without[1]:.1f} (p99) without them,"
+        f" {beside[0]:.1f} and {beside[1]:.1f} beside them; {len(refused)} committers lost their coordinator"
+    )
+
+
+def _delays(cluster: MeasuredCluster, seconds: float) -> tuple[float, float]:
+    """p50 and p99 of un-batched records, milliseconds."""
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "linger.ms": 0})
+    delays: list[float] = []
+    end = time.monotonic() + seconds
+    while (begun := time.monotonic()) < end:
+        producer.produce("steady", RECORD, partition=0)
+        assert producer.flush(60) == 0
+        delays.append(1000 * (time.monotonic() - begun))
+        time.sleep(TRICKLE_PAUSE_S)
+    cuts = statistics.quantiles(delays, n=100)
+    return cuts[49], cuts[98]
+
+
+def _coordinator(raws: list[Raw]) -> Raw:
+    """Who takes commits."""
+    deadline = time.monotonic() + COORDINATOR_PATIENCE_S
+    while time.monotonic() < deadline:
+        for raw in raws:
+            if _commit(raw, "first", 1) == 0:
+                return raw
+        time.sleep(0.1)
+    raise AssertionError("nobody coordinates")
+
+
 def _commit(raw: Raw, group: str, partitions: int) -> int:
     """The first error among the partitions, 0 for none."""
+    return _first_error(raw.ask(OFFSET_COMMIT, 2, _commit_frame(group, partitions)))
+
+
+def _commit_frame(group: str, partitions: int) -> bytes:
     rows = [i32(number) + i64(7) + string("") for number in range(partitions)]
-    body = string(group) + i32(-1) + string("") + i64(-1) + array([string("read") + array(rows)])
-    reader = Reader(raw.ask(OFFSET_COMMIT, 2, body))
+    return string(group) + i32(-1) + string("") + i64(-1) + array([string("read") + array(rows)])
+
+
+def _first_error(body: bytes) -> int:
+    reader = Reader(body)
     errors = []
     for _ in range(reader.i32()):
         reader.string()
@@ -172,6 +265,7 @@ SCENES: Final[dict[str, Scene]] = {
     "partitions": many_partitions,
     "producers": many_producers,
     "offsets": many_offsets,
+    "commits": many_commits,
     "death": a_broker_dies,
     "return": a_broker_returns,
 }

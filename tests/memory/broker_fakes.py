@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, cast
 
 import trio
@@ -19,6 +20,7 @@ from raftlog.broker.backend import Backend
 from raftlog.broker.binding import listen
 from raftlog.broker.listener import Listener
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
+from raftlog.cluster.authorizer import authorizer_of
 from raftlog.cluster.changes import Changes
 from raftlog.cluster.groups import GroupCoordinator, GroupSettings
 from raftlog.cluster.metadata_group import ProposalFailed
@@ -26,6 +28,7 @@ from raftlog.cluster.operations import Operations
 from raftlog.cluster.quorum import Quorum, QuorumMember
 from raftlog.cluster.transactions import TransactionCoordinator
 from raftlog.cluster.transactions.verification import membership
+from raftlog.cluster.users import UserAdmin
 from raftlog.config import BrokerConfig, config_error
 from raftlog.errors import InvalidBatch, InvalidInput
 from raftlog.memory import MemoryBudget
@@ -35,15 +38,19 @@ from raftlog.metadata.names import topic_name_problem
 from raftlog.metadata.noun import Command, Result
 from raftlog.metadata.offsets import CommitOffsets, DeleteGroup, DeleteOffsets, GroupCommit
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.transaction_steps import Stepped, Verdict
+from raftlog.metadata.transactions import AddToTransaction
 from raftlog.partition.counters import Counters
+from raftlog.partition.markers import Marker
+from raftlog.partition.marking import Marked
 from raftlog.partition.values import ActiveProducer, FetchResult, FoundOffset, PartitionError, ProduceResult
-from raftlog.partition.verifying import OnVerified, Verify
+from raftlog.partition.verifying import Membership, OnVerified, Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import decode_response, encode_request
 from raftlog.records.batch import check_batch, stamp
 from raftlog.records.produced import check_produced_batch
-from raftlog.storage.group_log import Slice
+from raftlog.storage.segment_reader import Slice
 from raftlog.storage.timestamps import Steps
 from raftlog.types import BrokerId, FilePosition, Offset, RaftIndex, Term
 from tests.groups import Kept
@@ -91,6 +98,7 @@ class FakePartition:
         self.size = 0
         self.counters = Counters()
         self.reading = self.marking = self
+        self.markers: list[Marker] = []
         self.topic_id = bytes(16)
         self.high_watermark = 0
         self.hold = False
@@ -171,7 +179,14 @@ class FakePartition:
         return FetchResult(None, found, end, start, end)
 
     def describe(self) -> list[ActiveProducer]:
-        return [ActiveProducer(7, 0, 3, 1000, 2, 5)]
+        return [ActiveProducer(7, 0, 3, 1000, 2, self.open_since(7))]
+
+    def open_since(self, producer_id: int) -> int:
+        return 5 if producer_id == 7 and not self.markers else -1
+
+    def write(self, marker: Marker, *, now: float, now_ms: int, on_done: Callable[[Marked], None]) -> None:
+        self.markers.append(marker)
+        on_done(Marked.DONE if self.is_leader else Marked.NOT_NOW)
 
     def cold(self, offset: int, max_bytes: int) -> None:
         return None
@@ -241,6 +256,9 @@ class FakeNode:
             metadata_level=LEVEL_KNOWN,
         )
         self.has_metadata_leader = True
+        self.authorizer = authorizer_of(self.catalog, self.config)
+        self.is_wanted = self.is_current = True
+        self._current = trio.Event()
         self.coordinator_id: BrokerId | None = self.broker_id
         self.is_coordinator = True
         self.partitions: dict[tuple[str, int], FakePartition] = {}
@@ -256,13 +274,26 @@ class FakeNode:
         )
         self.groups.load(0.0, 0)
         itself = cast(Any, self)
-        self.operations = Operations(self.catalog, itself, itself, itself, itself, Changes())
+        self.changes = Changes()
+        self.users = UserAdmin(itself, itself, itself)
+        self.operations = Operations(self.catalog, itself, itself, itself, itself, self.changes)
         self.catalog.features[METADATA_LEVEL] = LEVEL_KNOWN
         self.transactions = TransactionCoordinator(itself, itself, itself, itself, Changes())
         self.is_full = False
         self._results: dict[RaftIndex, Result] = {}
 
-    @property
+    async def wait_until_current(self) -> None:
+        if not self.is_current:
+            await self._current.wait()
+
+    def become_current(self) -> None:
+        self.is_current = True
+        self._current.set()
+
+    async def everywhere(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    @cached_property
     def backend(self) -> Backend:
         """As handlers see it."""
         return Backend(
@@ -277,8 +308,13 @@ class FakeNode:
             coordination=self,
             offsets=self,
             admin=self,
+            authorizer=self.authorizer,
+            enforcement=self,
+            users=self.users,
+            changes=self.changes,
             operations=self.operations,
             quorum=self,
+            reports=self,
             proposer=self,
             producer_ids=self,
             transactions=self.transactions,
@@ -296,6 +332,10 @@ class FakeNode:
         return not broker.fenced or broker.id == self.broker_id or (broker.id == OTHER and not all(led))
 
     has_damage = False
+
+    async def of(self, broker: BrokerId) -> dict[str, Any] | None:
+        """What a broker says of itself."""
+        return {"build": "0.1.0", "uptime_s": 1.5} if broker == self.broker_id else None
 
     async def describe(self) -> Quorum | None:
         if not self.has_metadata_leader:
@@ -359,7 +399,9 @@ class FakeNode:
             self.proposals_fail -= 1
             return ProposalFailed("as the test wants it", may_still_happen=False)
         self._index += 1
-        return self.state.apply(command, RaftIndex(self._index))
+        result = self.state.apply(command, RaftIndex(self._index))
+        self.changes.tell()
+        return result
 
     def now_ms(self) -> int:
         return 1_700_000_000_000
@@ -383,7 +425,16 @@ class FakeNode:
         epoch: int,
         partition: tuple[bytes, int],
         on_verified: OnVerified,
+        *,
+        adds: bool = False,
     ) -> None:
+        if adds:
+            named = {"transactional_id": transactional_id, "producer_id": producer_id, "epoch": epoch}
+            result = self._apply(AddToTransaction(**named, partitions=(partition,), at_ms=1000))
+            is_added = isinstance(result, Stepped) and result.verdict is Verdict.DONE
+            answer = Membership.ADDED if is_added else Membership.PRODUCER_FENCED
+            on_verified(answer, trio.current_time())
+            return
         value = self.catalog.transactions.get(transactional_id)
         on_verified(membership(value, producer_id, epoch, partition), trio.current_time())
 

@@ -142,6 +142,8 @@ CALLS: dict[str, Call] = {
         seconds_max=DELIVERY_S,  # type: ignore[arg-type,return-value]
     ),
     "Consumer.__anext__": Call(make=lambda w: anext(w.consumer), reads=True, seconds_max=float("inf")),
+    "Consumer.wait_assigned": Call(make=lambda w: w.consumer.wait_assigned()),
+    "Client.ready": Call(make=lambda w: w.client.ready()),
     "Consumer.poll": Call(make=lambda w: w.consumer.poll(2), reads=True, seconds_max=1),
     "Consumer.poll, a member": Call(
         make=lambda w: w.consumer.poll(2), first=World.assigned, reads=True, seconds_max=1
@@ -198,6 +200,9 @@ CALLS: dict[str, Call] = {
     "Admin.delete_group_offsets": Call(make=lambda w: w.client.admin.delete_group_offsets("other", [OLD])),
     "Admin.describe_cluster": Call(make=lambda w: w.client.admin.describe_cluster()),
     "Operations.has_controller": Call(make=lambda w: w.client.admin.operations.has_controller()),
+    "Operations.metadata_leader": Call(make=lambda w: w.client.admin.operations.metadata_leader()),
+    "Operations.quorum": Call(make=lambda w: w.client.admin.operations.quorum()),
+    "Operations.reports": Call(make=lambda w: w.client.admin.operations.reports()),
     "Operations.disk": Call(make=lambda w: w.client.admin.operations.disk(1)),
     "Operations.brokers": Call(make=lambda w: w.client.admin.operations.brokers()),
     "Operations.move": _changes(

@@ -22,7 +22,7 @@ SERVED = frozenset(
         ApiKey.INCREMENTAL_ALTER_CONFIGS, ApiKey.LIST_GROUPS, ApiKey.DESCRIBE_GROUPS, ApiKey.DELETE_GROUPS,
         ApiKey.OFFSET_DELETE, ApiKey.DESCRIBE_CLUSTER, ApiKey.ALTER_PARTITION_REASSIGNMENTS,
         ApiKey.LIST_PARTITION_REASSIGNMENTS, ApiKey.DESCRIBE_LOG_DIRS, ApiKey.ELECT_LEADERS,
-        ApiKey.UNREGISTER_BROKER,
+        ApiKey.UNREGISTER_BROKER, ApiKey.DESCRIBE_QUORUM,
     )
 )  # fmt: skip
 
@@ -160,6 +160,21 @@ class FakeAdmin:
         return _result(
             error, endpoint_type=1, cluster_id="fake", controller_id=self.controller or 1, brokers=brokers
         )
+
+    async def _describe_quorum(self, broker: int, message: Any, error: ErrorCode, version: int) -> Fields:
+        voters = [
+            {
+                "replica_id": b, "log_end_offset": 1, "last_fetch_timestamp": None,
+                "last_caught_up_timestamp": None, "replica_directory_id": None,
+            }
+            for b in sorted(self.brokers)
+        ]  # fmt: skip
+        row = {
+            "partition_index": 0, "error_code": ErrorCode.NONE, "error_message": None, "leader_epoch": 1,
+            "leader_id": self.controller or 1, "high_watermark": 1, "current_voters": voters, "observers": [],
+        }  # fmt: skip
+        topics = [{"topic_name": topic.topic_name, "partitions": [row]} for topic in message.topics]
+        return _result(error, topics=topics, nodes=[])
 
     async def _alter_partition_reassignments(
         self, broker: int, message: Any, error: ErrorCode, version: int

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raftlog.broker.certificate import Certificate, server_context
+from raftlog.broker.certificate import Certificate, certificates_of, server_context
 from raftlog.config import BrokerConfig
 from raftlog.errors import ConfigError
 from tests.certificates import authority, write_authority, write_certificate
@@ -25,6 +25,30 @@ def test_a_key_with_its_certificate_serves(tmp_path: Path) -> None:
     context = server_context(config(write_certificate(tmp_path, "127.0.0.1")))
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_NONE
+
+
+def test_nobody_renegotiates(tmp_path: Path) -> None:
+    """Scenario 5: OpenSSL refuses it, as it does by itself."""
+    context = server_context(config(write_certificate(tmp_path, "127.0.0.1")))
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_a_listener_may_ask_for_certificates_that_others_do_not_ask_for(tmp_path: Path) -> None:
+    keystore, trusted = write_certificate(tmp_path, "127.0.0.1"), write_authority(tmp_path)
+    settings = {
+        "listeners": "A://127.0.0.1:9093,B://127.0.0.1:9094,C://127.0.0.1:9095,D://127.0.0.1:9096",
+        "listener.security.protocol.map": "A:SSL,B:SSL,C:SSL,D:PLAINTEXT",
+        "ssl.keystore.location": str(keystore),
+        "ssl.truststore.location": str(trusted),
+        "listener.name.b.ssl.client.auth": "required",
+    }
+    found = certificates_of(BrokerConfig.of(settings))
+    assert {name: each.context.verify_mode for name, each in found.items()} == {
+        "A": ssl.CERT_NONE,
+        "B": ssl.CERT_REQUIRED,
+        "C": ssl.CERT_NONE,
+    }
+    assert found["A"] is found["C"]
 
 
 def test_clients_are_asked_for_a_certificate(tmp_path: Path) -> None:

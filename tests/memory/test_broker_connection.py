@@ -7,12 +7,14 @@ import logging
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from raftlog.broker.admission import RESERVED
 from raftlog.broker.connection import PIPELINED_MAX
 from raftlog.protocol.api import ApiKey
 from raftlog.records.record import NewRecord, encode_batch
@@ -255,6 +257,17 @@ async def test_who_never_reads_is_given_up(clock: MockClock, serve: Callable[[Fa
     assert served.listener.statistics()["connections"] == 0
 
 
+async def test_a_connection_ends_with_its_certificate(clock: MockClock, served: Served) -> None:
+    peer = await served.connect()
+    await peer.ask(ApiKey.API_VERSIONS, 0)
+    (connection,) = served.listener.connections
+    connection.origin = replace(connection.origin, until=trio.current_time() + 5)
+    await trio.sleep(4)
+    assert (await peer.ask(ApiKey.API_VERSIONS, 0)).api_keys
+    await trio.sleep(3)
+    assert await peer.is_closed() and connection.end_reason == "its certificate has ended"
+
+
 async def test_idle_and_trickling_connections_are_closed(
     clock: MockClock, serve: Callable[[FakeNode], Served]
 ) -> None:
@@ -284,8 +297,8 @@ async def test_waiting_for_the_broker_is_not_idling(
 
 async def test_connections_are_bounded(serve: Callable[[FakeNode], Served]) -> None:
     served = serve(FakeNode(max_connections="2"))
-    first, second = await served.connect(), await served.connect()
-    for peer in (first, second):
+    first, *others = [await served.connect() for _ in range(2 + RESERVED)]
+    for peer in (first, *others):
         await peer.ask(ApiKey.API_VERSIONS, 0)
     assert await (await served.connect()).is_closed()
     await first.stream.aclose()

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from raftlog.broker.origin import ANONYMOUS
-from raftlog.broker.securing import secure_client
+from raftlog.broker.securing import lasts_s, secure_client
 from raftlog.errors import InvalidInput
 from raftlog.net.doorstep import Doorstep
 from raftlog.net.stream import PlainStream
@@ -43,13 +43,14 @@ async def test_a_client_is_called_as_its_certificate_says(shows: bool, tmp_path:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dial, one, dials)
-            stream, principal = await secure_client(other, asks)
+            stream, principal = await secure_client(other, asks, "SSL")
+    left_s = lasts_s(stream)
     stream.close()
     if not shows:
-        assert principal == ANONYMOUS
+        assert principal == ANONYMOUS and left_s == float("inf")
     else:
         assert principal.startswith("User:CN=alice,OU=Testing cert \\#"), principal
-        assert principal.count("CN=") == 1
+        assert principal.count("CN=") == 1 and 3600 < left_s < float("inf")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +66,14 @@ async def test_who_begins_otherwise_is_found_out(begins: bytes, told: str) -> No
     with closing(one), trio.fail_after(20):
         one.sendall(begins)
         with pytest.raises(InvalidInput, match=told):
-            await secure_client(other, server_context("localhost"))
+            await secure_client(other, server_context("localhost"), "SSL")
 
 
 async def test_who_leaves_without_a_word_has_left() -> None:
     one, other = sockets()
     one.close()
     with trio.fail_after(20), pytest.raises(ConnectionError):
-        await secure_client(other, server_context("localhost"))
+        await secure_client(other, server_context("localhost"), "SSL")
 
 
 async def test_when_too_many_wait_the_oldest_goes() -> None:

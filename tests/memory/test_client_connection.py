@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from raftlog.client.connection import Connection
+from raftlog.client.connections import Connections
 from raftlog.client.errors import Disconnected
+from raftlog.client.settings import ClientSettings
+from raftlog.client.trouble import Trouble
 from raftlog.net.stream import PlainStream
 from raftlog.protocol.api import ApiKey
 
@@ -67,3 +72,35 @@ async def test_a_request_of_more_pieces_than_the_kernel_takes_at_once_is_sent(
                 received += len(await stream.receive_some(1 << 20))
             nursery.cancel_scope.cancel()
     theirs.close()
+
+
+async def test_who_waits_hears_of_the_attempt_that_was_waited_for(autojump_clock: MockClock) -> None:
+    """Another task that tried again at once made the failure forgotten before all had looked: they waited for
+    the next attempt, after its back-off."""
+
+    async def refuse(host: str, port: int) -> socket.socket:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError(111, "refused")
+
+    async def try_again(connections: Connections, broke: trio.Event) -> None:
+        await broke.wait()
+        with pytest.raises(Disconnected):
+            await connections.get(1)
+
+    for seed in range(20):  # which of the two goes on first is chance
+        async with trio.open_nursery() as nursery:
+            broke = trio.Event()
+            connections = Connections(
+                ClientSettings(bootstrap_servers="127.0.0.1:9092"),
+                nursery,
+                rng=random.Random(seed),
+                open_socket=refuse,
+                address_of=lambda broker: ("127.0.0.1", 9092),
+                trouble=Trouble(),
+                on_trouble=broke.set,
+            )
+            nursery.start_soon(try_again, connections, broke)
+            began = trio.current_time()
+            with pytest.raises(Disconnected, match="nothing listens there"):
+                await connections.get(1)
+            assert trio.current_time() == began, seed

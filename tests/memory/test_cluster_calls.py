@@ -83,11 +83,13 @@ async def test_no_link_is_said_at_once(autojump_clock: trio.testing.MockClock) -
 
 
 async def test_an_answer_of_somebody_else_does_not_count(autojump_clock: trio.testing.MockClock) -> None:
-    calls = Calls(lambda to, frame: True)
+    sent: list[bytes] = []
+    calls = Calls(lambda to, frame: sent.append(frame) is None)
 
     async def forge() -> None:
         await trio.sleep(1)
-        calls.receive(BrokerId(3), cbor2.dumps([-1, "forged"]))
+        number = cbor2.loads(sent[0])[0]
+        calls.receive(BrokerId(3), cbor2.dumps([-number, "forged"]))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(forge)
@@ -101,3 +103,23 @@ async def test_an_answer_of_somebody_else_does_not_count(autojump_clock: trio.te
 def test_what_is_no_frame_is_refused(frame: bytes) -> None:
     with pytest.raises(InvalidInput):
         Calls(lambda to, frame: True).receive(TWO, frame)
+
+
+async def test_an_answer_from_before_a_restart_answers_no_question_of_today(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It comes over the new link: a metadata leader's answer to another question would renew a lease."""
+    kept: list[Reply] = []
+    pair = Pair(keep=lambda sender, body, reply: kept.append(reply))
+    with pytest.raises(Unreachable):
+        await pair.asker.ask(TWO, "keep", None, timeout=1)
+    pair.asker = Calls(lambda to, frame: pair._send(ONE, pair.answerer, frame))
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def _ask() -> None:
+            with pytest.raises(Unreachable, match="did not answer"):
+                await pair.asker.ask(TWO, "keep", None, timeout=1)
+
+        await trio.testing.wait_all_tasks_blocked()
+        kept[0]("of yesterday")

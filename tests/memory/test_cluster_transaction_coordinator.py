@@ -12,13 +12,13 @@ from trio.testing import MockClock
 from raftlog.cluster.changes import Changes
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.cluster.transactions.coordinator import PATIENCE_S, TransactionCoordinator, TransactionError
-from raftlog.metadata import transactions as transactions_module
+from raftlog.metadata import transaction_steps, transactions
 from raftlog.metadata.catalog import METADATA_LEVEL
 from raftlog.metadata.commands import LEVEL_KNOWN, decode_command
 from raftlog.metadata.noun import Result
 from raftlog.metadata.offsets import OffsetCommit
+from raftlog.metadata.transaction_steps import Stepped, Verdict
 from raftlog.metadata.transaction_table import TransactionState
-from raftlog.metadata.transactions import Stepped, Verdict
 from raftlog.types import RaftIndex
 from tests.unit.metadata_examples import ORDERS
 from tests.unit.test_metadata_transactions import PARTITIONS, Ids
@@ -176,8 +176,8 @@ async def test_what_there_is_no_room_for_is_refused(
     clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office = Office(TransactionState.ONGOING)
-    monkeypatch.setattr(transactions_module, "TRANSACTIONS_BYTES_MAX", 1)
-    monkeypatch.setattr(transactions_module, "NEW_IDS_BYTES_MAX", 1)
+    monkeypatch.setattr(transaction_steps, "TRANSACTIONS_BYTES_MAX", 1)
+    monkeypatch.setattr(transactions, "NEW_IDS_BYTES_MAX", 1)
     assert await office.coordinator.init_producer("another", 60_000) is TransactionError.TOO_LARGE
     staged = office.coordinator.stage_offsets(
         "t", office.ids.producer_id, 0, "g", (OffsetCommit("orders", 0, 1),)

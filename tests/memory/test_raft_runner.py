@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ import trio.testing
 from raftlog.errors import DiskFailed
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.runner import DiskPace, Runner
+from raftlog.raft.runner import INLINE_BYTES_MAX, SLOW_SYNC, DiskPace, Runner
 from raftlog.raft.values import Outcome, RaftTiming
 from tests.unit.raft_cluster import KEY, Machine
 from tests.unit.raft_store import MemoryStore, MemoryTicket, broker
@@ -126,6 +127,32 @@ async def test_cancelling_answers_everyone(autojump_clock: trio.testing.MockCloc
         proposal = Waiting(group, b"x")
         nursery.cancel_scope.cancel()
     assert proposal.outcome is not None
+
+
+async def test_a_large_block_is_synced_in_a_thread_and_says_nothing_of_small_ones() -> None:
+    store = MemoryStore()
+    driver, group, _ = single(store)
+    runner = Runner(driver)
+    synced_in: list[tuple[int, bool]] = []
+
+    class Noted(MemoryTicket):
+        def sync(self) -> None:
+            is_loop = threading.current_thread() is threading.main_thread()
+            synced_in.append((self.size, is_loop))
+            if not is_loop:
+                time.sleep(2 * SLOW_SYNC)
+            super().sync()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.run)
+        await ready(group)
+        store.write = lambda: Noted(store)  # type: ignore[method-assign]
+        for size in (INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, INLINE_BYTES_MAX):
+            synced_in.clear()
+            Noted.size = size
+            await Waiting(group, b"x").done.wait()
+            assert (size, size <= INLINE_BYTES_MAX) in synced_in
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_slow_disk_is_waited_for_in_a_thread_and_the_loop_goes_on() -> None:

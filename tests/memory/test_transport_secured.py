@@ -153,6 +153,13 @@ def test_what_is_shown_to_others_is_no_older_than_tls_1_3_and_asks_for_a_certifi
     assert credentials.dialling.check_hostname
 
 
+def test_clocks_do_not_matter() -> None:
+    """Scenario 53: OpenSSL is told to look at no date (X509_V_FLAG_NO_CHECK_TIME)."""
+    credentials = PeerCredentials(BrokerId(1), [OURS])
+    for context in (credentials.accepting, credentials.dialling):
+        assert context.verify_flags & 0x200000
+
+
 def write(folder: Path, text: bytes, mode: int = 0o600) -> str:
     path = folder / "peer.secret"
     path.write_bytes(text)

@@ -1,4 +1,4 @@
-"""Whatever is written, aborted, compacted and cut off: a compacted log folds to what a dict says.
+"""Whatever is written, aborted, compacted, cut off and given to another replica: the log folds to a dict.
 
 The model is the list of all that was ever written, by offset, and how each transaction ended. The log must
 hold the last committed value of every key, nothing that the list does not have at that offset, and nothing
@@ -7,6 +7,7 @@ aborted whose transaction is forgotten.
 
 from __future__ import annotations
 
+import random
 from typing import NamedTuple
 
 import cbor2
@@ -21,7 +22,8 @@ from raftlog.storage.compaction.job import AbortedRange
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.inspect import verify
 from raftlog.types import Offset, RaftIndex, Term
-from tests.compaction_world import World
+from tests.compaction_world import KEY, World, follow, take
+from tests.sim.virtual_disk import VirtualDisk
 
 PRODUCERS = 3
 KEYS = 24
@@ -36,14 +38,16 @@ class State(NamedTuple):
 
     open: dict[int, int]
     aborted: list[AbortedRange]
+    stands_at: int = 0
+    """The last entry that it knows of."""
 
     def encode(self) -> bytes:
-        return cbor2.dumps([self.open, [list(each) for each in self.aborted]])
+        return cbor2.dumps([self.open, [list(each) for each in self.aborted], self.stands_at])
 
     @classmethod
     def decode(cls, data: bytes) -> State:
-        opened, aborted = cbor2.loads(data) if data else ({}, [])
-        return cls(opened, [AbortedRange(*each) for each in aborted])
+        opened, aborted, stands_at = cbor2.loads(data) if data else ({}, [], 0)
+        return cls(opened, [AbortedRange(*each) for each in aborted], stands_at)
 
 
 class Partition(World):
@@ -95,10 +99,12 @@ class Partition(World):
 
     def apply(self) -> None:
         while self.applied < self.log.commit_index:
-            for entry in self.log.entries(RaftIndex(self.applied + 1), 1 << 20, 1000):
-                self.apply_entry(entry)
+            for entry in self.log.entries.read(RaftIndex(self.applied + 1), 1 << 20, 1000):
+                if entry.index > self.state.stands_at:  # what a copy brings may be newer than where it ends
+                    self.apply_entry(entry)
+                    self.state = self.state._replace(stands_at=entry.index)
                 self.applied = entry.index
-        self.log.save_snapshot(self.state.encode(), RaftIndex(self.applied))
+        self.log.saved.save(self.state.encode(), RaftIndex(self.applied))
 
     def apply_entry(self, entry: Entry) -> None:
         if entry.kind is not EntryKind.BATCH:
@@ -124,24 +130,40 @@ class Partition(World):
             return
         passes = self.log.cleaning.passes
         purge_to = passes.purge_to(0 if purge else 1 << 60)
+        self.passes += 1
         job = self.log.cleaning.job(
             found,
             purge_to=purge_to,
             aborted=list(self.state.aborted),
-            target=self.store.scratch("pass"),
+            target=self.store.aside.begin_pass(f"{self.passes}"),
             key_map_bytes=key_map_bytes,
             bytes_per_second=0,
         )
         assert self.log.cleaning.take(found, clean(self.disk, job))
         kept = [each for each in self.state.aborted if each.marker_offset >= purge_to]
         self.state = self.state._replace(aborted=kept)
-        self.log.save_snapshot(self.state.encode(), RaftIndex(self.applied))
+        self.log.saved.save(self.state.encode(), RaftIndex(self.applied))
 
     def cut(self, power: bool) -> None:
         if power:
             self.disk.power_loss()
         self.reopen()
-        self.state, self.applied = State.decode(self.log.snapshot_state), self.log.snapshot_index
+        self.state, self.applied = State.decode(self.log.saved.state), self.log.saved.index
+        self.commit()
+
+    def move(self) -> None:
+        """Another replica, which has nothing, is given what was compacted, and then entries; and it leads."""
+        source = self.log
+        copy = source.cleaning.copy() if source.cleaning.clean_index else None
+        self.disk = VirtualDisk(random.Random(self.disk.rng.random()))
+        self.store = self.open()
+        self.log = self.store.create_log(KEY, "t-0.x")
+        self.flush()
+        if copy is not None:
+            take(self, copy)
+            source.cleaning.end_copy(copy)
+        follow(self, source)
+        self.state, self.applied = State.decode(self.log.saved.state), self.log.saved.index
         self.commit()
 
     # What must hold
@@ -156,7 +178,7 @@ class Partition(World):
                 expected[key] = value
         folded: dict[bytes | None, bytes | None] = {}
         offset = 0
-        while (piece := self.log.read(Offset(offset), 300, None)) is not None:
+        while (piece := self.log.reader.read(Offset(offset), 300, None)) is not None:
             data = bytes(piece.read())
             for at, header in iter_headers(data):
                 if header.is_control:
@@ -187,7 +209,20 @@ def with_values(folded: dict[bytes | None, bytes | None]) -> dict[bytes | None, 
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ("put", "put", "put", "delete", "send", "send", "end", "compact", "compact", "cut", "keep")
+            (
+                "put",
+                "put",
+                "put",
+                "delete",
+                "send",
+                "send",
+                "end",
+                "compact",
+                "compact",
+                "cut",
+                "keep",
+                "move",
+            )
         ),
         st.integers(0, 255),
     ),
@@ -213,6 +248,8 @@ def run(partition: Partition, name: str, number: int) -> None:
             partition.cut(power=number % 2 == 0)
         case "keep":
             partition.checkpoint()
+        case "move":
+            partition.move()
 
 
 @given(seed=st.integers(0, 2**32), steps=STEPS)
@@ -221,8 +258,32 @@ def test_a_compacted_log_is_its_dict(seed: int, steps: list[tuple[str, int]]) ->
     partition = Partition(seed)
     for name, number in steps:
         run(partition, name, number)
-        if name in ("compact", "cut"):
+        if name in ("compact", "cut", "move"):
             partition.check()
     partition.check()
+    partition.checkpoint()
+    assert verify(partition.disk, "/data").findings == []
+
+
+WRITES = st.lists(
+    st.tuples(st.sampled_from(("put", "put", "delete", "send", "end")), st.integers(0, 255)),
+    min_size=30,
+    max_size=50,
+)
+
+
+@given(seed=st.integers(0, 2**32), parts=st.lists(WRITES, min_size=1, max_size=3), number=st.integers(0, 255))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_replica_that_is_given_the_compacted_log_leads_on(
+    seed: int, parts: list[list[tuple[str, int]]], number: int
+) -> None:
+    """Scenario 58. It is compacted, given to another, and cut off, again and again."""
+    partition = Partition(seed)
+    for steps in parts:
+        for name, key in steps:
+            run(partition, name, key)
+        for name in ("compact", "move", "compact", "cut"):
+            run(partition, name, number)
+            partition.check()
     partition.checkpoint()
     assert verify(partition.disk, "/data").findings == []

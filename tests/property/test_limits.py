@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import pytest
@@ -202,6 +202,7 @@ bounded = settings(max_examples=60, deadline=None, suppress_health_check=list(He
 
 @bounded
 @given(which=requests(), broker=st.integers(1, 3))
+@pytest.mark.long
 def test_every_api_at_its_limits(
     cluster: EmbeddedCluster, which: tuple[Api, int, dict[Path, int]], broker: int
 ) -> None:
@@ -245,6 +246,9 @@ def _of_type(draw: st.DrawFn, name: str, kind: Any, is_chosen: bool) -> Any:
         return (_of_type(draw, "replica", args[0], False),) * count
     if origin is tuple:
         return tuple(_of_type(draw, name, one, False) for one in args)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{one.name: _of_type(draw, one.name, hints[one.name], False) for one in fields(kind)})
     if hasattr(kind, "_fields"):  # a NamedTuple
         hints = get_type_hints(kind)
         return kind(*(_of_type(draw, one, hints[one], False) for one in kind._fields))

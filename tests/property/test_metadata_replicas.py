@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftlog.errors import InvalidInput
+from raftlog.metadata.acl_table import AclBinding
+from raftlog.metadata.acls import CreateAcls, DeleteAcls
 from raftlog.metadata.brokers import BrokerChanged, DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.cluster import InitializeCluster
 from raftlog.metadata.commands import COMMANDS, decode_command, encode_command
-from raftlog.metadata.features import SetFeature
+from raftlog.metadata.features import ChooseFeatureLevel, SetFeature
 from raftlog.metadata.group_table import Groups
 from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
 from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition
@@ -30,6 +32,7 @@ from raftlog.metadata.offsets import (
     OffsetCommit,
 )
 from raftlog.metadata.producers import AllocateProducerIds, ProducerIdsAllocated
+from raftlog.metadata.quotas import AlterQuotas, QuotaChange
 from raftlog.metadata.state import MetadataState
 from raftlog.metadata.topics import (
     AlterTopicConfig,
@@ -39,16 +42,20 @@ from raftlog.metadata.topics import (
     PartitionsCreated,
     TopicCreated,
 )
-from raftlog.metadata.transaction_table import Transactions, TransactionState
-from raftlog.metadata.transactions import (
+from raftlog.metadata.transaction_ends import (
     AbortTimedOut,
-    AddToTransaction,
     CompleteTransaction,
     EndTransaction,
+    EndTransactionAndEpoch,
+)
+from raftlog.metadata.transaction_table import Transactions, TransactionState
+from raftlog.metadata.transactions import (
+    AddToTransaction,
     ExpireTransactionalIds,
     InitProducer,
     StageOffsets,
 )
+from raftlog.metadata.users import AlterCredentials, NewCredential
 from raftlog.types import BrokerId, RaftIndex
 
 brokers = st.integers(0, 3).map(BrokerId)
@@ -60,6 +67,19 @@ replicas = st.lists(brokers, max_size=3).map(tuple)
 partitions = st.lists(replicas, max_size=3).map(tuple)
 configs = st.dictionaries(st.sampled_from(["retention.ms", "x"]), st.sampled_from(["1", "2"]), max_size=2)
 keys = st.lists(st.sampled_from(["retention.ms", "x"]), max_size=2).map(tuple)
+rules = st.lists(
+    st.builds(
+        AclBinding,
+        st.sampled_from([2, 3, 4, 9]),
+        st.sampled_from([3, 4]),
+        st.sampled_from(["a", "ab", "*", ""]),
+        st.sampled_from(["User:a", "User:*"]),
+        st.just("*"),
+        st.sampled_from([2, 3]),
+        st.sampled_from([2, 3]),
+    ),
+    max_size=3,
+).map(tuple)
 offset = st.builds(
     OffsetCommit, topic=names, partition=numbers, offset=numbers, leader_epoch=numbers, metadata=st.just("m")
 )
@@ -74,6 +94,15 @@ producer: dict[str, st.SearchStrategy[Any]] = {
     "producer_id": st.integers(0, 3),
     "epoch": st.integers(0, 3),
 }
+credential = st.builds(
+    NewCredential,
+    user=groups,
+    mechanism=st.sampled_from(["SCRAM-SHA-256", "SCRAM"]),
+    salt=st.just(b"saltsalt"),
+    iterations=st.sampled_from([4095, 4096]),
+    stored_key=st.just(bytes(32)),
+    server_key=st.just(bytes(32)),
+)
 fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
     RegisterBroker: {
         "broker_id": brokers,
@@ -140,15 +169,42 @@ fields_of: dict[type[Command], dict[str, st.SearchStrategy[Any]]] = {
     StageOffsets: {
         **producer,
         "group": groups,
-        "offsets": st.lists(st.builds(OffsetCommit, names, numbers, numbers), max_size=2).map(tuple),
+        "offsets": st.lists(offset, max_size=2).map(tuple),
         "at_ms": st.integers(0, 9),
     },
     EndTransaction: {**producer, "commit": st.booleans(), "at_ms": st.integers(0, 9)},
+    EndTransactionAndEpoch: {**producer, "commit": st.booleans(), "at_ms": st.integers(0, 9)},
     AbortTimedOut: {"transactional_id": tx, "begun_at": numbers, "at_ms": st.integers(0, 9)},
     CompleteTransaction: {"transactional_id": tx, "decided_at": numbers, "at_ms": st.integers(0, 9)},
     ExpireTransactionalIds: {
         "transactional_ids": st.lists(tx, max_size=2).map(tuple),
         "before_ms": st.integers(0, 9),
+    },
+    ChooseFeatureLevel: {
+        "name": st.sampled_from(["", "transaction.version"]),
+        "level": st.integers(0, 3),
+    },
+    CreateAcls: {"bindings": rules},
+    AlterQuotas: {
+        "changes": st.lists(
+            st.builds(
+                QuotaChange,
+                entity=st.sampled_from(
+                    [(("user", "a"),), (("user", None),), (("client-id", "c"), ("user", "a")), ()]
+                ),
+                values=st.dictionaries(
+                    st.sampled_from(["producer_byte_rate", "x"]), st.sampled_from(["1.5", "", "nan", "-1"])
+                ),
+            ),
+            max_size=3,
+        ).map(tuple)
+    },
+    DeleteAcls: {"bindings": rules},
+    AlterCredentials: {
+        "phantom_key": st.sampled_from([b"", bytes(32), b"1" * 32]),
+        "put": st.lists(credential, max_size=2).map(tuple),
+        "drop": st.lists(st.tuples(groups, st.just("SCRAM-SHA-256")), max_size=2).map(tuple),
+        "only_first": st.booleans(),
     },
     SetFeature: {"name": st.sampled_from(["", "f"]), "level": st.integers(-1, 2)},
 }

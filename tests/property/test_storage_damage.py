@@ -117,9 +117,9 @@ def reads(store: Store, key: GroupKey, expected: bytes) -> bool:
         assert all_bytes(log) == expected
         all_entries(log)
     except DamagedLog:
-        assert log.problem is not None
+        assert log.damage.problem is not None
         return False
-    return log.problem is None
+    return log.damage.problem is None
 
 
 @given(data=st.data())
@@ -135,7 +135,7 @@ def test_a_flipped_bit_in_a_segment_is_reported_and_never_served(data: st.DataOb
     assert not reads(store, key_of(world), expected)
     assert verify(world.disk, ROOT).findings
     with suppress(DamagedLog):
-        piece = store.logs[key_of(world)].read(Offset(11), 100)  # straight to the last one
+        piece = store.logs[key_of(world)].reader.read(Offset(11), 100)  # straight to the last one
         assert piece is not None and piece.read() == written_entries(world)[-1].payload
 
 
@@ -146,14 +146,14 @@ def test_a_flipped_bit_in_bytes_that_this_process_wrote_is_never_served(data: st
     world = filled(6)
     (log,) = world
     log.commit_to(log.last_index)
-    log.forget_to(log.last_index)
+    log.entries.forget_to(log.last_index)
     expected = b"".join(bytes(entry.payload) for entry in written_entries(world))
     assert reads(world.store, log.key, expected)
     world.disk.flip_bit(LOG, data.draw(st.integers(0, 8 * len(expected) - 1)))
     assert not reads(world.store, log.key, expected)
     with pytest.raises(DamagedLog):
         for entry in written_entries(world):
-            for found in log.entries(entry.index, 1, 1):
+            for found in log.entries.read(entry.index, 1, 1):
                 assert found.payload == entry.payload
 
 
@@ -162,13 +162,13 @@ def test_damage_in_one_batch_leaves_the_others_readable() -> None:
     entries = written_entries(world)
     world.disk.flip_bit(LOG, 8 * (len(entries[0].payload) + 70))
     log = world.open().logs[key_of(world)]
-    piece = log.read(Offset(0), len(entries[0].payload))
+    piece = log.reader.read(Offset(0), len(entries[0].payload))
     assert piece is not None and piece.read() == entries[0].payload
     with pytest.raises(DamagedLog):
-        log.read(Offset(2), 1)
-    piece = log.read(Offset(4), 1)
+        log.reader.read(Offset(2), 1)
+    piece = log.reader.read(Offset(4), 1)
     assert piece is not None and piece.read() == entries[2].payload
-    assert log.rot is not None and log.damage is None
+    assert log.damage.rot is not None and log.damage.lost is None
 
 
 @given(data=st.data())
@@ -180,7 +180,7 @@ def test_a_segment_cut_anywhere_is_damage_of_that_log_only(data: st.DataObject) 
     store = world.open()
     log = store.logs[key_of(world)]
     assert not reads(store, log.key, expected)
-    assert log.damage is None and log.rot is not None and "ends at byte" in log.rot.problem
+    assert log.damage.lost is None and log.damage.rot is not None and "ends at byte" in log.damage.rot.problem
     assert log.last_index == RaftIndex(6)
     added = log.append(Term(2), EntryKind.BATCH, batch(log, 2, 1, 10), 1)
     ticket = store.write()
@@ -201,16 +201,16 @@ def test_a_flipped_bit_in_the_snapshot_file_is_damage_until_a_reset(data: st.Dat
     assert verify(world.disk, ROOT).findings
     store = world.open()
     log = store.logs[key_of(world)]
-    assert log.damage is not None
-    assert log.read(Offset(0), 100) is None
+    assert log.damage.lost is not None
+    assert log.reader.read(Offset(0), 100) is None
     assert (log.last_index, log.last_term, log.high_watermark) == (6, 1, 12)
     store.close()
     store = world.open()
     log = store.logs[key_of(world)]
-    assert log.damage is not None
+    assert log.damage.lost is not None
     log.reset(RaftIndex(0), Term(0), Offset(0), b"")
     store.close()
-    assert world.open().logs[key_of(world)].damage is None
+    assert world.open().logs[key_of(world)].damage.lost is None
 
 
 def test_no_bit_of_meta_toml_turns_over_unnoticed() -> None:

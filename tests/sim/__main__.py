@@ -27,6 +27,20 @@ from tests.sim.planted import PLANTS, SEEDS_MAX, find
 from tests.sim.profiles import PROFILES
 
 SEED_BITS = 32
+COUNTS = (
+    "events",
+    "acked",
+    "sent",
+    "read",
+    "elections",
+    "starts",
+    "commits",
+    "topics",
+    "moves",
+    "transactions",
+    "compacted",
+)
+"""What of a report is summed."""
 
 
 def code_of(folder: Path) -> str:
@@ -59,7 +73,7 @@ class Totals:
         self.seconds += outcome.seconds
         self.cpu += outcome.cpu
         self.gap = max(self.gap, outcome.gap)
-        for name in ("events", "acked", "sent", "read", "elections", "starts", "commits", "topics", "moves"):
+        for name in COUNTS:
             self.counts[name] += getattr(outcome, name)
         self.counts["stranded"] += outcome.is_stranded
 
@@ -77,7 +91,9 @@ class Totals:
                 f"{self.seconds / 3600:.2f} virtual hours, {counts['events']} events",
                 f"a seed: {mean('acked')} records acknowledged of {mean('sent')}, {mean('read')} read, "
                 f"{mean('elections')} elections, {mean('starts')} starts, {mean('topics')} topics, "
-                f"{mean('moves')} moves; longest gap without an acknowledgement {self.gap:.1f} s",
+                f"{mean('moves')} moves, {mean('transactions')} transactions, "
+                f"{mean('compacted')} compacted; "
+                f"longest gap without an acknowledgement {self.gap:.1f} s",
                 f"profiles: {dict(sorted(self.profiles.items()))}",
                 f"faults: {dict(self.faults.most_common())}",
                 f"{counts['stranded']} seeds ended with a group that cannot elect; "

@@ -28,8 +28,8 @@ from tests.sim.virtual_disk import PowerLost
 from tests.sim.virtual_trio import VirtualTrio
 from tests.sim.world import World
 
-TURN_DELAY: Final = 0.0002
-"""Seconds between work and the turn that does it: what arrives together shares a turn."""
+TURN_DELAYS: Final = (0.0002, 0.0005, 0.002)
+"""Seconds between work and the turn that does it, one of them a seed: what arrives together shares a turn."""
 
 
 class End(Enum):
@@ -78,6 +78,7 @@ class SimBroker:
         observer: Observer,
         config: BrokerConfig,
         settings: StoreSettings,
+        turn_delay: float,
     ) -> None:
         self.id = broker
         self.life = 0
@@ -91,7 +92,7 @@ class SimBroker:
         self.on_start: Callable[[SimBroker], None] = lambda broker: None
         self.max_turn_gap = 0.0
         self._world, self._trio, self._links, self._observer = world, trio, links, observer
-        self._config, self._settings = config, settings
+        self._config, self._settings, self._turn_delay = config, settings, turn_delay
         self._rng = world.fork()
         self._outbox: dict[BrokerId, list[Any]] = {}
         self._turn_at = self._alarm_at = FOREVER
@@ -295,7 +296,7 @@ class SimBroker:
     # Turns
 
     def _on_work(self) -> None:
-        self._due(self._world.now + TURN_DELAY)
+        self._due(self._world.now + self._turn_delay)
 
     def _schedule(self) -> None:
         """See that a turn comes when one is due. Looked at after everything that the process does, so that
@@ -303,7 +304,7 @@ class SimBroker:
         assert self.node is not None
         driver = self.node.driver
         if self._sync_done or driver.has_work:
-            self._due(self._world.now + TURN_DELAY)
+            self._due(self._world.now + self._turn_delay)
         elif (deadline := driver.next_deadline) < self._alarm_at:
             self._set_alarm(deadline)
 

@@ -6,13 +6,14 @@ that replays it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -24,8 +25,11 @@ from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Membership
 from raftlog.storage.store import StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
-from tests.sim.broker import SimBroker
-from tests.sim.clients import Admin, Consumer, Producer
+from tests.sim.admin import Admin
+from tests.sim.broker import TURN_DELAYS, SimBroker
+from tests.sim.clients import Producer
+from tests.sim.consumer import Consumer
+from tests.sim.copier import Copier
 from tests.sim.crowd import Crowd
 from tests.sim.faults import Faults
 from tests.sim.invariants import Invariants
@@ -33,6 +37,7 @@ from tests.sim.links import Links
 from tests.sim.members import Members
 from tests.sim.profiles import PROFILES, Profile
 from tests.sim.replaced import living_on
+from tests.sim.transactors import Transactor
 from tests.sim.virtual_trio import VirtualTrio
 from tests.sim.world import Violation, World
 
@@ -57,8 +62,12 @@ CONFIG: Final = {
     "num.partitions": "1",
     "log.retention.check.interval.ms": "1000",
     "raftlog.scrub.interval.ms": "1000",
+    "log.cleaner.backoff.ms": "300",
 }
 """What a broker does now and then it does often."""
+
+TRANSACTORS: Final = (0, 0, 1, 2)
+"""Producers with a transactional id that a seed has, one of these numbers."""
 
 PRODUCER_IDS: Final = 1 << 20
 
@@ -83,9 +92,13 @@ class Report:
     starts: int
     topics: int
     moves: int
+    transactions: int
+    """Begun by their producers."""
     gap: float
     """The longest virtual time without an acknowledgement while faults were on."""
     is_stranded: bool
+    compacted: int
+    """Records that compaction has taken away, of all replicas together."""
     faults: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -93,7 +106,8 @@ class Report:
             f"seed {self.seed} {self.profile}: {self.brokers} brokers, {self.seconds:.0f} s, "
             f"{self.events} events in {self.cpu:.2f} s, {self.acked} of {self.sent} records acknowledged, "
             f"{self.read} read, {self.elections} elections, {self.starts} starts, {self.topics} topics, "
-            f"{self.moves} moves, gap {self.gap:.1f} s, {dict(self.faults)}, trace {self.trace}"
+            f"{self.moves} moves, {self.transactions} transactions, {self.compacted} compacted, "
+            f"gap {self.gap:.1f} s, {dict(self.faults)}, trace {self.trace}"
         )
 
 
@@ -127,12 +141,29 @@ def be_quiet() -> None:
     logging.getLogger("raftlog").addHandler(logging.NullHandler())
 
 
+@contextmanager
+def _collected_afterwards() -> Iterator[None]:
+    """What a seed makes lives until it is over: to look for garbage before that finds little, many times."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.freeze()  # what was there before is not looked at again for every seed
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.unfreeze()
+
+
 def run_seed(seed: int, profile: str | None) -> Report | Failure:
     """One seed; what fails comes back as a value, so that it may cross processes."""
-    try:
-        return Cluster(seed, profile).run()
-    except Failure as failure:
-        return failure
+    with _collected_afterwards():
+        try:
+            return Cluster(seed, profile).run()
+        except Failure as failure:
+            return failure.with_traceback(None)
 
 
 class Stranded(Exception):
@@ -157,11 +188,14 @@ class Cluster:
         self.topics: dict[bytes, str] = {}
         self.partition_count: dict[bytes, int] = {}
         self.deleted = self.invariants.deleted_topics
+        self.compacted = self.invariants.compacted_topics
         self.starts = 0
+        self._turn_delay = random.Random(f"turns {seed}").choice(TURN_DELAYS)
         self.brokers = {broker: self._broker(broker) for broker in self.everyone}
         self.faults = Faults(self, self.world.fork(), self.profile)
         self.producers: list[Producer] = []
         self.consumers: list[Consumer] = []
+        self.transactors: list[Transactor] = []
         self.admin: Admin | None = None
         self.crowd: Crowd | None = None
         self.members: Members | None = None
@@ -193,6 +227,7 @@ class Cluster:
             self.invariants,
             config,
             settings,
+            self._turn_delay,
         )
         made.on_start = self._started
         return made
@@ -283,6 +318,7 @@ class Cluster:
                     stack.callback(setattr, metadata_group, name, usual)
                     setattr(metadata_group, name, self.world.rng.choice((*choices, usual)))
                 stack.enter_context(living_on(self.trio))
+                stack.callback(self.trio.close)
                 self._run()
         except Violation as error:
             raise self._failed(error.invariant, str(error)) from error
@@ -307,8 +343,10 @@ class Cluster:
             starts=self.starts,
             topics=admin.created,
             moves=admin.moved,
+            transactions=sum(len(transactor.done) for transactor in self.transactors),
             gap=self.gap,
             is_stranded=self.is_stranded,
+            compacted=invariants.compacted,
             faults=self.faults.counts,
         )
 
@@ -339,6 +377,11 @@ class Cluster:
         for number in range(rng.randint(2, 4)):
             idempotent = rng.random() < 0.65
             self.producers.append(Producer(self, world.fork(), f"p{number}", idempotent=idempotent))
+        dice = random.Random(f"transactions {world.seed}")
+        for number in range(dice.choice(TRANSACTORS)):
+            kind = Copier if dice.random() < 0.5 else Transactor
+            made = random.Random(dice.getrandbits(64))
+            self.transactors.append(kind(self, made, f"{kind.__name__.lower()}{number}"))
         world.run_until(world.now + rng.uniform(0.3, 1.5))
         self._acked_at = world.now
         self.faults.begin()
@@ -384,11 +427,14 @@ class Cluster:
     def _converge(self) -> None:
         self._wait("leaders after healing", LEADERS_S + self._wipe_time(), self._lacks_leader)
         self._wait("replicas are equal after healing", EQUAL_S, self._differs)
+        self._wait("transactions end after healing", CLIENTS_S, self._in_transaction)
         self._wait("clients are answered after healing", CLIENTS_S, self._unanswered)
         self._wait("moves end after healing", MOVES_S, self._moving)
         self._wait("replicas are equal at the end", EQUAL_S, self._differs)
         for _ in range(REPAIRS_MAX):
             if self.invariants.check_equal(list(self.brokers.values())):
+                for transactor in self.transactors:
+                    transactor.check()
                 for broker in self.brokers.values():
                     if self.crowd is not None and broker.node is not None:
                         self.crowd.check(broker.node)
@@ -450,8 +496,6 @@ class Cluster:
         applied = {node.metadata.applied_index for node in nodes}
         if len(applied) > 1:
             return f"metadata is applied up to {sorted(applied)}"
-        if len({node.metadata.state.digest() for node in nodes}) > 1:
-            return "metadata differs"
         fenced = [broker.id for broker in nodes[0].catalog.brokers.values() if broker.fenced]
         if fenced:
             return f"brokers {fenced} are fenced"
@@ -475,6 +519,8 @@ class Cluster:
             distrusted = [group for group in node.driver.groups.values() if not group.is_trusted]
             if distrusted:
                 return f"broker {node.broker_id} does not trust {distrusted}"
+        if len({node.metadata.state.digest() for node in nodes}) > 1:
+            return "metadata differs"
         return None
 
     def _unanswered(self) -> str | None:
@@ -491,14 +537,26 @@ class Cluster:
                 )
         return None
 
+    def _in_transaction(self) -> str | None:
+        waiting = [transactor.name for transactor in self.transactors if not transactor.is_idle]
+        if waiting:
+            return f"{waiting} are in transactions"
+        for broker in self.brokers.values():
+            if broker.node is None:
+                return f"{broker} is down"
+            table = broker.node.catalog.transactions
+            for name in (*table.ongoing, *table.prepared):
+                return f"{name} is in a transaction: {table.get(name)}"
+        return None
+
     def _damaged(self) -> str | None:
         self._lacks_leader()  # of two replicas, the one that is whole cannot be elected: it is stranded
         for broker in self.brokers.values():
             if broker.node is None:
                 return f"{broker} is down"
             for log in broker.node.store.logs.values():
-                if log.problem is not None:
-                    return f"{broker}: {log.problem}"
+                if log.damage.problem is not None:
+                    return f"{broker}: {log.damage.problem}"
         return None
 
     def _moving(self) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raftlog.raft.messages import Message
+from raftlog.transport.lanes import Lane
 from raftlog.transport.links import Address, Links
 from raftlog.types import BrokerId
 
@@ -27,11 +28,15 @@ class SimLinks(Links):
     ) -> None:
         self.broker_id, self.on_note = broker_id, on_note
         self._connected: set[BrokerId] = set()
+        self.removed_by = set()
         self._tell_connected, self._tell_disconnected = on_connected, on_disconnected
         self._send_raft, self._send_note = send_raft, send_note
 
     async def run(self, listeners: Sequence[Any]) -> None:
         """Nothing is dialled: see `connect`."""
+
+    def tell_removed(self, was_removed: Callable[[BrokerId], bool]) -> None:
+        """Nobody is greeted here."""
 
     def set_peers(self, peers: Mapping[BrokerId, Sequence[Address]]) -> None:
         pass
@@ -39,7 +44,7 @@ class SimLinks(Links):
     def send(self, to: BrokerId, messages: Sequence[Message]) -> None:
         self._send_raft(to, messages)
 
-    def send_note(self, to: BrokerId, body: bytes) -> bool:
+    def send_note(self, to: BrokerId, body: bytes, *, lane: Lane = Lane.URGENT) -> bool:
         if to in self._connected:
             self._send_note(to, body)
         return to in self._connected

@@ -240,7 +240,7 @@ class Faults:
         """A firewall refuses the new connection: it looks as if the peer's process had ended."""
         node = broker.node
         if node is not None:
-            broker.act(lambda: node.found_gone(peer))
+            broker.act(lambda: node.driver.peer_is_gone(peer, self.world.now))
 
     def _weather(self) -> bool:
         self.cluster.links.weather = self._some_weather()

@@ -16,18 +16,18 @@ A group's history is a `Ledger`: every entry that was ever committed, once, as i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from itertools import takewhile
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from raftlog.errors import CorruptBatch, DamagedLog
 from raftlog.metadata.catalog import Catalog
-from raftlog.metadata.group_table import Groups, StoredGroup
 from raftlog.metadata.noun import Command, Result
-from raftlog.metadata.offset_table import Offsets
 from raftlog.metadata.state import MetadataState
 from raftlog.partition.log_start import log_start_of
+from raftlog.partition.markers import decode_marker
 from raftlog.partition.partition import Partition
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import AppendReply, HeartbeatReply, PreVote, Vote, VoteReply
@@ -37,7 +37,9 @@ from raftlog.records.record import decode_batch
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, RaftIndex
 from tests.sim.broker import End, SimBroker
-from tests.sim.clients import values_from
+from tests.sim.catalogs import Contents, contents_of, differing_field
+from tests.sim.clients import Found, records_from
+from tests.sim.fates import Decisions, Fates
 from tests.sim.node import SimNode
 from tests.sim.replica import LogView, Replica
 from tests.sim.world import Violation, World
@@ -77,12 +79,18 @@ class Ledger:
     """Record value to offset, of records of idempotent producers."""
     records: list[bytes] = field(default_factory=list)
     """All committed values by offset."""
+    keyed: dict[bytes, list[int]] = field(default_factory=dict)
+    """Of a compacted topic: the offsets of each key's records."""
+    keys: dict[int, bytes] = field(default_factory=dict)
+    is_compacted: bool = False
     sequences: dict[tuple[int, int], int] = field(default_factory=dict)
     start: int = 0
     """Where the committed commands have moved the log's start to."""
     told_start: int = 0
     """The latest start that anybody outside was told."""
     is_deleted: bool = False
+    fates: Fates | None = None
+    """Of a partition: its transactions."""
     uncommitted_voters: frozenset[BrokerId] = frozenset()
 
     @property
@@ -98,6 +106,30 @@ class Ledger:
 
     def term_at(self, index: int) -> int:
         return self.entries[index - 1].term if index else 0
+
+    def is_superseded(self, offset: int) -> bool:
+        """Whether compaction may have taken a committed record away: the same key has a later value that
+        counts, or it is a tombstone, a marker, or a record that was aborted."""
+        assert self.fates is not None
+        visible = self.fates.visible
+        if not self.is_compacted or visible[offset] is None:
+            return False
+        if not visible[offset] or not self.records[offset]:
+            return True
+        later = reversed(self.keyed[self.keys[offset]])
+        return any(visible[other] for other in takewhile(lambda other: other > offset, later))
+
+    def problem(self, start: int, end: int, found: Found) -> str | None:
+        """What is wrong with records that were read from `start` to before `end`: another value at an offset,
+        or one that is not there and must be."""
+        for offset, value in found:
+            if not start <= offset < len(self.records) or self.records[offset] != value:
+                return f"{value!r} at {offset}, committed is {self.records[offset : offset + 1]}"
+        missing = set(range(start, end)).difference([offset for offset, _ in found])
+        for offset in sorted(missing):
+            if not self.is_superseded(offset):
+                return f"nothing at {offset}, committed is {self.records[offset : offset + 1]}"
+        return None
 
     def forget_unsaid(self, broker: BrokerId, durable_term: int, last_term: int) -> None:
         """A process has ended that was alone in the group, and led in a term which its disk does not know.
@@ -130,41 +162,17 @@ class CheckedState(MetadataState):
         self._invariants.metadata_applied(self._broker, self.catalog.applied_index, self.catalog)
 
 
-_CATALOG_FIELDS: Final = tuple(field.name for field in fields(Catalog))
-
 _state_of: Final = attrgetter(
     "log.last_index",
     "log.last_term",
     "log.commit_index",
     "log._committed.start",
-    "log._hard_state",
+    "log.promises.hard_state",
     "_leading.leadership",
     "_trust.nonce",
     "log._committed.log_start_offset",
 )
 """What of a group its checks depend on. Read where it lies, since it is read after every event."""
-
-
-def _offsets(value: object) -> dict[str, dict[str, Any]]:
-    """The rows of an offsets table by group and topic, as it has them: not copies."""
-    assert isinstance(value, Offsets)
-    return {
-        group: {topic: bucket.rows() for topic, bucket in buckets.items()}
-        for group, buckets in value._groups.items()
-    }
-
-
-def _kept(groups: Groups) -> dict[str, StoredGroup | None]:
-    return {group: groups.get(group) for group in groups}
-
-
-def _copy(value: object) -> object:
-    """Of a catalog only the dicts and the offsets change in place."""
-    if isinstance(value, Offsets):
-        return _copy(_offsets(value))
-    if isinstance(value, Groups):
-        return _kept(value)
-    return {key: _copy(item) for key, item in value.items()} if type(value) is dict else value
 
 
 _Watched = tuple[list[RaftGroup], list[tuple[RaftGroup, Ledger, Replica]]]
@@ -181,13 +189,23 @@ class Invariants:
         self.commits = 0
         self.checks = 0
         self.recovered = 0
+        self.compacted = 0
+        """Records that were taken away, of all replicas together, in the end."""
         self.never: dict[GroupKey, set[bytes]] = {}
         """Values that a producer was told will not happen."""
         self.deleted_topics: set[bytes] = set()
         """The ids of topics that somebody asked to be deleted."""
+        self.compacted_topics: set[bytes] = set()
+        """The ids of topics that were made to be compacted."""
         self._world = world
-        self._catalogs: dict[int, tuple[BrokerId, dict[str, object]]] = {}
+        self._catalogs: dict[int, tuple[BrokerId, Contents]] = {}
         """By metadata entry: who applied it first, and what the catalog was then."""
+        self._newest: Contents = {"transactions": {}}
+        self._newest_index = 0
+        self.decisions = Decisions()
+        self.fates: dict[GroupKey, Fates] = {}
+        self._stable: dict[tuple[BrokerId, int, GroupKey], int] = {}
+        """By a broker's life and partition: the last stable offset that a reader was told."""
         self._acks: list[tuple[GroupKey, int, bytes]] = []
         self._starts: list[tuple[GroupKey, int]] = []
         self._begins: dict[tuple[GroupKey, int], int] = {}
@@ -221,40 +239,65 @@ class Invariants:
         """Somebody is told where the log begins; looked at after this event."""
         self._starts.append((key, start))
 
-    def fetched(self, key: GroupKey, offset: int, values: list[bytes], high_watermark: int) -> None:
-        """A consumer was given these records from `offset` on, and this high watermark."""
+    def fetched(self, key: GroupKey, start: int, end: int, found: Found, high_watermark: int) -> None:
+        """A consumer was given these records between two offsets, and this high watermark."""
         ledger = self.ledgers[key]
         if ledger.is_deleted:
             return
-        expected = ledger.records[offset : offset + len(values)]
-        if values != expected:
-            pairs = enumerate(zip(values, expected, strict=False))
-            at = next((number for number, (one, other) in pairs if one != other), len(expected))
-            raise Violation(
-                "only committed is served",
-                f"{ledger.name} at {offset}+{at}: {values[at : at + 3]}, "
-                f"committed is {expected[at : at + 3]}",
-            )
+        if (problem := ledger.problem(start, end, found)) is not None:
+            raise Violation("only committed is served", f"{ledger.name} from {start} to {end}: {problem}")
         if high_watermark > ledger.end_offset:
             raise Violation(
                 "high watermark", f"{ledger.name}: {high_watermark} is served, {ledger.end_offset} committed"
             )
 
+    def fetched_committed(
+        self, broker: SimBroker, key: GroupKey, start: int, end: int, found: Found, stable: int
+    ) -> None:
+        """A reader of what is committed was given these records between two offsets, and this last stable
+        offset."""
+        ledger = self.ledgers[key]
+        fates = ledger.fates
+        if ledger.is_deleted or fates is None:
+            return
+        undecided = max(min(fates.first_open, ledger.end_offset), ledger.start)
+        if stable > undecided:
+            raise Violation(
+                "the last stable offset passes no open transaction",
+                f"broker {broker.id} {ledger.name}: {stable}, open from {undecided}: {fates.open}",
+            )
+        life = broker.id, broker.life, key
+        if stable < self._stable.get(life, 0):
+            raise Violation(
+                "the last stable offset never goes back",
+                f"broker {broker.id} {ledger.name}: {stable}, it was {self._stable[life]}",
+            )
+        self._stable[life] = stable
+        hidden = [(at, ledger.records[at]) for at in range(start, end) if fates.visible[at] is False]
+        undecided = [offset for offset in range(start, end) if fates.visible[offset] is None]
+        aborted = [offset for offset, _ in found if fates.visible[offset] is False]
+        problem = ledger.problem(start, end, found + hidden)
+        if undecided or aborted or problem is not None:
+            raise Violation(
+                "a reader gets what is committed",
+                f"broker {broker.id} {ledger.name} from {start} to {end}: {problem}, undecided are "
+                f"{undecided}, aborted {aborted}",
+            )
+
     def metadata_applied(self, broker: SimBroker, index: int, catalog: Catalog) -> None:
         known = self._catalogs.get(index)
         if known is None:
-            contents = {name: _copy(getattr(catalog, name)) for name in _CATALOG_FIELDS}
-            self._catalogs[index] = broker.id, contents
-            return
-        first, contents = known
-        for name, content in contents.items():
-            value = getattr(catalog, name)
-            if isinstance(value, Groups):
-                value = _kept(value)
-            if (_offsets(value) if isinstance(value, Offsets) else value) != content:
-                raise Violation(
-                    "metadata equal", f"brokers {first} and {broker.id} differ at entry {index} in {name}"
-                )
+            if index < self._newest_index:  # a replica that lost its log begins again with an empty catalog
+                return
+            self._newest_index = index
+            self._newest = contents_of(catalog, self._newest)
+            self._catalogs[index] = broker.id, self._newest
+            contents = self._newest
+            self.decisions.follow(index, contents["transactions"], contents["topics_by_id"], self.fates)
+        elif (field := differing_field(catalog, known[1])) is not None:
+            raise Violation(
+                "metadata equal", f"brokers {known[0]} and {broker.id} differ at entry {index} in {field}"
+            )
 
     # Observer
 
@@ -273,13 +316,13 @@ class Invariants:
             self.recovered += 1
             candidates = [view for view in (replica.durable, replica.written, replica.torn) if view]
             found = next((view for view in candidates if view.agrees_with(log)), None)
-            if found is None and not replica.is_lost and log.problem is None:
+            if found is None and not replica.is_lost and log.damage.problem is None:
                 raise Violation(
                     "recovery finds what was durable",
-                    f"broker {broker.id} {ledger.name}: {log!r} {log.hard_state} is none of "
+                    f"broker {broker.id} {ledger.name}: {log!r} {log.promises.hard_state} is none of "
                     + ", ".join(f"{v.base}..{v.last} {v.hard} terms …{v.terms[-8:]}" for v in candidates),
                 )
-            durable_term = max(replica.durable.hard.term, log.hard_state.term)
+            durable_term = max(replica.durable.hard.term, log.promises.hard_state.term)
             ledger.forget_unsaid(broker.id, durable_term, replica.now.hard.term)
             replica.now = LogView()
             replica.unchecked = 1
@@ -454,6 +497,10 @@ class Invariants:
                     return None
                 name = f"{partition.topic}-{partition.partition}"
             ledger = self.ledgers[key] = Ledger(key, name, voters)
+            if key != METADATA_GROUP:
+                partition_of = key[:16], int.from_bytes(key[16:], "big")
+                ledger.fates = self.fates[key] = Fates(name, partition_of)
+                ledger.is_compacted = key[:16] in self.compacted_topics
         return ledger
 
     def _look(self, broker: SimBroker, ledger: Ledger, replica: Replica, group: RaftGroup) -> None:
@@ -482,11 +529,11 @@ class Invariants:
             if not rots:
                 raise Violation("commit index", f"{group!r} was at {replica.commit}")
             replica.is_lost, replica.commit = True, log.commit_index  # found damaged, and dropped
-        is_moved = ledger.key != METADATA_GROUP and log.log_start_offset > ledger.start
-        if is_moved and log.damage is None:  # a damaged log begins where it was committed to
+        is_moved = ledger.key != METADATA_GROUP and log.retention.start_offset > ledger.start
+        if is_moved and log.damage.lost is None:  # a damaged log begins where it was committed to
             raise Violation(
                 "the committed log says where it begins",
-                f"broker {broker.id} {ledger.name} begins at {log.log_start_offset}, committed is "
+                f"broker {broker.id} {ledger.name} begins at {log.retention.start_offset}, committed is "
                 f"{ledger.start}",
             )
         if group.is_trusted != replica.is_trusted:
@@ -509,7 +556,7 @@ class Invariants:
             before = line[1].term
             index += 1
         while index <= view.last:
-            for entry in log.entries(RaftIndex(index), 1 << 20, 1024):
+            for entry in log.entries.read(RaftIndex(index), 1 << 20, 1024):
                 line = known.get((index, entry.term))
                 content = Committed(
                     entry.term, entry.kind, crc32(entry.payload), entry.base_offset, entry.next_offset
@@ -630,15 +677,32 @@ class Invariants:
 
     def _commit_records(self, ledger: Ledger, content: Committed, payload: bytes) -> None:
         header = read_header(payload)
-        values = [record.value or b"" for record in decode_batch(payload)]
+        records = decode_batch(payload)
+        values = [record.value or b"" for record in records]
         if len(values) != content.next_offset - content.base_offset:
             raise Violation("offsets are dense", f"{ledger.name}: {content} holds {len(values)} records")
+        assert ledger.fates is not None
+        if header.is_control:
+            terms = self.ledgers[METADATA_GROUP].leaders
+            ledger.fates.marker(decode_marker(header, payload), self.decisions, terms)
+            ledger.records += values
+            return
+        if header.is_transactional:
+            ledger.fates.batch(header, self.decisions)
+        else:
+            ledger.fates.plain(len(values))
+        if ledger.is_compacted:
+            for number, record in enumerate(records, content.base_offset):
+                if record.key is None:
+                    raise Violation("a compacted topic has keys", f"{ledger.name} at {number}")
+                ledger.keys[number] = record.key
+                ledger.keyed.setdefault(record.key, []).append(number)
         never = self.never.get(ledger.key, ())
         for number, value in enumerate(values):
             offset = content.base_offset + number
             if value in never:
                 raise Violation("what will not happen", f"{ledger.name}: {value!r} is at {offset}")
-            if header.producer_id != NO_PRODUCER and value in ledger.values:
+            if value and header.producer_id != NO_PRODUCER and value in ledger.values:
                 raise Violation(
                     "no duplicates", f"{ledger.name}: {value!r} is at {ledger.values[value]} and {offset}"
                 )
@@ -766,26 +830,23 @@ class Invariants:
     def _check_served(self, broker: SimBroker, partition: Partition) -> None:
         ledger = self.ledgers[partition.group.key]
         log = partition.log
-        offset = log.log_start_offset
+        offset = log.retention.start_offset
         if offset != ledger.start:
             raise Violation(
                 "replicas are equal",
                 f"broker {broker.id} {ledger.name} begins at {offset}, committed is {ledger.start}",
             )
-        values: list[bytes] = []
+        begin, read = offset, list[tuple[int, bytes]]()
         while offset < log.high_watermark:
-            found = log.read(offset, 1 << 20)
+            found = log.reader.read(offset, 1 << 20)
             assert found is not None, (offset, log)
             try:
-                values += values_from(found.read(), log.log_start_offset)
+                read += records_from(found.read(), begin)
             except CorruptBatch as error:
                 what = f"broker {broker.id} {ledger.name} serves damaged bytes at {offset}: {error}"
                 raise Violation("only committed is served", what) from error
             offset = found.next_offset
-        expected = ledger.records[log.log_start_offset :]
-        if values != expected:
-            raise Violation(
-                "replicas are equal",
-                f"broker {broker.id} {ledger.name}: {len(values)} records from {log.log_start_offset}, "
-                f"committed are {len(expected)}",
-            )
+        problem = ledger.problem(begin, ledger.end_offset, read)
+        if problem is not None:
+            raise Violation("replicas are equal", f"broker {broker.id} {ledger.name} from {begin}: {problem}")
+        self.compacted += len(ledger.records) - begin - len(read)

@@ -8,7 +8,7 @@ on it from outside; all they do runs as its process.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
@@ -102,10 +102,6 @@ class SimNode:
     def now_ms(self) -> int:
         return self.world.now_ms()
 
-    def found_gone(self, peer: BrokerId) -> None:
-        """Nobody listens at the peer's port: its process has ended, or a firewall says so."""
-        self.driver.peer_is_gone(peer, self.world.now)
-
     # What clients ask
 
     def partition(self, topic_id: bytes, partition: int) -> Partition | None:
@@ -122,11 +118,16 @@ class SimNode:
     def groups_changed(self) -> None:
         self.real.coordination.groups_changed()
 
-    def propose(self, command: Command, on_result: OnResult, *, timeout: float = 30.0) -> None:
-        async def propose() -> None:
-            on_result(await self.real.proposer.propose(command, timeout=timeout))
+    def ask(self, what: Callable[[], Awaitable[Any]], on_answer: Callable[[Any], None]) -> None:
+        """Have a task wait for what a handler would wait for."""
 
-        self.tasks.start(self._trio, propose)
+        async def wait() -> None:
+            on_answer(await what())
+
+        self.tasks.start(self._trio, wait)
+
+    def propose(self, command: Command, on_result: OnResult, *, timeout: float = 30.0) -> None:
+        self.ask(partial(self.real.proposer.propose, command, timeout=timeout), on_result)
 
     def propose_here(self, command: bytes, on_done: Callable[[RaftIndex | ProposalFailed], None]) -> None:
         self.metadata.propose(command, now=self.world.now, now_ms=self.now_ms(), on_done=on_done)

@@ -78,6 +78,12 @@ PROFILES: Final = {
     "two membership changes at once": ("members",),
     "a synced vote wakes nobody": ("calm", "crashes"),
     "a snapshot misses what changes meanwhile": ("crashes", "members"),
-    "a generation told before it is kept": ("crashes", "everything"),
+    "a generation told before it is kept": ("part-kill", "everything"),
+    "a marker without its epoch check": ("network", "crashes"),
+    "LSO from the high watermark": ("calm", "crashes"),
+    "staged offsets count at once": ("calm", "crashes"),
+    "a decision told before it is kept": ("crashes", "network"),
+    "cleaning above the last stable offset": ("calm", "unruly"),
+    "cleaning counts what was aborted": ("calm", "unruly"),
 }
 PLANTS: Final = tuple(Plant(name, profiles) for name, profiles in PROFILES.items())

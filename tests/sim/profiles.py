@@ -46,6 +46,8 @@ class Profile:
     weathers: tuple[Weather, ...] = (Weather(),)
     client_loss: float = 0.01
     moves: bool = False
+    compacts: bool = False
+    """Some topics are compacted. Not where a replica may have to be filled anew: of these none can be."""
     admin_pace: float = 4.0
     down_max: float = 0.5
     """What share of the brokers may be down at once by single faults."""
@@ -62,14 +64,14 @@ _SLOW = Weather(delay_min=0.02, delay_max=0.12)
 _LOSSY = Weather(loss=0.05)
 _BAD = Weather(loss=0.25, delay_max=0.05)
 _OLD = Weather(late=0.05, late_max=4.0, overtake=0.1)
-_UNRULY = Weather(loss=0.03, repeat=0.1, overtake=0.3, late=0.03, late_max=3.0, delay_max=0.02)
+_UNRULY = Weather(loss=0.03, repeat=0.4, overtake=0.3, late=0.03, late_max=3.0, delay_max=0.02)
 
 _WEATHERS = (_GOOD, _SLOW, _LOSSY, _BAD, _OLD, _UNRULY)
 
 PROFILES: Final[dict[str, Profile]] = {
     profile.name: profile
     for profile in (
-        _profile("calm", {"transfer": 2, "snapshot": 2, "stop": 1}, pause=2.0),
+        _profile("calm", {"transfer": 2, "snapshot": 2, "stop": 1}, pause=2.0, compacts=True),
         _profile(
             "crashes",
             {
@@ -84,6 +86,7 @@ PROFILES: Final[dict[str, Profile]] = {
             },
             pause=0.5,
             down_max=0.7,
+            compacts=True,
         ),
         _profile(
             "network",
@@ -99,6 +102,7 @@ PROFILES: Final[dict[str, Profile]] = {
             },
             weathers=_WEATHERS,
             client_loss=0.03,
+            compacts=True,
         ),
         _profile(
             "unruly",
@@ -114,6 +118,7 @@ PROFILES: Final[dict[str, Profile]] = {
             weathers=(_OLD, _UNRULY),
             pause=0.5,
             sizes=(3, 5, 5),
+            compacts=True,
         ),
         _profile(
             "disks",

@@ -77,6 +77,6 @@ def batch_of(value: bytes, log: GroupLog, term: int) -> bytes:
 
 def compact(log: GroupLog, index: RaftIndex) -> None:
     """Drop what lies before `index`, as the metadata group does."""
-    if index <= log.snapshot_index:
+    if index <= log.saved.index:
         return
-    log.save_snapshot(int(index).to_bytes(8, "big"), index, drop_before=True)
+    log.saved.save(int(index).to_bytes(8, "big"), index, drop_before=True)

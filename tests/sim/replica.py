@@ -41,7 +41,7 @@ class LogView:
     def agrees_with(self, log: GroupLog) -> bool:
         """Whether a log that was recovered is this view. The log may begin later (retention is not synced
         by itself) or earlier (its files are only removed by a checkpoint)."""
-        if log.last_index != self.last or log.hard_state != self.hard:
+        if log.last_index != self.last or log.promises.hard_state != self.hard:
             return False
         low = max(self.base + 1, log.first_index)
         return all(
@@ -79,7 +79,7 @@ class Replica:
     def follow(self, log: GroupLog) -> None:
         """Bring `now` up to date."""
         view = self.now
-        view.hard = log.hard_state
+        view.hard = log.promises.hard_state
         base = log.first_index - 1
         if base != view.base:
             if view.base < base <= view.last and view.term_at(base) == log.term_at(RaftIndex(base)):

@@ -31,7 +31,7 @@ def _lose_metadata(cluster: Cluster) -> None:
     partition = node.partition(TOPIC, 0)
     assert partition is not None and partition.group.commit_index > 0
     cluster.invariants.rots(broker)
-    node.store.logs[METADATA_GROUP].damage = "found by a read"
+    node.store.logs[METADATA_GROUP].damage.lost = "found by a read"
     catalogs: list[int] = []
 
     def watch() -> None:

@@ -16,17 +16,21 @@ from raftlog.raft.elections import Elections
 from raftlog.raft.engine import Engine
 from raftlog.raft.following import Accepted, Following
 from raftlog.raft.following import accept as sound_accept
-from raftlog.raft.group import RaftGroup
 from raftlog.raft.leadership import Leadership
-from raftlog.raft.messages import Addressed, Append, AppendReply
+from raftlog.raft.messages import Addressed, Append, AppendReply, Rejoin
 from raftlog.raft.outbox import Outbox
+from raftlog.raft.progress import Progress
 from raftlog.raft.proposals import Proposals
+from raftlog.raft.trust import Trust
+from raftlog.raft.turning import Turning
 from raftlog.types import RaftIndex
 from tests.sim.test_raft_random import Chaos
 from tests.unit import test_raft_pysyncobj_liveness as liveness
 from tests.unit import test_raft_pysyncobj_safety as safety
+from tests.unit import test_raft_trust as trust
 from tests.unit.raft_script import Base, Hardened
 
+sound_on_rejoin = Leadership.on_rejoin
 SEEDS = 60
 Plant = Callable[[pytest.MonkeyPatch], None]
 Finder = Callable[[], None]
@@ -68,14 +72,14 @@ def count_the_leader_before_its_sync(patch: pytest.MonkeyPatch) -> None:
 
 def count_acks_of_any_term(patch: pytest.MonkeyPatch) -> None:
     """a: replies without a term."""
-    sound = RaftGroup.step
+    sound = Turning.step
 
-    def step(self: RaftGroup, sender: int, message: object, now: float) -> None:
-        if isinstance(message, AppendReply) and message.term < self.term:
-            message = message._replace(term=self.term)
+    def step(self: Turning, sender: int, message: object, now: float) -> None:
+        if isinstance(message, AppendReply) and message.term < self.replica.term:
+            message = message._replace(term=self.replica.term)
         sound(self, sender, message, now)  # type: ignore[arg-type]
 
-    patch.setattr(RaftGroup, "step", step)
+    patch.setattr(Turning, "step", step)
 
 
 def let_votes_leave_before_they_are_durable(patch: pytest.MonkeyPatch) -> None:
@@ -125,7 +129,7 @@ def believe_a_heartbeats_commit_index(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         Following,
         "committable_index",
-        property(lambda self: min(self.leader_commit, self._log.synced_index)),
+        property(lambda self: min(self.leader_commit, self._log.entries.synced_index)),
     )
 
 
@@ -155,7 +159,7 @@ def answer_before_the_majority(patch: pytest.MonkeyPatch) -> None:
     """acks=1: the leader's own disk is enough."""
 
     def committable(self: Leadership) -> int:
-        index = min(self._log.synced_index, self._log.last_index)
+        index = min(self._log.entries.synced_index, self._log.last_index)
         return index if index >= self.first_index else self._log.commit_index
 
     patch.setattr(Leadership, "committable_index", committable)
@@ -165,6 +169,27 @@ def forget_the_configuration(patch: pytest.MonkeyPatch) -> None:
     """e: after a restart the first configuration counts."""
     sound = replica_module.Memberships
     patch.setattr(replica_module, "Memberships", lambda first, entries=(): sound(first))
+
+
+def vote_with_an_emptied_disk(patch: pytest.MonkeyPatch) -> None:
+    """Nobody keeps in mind that a log was lost."""
+    patch.setattr(Trust, "lose", lambda self: None)
+
+
+def vote_as_soon_as_welcome(patch: pytest.MonkeyPatch) -> None:
+    """The leader's answer is enough, whatever of its log is there again."""
+    patch.setattr(Trust, "has_all", lambda self, durable_match: self.is_lost and self.is_welcome)
+
+
+def keep_what_was_acknowledged_before_a_loss(patch: pytest.MonkeyPatch) -> None:
+    """The leader welcomes who lost its log, and goes on counting what that one had."""
+
+    def on_rejoin(self: Leadership, peer: Progress, rejoin: Rejoin, now: float) -> None:
+        match, peer.rejoin_nonce = self._match[peer], rejoin.nonce
+        sound_on_rejoin(self, peer, rejoin, now)
+        self._match[peer] = match
+
+    patch.setattr(Leadership, "on_rejoin", on_rejoin)
 
 
 def chaos(size: int) -> Finder:
@@ -191,6 +216,12 @@ PLANTS: list[tuple[Plant, Finder]] = [
     (accept_without_looking_behind, chaos(3)),
     (say_will_not_happen, chaos(3)),
     (answer_before_the_majority, chaos(3)),
+    (vote_with_an_emptied_disk, safety.test_a_wiped_broker_does_not_vote_until_it_has_caught_up),
+    (vote_as_soon_as_welcome, trust.test_a_welcome_alone_gives_no_vote),
+    (
+        keep_what_was_acknowledged_before_a_loss,
+        safety.test_what_a_wiped_broker_acknowledged_before_is_forgotten,
+    ),
     (forget_the_configuration, safety.test_the_configuration_is_read_from_the_log_at_start),
 ]
 

@@ -223,9 +223,11 @@ class Chaos:
         """Several ask for votes at once, and some voters lose power just after."""
         cluster = self.cluster
         for broker in list(cluster.brokers.values()):
-            broker.group.step_down(Cause.AS_ASKED)  # whoever led does no more
+            broker.group.turning.replica.step_down(Cause.AS_ASKED)  # whoever led does no more
             if self.rng.random() < 0.6 and self.may_campaign(broker):
-                broker.group._elections.campaign(cluster.now, transfer=True)  # as if pre-votes had been won
+                broker.group.turning.replica.parts.elections.campaign(
+                    cluster.now, transfer=True
+                )  # as if pre-votes had been won
             broker.driver.notify(broker.group)
         cluster.run(self.rng.choice([0.001, 0.002, 0.003, 0.005]))
         for broker in list(cluster.brokers.values()):
@@ -233,7 +235,9 @@ class Chaos:
                 cluster.crash(broker.id)
                 cluster.restart(broker.id)
                 if self.may_campaign(cluster[broker.id]):
-                    cluster[broker.id].group._elections.campaign(cluster.now, transfer=True)
+                    cluster[broker.id].group.turning.replica.parts.elections.campaign(
+                        cluster.now, transfer=True
+                    )
         cluster.run(self.rng.choice([0.005, 0.5]))
 
     @staticmethod

@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
+from tests.sim.virtual_disk import PowerLost
 from tests.sim.world import World
 
 
@@ -64,6 +66,7 @@ class Task:
         self._is_waiting = False
         for scope in self.scopes:
             scope.tasks[self] = None
+        trio.unfinished[self] = None
 
     def step(self, error: Cancelled | None) -> None:
         trio, before = self._trio, self._trio.current
@@ -80,7 +83,14 @@ class Task:
         finally:
             trio.current = before
 
+    def close(self) -> None:
+        """The simulation is over. What it would do as it ends is of no interest any more."""
+        if self._coroutine is not None:
+            with suppress(Exception, Cancelled, PowerLost):
+                self._coroutine.close()
+
     def _ended(self) -> None:
+        self._trio.unfinished.pop(self, None)
         for scope in self.scopes:
             scope.tasks.pop(self, None)
         if self._nursery is not None:
@@ -229,6 +239,8 @@ class VirtualTrio:
 
     def __init__(self, world: World, refuses: Callable[[str], bool]) -> None:
         self.current: Task | None = None
+        self.unfinished: dict[Task, None] = {}
+        """Tasks that have not ended, those of processes that have among them."""
         self.lowlevel = SimpleNamespace(checkpoint=self._checkpoint, add_instrument=lambda instrument: None)
         self.to_thread = SimpleNamespace(run_sync=self._run_sync)
         self.Lock = object
@@ -238,6 +250,12 @@ class VirtualTrio:
     def task(self) -> Task:
         assert self.current is not None, "not in a task"
         return self.current
+
+    def close(self) -> None:
+        """End all tasks while this is still what they know as `trio`, and not whenever they are collected."""
+        for task in list(self.unfinished):
+            task.close()
+        self.unfinished.clear()
 
     def current_time(self) -> float:
         return self._world.now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from raftlog import NotOnTrio
 from raftlog.errors import ConfigError
 from raftlog.testing import (
     BrokerFailed,
@@ -130,6 +132,38 @@ def test_a_broker_that_breaks_by_itself_is_told() -> None:
             with pytest.raises(BrokerFailed):
                 for number in range(100):
                     broker.create_topic(f"t{number}")
+
+
+@pytest.mark.parametrize("name", ["bootstrap_servers", "get_bootstrap_server", "getBootstrapServers", "url"])
+def test_the_name_of_another_kit_is_answered_with_ours(name: str) -> None:
+    with running_broker() as broker, pytest.raises(AttributeError, match=rf"'{name}': .* is \.bootstrap"):
+        getattr(broker, name)
+
+
+def test_a_broker_without_with_says_so() -> None:
+    with pytest.raises(AttributeError, match=r"'bootstrap': .* with running_broker\(\) as broker:"):
+        running_broker().bootstrap  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"async with embedded_broker\(\) as broker:"):
+        embedded_broker().bootstrap  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_under_asyncio_the_other_one_is_named() -> None:
+    async def main() -> None:
+        async with embedded_broker():
+            pytest.fail("it is open")
+
+    with pytest.raises(NotOnTrio, match=r"run on Trio.*with running_broker\(\) as broker"):
+        asyncio.run(main())
+
+
+def test_the_leader_of_nothing_is_said_at_once() -> None:
+    with running_broker() as broker:
+        broker.create_topic("orders", partitions=2)
+        with pytest.raises(ValueError, match=r"no topic 'odrers'; there are: .*orders"):
+            broker.faults.kill_leader("odrers")
+        with pytest.raises(ValueError, match="'orders' has no partition 2, only 0 to 1"):
+            broker.faults.pause_leader("orders", 2)
+        assert broker.faults.history == []
 
 
 def test_a_broker_that_is_down_says_so() -> None:

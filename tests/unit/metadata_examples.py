@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from raftlog.metadata.acl_table import AclBinding
+from raftlog.metadata.acls import CreateAcls, DeleteAcls
 from raftlog.metadata.brokers import DrainBroker, FenceBroker, RegisterBroker, UnregisterBroker
 from raftlog.metadata.cluster import InitializeCluster
-from raftlog.metadata.features import SetFeature
+from raftlog.metadata.features import ChooseFeatureLevel, SetFeature
 from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
 from raftlog.metadata.moves import CancelMove, FinishMove, MovePartition
 from raftlog.metadata.noun import Command
@@ -20,23 +22,43 @@ from raftlog.metadata.offsets import (
     OffsetCommit,
 )
 from raftlog.metadata.producers import AllocateProducerIds
+from raftlog.metadata.quotas import AlterQuotas, QuotaChange
 from raftlog.metadata.state import MetadataState
 from raftlog.metadata.topics import AlterTopicConfig, CreatePartitions, CreateTopic, DeleteTopic
-from raftlog.metadata.transactions import (
+from raftlog.metadata.transaction_ends import (
     AbortTimedOut,
-    AddToTransaction,
     CompleteTransaction,
     EndTransaction,
+    EndTransactionAndEpoch,
+)
+from raftlog.metadata.transactions import (
+    AddToTransaction,
     ExpireTransactionalIds,
     InitProducer,
     StageOffsets,
 )
+from raftlog.metadata.users import AlterCredentials, NewCredential
 from raftlog.types import BrokerId, RaftIndex
 
 B1, B2, B3, B4 = (BrokerId(number) for number in (1, 2, 3, 4))
 ORDERS, REFUNDS = b"orders".ljust(16), b"refunds".ljust(16)
 AT_MS: Final = 1_700_000_000_000
 PROCESS: Final = bytes(range(16))
+
+
+ALLOWED: Final = AclBinding(2, 4, "ord", "User:alice", "*", 3, 3)
+QUOTAS: Final[tuple[Command, ...]] = (
+    AlterQuotas(
+        changes=(
+            QuotaChange(
+                entity=(("client-id", None), ("user", "alice")),
+                values={"producer_byte_rate": "1024.0", "request_percentage": "12.5"},
+            ),
+            QuotaChange(entity=(("ip", "10.0.0.1"),), values={"connection_creation_rate": "5.0"}),
+        )
+    ),
+)
+DENIED: Final = AclBinding(3, 3, "billing", "User:*", "10.0.0.1", 2, 2)
 
 
 def register(number: int, **changed: object) -> RegisterBroker:
@@ -74,6 +96,11 @@ def store_group(group: str, generation: int, *members: str) -> StoreGroup:
         members=tuple((member, f"row of {member}".encode()) for member in members),
         at_ms=1_700_000_000_000,
     )
+
+
+def password(user: str, hash: int) -> NewCredential:
+    key = bytes(range(hash // 8))
+    return NewCredential(user, f"SCRAM-SHA-{hash}", b"salt" * 4, 4096, key, key[::-1])
 
 
 EXAMPLES: Final[tuple[Command, ...]] = (
@@ -116,6 +143,17 @@ EXAMPLES: Final[tuple[Command, ...]] = (
     AbortTimedOut(transactional_id="tx", begun_at=RaftIndex(5), at_ms=AT_MS),
     CompleteTransaction(transactional_id="tx", decided_at=RaftIndex(6), at_ms=AT_MS),
     ExpireTransactionalIds(transactional_ids=("tx", "ty"), before_ms=AT_MS),
+    EndTransactionAndEpoch(transactional_id="tx", producer_id=7, epoch=3, commit=True, at_ms=AT_MS),
+    ChooseFeatureLevel(name="transaction.version", level=1),
+    CreateAcls(bindings=(ALLOWED, DENIED)),
+    DeleteAcls(bindings=(ALLOWED,)),
+    QUOTAS[0],
+    AlterCredentials(
+        phantom_key=bytes(32),
+        put=(password("alice", 256), password("né", 512)),
+        drop=(("bob", "SCRAM-SHA-256"),),
+        only_first=True,
+    ),
 )
 """At least one of each kind, with every field."""
 
@@ -177,9 +215,29 @@ TRANSACTIONS: Final[tuple[Command, ...]] = (
 """With which it goes on where builds know transactions."""
 
 
+USERS: Final[tuple[Command, ...]] = (
+    AlterCredentials(
+        phantom_key=bytes(32),
+        put=(password("alice", 256), password("alice", 512), password("bob", 512), password("carol", 256)),
+    ),
+    AlterCredentials(
+        phantom_key=b"1" * 32,
+        put=(password("né", 256),),
+        drop=(("bob", "SCRAM-SHA-512"), ("alice", "SCRAM-SHA-512")),
+    ),
+)
+"""With which it goes on where builds know users."""
+
+
 def replayed(*more: Command) -> MetadataState:
     """What the history comes to."""
     state = MetadataState()
     for index, command in enumerate((*HISTORY, *more), 1):
         state.apply(command, RaftIndex(index))
     return state
+
+
+ACLS: Final[tuple[Command, ...]] = (
+    CreateAcls(bindings=(ALLOWED, DENIED)),
+    DeleteAcls(bindings=(ALLOWED,)),
+)

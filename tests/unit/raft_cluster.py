@@ -34,8 +34,8 @@ class Machine:
 
     def __init__(self, log: MemoryLog) -> None:
         self.applied: dict[int, bytes] = {}
-        self.applied_index = RaftIndex(int.from_bytes(log.snapshot_state[:8], "big"))
-        self.state = log.snapshot_state
+        self.applied_index = RaftIndex(int.from_bytes(log.saved.state[:8], "big"))
+        self.state = log.saved.state
         self.roles: list[tuple[Role, Term, BrokerId | None]] = []
         self.truncations: list[int] = []
         self.restored: list[int] = []
@@ -85,7 +85,7 @@ class Broker:
         log = store.logs.get(KEY)
         if log is None:
             log = store.create_log(KEY)
-            log.may_lack = emptied
+            log.promises.may_lack = emptied
         self.log = log
         self.machine = Machine(self.log)
         self.group = RaftGroup(
@@ -360,9 +360,11 @@ class Cluster:
                 first = self.leaders.setdefault(group.term, node.id)
                 if first != node.id:
                     raise SafetyError(f"brokers {first} and {node.id} both lead in term {group.term}")
-            durable = max(min(log.synced_index, log.last_index), log.first_index - 1)
+            durable = max(min(log.entries.synced_index, log.last_index), log.first_index - 1)
             if log.commit_index > durable:  # a snapshot that is being installed is committed elsewhere
-                raise SafetyError(f"{group}: commit index beyond what is durable ({log.synced_index})")
+                raise SafetyError(
+                    f"{group}: commit index beyond what is durable ({log.entries.synced_index})"
+                )
             for index in range(max(log.first_index, len(self.committed) + 1), log.commit_index + 1):
                 found = self.entry_at(node, index)
                 if found is None:
@@ -374,14 +376,14 @@ class Cluster:
     def entry_at(node: Broker, index: int) -> tuple[int, bytes] | None:
         """None where its log is damaged."""
         try:
-            entry = node.log.entries(RaftIndex(index), 1, 1)[0]
+            entry = node.log.entries.read(RaftIndex(index), 1, 1)[0]
         except DamagedLog:
             return None
         return entry.term, bytes(entry.payload)
 
     def readable(self) -> list[Broker]:
         """Whose log can be looked at: a damaged one says what it says."""
-        return [node for node in self.brokers.values() if node.log.damage is None]
+        return [node for node in self.brokers.values() if node.log.damage.lost is None]
 
     def check_logs(self) -> None:
         """No committed entry differs anywhere; cheap enough to run after every turn."""
@@ -398,5 +400,5 @@ class Cluster:
         for node in self.brokers.values():
             log = node.log
             for index in range(log.first_index, log.commit_index + 1):
-                entry = log.entries(RaftIndex(index), 1, 1)[0]
+                entry = log.entries.read(RaftIndex(index), 1, 1)[0]
                 assert self.committed[index] == (entry.term, bytes(entry.payload)), (node.group, index)

@@ -27,7 +27,7 @@ def left_out(driver: Driver) -> str | None:
             continue
         group = member.group
         work = _work(group, driver)
-        if group._news.is_waiting:
+        if group.turning.replica.parts.news.is_waiting:
             work.append("a change to tell its state machine")
         if _is_due_before(group, member.scheduled_at):
             work.append("a deadline that no turn will come for")
@@ -38,17 +38,21 @@ def left_out(driver: Driver) -> str | None:
 
 def _is_due_before(group: RaftGroup, at: float) -> bool:
     """A damaged entry is left out: a read may have seen it, and its next deadline repairs it."""
-    if group.log.rot is not None:
+    if group.log.damage.rot is not None:
         return False
     # Without damage there is nothing to be repaired in time, and nobody asks for votes before this.
-    leading = group._leading
-    earliest = group._engine.election_deadline if leading.leadership is None else leading.beat_due
-    return earliest < at and group.next_deadline < at
+    leading = group.turning.replica.parts.leading
+    earliest = (
+        group.turning.replica.parts.engine.election_deadline
+        if leading.leadership is None
+        else leading.beat_due
+    )
+    return earliest < at and group.turning.next_deadline < at
 
 
 def _work(group: RaftGroup, driver: Driver) -> list[str]:
     work: list[str] = []
-    log, outbox, leading = group.log, group._outbox, group._leading
+    log, outbox, leading = group.log, group.turning.replica.parts.outbox, group.turning.replica.parts.leading
     leadership, proposals = leading.leadership, leading.proposals
     if outbox._before_sync:
         work.append("messages to send")
@@ -57,28 +61,31 @@ def _work(group: RaftGroup, driver: Driver) -> list[str]:
             work.append("a term that no write makes durable")
     elif outbox._after_sync:
         work.append("replies to send")
-    if group._applying.is_behind:
+    if group.turning.replica.parts.applying.is_behind:
         work.append("entries to apply")
     waiting = proposals._waiting
     if proposals._ended or (waiting and waiting[0][0].index <= group.applied_index):
         work.append("proposals to answer")
     if leading._failed_reads:
         work.append("reads to refuse")
-    if group._news._truncated_from is not None or group._news._was_restored:
+    if (
+        group.turning.replica.parts.news._truncated_from is not None
+        or group.turning.replica.parts.news._was_restored
+    ):
         work.append("a cut of its log to tell")
-    if log.damage is not None:
+    if log.damage.lost is not None:
         return work
     last_index = log.last_index
-    if log.synced_index < last_index and not _waits_for_disk(log, driver):
+    if log.entries.synced_index < last_index and not _waits_for_disk(log, driver):
         work.append("entries that no write makes durable")
     if leadership is not None:
         work += _work_of_leader(group, leadership, driver)
         return work
-    following = group._following
-    if following._owes_ack and group.leader is not None and following.match_index <= log.synced_index:
+    following = group.turning.replica.parts.following
+    if following._owes_ack and group.leader is not None and following.match_index <= log.entries.synced_index:
         work.append("an acknowledgement to give")
     # No more than what is synced is committable.
-    if log.commit_index < log.synced_index and following.committable_index > log.commit_index:
+    if log.commit_index < log.entries.synced_index and following.committable_index > log.commit_index:
         work.append("entries to commit")
     return work
 

@@ -183,8 +183,10 @@ class Hardened(Base):
     def campaign(self, node: int) -> None:
         self.now += 10
         self.cluster.now = self.now
-        self.broker(node).group.step_down(Cause.AS_ASKED)  # a leader is none any more
-        self.broker(node).group._elections.campaign(self.now, transfer=True)  # as if pre-votes had been won
+        self.broker(node).group.turning.replica.step_down(Cause.AS_ASKED)  # a leader is none any more
+        self.broker(node).group.turning.replica.parts.elections.campaign(
+            self.now, transfer=True
+        )  # as if pre-votes had been won
         self.broker(node).driver.notify(self.broker(node).group)
         self.turn(node)
 
@@ -218,7 +220,7 @@ class Hardened(Base):
 
     def log(self, node: int) -> list[bytes]:
         log = self.broker(node).log
-        return [bytes(e.payload) for e in log.entries(log.first_index, 1 << 30, 10_000)]
+        return [bytes(e.payload) for e in log.entries.read(log.first_index, 1 << 30, 10_000)]
 
     def leads(self, node: int) -> bool:
         return self.broker(node).group.is_leader

@@ -11,23 +11,23 @@ from types import SimpleNamespace
 
 from raftlog.errors import DiskFailed, SafetyError
 from raftlog.storage.entry import Entry, EntryKind, HardState
-from raftlog.storage.group_log import Rot
+from raftlog.storage.log_damage import Rot
 from raftlog.types import BrokerId, GroupKey, Offset, RaftIndex, Term
 
 
 class MemoryLog:
-    """One group's log; see raftlog.storage.group_log.GroupLog."""
+    """One group's log; see raftlog.storage.group_log.GroupLog. It is each of its parts itself."""
 
     def __init__(self, key: GroupKey, store: MemoryStore) -> None:
         self.key = key
         self.dirname = "memory"
-        self.damage: str | None = None
+        self.lost: str | None = None
         self.rot: Rot | None = None
         self.on_rot: Callable[[], None] = lambda: None
         self.refused: str | None = None
         self.cleaning = SimpleNamespace(clean_index=0)
         self._may_lack = False
-        self.snapshot_state = b""
+        self.state = b""
         self.commit_index = RaftIndex(0)
         self.synced_index = RaftIndex(0)
         self.truncations: list[int] = []
@@ -44,10 +44,16 @@ class MemoryLog:
         return twin
 
     @property
-    def problem(self) -> str | None:
-        return self.damage or (self.rot.problem if self.rot is not None else None)
+    def entries(self) -> MemoryLog:
+        return self
 
-    def has_entries_from(self, index: RaftIndex) -> bool:
+    promises = damage = saved = entries
+
+    @property
+    def problem(self) -> str | None:
+        return self.lost or (self.rot.problem if self.rot is not None else None)
+
+    def has_from(self, index: RaftIndex) -> bool:
         return index >= self.first_index
 
     @property
@@ -77,7 +83,7 @@ class MemoryLog:
         return RaftIndex(self._start[0] + 1)
 
     @property
-    def snapshot_index(self) -> RaftIndex:
+    def index(self) -> RaftIndex:
         return RaftIndex(self._start[0])
 
     @property
@@ -114,7 +120,7 @@ class MemoryLog:
         """Payloads are any bytes here."""
 
     def give_up(self, problem: str) -> None:
-        self.rot, self.damage = None, problem
+        self.rot, self.lost = None, problem
 
     def repair(self, entries: Sequence[Entry]) -> None:
         self.rot = None
@@ -134,8 +140,8 @@ class MemoryLog:
         self.synced_index = RaftIndex(min(self.synced_index, index - 1))
         self._store.changed(self)
 
-    def commit_begins_file(self, index: RaftIndex) -> bool:
-        return False
+    def commit_within(self, index: RaftIndex, cost_max: float) -> tuple[RaftIndex, int]:
+        return index, 0
 
     def commit_to(self, index: RaftIndex) -> list[Entry]:
         if index > self.synced_index:
@@ -144,7 +150,7 @@ class MemoryLog:
         self.commit_index = max(index, self.commit_index)
         return self._entries[first : self.commit_index - self._start[0]]
 
-    def entries(self, from_index: RaftIndex, max_bytes: int, max_count: int) -> list[Entry]:
+    def read(self, from_index: RaftIndex, max_bytes: int, max_count: int) -> list[Entry]:
         if from_index < self.first_index:
             raise LookupError(from_index)
         position = from_index - self._start[0] - 1
@@ -165,12 +171,12 @@ class MemoryLog:
         self._start_membership = membership
         self.commit_index = index
         self.synced_index = RaftIndex(0)
-        self.snapshot_state = state
-        self.damage = None
+        self.state = state
+        self.lost = None
         self._store.changed(self)
 
     def drop_before(self, index: RaftIndex, state: bytes) -> None:
-        """What save_snapshot(drop_before=True) does: entries up to `index` go."""
+        """What saved.save(drop_before=True) does: entries up to `index` go."""
         assert index <= self.commit_index
         gone = self._entries[: index - self._start[0]]
         for entry in gone:
@@ -178,7 +184,7 @@ class MemoryLog:
                 self._start_membership = entry
         self._start = (index, gone[-1].term, gone[-1].next_offset)
         self._entries = self._entries[len(gone) :]
-        self.snapshot_state = state
+        self.state = state
         self._store.changed(self)
 
 
@@ -187,6 +193,8 @@ class MemoryTicket:
         self.store = store
         self.logs, store.touched = store.touched, {}
         self.image = {key: copy.deepcopy(log) for key, log in store.logs.items()}
+
+    size = 0
 
     def sync(self) -> None:
         if self.store.fails:

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from raftlog.cli.bench import bench_group, report_json, report_lines
 from raftlog.cli.bench_figures import Run, spread
-from raftlog.cli.bench_load import Load, make_keys, make_values
+from raftlog.cli.bench_load import Load
+from raftlog.cli.bench_records import make_keys, make_values
 
 RUNS = [
     Run(records=10, payload_bytes=1000, seconds=seconds, client_cpu_seconds=0.5, errors=errors)

@@ -29,7 +29,7 @@ def test_a_handler_says_what_it_serves(api: Api) -> None:
 
 
 def test_every_api_takes_a_right_but_those_that_come_before_it_is_known_who_asks() -> None:
-    free = {api.key for api in served() if api.right is None}
+    free = {api.key for api in served() if api.rule is None}
     assert free == {ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE}
     assert str(REGISTRY[ApiKey.INIT_PRODUCER_ID].right) == "IdempotentWrite Cluster"
     assert str(REGISTRY[ApiKey.FETCH].right) == "Read Topic"

@@ -61,6 +61,8 @@ def test_there_are_the_commands_that_are_promised() -> None:
         (["consume", "t", "-o", "stored"], "-o stored needs --group"),
         (["consume", "t", "-o", "5", "--group", "g"], "raftlog group seek"),
         (["consume", "t", "-o", "end", "--from-beginning"], "say different things"),
+        (["consume", "t", "-o", "5", "-g", "g"], "raftlog group seek"),
+        (["serve", "--port", "9093"], "no such option: --port; did you mean --listen 127.0.0.1:9093?"),
         (["consume", "t", "-f", "%q"], "%q means nothing"),
         (["produce", "t", "-z", "brotli"], "'brotli' is not one of"),
         (["produce", "t", "-K", ""], "the delimiter is empty"),
@@ -108,7 +110,7 @@ def test_no_broker_is_said_at_once_with_what_to_do() -> None:
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it is an HTTP server"),
         (b"\x15\x03\x01\x00\x02\x02\x46\x00", "it wants TLS"),
         (b"220 mail.example ESMTP\r\n", "does not speak Kafka's protocol"),
-        (b"", "does not speak Kafka's protocol"),
+        (b"", "closes the connection without a word"),
     ],
 )
 def test_the_wrong_port_is_recognized(answer: bytes, said: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.accumulator import Accumulator
+from raftlog.client.accumulator import EPOCH_MAX, Accumulator
 from raftlog.client.batches import Batch
 from raftlog.client.errors import Disconnected
 from raftlog.client.settings import ProducerSettings
@@ -303,6 +303,25 @@ def test_after_a_batch_that_is_lost_the_epoch_is_raised() -> None:
     world.answer(ErrorCode.INVALID_RECORD, write=False)
     world.finish()
     assert world.queue.epoch == 1
+    assert [value is not None and value[:1] for value in world.broker.log] == [b"1", b"2"]
+    world.check()
+
+
+def test_behind_the_last_epoch_a_partition_waits_for_another_producer_id() -> None:
+    """Its number would not fit: the producer's task died with a struct.error."""
+    world = World()
+    asked: list[bool] = []
+    world.accumulator.on_worn_out = lambda: asked.append(True)
+    world.queue.producer_id, world.queue.epoch = 7, EPOCH_MAX
+    for _ in range(3):
+        world.send(150)
+    world.pump()
+    world.answer(ErrorCode.INVALID_RECORD, write=False)
+    world.pump()
+    assert asked and not world.wire
+    world.accumulator.identify(8, 0)
+    world.finish()
+    assert (world.queue.producer_id, world.queue.epoch) == (8, 0)
     assert [value is not None and value[:1] for value in world.broker.log] == [b"1", b"2"]
     world.check()
 

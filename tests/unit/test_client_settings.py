@@ -10,25 +10,25 @@ from typing import Any
 
 import pytest
 
+from raftlog.client.options import ClientOptions, ConsumerOptions, ProducerOptions
+from raftlog.client.properties import read_properties
 from raftlog.client.settings import (
-    ClientOptions,
     ClientSettings,
-    ConsumerOptions,
     ConsumerSettings,
-    ProducerOptions,
     ProducerSettings,
     make_settings,
-    read_properties,
 )
 from raftlog.errors import ConfigError
+
+SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 @pytest.mark.parametrize(
     ("settings", "options", "apart"),
     [
         (ClientSettings, ClientOptions, {"bootstrap_servers"}),
-        (ProducerSettings, ProducerOptions, set()),
-        (ConsumerSettings, ConsumerOptions, {"group_id"}),
+        (ProducerSettings, ProducerOptions, {"key_serializer", "value_serializer"}),
+        (ConsumerSettings, ConsumerOptions, {"group_id", "key_deserializer", "value_deserializer"}),
     ],
 )
 def test_keywords_and_settings_agree(settings: type[Any], options: type[Any], apart: set[str]) -> None:
@@ -83,7 +83,9 @@ def test_help_says_what_each_setting_means(settings: type[Any]) -> None:
         (ConsumerSettings, {"heartbeat_interval_ms": 45_000}, "must be below session.timeout.ms = 45000"),
         (ClientSettings, {"bootstrap_servers": "localhost"}, "'localhost' is not host:port"),
         (ClientSettings, {"bootstrap_servers": "a:1,b:70000"}, "'b:70000' is not host:port"),
-        (ClientSettings, {"security_protocol": "SASL_SSL"}, "must be one of 'PLAINTEXT', 'SSL'; SASL is not"),
+        (ClientSettings, {"security_protocol": "SASL_SSL"}, "needs sasl.username and sasl.password"),
+        (ClientSettings, {"sasl_mechanism": "GSSAPI"}, "GSSAPI is not built yet"),
+        (ClientSettings, {"sasl_password": b"top"}, "sasl.password = (hidden): must be a string"),
     ],
 )
 def test_refusals_say_what_and_why(cls: type[Any], values: dict[str, Any], message: str) -> None:
@@ -137,13 +139,37 @@ def test_a_dict_with_dotted_keys() -> None:
         ({"value.serializer": "org.example.S"}, "names Java code"),
         ({"acks": "most"}, "acks = 'most': must be one of"),
         ({"partitioner.class": "org.example.P"}, "names Java code"),
-        ({"sasl.mechanism": "PLAIN"}, "unknown key 'sasl.mechanism'; SASL is not built yet"),
+        ({"sasl.mechanism": "GSSAPI"}, "GSSAPI is not built yet"),
+        ({"ssl.truststore.type": "JKS"}, "only PEM is read"),
+        ({"sasl.jaas.config": "org.example.Login required;"}, "PlainLoginModule or ScramLoginModule"),
+        ({"sasl.jaas.config": f"{SCRAM_MODULE} required username=a;"}, "names no username and no password"),
     ],
 )
 def test_properties_are_refused_with_the_reason(pairs: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_properties(pairs)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        {"sasl.username": "a", "sasl.password": 'b"c'},
+        {"sasl.jaas.config": f'{SCRAM_MODULE} required username="a" password="b\\"c";'},
+        {"sasl.jaas.config": f"{SCRAM_MODULE} required\n username=a password='b\"c' ;"},
+    ],
+)
+def test_a_login_as_other_clients_write_it(login: dict[str, str]) -> None:
+    others = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanisms": "SCRAM-SHA-256",
+        "ssl.ca.location": "ca.pem",
+        "ssl.truststore.type": "PEM",
+    }
+    settings = make_settings(ClientSettings, dict(read_properties(others | login).client))
+    assert (settings.sasl_username, settings.sasl_password) == ("a", 'b"c')
+    assert settings.sasl_mechanism == "SCRAM-SHA-256" and settings.ssl_truststore_location == "ca.pem"
+    assert 'b"c' not in repr(settings)
 
 
 def test_a_line_without_a_value(tmp_path: Path) -> None:

@@ -55,5 +55,5 @@ def test_a_damaged_log_has_caught_up_with_nothing() -> None:
     """What the catalog does not name is deleted by brokers that have caught up, so this matters."""
     metadata = metadata_group()
     assert metadata.is_caught_up
-    metadata.group.log.damage = "the snapshot file's bytes do not have its crc"
+    metadata.group.log.damage.lost = "the snapshot file's bytes do not have its crc"
     assert not metadata.is_caught_up

@@ -189,9 +189,9 @@ def test_a_snapshot_is_made_in_steps_while_commands_are_applied(
         commit = GroupCommit(f"g{number}", 1, (OffsetCommit("t", 0, number),))
         leader.propose(encode_command(CommitOffsets(commits=(commit,))), checked=False)
         under_way += leader.metadata.state.imaging.is_under_way
-        assert log.snapshot_index <= leader.metadata.applied_index
+        assert log.saved.index <= leader.metadata.applied_index
     assert under_way > 10, "it takes several turns"
-    assert log.snapshot_index > 100
+    assert log.saved.index > 100
     digest = leader.metadata.state.digest()
     del leader.metadata
     leader.store.close()

@@ -174,7 +174,7 @@ def test_a_replica_that_its_group_counts_on_is_not_deleted_by_a_catalog_that_is_
     as_of = broker.catalog.topology_index + 2
     members = Membership(frozenset((ONE,)), frozenset((THREE,)), as_of)
     group.log.append(Term(1), EntryKind.MEMBERSHIP, members.encode(), 0)
-    group._memberships.add(RaftIndex(group.log.last_index), members)
+    group.turning.replica.parts.memberships.add(RaftIndex(group.log.last_index), members)
     broker.applies(FinishMove(topic_id=TOPIC, partition=0, target=(ONE,), since=since))
     assert broker.catalog.topology_index < as_of and broker.runs() is group
     broker.applies(MovePartition(topic_id=TOPIC, partition=0, target=(ONE, THREE)))

@@ -7,8 +7,9 @@ import pytest
 from raftlog.cluster.transactions import timeouts
 from raftlog.cluster.transactions.timeouts import EXPIRY_INTERVAL_S, TransactionTimeouts
 from raftlog.cluster.transactions.verification import membership
+from raftlog.metadata.transaction_ends import AbortTimedOut
 from raftlog.metadata.transaction_table import TransactionState
-from raftlog.metadata.transactions import AbortTimedOut, ExpireTransactionalIds
+from raftlog.metadata.transactions import ExpireTransactionalIds
 from raftlog.partition.verifying import Membership
 from tests.unit.metadata_examples import ORDERS
 from tests.unit.test_metadata_transactions import Ids

@@ -22,7 +22,7 @@ def test_a_topics_own_value_comes_first() -> None:
     broker = BrokerConfig.of({"log.retention.hours": "1", "log.retention.ms": "5"})
     (entry,) = describe_topic(TopicConfig({"retention.ms": "9"}, broker), ["retention.ms"])
     assert (entry.value, entry.source, entry.type) == ("9", ConfigSource.DYNAMIC_TOPIC, ConfigType.LONG)
-    assert not entry.read_only and not entry.sensitive and not entry.is_default
+    assert not entry.read_only and not entry.sensitive
     assert entry.synonyms == (
         Synonym("retention.ms", "9", ConfigSource.DYNAMIC_TOPIC),
         Synonym("log.retention.ms", "5", ConfigSource.STATIC_BROKER),
@@ -41,7 +41,7 @@ def test_the_value_is_that_of_the_first_synonym_in_the_topics_unit() -> None:
 def test_a_default_is_said_to_be_one() -> None:
     entries = describe_topic(TopicConfig({}, BrokerConfig.of({})))
     assert [entry.name for entry in entries] == list(TOPIC_CONFIGS)
-    assert all(entry.is_default and entry.synonyms for entry in entries)
+    assert all(entry.source is ConfigSource.DEFAULT and entry.synonyms for entry in entries)
 
 
 def test_a_brokers_settings() -> None:

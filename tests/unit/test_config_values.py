@@ -42,7 +42,8 @@ FIXED = {"compression.type", "unclean.leader.election.enable"}
 
 def test_every_setting_does_something_or_says_that_it_does_not() -> None:
     package = Path(raftlog.__file__).parent
-    sources = [file.read_text() for file in package.rglob("*.py") if file != package / "config" / "table.py"]
+    table = package / "config" / "table"
+    sources = [file.read_text() for file in package.rglob("*.py") if table not in file.parents]
     read = {
         name for name in (*BROKER_CONFIGS, *TOPIC_CONFIGS) if any(f'"{name}"' in text for text in sources)
     }
@@ -106,7 +107,8 @@ TWO = {
         ({"log.dirs": "a,b"}, ["exactly one data folder"]),
         ({"log.dirs": ""}, ["exactly one data folder"]),
         ({"raftlog.http.listen": "9644"}, ["is not HOST:PORT"]),
-        ({"listeners": "SASL_SSL://h:1"}, ["SASL_SSL is not served"]),
+        ({"sasl.enabled.mechanisms": "GSSAPI"}, ["one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER"]),
+        ({"sasl.enabled.mechanisms": ""}, ["a listener with SASL needs one"]),
         ({"listeners": ""}, ["at least one"]),
         ({"listeners": "A://h:1,B://h:1"}, ["named twice"]),
         ({"listeners": "h:1,g:1"}, ["two listeners have one name"]),
@@ -114,10 +116,6 @@ TWO = {
         ({"listeners": ",".join(f"L{i}://h:{i}" for i in range(1, 18))}, ["more than 16"]),
         ({"listeners": f"{'h' * 256}:1"}, ["255 characters"]),
         ({"listeners": "INSIDE://h:1"}, ["security.protocol.map names", "add INSIDE:PLAINTEXT"]),
-        (
-            {"listeners": "INSIDE://h:1", "listener.security.protocol.map": "INSIDE:SASL_SSL"},
-            ["listener INSIDE: SASL_SSL is not served"],
-        ),
         ({"listener.security.protocol.map": "A:B"}, ["'B' is no security protocol", "SASL_SSL"]),
         ({"listener.security.protocol.map": "A"}, ["'A' is not LISTENER:PROTOCOL"]),
         ({"listener.security.protocol.map": "A:SSL,a:PLAINTEXT"}, ["named twice"]),

@@ -13,7 +13,7 @@ from raftlog.cluster.groups import (
     JoinRequest,
     JoinResult,
 )
-from tests.groups import RANGE, Groups, protocols
+from tests.groups import RANGE, SESSION_S, Groups, protocols
 
 
 def state_of(groups: Groups) -> GroupState:
@@ -294,3 +294,18 @@ def test_a_member_has_only_so_much_to_say_of_itself() -> None:
     offers = (GroupProtocol("range", bytes(1 << 19)), GroupProtocol("other", bytes(1 << 19)))
     assert groups.join(offers=offers, known=False).result.error is GroupError.GROUP_MAX_SIZE_REACHED
     assert groups.join(offers=offers[:1], known=False).result.error is GroupError.NONE
+
+
+def test_all_groups_together_hold_no_more_than_the_broker_can_afford() -> None:
+    """Each keeps its own limit: what members offer, and what a leader assigns, is counted over all."""
+    groups, large = Groups(), (GroupProtocol("range", bytes(1 << 20)[:-5]),)
+    joined = [groups.join(group=f"g{n}", offers=large, known=False).result for n in range(70)]
+    taken = [result.error for result in joined].count(GroupError.NONE)
+    assert 60 < taken < 64 and {one.error for one in joined[taken:]} == {GroupError.GROUP_MAX_SIZE_REACHED}
+    one = groups.join(group="small", known=False).result
+    assert one.error is GroupError.NONE
+    too_much = groups.sync(one, {one.member_id: bytes(4 << 20)}, group="small")
+    assert too_much.result.error is GroupError.GROUP_MAX_SIZE_REACHED
+    assert groups.sync(one, {one.member_id: b"all"}, group="small").result.assignment == b"all"
+    groups.advance(SESSION_S + 1)  # they are gone
+    assert groups.join(group="g69", offers=large, known=False).result.error is GroupError.NONE

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
+
 from raftlog.metadata.brokers import RegisterBroker
 from raftlog.metadata.catalog import METADATA_LEVEL
-from raftlog.metadata.commands import COMMANDS, decode_command, encode_command
+from raftlog.metadata.commands import COMMANDS, LEVEL_KNOWN, decode_command, encode_command, refused_before
 from raftlog.metadata.features import FeatureSet, SetFeature, known_to_all
-from raftlog.metadata.noun import Refused
+from raftlog.metadata.noun import Command, Refused
 from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import COMPACTION_LEVEL, AlterTopicConfig, CreateTopic
 from raftlog.types import BrokerId, RaftIndex
 
 KNOWN_TO_ALL: Final = frozenset(
@@ -85,3 +88,26 @@ def test_level_1_is_written_as_builds_that_know_no_levels_read_it() -> None:
 
 def test_a_command_that_an_older_build_does_not_know_says_so() -> None:
     assert {kind for kind, command in COMMANDS.items() if command.needs_level == 1} == KNOWN_TO_ALL
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_topic_is_not_compacted_while_a_broker_would_delete_it(policy: str) -> None:
+    """An older build knows the command, and would act upon it wrongly."""
+    compact, delete = {"cleanup.policy": policy}, {"cleanup.policy": "delete"}
+    catalog = MetadataState().catalog
+
+    def refused(command: Command) -> bool:
+        return refused_before(command, 100, catalog, is_full=False) is not None
+
+    def create(configs: dict[str, str]) -> CreateTopic:
+        return CreateTopic(name="t", topic_id=bytes(16), partitions=((BrokerId(1),),), configs=configs)
+
+    def alter(configs: dict[str, str]) -> AlterTopicConfig:
+        return AlterTopicConfig(topic_id=bytes(16), set=configs, remove=())
+
+    catalog.features[METADATA_LEVEL] = COMPACTION_LEVEL - 1
+    assert refused(create(compact)) and refused(alter(compact))
+    assert not refused(create(delete)) and not refused(alter(delete)) and not refused(create({}))
+    catalog.features[METADATA_LEVEL] = COMPACTION_LEVEL
+    assert not refused(create(compact)) and not refused(alter(compact))
+    assert COMPACTION_LEVEL <= LEVEL_KNOWN

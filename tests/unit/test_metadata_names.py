@@ -66,7 +66,7 @@ def test_a_command_is_a_version_a_kind_and_fields_by_name() -> None:
 
 
 def test_every_command_has_a_kind_of_its_own() -> None:
-    assert len(COMMANDS) == 29
+    assert len(COMMANDS) == 35
     assert all(kind == command.kind for kind, command in COMMANDS.items())
 
 

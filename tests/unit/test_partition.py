@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from raftlog.memory import Frame, MemoryBudget
 from raftlog.partition.partition import Partition
 from raftlog.partition.producing import SETTLE_S
 from raftlog.partition.refused import REFUSED_S
@@ -20,6 +21,7 @@ from raftlog.partition.values import (
 )
 from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
+from raftlog.raft.ration import Allowance
 from raftlog.raft.values import RaftTiming
 from raftlog.records.batch import Codec, read_header
 from raftlog.records.record import NewRecord, Record, decode_batch, encode_batch
@@ -99,6 +101,37 @@ def test_offsets_are_dense_and_survive_a_power_loss() -> None:
     world.restart()
     assert [(r.offset, r.value) for r in world.read()] == [(0, b"a"), (1, b"b"), (2, b"c")]
     assert world.partition.high_watermark == world.partition.log.log_end_offset == 3
+
+
+def test_a_batch_without_a_majority_lets_go_of_the_large_request_that_it_came_in() -> None:
+    """The rest of it was answered. A few of those filled the memory budget, and a broker refused all Produce
+    until its peer was back."""
+    world, memory = World(), MemoryBudget(64 << 20)
+    group, data = world.partition.group, batch(b"x" * 100)
+    group.turning.hooks.commits = Allowance(0)  # nothing is committed from here on
+    frame = Frame(memory, bytes(1 << 20))
+    frame.admit(len(frame))
+    frame[: len(data)] = data
+    results: list[ProduceResult] = []
+    view = memoryview(frame)[: len(data)]
+    world.partition.produce(view, now=world.now, now_ms=NOW_MS, on_done=results.append)
+    world.turns()
+    world.partition.tick(NOW_MS + 1000)
+    assert memory.requests > 1 << 20, "a request that is not answered is held in any case"
+    frame.answered()
+    del frame, view
+    assert memory.kept > 1 << 20
+    world.partition.tick(NOW_MS + 2000)
+    assert 0 < memory.kept < 1000 and not results
+    group.turning.hooks.commits = Allowance()
+    group.turning.commit_what_is_due(world.now)
+    world.driver.notify(group)
+    world.turns()
+    assert [result.error for result in results] == [None]
+    assert [record.value for record in world.read()] == [b"x" * 100]
+    while world.store.forget_some():
+        pass
+    assert memory.kept == 0
 
 
 def test_nobody_is_answered_before_the_sync() -> None:
@@ -207,6 +240,19 @@ def test_who_believes_in_another_leader_is_told_so() -> None:
     assert reading.fetch(0, 100, leader_epoch=epoch - 1).error is PartitionError.FENCED_LEADER_EPOCH
     assert reading.fetch(0, 100, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
     assert world.partition.reading.end_of_epoch(epoch) == (None, epoch, 1)
+
+
+def test_a_new_leader_does_not_say_where_an_epoch_ended_before_it_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new leader has every committed entry, and may not know yet that the last ones are committed. Its
+    answer would end before what consumers have read, and they would start over."""
+    world = World()
+    world.produce(batch(b"a"))
+    reading, epoch = world.partition.reading, world.partition.leader_epoch
+    monkeypatch.setattr(type(world.partition.group), "is_ready", False)
+    assert reading.end_of_epoch(epoch) == (PartitionError.NOT_LEADER, -1, -1)
+    assert reading.end_of_epoch(epoch, leader_epoch=epoch - 1)[0] is PartitionError.FENCED_LEADER_EPOCH
 
 
 def test_deleted_records_stay_deleted() -> None:

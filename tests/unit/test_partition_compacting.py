@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from raftlog.partition.markers import Marker
 from raftlog.partition.marking import Marked
 from raftlog.partition.partition import Partition
@@ -24,7 +26,7 @@ def compacted(count: int = 3) -> Replicas:
     replicas.run(10)
     for partition in replicas.partitions.values():
         partition.settings = COMPACTED
-        partition.log.configure(segment_bytes=600)
+        partition.log.retention.configure(segment_bytes=600)
     return replicas
 
 
@@ -75,7 +77,7 @@ def compact(partition: Partition, disk: Disk, number: int = 1) -> bool:
 def values(partition: Partition) -> list[tuple[bytes | None, bytes | None]]:
     found: list[tuple[bytes | None, bytes | None]] = []
     offset = partition.log_start_offset
-    while (piece := partition.log.read(offset, 1 << 20)) is not None:
+    while (piece := partition.log.reader.read(offset, 1 << 20)) is not None:
         data = bytes(piece.read())
         for at, header in iter_headers(data):
             if not header.is_control:
@@ -183,3 +185,22 @@ def test_a_record_without_a_key_is_refused_with_its_batch() -> None:
     assert (result.error, result.keyless) == (PartitionError.INVALID_RECORD, [1, 3])
     leader.settings = PartitionSettings()
     assert put(one, None, b"v").error is None
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_scenario_61_a_repeat_of_a_batch_that_was_cleaned_away_is_known(restarts: bool) -> None:
+    """By what is remembered of its producer, which the replicas save, not by the log."""
+    trio = compacted()
+    first = put(trio, b"k0", b"first", producer_id=7, producer_epoch=0, base_sequence=0)
+    assert first.error is None
+    fill(trio)
+    tick(trio)
+    for broker, partition in trio.partitions.items():
+        assert compact(partition, trio.drivers[broker].store.disk)
+        assert (b"k0", b"first") not in values(partition)
+    if restarts:  # what a new replica is given, too
+        for partition in trio.partitions.values():
+            producing = partition._producing
+            producing.restore(producing.to_bytes(partition.applied_index))
+    again = put(trio, b"k0", b"first", producer_id=7, producer_epoch=0, base_sequence=0)
+    assert (again.error, again.base_offset) == (None, first.base_offset), "not appended once more"

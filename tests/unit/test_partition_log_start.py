@@ -81,7 +81,9 @@ def test_retention_is_the_leaders_and_moves_all_replicas() -> None:
     trio.run(10)
     for number, partition in enumerate(trio.partitions.values()):
         partition.settings = replace(PartitionSettings(), retention_bytes=2000)
-        partition.log.configure(segment_bytes=2000 + 1500 * number)  # they roll at different offsets
+        partition.log.retention.configure(
+            segment_bytes=2000 + 1500 * number
+        )  # they roll at different offsets
     old = trio.leader()
     fill(trio, old, batches=20)
     for partition in trio.partitions.values():
@@ -98,7 +100,7 @@ def test_a_start_that_only_one_replica_knows_is_told_to_all() -> None:
     trio.run(10)
     leader = trio.leader()
     fill(trio, leader)
-    leader.log.delete_before(Offset(25))
+    leader.log.retention.delete_before(Offset(25))
     assert starts(trio) == {0, 25}
     leader.tick(NOW_MS)
     trio.run(1)
@@ -114,11 +116,11 @@ def test_a_replica_that_comes_later_begins_inside_the_same_batch() -> None:
     trio = Replicas(3)
     trio.run(10)
     leader = trio.leader()
-    leader.log.configure(segment_bytes=2000)
+    leader.log.retention.configure(segment_bytes=2000)
     fill(trio, leader)
     delete_before(trio, leader, 25)
     leader.tick(NOW_MS)
-    assert 0 < leader.log.first_offset < 25
+    assert 0 < leader.log.retention.first_offset < 25
     new_id = BrokerId(4)
     membership = Membership(leader.group.voters, frozenset({new_id}))
     store = Store.open(

@@ -13,11 +13,12 @@ from raftlog.partition.aborted import Aborted, AbortedTransaction
 from raftlog.partition.markers import BY_HAND, Marker, decode_marker, encode_marker
 from raftlog.partition.marking import Marked
 from raftlog.partition.saved import WITH_TRANSACTIONS
+from raftlog.partition.transactions import MarkerVerdict
 from raftlog.partition.values import LATEST, PartitionError, ProduceResult
 from raftlog.partition.verifying import Membership, OnVerified
 from raftlog.records.batch import read_header
 from raftlog.records.record import decode_batch
-from raftlog.types import Offset
+from raftlog.types import Offset, RaftIndex
 from tests.unit.test_partition import NOW_MS, World, batch
 
 PRODUCER = 5
@@ -177,7 +178,7 @@ def test_scenario_35_abort_commit_abort_of_one_producer_in_one_fetch() -> None:
 
 def test_scenario_32_an_aborted_range_over_segments_and_small_answers() -> None:
     world = TransactionalWorld()
-    world.partition.log.configure(segment_bytes=300, roll_ms=1 << 40)
+    world.partition.log.retention.configure(segment_bytes=300, roll_ms=1 << 40)
     for number in range(12):
         world.send(bytes([number]) * 50, number)
     world.end(commit=False)
@@ -251,6 +252,42 @@ def test_scenario_21_a_marker_voids_the_answer_that_is_under_way() -> None:
     world.turns()
     assert [r.error for r in result] == [PartitionError.NOT_IN_TRANSACTION]
     assert world.partition.high_watermark == world.stable == 1, "the marker alone"
+
+
+def test_a_batch_that_adds_its_partition_begins_a_sequence() -> None:
+    """Where each transaction has its epoch, what lies behind a gap belongs to no other transaction."""
+    world = TransactionalWorld()
+    world.coordinator.membership = Membership.ADDED
+    (result,) = world.send(b"second", 1)
+    assert result.error is PartitionError.OUT_OF_SEQUENCE
+    assert [r.error for r in world.send(b"first", 0) + world.send(b"second", 1)] == [None, None]
+    world.end(commit=True, epoch=1)
+    (result,) = world.send(b"late", 2)
+    assert result.error is PartitionError.STALE_PRODUCER_EPOCH, "the marker has the next epoch"
+    assert world.send(b"third", 0, epoch=1)[0].error is None
+    assert world.committed_values() == [b"first", b"second"]
+
+
+def test_scenario_26_a_truncated_tail_leaves_what_is_committed_and_the_marker_comes_again() -> None:
+    """Data, a marker, or both lie in the tail that another leader does not have."""
+    world = TransactionalWorld()
+    world.send(b"a", 0), world.end(commit=False)
+    world.send(b"open", 1)
+    state = world.partition.reading.last_stable_offset, len(world.committed_values())
+    late = Marker(PRODUCER, 0, True, 1, 500)
+    for tail in ("data", "marker", "both"):
+        transactions = world.partition._producing.transactions
+        if tail != "marker":
+            transactions.batch_appended(PRODUCER, RaftIndex(900))
+        if tail != "data":
+            transactions.marker_appended(late, RaftIndex(901))
+            assert not transactions.is_open(PRODUCER)
+        world.partition._producing.truncated()
+        assert transactions.is_open(PRODUCER), tail
+        assert transactions.check(late, 0) is MarkerVerdict.NEEDED, tail
+        assert (world.stable, len(world.committed_values())) == state
+    assert world.end(commit=True) == [Marked.DONE]
+    assert world.committed_values() == [b"open"]
 
 
 def test_an_answer_that_comes_after_the_end_of_a_leadership_appends_nothing() -> None:
@@ -372,7 +409,7 @@ def test_scenario_27_what_is_open_and_what_was_aborted_survive_a_power_loss(save
     world.send(b"other", 0, producer=6)
     if saved:
         world.partition.save()
-        assert world.partition.log.snapshot_state[0] == WITH_TRANSACTIONS
+        assert world.partition.log.saved.state[0] == WITH_TRANSACTIONS
         job = world.store.begin_checkpoint()
         job.run()
         world.store.finish_checkpoint(job)
@@ -405,7 +442,7 @@ def test_a_state_that_is_newer_than_where_the_log_goes_on_is_not_changed_by_old_
     world.end(commit=False)
     world.send(b"b", 1)
     state = world.partition._producing.to_bytes(world.partition.applied_index)
-    entries = world.partition.log.entries(world.partition.log.first_index, 1 << 20, 100)
+    entries = world.partition.log.entries.read(world.partition.log.first_index, 1 << 20, 100)
     producing = world.partition._producing
     producing.restore(state)
     for entry in entries:
@@ -418,7 +455,7 @@ def test_without_transactions_the_state_is_what_older_builds_read() -> None:
     world = TransactionalWorld()
     world.send(b"a", 0, transactional=False)
     world.partition.save()
-    assert world.partition.log.snapshot_state[0] == producers_module.FORMAT_VERSION
+    assert world.partition.log.saved.state[0] == producers_module.FORMAT_VERSION
 
 
 def test_scenario_28_a_silent_producer_with_an_open_transaction_is_not_forgotten(

@@ -103,7 +103,7 @@ def test_a_follower_that_restarts_in_a_quiet_group_learns_what_is_committed() ->
     proposal = cluster.propose(leader, b"x")
     cluster.run_until(lambda: cluster[follower].log.last_index == proposal.entry.index)
     assert cluster[follower].log.commit_index < proposal.entry.index
-    cluster.run_until(lambda: cluster[follower].log.synced_index == proposal.entry.index)
+    cluster.run_until(lambda: cluster[follower].log.entries.synced_index == proposal.entry.index)
     cluster.crash(follower)
     cluster.restart(follower)
     cluster.run_until(lambda: cluster[follower].log.commit_index == proposal.entry.index, within=1.0)

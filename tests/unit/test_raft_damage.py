@@ -42,7 +42,7 @@ def test_a_follower_takes_nothing_whose_bytes_are_not_those_of_its_checksum() ->
     cluster.converge()
     assert len(spoilt) == 4
     cluster.check_all()
-    assert all(cluster[BrokerId(number)].log.damage is None for number in (1, 2, 3))
+    assert all(cluster[BrokerId(number)].log.damage.lost is None for number in (1, 2, 3))
 
 
 def flip(cluster: Cluster, broker: int, entry: Entry, byte: int = -1) -> None:
@@ -62,7 +62,7 @@ def with_history(count: int = 40) -> tuple[Cluster, list[Entry]]:
     entries = [cluster.commit(b"v%d" % number).entry for number in range(count)]
     cluster.converge()
     for broker in cluster.brokers.values():
-        broker.log.forget_to(broker.log.commit_index)
+        broker.log.entries.forget_to(broker.log.commit_index)
     return cluster, entries
 
 
@@ -71,7 +71,7 @@ def read_all(cluster: Cluster, broker: int) -> None:
     index = log.first_index
     while index <= log.commit_index:
         try:
-            index = RaftIndex(log.entries(index, 1, 1)[-1].index + 1)
+            index = RaftIndex(log.entries.read(index, 1, 1)[-1].index + 1)
         except DamagedLog:
             return
 
@@ -88,7 +88,7 @@ def test_one_flipped_bit_and_one_emptied_disk_leave_a_group_that_elects_and_heal
     cluster.run_until(lambda: "is damaged" in caplog.text)
     cluster.run_until(lambda: all(b.group.is_trusted for b in cluster.brokers.values()))
     cluster.converge()
-    cluster.run_until(lambda: cluster[3].log.rot is None)
+    cluster.run_until(lambda: cluster[3].log.damage.rot is None)
     cluster.check_all()
     cluster.commit(b"after")
 
@@ -98,10 +98,10 @@ def test_a_replica_with_damaged_bytes_votes_for_the_one_that_is_whole() -> None:
     cluster, entries = with_history()
     flip(cluster, 3, entries[3])
     read_all(cluster, 3)
-    assert cluster[3].log.rot is not None
+    assert cluster[3].log.damage.rot is not None
     cluster.crash(1)
     cluster.run_until(lambda: cluster.leader == 2 and cluster[2].group.is_ready)
-    cluster.run_until(lambda: cluster[3].log.rot is None)
+    cluster.run_until(lambda: cluster[3].log.damage.rot is None)
     cluster.check_all()
 
 
@@ -113,7 +113,7 @@ def test_it_is_repaired_without_a_leader_by_one_that_may_not_lead_itself() -> No
     for broker in (2, 3):
         read_all(cluster, broker)
     cluster.crash(1)
-    cluster.run_until(lambda: all(cluster[broker].log.rot is None for broker in (2, 3)))
+    cluster.run_until(lambda: all(cluster[broker].log.damage.rot is None for broker in (2, 3)))
     cluster.commit(b"after")
     cluster.check_all()
 
@@ -127,11 +127,11 @@ def test_damage_anywhere_in_a_batch_is_repaired_where_it_lies(byte: int) -> None
         flip(cluster, follower, entry, byte)
     flip(cluster, follower, entries[30], byte)
     read_all(cluster, follower)
-    assert cluster[follower].log.rot is not None
-    while cluster[follower].log.rot is not None:
-        cluster.run_until(lambda: cluster[follower].log.rot is None)
+    assert cluster[follower].log.damage.rot is not None
+    while cluster[follower].log.damage.rot is not None:
+        cluster.run_until(lambda: cluster[follower].log.damage.rot is None)
         read_all(cluster, follower)
-    assert cluster[follower].log.damage is None and cluster[follower].group.is_trusted
+    assert cluster[follower].log.damage.lost is None and cluster[follower].group.is_trusted
     cluster.check_all()
     cluster.crash(follower)
     cluster.restart(follower)
@@ -151,10 +151,10 @@ def test_a_segment_that_is_missing_or_short_is_filled_and_costs_no_vote(size: in
         else:
             disk.cut(path, size)
     cluster.restart(3)
-    assert cluster[3].log.damage is None and cluster[3].group.is_trusted
+    assert cluster[3].log.damage.lost is None and cluster[3].group.is_trusted
     read_all(cluster, 3)
-    while cluster[3].log.rot is not None:
-        cluster.run_until(lambda: cluster[3].log.rot is None)
+    while cluster[3].log.damage.rot is not None:
+        cluster.run_until(lambda: cluster[3].log.damage.rot is None)
         read_all(cluster, 3)
     cluster.converge()
     cluster.check_all()
@@ -169,10 +169,10 @@ def test_a_leader_that_finds_damage_leads_no_more_until_it_is_repaired() -> None
         cluster.cut([leader], [other])
     cluster.run(10.0)
     assert cluster.leader not in (None, leader)
-    assert cluster[leader].log.rot is not None and not cluster[leader].group.is_leader
+    assert cluster[leader].log.damage.rot is not None and not cluster[leader].group.is_leader
     cluster.heal()
     cluster.converge()
-    cluster.run_until(lambda: cluster[leader].log.rot is None)
+    cluster.run_until(lambda: cluster[leader].log.damage.rot is None)
     cluster.elect(leader)
     cluster.check_all()
 
@@ -191,11 +191,11 @@ def test_who_lacks_what_nobody_has_any_more_is_filled_anew_when_it_can_be_done_w
     compact(cluster[leader].log, RaftIndex(entries[-1].index))
     read_all(cluster, victim)
     cluster.run(5.0)
-    assert cluster[victim].log.rot is not None and cluster[victim].group.is_trusted
+    assert cluster[victim].log.damage.rot is not None and cluster[victim].group.is_trusted
     cluster.restart(third)
     cluster.converge()
     compact(cluster[third].log, RaftIndex(entries[-1].index))
-    cluster.run_until(lambda: cluster[victim].log.problem is None)
+    cluster.run_until(lambda: cluster[victim].log.damage.problem is None)
     cluster.converge()
     cluster.run_until(lambda: cluster[victim].group.is_trusted)
     assert cluster[victim].log.first_index > entries[5].index
@@ -205,10 +205,10 @@ def test_who_lacks_what_nobody_has_any_more_is_filled_anew_when_it_can_be_done_w
 def test_who_is_alone_goes_on_without_what_is_damaged(caplog: pytest.LogCaptureFixture) -> None:
     cluster = new_cluster(1)
     entries = [cluster.commit(b"v%d" % number).entry for number in range(40)]
-    cluster[1].log.forget_to(cluster[1].log.commit_index)
+    cluster[1].log.entries.forget_to(cluster[1].log.commit_index)
     flip(cluster, 1, entries[3])
     read_all(cluster, 1)
     with caplog.at_level(logging.ERROR):
         cluster.commit(b"after")
-        cluster[1].group.tick(cluster.now)
+        cluster[1].group.turning.tick(cluster.now)
     assert cluster[1].group.is_leader and "no replica to repair it from" in caplog.text

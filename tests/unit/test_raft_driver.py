@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from raftlog.errors import DiskFailed
-from raftlog.raft.driver import TURN_BYTES_MAX, TURN_STEPS_MAX, Driver
+from raftlog.raft.driver import TURN_COST_MAX, TURN_STEPS_MAX, Driver
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.inbox import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, PART_BYTES, PART_MESSAGES
+from raftlog.raft.inbox import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, PART_COST_MAX, PART_MESSAGES
 from raftlog.raft.messages import (
     Addressed,
     Append,
@@ -213,6 +213,22 @@ def test_a_leader_whose_disk_stalls_hands_over_and_the_group_goes_on() -> None:
     assert b"stuck" in cluster[new].machine.applied.values()
 
 
+def test_a_leader_whose_disk_stalls_hands_over_to_a_broker_that_serves_clients() -> None:
+    """A broker that has not joined again yet votes and leads, and every client of it is turned away."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.run(0.5)
+    cluster.sync_time = lambda b: 60.0 if b == leader else 0.0
+    cluster.propose(leader, b"stuck")
+    cluster.run(0.3)
+    driver, other = cluster[leader].driver, BrokerId(leader % 3 + 1)
+    driver.may_take_over = list
+    assert driver.yield_leadership(cluster.now) == 0
+    driver.may_take_over = lambda: [other]
+    assert driver.yield_leadership(cluster.now) == 1
+    assert cluster.run_until_other_leader(leader) == other
+
+
 def test_a_leader_keeps_what_others_have_no_more_of_on_their_disks() -> None:
     """All brokers of a machine share its disk: where it stalls for all, leaderships went round and round."""
     cluster = Cluster(3)
@@ -261,7 +277,7 @@ def test_a_turn_takes_a_bounded_part_of_one_long_delivery(monkeypatch: pytest.Mo
     cluster = Cluster(1)
     driver, group = cluster[1].driver, cluster[1].group
     stepped: list[int] = []
-    monkeypatch.setattr(group, "step", lambda sender, message, now: stepped.append(message.term))
+    monkeypatch.setattr(group.turning, "step", lambda sender, message, now: stepped.append(message.term))
     driver.receive(BrokerId(2), [VoteReply(KEY, Term(number), False) for number in range(1000)])
     while driver.has_work:
         before = len(stepped)
@@ -276,7 +292,9 @@ def test_a_turn_takes_a_bounded_part_of_the_bytes_that_wait(monkeypatch: pytest.
     cluster = Cluster(1)
     driver, group = cluster[1].driver, cluster[1].group
     stepped: list[int] = []
-    monkeypatch.setattr(group, "step", lambda sender, message, now: stepped.append(message.prev_index))
+    monkeypatch.setattr(
+        group.turning, "step", lambda sender, message, now: stepped.append(message.prev_index)
+    )
     entry = Entry(RaftIndex(1), Term(1), EntryKind.BATCH, bytes(600 << 10), Offset(0), Offset(1))
     numbers = list(range(40))
     appends = [Append(KEY, Term(1), RaftIndex(n), Term(0), RaftIndex(0), [entry]) for n in numbers]
@@ -285,10 +303,10 @@ def test_a_turn_takes_a_bounded_part_of_the_bytes_that_wait(monkeypatch: pytest.
     while driver.has_work:
         before = len(stepped)
         driver.turn(cluster.now)
-        assert (len(stepped) - before) * len(entry.payload) < TURN_BYTES_MAX + PART_BYTES
+        assert (len(stepped) - before) * len(entry.payload) < TURN_COST_MAX + PART_COST_MAX
         turns += 1
     assert stepped == numbers
-    assert turns >= 40 * len(entry.payload) // (TURN_BYTES_MAX + PART_BYTES)
+    assert turns >= 40 * len(entry.payload) // (TURN_COST_MAX + PART_COST_MAX)
     assert driver._inbox.messages == driver._inbox.bytes == 0
 
 
@@ -353,7 +371,7 @@ def test_a_stalled_disk_takes_a_bounded_amount_of_appends(monkeypatch: pytest.Mo
         cluster.propose(leader, bytes(1000))
         cluster.run(0.002)
     log = cluster[slow].log
-    assert log.last_index - log.synced_index <= 12
+    assert log.last_index - log.entries.synced_index <= 12
     assert cluster[slow].driver.dropped_messages > 0
     cluster.sync_time = lambda b: 0.0
     cluster.converge()
@@ -604,12 +622,12 @@ def test_a_heartbeat_brings_a_deadline_forward_that_had_grown() -> None:
     follower = next(number for number in fleet.drivers if number != leader)
     driver = fleet.drivers[follower]
     group = driver.groups[key(0)]
-    group._engine.failed_elections = 6
-    group._elections.postpone(fleet.now)
+    group.turning.replica.parts.engine.failed_elections = 6
+    group.turning.replica.parts.elections.postpone(fleet.now)
     member = driver._members[key(0)]
-    member.scheduled_at = group.next_deadline
-    driver._heap = [(group.next_deadline, 0, member)]
+    member.scheduled_at = group.turning.next_deadline
+    driver._heap = [(group.turning.next_deadline, 0, member)]
     grown = driver.next_deadline
     fleet.run(0.5)
-    assert group.leader == leader and group.next_deadline < grown
-    assert driver.next_deadline <= group.next_deadline
+    assert group.leader == leader and group.turning.next_deadline < grown
+    assert driver.next_deadline <= group.turning.next_deadline

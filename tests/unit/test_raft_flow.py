@@ -23,8 +23,8 @@ def test_a_group_with_nothing_to_do_gives_always_the_same_value() -> None:
     cluster.commit(b"x")
     cluster.run(0.05)
     for broker in cluster.brokers.values():
-        assert broker.group.before_sync(cluster.now) is NOTHING
-        assert broker.group.after_sync() is NOTHING
+        assert broker.group.turning.before_sync(cluster.now) is NOTHING
+        assert broker.group.turning.after_sync() is NOTHING
 
 
 def test_a_leader_sends_before_the_sync_and_a_follower_acknowledges_after_it() -> None:
@@ -33,15 +33,15 @@ def test_a_leader_sends_before_the_sync_and_a_follower_acknowledges_after_it() -
     cluster.run(0.05)
     group = cluster[leader].group
     cluster.propose(leader, b"x")
-    ready = group.before_sync(cluster.now)
+    ready = group.turning.before_sync(cluster.now)
     assert [to for to, _ in ready.messages] == [2, 3]
     assert ready._replace(messages=()) == NOTHING
     follower = cluster[2].group
     for to, message in ready.messages:
         if to == 2:
-            follower.step(BrokerId(leader), message, cluster.now)
-    assert follower.before_sync(cluster.now) is NOTHING
-    assert not follower.after_sync().replies, "nothing is synced"
+            follower.turning.step(BrokerId(leader), message, cluster.now)
+    assert follower.turning.before_sync(cluster.now) is NOTHING
+    assert not follower.turning.after_sync().replies, "nothing is synced"
 
 
 def test_a_state_machine_has_applied_all_before_it_hears_that_it_leads() -> None:

@@ -261,8 +261,8 @@ def test_a_snapshot_carries_no_membership_that_may_be_undone() -> None:
     cluster.rules.append(lose_what_follows)
     cluster.restart(behind)
     cluster.run_until(lambda: cluster[behind].machine.restored != [])
-    assert cluster[leader].group.learners == {4}
-    assert cluster[behind].group.learners == frozenset()
+    assert cluster[leader].group.membership.learners == {4}
+    assert cluster[behind].group.membership.learners == frozenset()
 
 
 def test_a_learner_receives_and_neither_votes_nor_counts() -> None:

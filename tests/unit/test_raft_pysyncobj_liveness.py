@@ -468,14 +468,14 @@ def test_a_late_pre_vote_does_not_make_a_leader_of_a_leader() -> None:
     script.campaign(B)
     votes = script.take("vote", of=B)
     group = script.broker(B).group
-    group.tick(group.next_deadline)
+    group.turning.tick(group.turning.next_deadline)
     script.forget()
     script.deliver(votes)
     script.deliver(script.take("vote_reply", to=B))
     assert group.is_leader
-    rounds = group._leading.leadership
+    rounds = group.turning.replica.parts.leading.leadership
     late = PreVoteReply(KEY, group.term, Term(group.term + 1), True, False)
     for sender in (A, C):
         script.broker(B).driver.receive(BrokerId(sender), [late])
         script.turn(B)
-    assert group._leading.leadership is rounds
+    assert group.turning.replica.parts.leading.leadership is rounds

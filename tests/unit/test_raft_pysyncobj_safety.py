@@ -142,7 +142,7 @@ def test_one_slow_disk_of_three_keeps_no_promise_it_cannot_keep(slow: int) -> No
     committed = proposal.outcome is Outcome.COMMITTED
     assert committed == (slow != leader)
     index = proposal.entry.index
-    assert cluster[slow].log.synced_index < index
+    assert cluster[slow].log.entries.synced_index < index
     acks = [(s, m) for _, s, _, m in cluster.sent if isinstance(m, AppendReply) and s == slow]
     assert all(m.match_index < index for _, m in acks)
     cluster.run(1.0)
@@ -157,7 +157,7 @@ def test_a_vote_leaves_only_when_it_is_durable() -> None:
     assert votes
     for at, sender, message in votes:
         assert at >= 0.05
-        durable = cluster[sender].store.durable[KEY].hard_state
+        durable = cluster[sender].store.durable[KEY].promises.hard_state
         assert durable.term >= message.term
 
 
@@ -170,7 +170,7 @@ def test_a_vote_is_remembered_through_power_loss() -> None:
     script.crash(C)
     script.cluster.restart(C)
     script.turn(C)
-    assert script.broker(C).group.voted_for == A
+    assert script.broker(C).group.log.promises.hard_state.voted_for == A
     rival = requests[0].message._replace(last_index=RaftIndex(10), last_term=Term(9))
     script.broker(C).driver.receive(BrokerId(B), [rival])
     script.turn(C)
@@ -293,12 +293,12 @@ def test_a_change_that_is_replaced_is_undone() -> None:
     cluster.isolate(leader)
     change(cluster, leader, learner=4)
     cluster.run(0.1)
-    assert cluster[leader].group.learners == {4}
+    assert cluster[leader].group.membership.learners == {4}
     cluster.run_until(lambda: cluster.leader not in (None, leader))
     cluster.commit(b"other", broker=cluster.leader)
     cluster.heal()
     cluster.converge_voters()
-    assert cluster[leader].group.learners == frozenset()
+    assert cluster[leader].group.membership.learners == frozenset()
 
 
 def test_the_leader_is_not_removed_and_says_what_to_do() -> None:
@@ -413,11 +413,11 @@ def test_a_snapshot_that_the_log_contains_lets_the_follower_commit_up_to_it() ->
     cluster.propose(leader, b"tail")
     cluster.run(0.003)
     last = follower.log.last_index
-    assert follower.log.commit_index < last == follower.log.synced_index
-    follower.group._following.restart()
-    follower.group._following.hear_commit(last)
+    assert follower.log.commit_index < last == follower.log.entries.synced_index
+    follower.group.turning.replica.parts.following.restart()
+    follower.group.turning.replica.parts.following.hear_commit(last)
     there = snapshot(follower.group, int(last), int(follower.log.term_at(last) or 0))
-    follower.group.step(BrokerId(leader), there, cluster.now)
+    follower.group.turning.step(BrokerId(leader), there, cluster.now)
     assert follower.log.commit_index == last
 
 
@@ -496,13 +496,20 @@ def test_what_a_wiped_broker_acknowledged_before_is_forgotten() -> None:
     proposal = cluster.propose(leader, b"x")
     cluster.run(0.05)
     assert (
-        cluster[leader].group._engine.match_index[cluster[leader].group._engine.peers[BrokerId(one)]]
+        cluster[leader].group.turning.replica.parts.engine.match_index[
+            cluster[leader].group.turning.replica.parts.engine.peers[BrokerId(one)]
+        ]
         == proposal.entry.index
     )
     cluster.wipe(one)
     cluster.rules.append(lambda s, r, m: None if isinstance(m, Append | Snapshot) else 0.001)
     cluster.run(0.3)
-    assert cluster[leader].group._engine.match_index[cluster[leader].group._engine.peers[BrokerId(one)]] == 0
+    assert (
+        cluster[leader].group.turning.replica.parts.engine.match_index[
+            cluster[leader].group.turning.replica.parts.engine.peers[BrokerId(one)]
+        ]
+        == 0
+    )
     assert any(isinstance(m, Rejoin) for _, _, _, m in cluster.sent)
     assert proposal.outcome is None
     assert two in rest
@@ -542,7 +549,7 @@ def test_an_emptied_broker_does_not_help_to_elect_where_a_voter_is_missing() -> 
     cluster.crash(leader)
     cluster.wipe(lagging)
     cluster.wipe(kept)
-    cluster[lagging].group._trust.regain()  # as if it had never had anything
+    cluster[lagging].group.turning.replica.parts.trust.regain()  # as if it had never had anything
     cluster.run(20.0)
     assert cluster.leader is None
 
@@ -571,7 +578,7 @@ def test_a_damaged_log_is_dropped_and_filled_by_the_leader() -> None:
     damaged = leader % 3 + 1
     cluster.run(0.3)
     cluster.crash(damaged)
-    cluster.down[damaged].store.durable[KEY].damage = "a bad block"
+    cluster.down[damaged].store.durable[KEY].damage.lost = "a bad block"
     node = cluster.restart(damaged)
     assert not node.group.is_trusted
     cluster.isolate(damaged)
@@ -580,7 +587,7 @@ def test_a_damaged_log_is_dropped_and_filled_by_the_leader() -> None:
     assert node.log.last_index > 0, "nothing is dropped while nobody can fill it"
     cluster.heal()
     cluster.converge()
-    assert node.log.damage is None
+    assert node.log.damage.lost is None
     assert list(node.machine.applied.values()) == [b"x"]
     cluster.run(1.0)
     assert node.group.is_trusted
@@ -601,7 +608,7 @@ def test_the_installed_library_has_what_the_adapter_relies_on() -> None:
         assert callable(getattr(syncobj.SyncObj, name)), name
     group = Cluster(1)[1].group
     for name in engine.PRIVATE_ATTRIBUTES:
-        assert hasattr(group._engine, name), name
+        assert hasattr(group.turning.replica.parts.engine, name), name
         assert f"self.{name.removeprefix('_SyncObj')}" in source, name
     tick = inspect.getsource(syncobj.SyncObj._onTick)
     for call in (
@@ -624,22 +631,22 @@ def test_damage_that_a_read_finds_ends_leadership_and_is_repaired() -> None:
     for i in range(5):
         cluster.commit(b"%d" % i, broker=leader)
     log = cluster[leader].log
-    entries = log.entries
+    read = log.entries.read
 
     def damaged(from_index: RaftIndex, max_bytes: int, max_count: int) -> list[Entry]:
         if from_index <= 3 and log.last_index >= 3:
-            log.damage = "a bad block"
-        if log.damage is not None:
-            raise DamagedLog(log.damage)
-        return entries(from_index, max_bytes, max_count)
+            log.damage.lost = "a bad block"
+        if log.damage.lost is not None:
+            raise DamagedLog(log.damage.lost)
+        return read(from_index, max_bytes, max_count)
 
-    log.entries = damaged  # type: ignore[method-assign]
+    log.entries.read = damaged  # type: ignore[method-assign]
     cluster.check = lambda: None  # type: ignore[method-assign]  # it reads the log as well
     cluster.restart(behind)
     cluster.run_until(lambda: cluster.leader not in (None, leader))
-    del log.entries  # type: ignore[method-assign]
+    del log.entries.read  # type: ignore[method-assign]
     cluster.converge()
-    assert log.damage is None
+    assert log.damage.lost is None
     assert list(cluster[leader].machine.applied.values()) == [b"0", b"1", b"2", b"3", b"4"]
     cluster.run(1.0)
     assert cluster[leader].group.is_trusted
@@ -650,8 +657,8 @@ def test_a_damaged_group_of_one_goes_on_with_what_it_has() -> None:
     cluster.elect()
     cluster.commit(b"x")
     cluster.crash(1)
-    cluster.down[1].store.durable[KEY].damage = "a bad block"
+    cluster.down[1].store.durable[KEY].damage.lost = "a bad block"
     node = cluster.restart(1)
     cluster.elect()
-    assert node.log.damage == "a bad block"
+    assert node.log.damage.lost == "a bad block"
     assert node.log.last_index >= 3

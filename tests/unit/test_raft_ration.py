@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 
-from raftlog.raft.driver import FILES_MAX, Driver
+from raftlog.raft.driver import COMMITS_MAX, Driver
 from raftlog.raft.group import RaftGroup
-from raftlog.raft.ration import Ration
+from raftlog.raft.ration import Allowance, Ration
 from raftlog.raft.values import Outcome, RaftTiming
+from raftlog.storage.log_entries import COMMIT_ENTRY_COST, COMMIT_FILE_COST
 from raftlog.storage.store import Store, StoreSettings
-from raftlog.types import BrokerId, GroupKey
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey
 from tests.sim.virtual_disk import VirtualDisk
 from tests.storage_world import batch
 from tests.unit.raft_cluster import Machine
 
 SELF = BrokerId(1)
 GROUPS = 100
+FILES_MAX = COMMITS_MAX // COMMIT_FILE_COST
 
 
 def test_who_gets_none_is_first_in_the_next_turn() -> None:
@@ -31,22 +33,49 @@ def test_who_gets_none_is_first_in_the_next_turn() -> None:
     assert not ration.is_wanted
 
 
-def test_a_turn_begins_a_bounded_number_of_files_and_answers_nobody_before() -> None:
-    """A thousand partitions that are written together for the first time."""
+def test_who_has_more_to_do_than_a_turn_allows_goes_on_behind_the_others() -> None:
+    allowance = Allowance[str](10)
+    allowance.left -= 15
+    for group in ("a", "b", "c"):
+        allowance.wait(group)
+    assert allowance.is_wanted
+    named = []
+    for group in allowance.begin_turn():
+        named.append(group)
+        allowance.left -= 10
+        allowance.wait(group)  # there is more
+    assert named == ["a"]
+    named = []
+    for group in allowance.begin_turn():
+        named.append(group)
+        allowance.left -= 4
+    assert named == ["b", "c", "a"] and not allowance.is_wanted
+
+
+def leading(count: int) -> tuple[VirtualDisk, Driver]:
+    """A broker that leads `count` groups of one."""
     disk = VirtualDisk(random.Random(1))
     store = Store.open(disk, "/data", StoreSettings(node_id=SELF), rng=random.Random(2))
     driver = Driver(store, send=lambda to, messages: None)
-    timing = RaftTiming(heartbeat=0.1, election_min=1.0, election_max=2.0)
-    logs = [
-        store.create_log(GroupKey(number.to_bytes(20, "big")), f"log-{number}") for number in range(GROUPS)
-    ]
-    for log in logs:
-        group = RaftGroup(
-            log.key, SELF, log, frozenset((SELF,)), timing=timing, rng=random.Random(3), now=0.0
-        )
-        driver.add(group, Machine(log))  # type: ignore[arg-type]
+    for number in range(count):
+        add_group(driver, GroupKey(number.to_bytes(20, "big")))
     while driver.has_work or not all(group.is_ready for group in driver.groups.values()):
         driver.turn(0.0)
+    return disk, driver
+
+
+def add_group(driver: Driver, key: GroupKey) -> RaftGroup:
+    timing = RaftTiming(heartbeat=0.1, election_min=1.0, election_max=2.0)
+    log = driver.store.create_log(key, f"log-{key.hex()}")
+    group = RaftGroup(key, SELF, log, frozenset((SELF,)), timing=timing, rng=random.Random(3), now=0.0)
+    driver.add(group, Machine(log))  # type: ignore[arg-type]
+    return group
+
+
+def test_a_turn_begins_a_bounded_number_of_files_and_answers_nobody_before() -> None:
+    """A thousand partitions that are written together for the first time."""
+    disk, driver = leading(GROUPS)
+    logs = [group.log for group in driver.groups.values()]
     made: list[str] = []
     disk.on_operation = lambda operation, path: made.append(path) if operation == "create" else None
     answers: list[GroupKey] = []
@@ -74,3 +103,39 @@ def test_a_turn_begins_a_bounded_number_of_files_and_answers_nobody_before() -> 
     driver.turn(0.0)
     driver.turn(0.0)
     assert not made and len(answers) == 2 * GROUPS, "a file that is there costs no turn"
+
+
+def test_a_turn_moves_a_bounded_part_of_what_is_committed_to_the_segments() -> None:
+    """Sixty partitions that had a megabyte each to commit, which a broker heard at once, held its loop for 70
+    ms; many small batches take long by their number."""
+    _, driver = leading(20)
+    metadata = add_group(driver, METADATA_GROUP)
+    groups = list(driver.groups.values())
+    driver.turn(0.0)
+    answers: list[GroupKey] = []
+
+    def propose(group: RaftGroup, size: int) -> None:
+        group.propose(
+            batch(group.log, group.term, 1, size), 1, 0.0, lambda outcome, entry: answers.append(group.key)
+        )
+
+    for group in groups[:15]:
+        for _ in range(2):
+            propose(group, 500_000)
+    for _ in range(3000):
+        propose(groups[16], 10)
+    propose(metadata, 10)
+    commits, turns = [group.commit_index for group in groups], 0
+    while driver.has_work:
+        driver.turn(0.0)
+        turns += 1
+        if turns == 1:
+            assert METADATA_GROUP in answers, "it waits for no other"
+        cost = 0
+        for number, group in enumerate(groups):
+            size = 500_000 if number < 15 else 0
+            cost += (group.commit_index - commits[number]) * (size + COMMIT_ENTRY_COST)
+            commits[number] = group.commit_index
+        assert cost <= COMMITS_MAX + 600_000
+    assert len(answers) == 30 + 3000 + 1
+    assert turns > (30 * 500_000 + 3000 * COMMIT_ENTRY_COST) // COMMITS_MAX

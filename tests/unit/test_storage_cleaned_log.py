@@ -20,7 +20,7 @@ from tests.compaction_world import KEY, World
 def records_of(log: GroupLog, offset: int = 0, max_bytes: int = 400) -> list[Record]:
     """What a consumer reads that begins at `offset`: it goes on behind the last record that it got."""
     found: list[Record] = []
-    while (piece := log.read(Offset(offset), max_bytes)) is not None:
+    while (piece := log.reader.read(Offset(offset), max_bytes)) is not None:
         data = bytes(piece.read())
         records = [each for at, _ in iter_headers(data) for each in decode_batch(data, at)]
         found += [each for each in records if each.offset >= offset]
@@ -58,7 +58,7 @@ def test_a_reader_gets_the_last_value_of_each_key_from_any_offset() -> None:
     assert folded(after) == folded(before)
     for offset in range(40):
         assert records_of(world.log, offset) == [each for each in after if each.offset >= offset]
-    assert (world.log.log_start_offset, world.log.high_watermark) == (0, 40)
+    assert (world.log.retention.start_offset, world.log.high_watermark) == (0, 40)
 
 
 def test_the_last_segment_is_never_cleaned() -> None:
@@ -67,7 +67,7 @@ def test_the_last_segment_is_never_cleaned() -> None:
     for _ in range(20):
         world.put(b"k", b"1")
     world.commit()
-    world.log.roll_if_due(0)
+    world.log.retention.roll_if_due(0)
     last = world.find().segments[-1].next_offset
     world.clean()
     assert last < 20
@@ -89,23 +89,23 @@ def test_a_pass_keeps_to_its_limits() -> None:
 
 def test_raft_is_told_that_entries_are_gone() -> None:
     world = filled()
-    world.log.forget_to(world.log.commit_index)
+    world.log.entries.forget_to(world.log.commit_index)
     world.clean()
     clean_index = world.log.cleaning.clean_index
     assert 0 < clean_index < world.log.commit_index
-    assert not world.log.has_entries_from(clean_index)
+    assert not world.log.entries.has_from(clean_index)
     with pytest.raises(LookupError):
-        world.log.entries(clean_index, 1000, 10)
-    assert world.log.has_entries_from(RaftIndex(clean_index + 1))
-    found = world.log.entries(RaftIndex(clean_index + 1), 1 << 20, 1000)
+        world.log.entries.read(clean_index, 1000, 10)
+    assert world.log.entries.has_from(RaftIndex(clean_index + 1))
+    found = world.log.entries.read(RaftIndex(clean_index + 1), 1 << 20, 1000)
     assert [each.index for each in found] == list(range(clean_index + 1, world.log.last_index + 1))
 
 
 def test_entries_that_are_still_in_memory_are_still_given() -> None:
     world = filled()
     world.clean()
-    assert world.log.has_entries_from(RaftIndex(1))
-    assert [each.index for each in world.log.entries(RaftIndex(1), 1 << 20, 1000)][:2] == [1, 2]
+    assert world.log.entries.has_from(RaftIndex(1))
+    assert [each.index for each in world.log.entries.read(RaftIndex(1), 1 << 20, 1000)][:2] == [1, 2]
 
 
 def test_entries_without_an_offset_go_but_the_newest_membership() -> None:
@@ -116,9 +116,9 @@ def test_entries_without_an_offset_go_but_the_newest_membership() -> None:
         world.command()
         world.put(b"k", b"%d" % number)
     world.commit()
-    before = world.log.internal_count
+    before = world.log.retention.internal_count
     world.clean()
-    assert world.log.internal_count < before / 2
+    assert world.log.retention.internal_count < before / 2
     world.checkpoint()
     world.reopen()
     assert [each.index for each in world.log.memberships] == [newest]
@@ -182,10 +182,10 @@ def test_a_log_that_has_lost_a_source_takes_nothing() -> None:
     world = filled()
     found = world.find()
     result = world.run_pass(found)
-    world.log.delete_before(found.segments[0].next_offset)
-    assert world.log.drop_deleted(world.log.commit_index)
+    world.log.retention.delete_before(found.segments[0].next_offset)
+    assert world.log.retention.drop_deleted(world.log.commit_index)
     assert not world.log.cleaning.take(found, result)
-    assert [each.offset for each in records_of(world.log, world.log.log_start_offset)][-1] == 39
+    assert [each.offset for each in records_of(world.log, world.log.retention.start_offset)][-1] == 39
 
 
 def test_a_log_that_is_deleted_takes_nothing() -> None:
@@ -199,7 +199,7 @@ def test_a_log_that_is_deleted_takes_nothing() -> None:
 
 def test_slices_outlive_the_swap() -> None:
     world = filled()
-    piece = world.log.read(Offset(0), 100)
+    piece = world.log.reader.read(Offset(0), 100)
     assert piece is not None
     world.clean()
     world.checkpoint()
@@ -210,11 +210,11 @@ def test_slices_outlive_the_swap() -> None:
 def test_the_start_moves_through_a_cleaned_log() -> None:
     world = filled()
     world.clean()
-    world.log.delete_before(Offset(36))
-    world.log.drop_deleted(world.log.commit_index)
+    world.log.retention.delete_before(Offset(36))
+    world.log.retention.drop_deleted(world.log.commit_index)
     world.checkpoint()
     world.reopen()
-    assert world.log.log_start_offset == 36
+    assert world.log.retention.start_offset == 36
     assert [each.offset for each in records_of(world.log, 36)][-1] == 39
 
 
@@ -227,7 +227,7 @@ def test_damage_in_a_cleaned_segment_is_found_by_readers_and_by_the_scrub() -> N
     file.pwritev([bytes([file.pread(1, 70)[0] ^ 1])], 70)
     with pytest.raises(DamagedLog):
         records_of(world.log)
-    assert world.log.rot is not None and world.log.damage is None
+    assert world.log.damage.rot is not None and world.log.damage.lost is None
     scrub = Scrub(world.store.logs)
     scrub.begin()
     piece = scrub.next()
@@ -244,7 +244,7 @@ def test_a_time_is_found_in_a_cleaned_log() -> None:
     world.clean()
     left = records_of(world.log)
     for timestamp in range(1000, 1040):
-        found = world.log.offset_for_timestamp(timestamp)
+        found = world.log.reader.offset_for_timestamp(timestamp)
         expected = next(each for each in left if each.timestamp >= timestamp)
         assert found == (expected.offset, expected.timestamp)
 

@@ -184,6 +184,32 @@ def test_a_full_map_ends_the_pass_and_the_rest_is_copied() -> None:
     assert [offset for offset, _, _ in values_of(log.bytes_of(again))] == list(range(5, 30))
 
 
+def test_a_marker_outlives_the_last_batch_of_its_transaction_when_the_map_is_full_half_way() -> None:
+    """Scenario 52."""
+    log = Log()
+    mine: dict[str, Any] = {"producer_id": 5, "producer_epoch": 0, "transactional": True}
+    first = log.put((b"a", b"aborted"), base_sequence=0, **mine)
+    log.put((b"0", b"kept"), (b"1", b"kept"))
+    log.roll()
+    last = log.put((b"b", b"aborted"), base_sequence=1, **mine)
+    log.put((b"2", b"kept"), (b"3", b"kept"))
+    marker = log.end_transaction(5, commit=False)
+    log.put((b"4", b"kept"))
+    log.roll()
+    aborted = [AbortedRange(5, first, marker)]
+
+    def offsets(result: CleaningResult) -> set[int]:
+        return {header.base_offset for _, header in iter_headers(log.bytes_of(result))}
+
+    half = log.clean(aborted=aborted, key_map_bytes=162 * 2)
+    assert first < half.clean_to <= last
+    assert first not in offsets(half) and {last, marker} <= offsets(half)
+    whole = log.clean(aborted=aborted, dirty_from=half.clean_to, purge_to=half.clean_to, target="/log/2")
+    assert whole.clean_to == log.end and last not in offsets(whole) and marker in offsets(whole)
+    later = log.clean(aborted=aborted, dirty_from=log.end, purge_to=log.end, target="/log/3")
+    assert marker not in offsets(later)
+
+
 def test_small_segments_are_merged_and_cover_what_they_stand_for() -> None:
     log = Log()
     for n in range(6):

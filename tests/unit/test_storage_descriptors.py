@@ -50,12 +50,12 @@ def test_more_logs_than_descriptors_are_written_read_and_there_again(tmp_path: P
             most = max(most, RealFile.open_count() - before - own)
     assert most <= share + 2, "segments in use, and a file of the write-ahead log"
     for log in logs:
-        assert log.read(Offset(1), 1000) is not None
+        assert log.reader.read(Offset(1), 1000) is not None
     store.close()
     again = real_store(tmp_path, share)
     assert RealFile.open_count() - before - own <= share + 2
     assert {log.high_watermark for log in again.logs.values()} == {2}
-    assert [log.damage for log in again.logs.values()] == [None] * 40
+    assert [log.damage.lost for log in again.logs.values()] == [None] * 40
     again.close()
 
 
@@ -75,7 +75,7 @@ def test_many_small_segments_take_no_more_than_the_share(tmp_path: Path) -> None
     job.run()
     store.finish_checkpoint(job)
     flush(store)
-    held = [log.read(Offset(offset), 1) for offset in range(61)]
+    held = [log.reader.read(Offset(offset), 1) for offset in range(61)]
     assert [each.may_lend for each in held if each is not None].count(True) <= files_max(share)
     assert not held[-1].may_lend  # type: ignore[union-attr]
     del held
@@ -87,7 +87,7 @@ def test_many_small_segments_take_no_more_than_the_share(tmp_path: Path) -> None
 
 def entries_of(log: GroupLog) -> list[int]:
     found: list[int] = []
-    while entries := log.entries(RaftIndex(len(found) + 1), 10_000, 100):
+    while entries := log.entries.read(RaftIndex(len(found) + 1), 10_000, 100):
         found += [entry.index for entry in entries]
     return found
 

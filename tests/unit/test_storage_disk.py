@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from raftlog.errors import DataDirBusy, DiskFailed
+from raftlog.errors import DataDirBusy, DiskFailed, DiskFull
 from raftlog.storage.disk import IOV_MAX, Disk, Health, RealDisk
 from tests.sim.virtual_disk import PowerLost, VirtualDisk
 
@@ -107,6 +107,18 @@ def test_a_failure_of_the_disk_is_final() -> None:
     with pytest.raises(DiskFailed, match="Input/output error"), health:
         pytest.fail("nothing runs any more")
     with pytest.raises(DiskFailed):
+        health.check()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_has_not_failed(number: int) -> None:
+    health = Health()
+    with pytest.raises(DiskFull, match="the disk is full") as caught, health:
+        raise OSError(number, os.strerror(number))
+    assert "failed" not in str(caught.value)
+    with pytest.raises(DiskFull), health:
+        pytest.fail("nothing is written any more")
+    with pytest.raises(DiskFull):
         health.check()
 
 

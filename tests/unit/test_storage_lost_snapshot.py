@@ -29,6 +29,6 @@ def test_nothing_before_the_log_is_to_be_applied_again() -> None:
     disk.kill()
     disk.flip_bit("/data/t-0/snapshot", 100)
     log = Store.open(disk, "/data", SETTINGS, rng=random.Random(1)).logs[KEY]
-    assert log.damage is not None
+    assert log.damage.lost is not None
     assert log.commit_index == 3
-    assert log.snapshot_index == log.first_index - 1 == 3
+    assert log.saved.index == log.first_index - 1 == 3

@@ -30,8 +30,8 @@ def test_a_topic_of_any_length_has_a_log_and_a_second_one(length: int) -> None:
     commit_all(store, log)
     store.close()
     again = open_store(disk).logs[KEY]
-    assert again.damage is None
-    assert (again.commit_index, again.log_start_offset, again.high_watermark) == (10, 20, 21)
+    assert again.damage.lost is None
+    assert (again.commit_index, again.retention.start_offset, again.high_watermark) == (10, 20, 21)
 
 
 def test_a_log_that_an_older_build_could_not_make_a_folder_for_is_opened(
@@ -53,7 +53,7 @@ def test_a_log_that_an_older_build_could_not_make_a_folder_for_is_opened(
     store.close()
     store = open_store(disk)
     log = store.logs[KEY]
-    assert (log.damage, log.high_watermark) == (None, 2)
+    assert (log.damage.lost, log.high_watermark) == (None, 2)
     assert log.dirname == short_name(f"{'t' * 249}-12.{TOPIC_ID}")
     checkpoint(store)
     store.close()
@@ -101,7 +101,7 @@ def test_a_commit_that_gets_no_file_waits_and_comes_again(code: int, operation: 
     assert log.refused is None
     store.close()
     again = open_store(disk).logs[KEY]
-    assert (again.damage, again.commit_index) == (None, 3)
+    assert (again.damage.lost, again.commit_index) == (None, 3)
 
 
 def test_a_commit_goes_as_far_as_there_are_files() -> None:
@@ -116,7 +116,7 @@ def test_a_commit_goes_as_far_as_there_are_files() -> None:
     assert [entry.index for entry in log.commit_to(RaftIndex(4))] == [2, 3, 4]
     store.close()
     again = open_store(disk).logs[KEY]
-    assert (again.damage, again.commit_index) == (None, 4)
+    assert (again.damage.lost, again.commit_index) == (None, 4)
 
 
 def test_a_checkpoint_that_gets_no_file_can_be_run_again() -> None:
@@ -142,7 +142,7 @@ def test_a_write_ahead_log_that_gets_no_file_has_lost_nothing() -> None:
     with pytest.raises(FileRefused):
         store.write()
     flush(store)
-    assert log.synced_index == 3
+    assert log.entries.synced_index == 3
     store.close()
 
 
@@ -154,9 +154,9 @@ def test_a_read_that_gets_no_file_is_no_damage() -> None:
     log = open_store(disk).logs[KEY]
     disk.fail_next("read", where=lambda path: path.endswith(".log"), code=errno.EMFILE)
     with pytest.raises(FileRefused):
-        log.read(Offset(0), 1000)
-    assert log.damage is None
-    assert log.read(Offset(0), 1000) is not None
+        log.reader.read(Offset(0), 1000)
+    assert log.damage.lost is None
+    assert log.reader.read(Offset(0), 1000) is not None
 
 
 def test_a_failed_sync_stays_final_whatever_it_says() -> None:
@@ -194,4 +194,4 @@ def test_a_file_of_somebody_else_is_named_at_start_and_nothing_is_damaged(ending
         open_store(disk)
     disk.locked = "nothing"
     again = open_store(disk).logs[KEY]
-    assert (again.damage, again.commit_index) == (None, 1)
+    assert (again.damage.lost, again.commit_index) == (None, 1)

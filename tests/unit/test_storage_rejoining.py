@@ -28,13 +28,13 @@ def test_groups_are_trusted_one_by_one() -> None:
     one = store.create_log(ONE, "one-0", may_lack=True)
     store.create_log(TWO, "two-0", may_lack=True)
     _sync(store)
-    one.may_lack = False  # it has been filled
+    one.promises.may_lack = False  # it has been filled
     _sync(store)
     disk.power_loss()
     store = Store.open(disk, "/data", SETTINGS)
     assert store.is_rejoining
-    assert not store.logs[ONE].may_lack
-    assert store.logs[TWO].may_lack
+    assert not store.logs[ONE].promises.may_lack
+    assert store.logs[TWO].promises.may_lack
     store.set_rejoined()
     disk.power_loss()
     assert not Store.open(disk, "/data", SETTINGS).is_rejoining

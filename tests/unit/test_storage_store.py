@@ -88,14 +88,14 @@ def test_one_turn_is_one_write_and_one_sync() -> None:
     other = store.create_log(group_key(b"u" * 16, 0), "u-0.x")
     flush(store)
     for either in (log, other):
-        either.hard_state = HardState(Term(1), BrokerId(1))
+        either.promises.hard_state = HardState(Term(1), BrokerId(1))
         add(either)
         add(either)
     seen: list[str] = []
     disk.on_operation = lambda operation, path: seen.append(operation)
     flush(store)
     assert seen == ["write", "sync", "write"]  # the block, its sync, the seal
-    assert (log.synced_index, other.synced_index) == (2, 2)
+    assert (log.entries.synced_index, other.entries.synced_index) == (2, 2)
 
 
 def test_a_block_is_written_where_its_sync_is_waited_for() -> None:
@@ -113,7 +113,7 @@ def test_a_block_is_written_where_its_sync_is_waited_for() -> None:
     ticket.sync()
     assert seen == ["write", "sync", "write"]  # the block, its sync, the seal
     store.synced(ticket)
-    assert log.synced_index == 1
+    assert log.entries.synced_index == 1
 
 
 def test_one_ticket_at_a_time() -> None:
@@ -141,7 +141,7 @@ def test_a_failed_sync_is_final_and_counts_nothing() -> None:
         ticket.sync()  # a second one would succeed, and mean nothing
     with pytest.raises(AssertionError):
         store.synced(ticket)
-    assert log.synced_index == 0
+    assert log.entries.synced_index == 0
     assert not store.checkpoint_due
     with pytest.raises(DiskFailed):
         add(log)
@@ -160,7 +160,7 @@ def test_what_a_failed_sync_left_in_the_cache_is_written_again_at_the_next_start
         ticket.sync()
     disk.kill()
     found = open_store(disk).logs[KEY]
-    assert found.synced_index == found.last_index == 1  # so it must not get lost any more
+    assert found.entries.synced_index == found.last_index == 1  # so it must not get lost any more
     disk.power_loss()
     assert open_store(disk).logs[KEY].last_index == 1
 
@@ -173,7 +173,7 @@ def test_a_full_disk_is_final() -> None:
         while True:
             add(log, size=10_000)
             flush(store)
-    synced = log.synced_index
+    synced = log.entries.synced_index
     disk.power_loss()
     disk.capacity = None
     assert open_store(disk).logs[KEY].last_index == synced
@@ -191,7 +191,7 @@ def test_a_failed_checkpoint_is_final_and_loses_nothing() -> None:
         job.run()
     with pytest.raises(AssertionError):
         store.finish_checkpoint(job)
-    expected = [entry.payload for entry in log._memory]
+    expected = [entry.payload for entry in log.entries.memory]
     disk.power_loss()
     assert [entry.payload for entry in all_entries(open_store(disk).logs[KEY])] == expected
 
@@ -217,6 +217,14 @@ def test_wal_files_are_reused_after_a_checkpoint() -> None:
     assert store.logs[KEY].last_index == 201
     store.logs[KEY].commit_to(RaftIndex(201))
     checkpoint(store)
+    removed: list[str] = []
+    disk.on_operation = lambda operation, path: removed.append(path) if operation == "unlink" else None
+    job = store.begin_checkpoint()
+    assert not removed, "the file system takes long for it"
+    job.run()
+    store.finish_checkpoint(job)
+    assert any("/wal/" in path for path in removed)
+    flush(store)
     assert max(len(disk.content(path)) for path in disk.files("/data/wal")) == 64 << 10
 
 
@@ -225,14 +233,14 @@ def test_an_uncommitted_tail_outlives_the_files_it_was_written_to() -> None:
     entries = [add(log, term=number) for number in range(1, 4)]
     flush(store)
     log.commit_to(RaftIndex(1))
-    log.hard_state = HardState(Term(7), BrokerId(3))
+    log.promises.hard_state = HardState(Term(7), BrokerId(3))
     checkpoint(store)
     first = next(iter(dump_wal(disk, "/data"))).sequence
     assert first > 2
     disk.power_loss()
     log = open_store(disk).logs[KEY]
     assert [entry.payload for entry in all_entries(log)] == [bytes(entry.payload) for entry in entries]
-    assert (log.commit_index, log.hard_state) == (1, HardState(Term(7), BrokerId(3)))
+    assert (log.commit_index, log.promises.hard_state) == (1, HardState(Term(7), BrokerId(3)))
 
 
 def test_a_checkpoint_does_not_run_before_what_it_stands_on_is_durable() -> None:
@@ -300,7 +308,7 @@ def test_a_wal_file_whose_maker_died_gets_its_name_synced() -> None:
             ticket.sync()
         store.synced(ticket) if ticket.is_synced else disk.kill()
     log = open_store(disk).logs[KEY]
-    synced = log.synced_index
+    synced = log.entries.synced_index
     disk.power_loss()
     assert open_store(disk).logs[KEY].last_index == synced
 
@@ -323,7 +331,7 @@ def test_a_snapshot_file_whose_writer_died_is_written_again() -> None:
     checkpoint(store)
     disk.power_loss()
     log = open_store(disk).logs[KEY]
-    assert (log.damage, log.commit_index) == (None, 1)
+    assert (log.damage.lost, log.commit_index) == (None, 1)
 
 
 def test_a_folder_that_recovery_removed_does_not_come_back_as_another_logs() -> None:
@@ -379,10 +387,10 @@ def test_groups_survive_by_the_write_ahead_log_alone() -> None:
     disk.power_loss()
     store = open_store(disk)
     log = store.logs[group_key(b"s" * 16, 1)]
-    assert (log.first_index, log.last_term, log.log_start_offset) == (10, 2, 40)
+    assert (log.first_index, log.last_term, log.retention.start_offset) == (10, 2, 40)
     store.close()
     log = open_store(disk).logs[group_key(b"s" * 16, 1)]
-    assert (log.first_index, log.last_term, log.log_start_offset) == (10, 2, 40)
+    assert (log.first_index, log.last_term, log.retention.start_offset) == (10, 2, 40)
 
 
 def test_what_a_log_was_made_with_outlives_power_loss_and_checkpoints() -> None:
@@ -433,7 +441,7 @@ def test_dump_and_verify_read_what_is_there() -> None:
     entries = [add(log, records=2) for _ in range(3)]
     commit_all(store, log)
     checkpoint(store)
-    log.hard_state = HardState(Term(2), None)
+    log.promises.hard_state = HardState(Term(2), None)
     log.append(Term(2), EntryKind.BATCH, batch(log, 2, 1, 9), 1)
     log.truncate_from(RaftIndex(5))
     flush(store)
@@ -458,7 +466,7 @@ def test_the_same_on_the_real_disk(tmp_path: Path) -> None:
     root = str(tmp_path / "data")
     store = Store.open(RealDisk(), root, settings())
     log = store.create_log(KEY, "t-0.x")
-    log.hard_state = HardState(Term(1), BrokerId(1))
+    log.promises.hard_state = HardState(Term(1), BrokerId(1))
     entries = [add(log, records=2, size=size) for size in (10, 100_000, 5)]
     flush(store)
     log.commit_to(RaftIndex(2))
@@ -470,12 +478,16 @@ def test_the_same_on_the_real_disk(tmp_path: Path) -> None:
     store._lock.close()  # as if the process had died
     store = Store.open(RealDisk(), root, settings())
     log = store.logs[KEY]
-    assert (log.commit_index, log.last_index, log.hard_state) == (2, 4, HardState(Term(1), BrokerId(1)))
+    assert (log.commit_index, log.last_index, log.promises.hard_state) == (
+        2,
+        4,
+        HardState(Term(1), BrokerId(1)),
+    )
     log.commit_to(RaftIndex(4))
-    piece = log.read(Offset(2), 1)
+    piece = log.reader.read(Offset(2), 1)
     assert piece is not None
     assert os.pread(piece.fileno, piece.length, piece.position) == entries[1].payload
-    log.delete_before(Offset(7))
+    log.retention.delete_before(Offset(7))
     roll(log)
     assert expire(log, 0, -1, -1)
     store.close()

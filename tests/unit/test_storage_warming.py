@@ -46,8 +46,8 @@ def _log_with_records(folder: Path) -> GroupLog:
 def test_what_was_just_written_is_not_cold(tmp_path: Path) -> None:
     log = _log_with_records(tmp_path)
     for offset in range(10):
-        assert log.cold(Offset(offset), 1 << 20) is None
-    assert log.cold(log.high_watermark, 1 << 20) is None
+        assert log.reader.cold(Offset(offset), 1 << 20) is None
+    assert log.reader.cold(log.high_watermark, 1 << 20) is None
 
 
 def test_what_was_dropped_is_cold_until_it_is_warmed(tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ def test_what_was_dropped_is_cold_until_it_is_warmed(tmp_path: Path) -> None:
     log = _log_with_records(tmp_path)
     (path,) = (tmp_path / "t-0.x").glob("*.log")
     _drop_from_the_cache(path)
-    warming = log.cold(Offset(3), 200_000)
+    warming = log.reader.cold(Offset(3), 200_000)
     assert warming is not None
     warming.run()
-    assert log.cold(Offset(3), 200_000) is None
-    found = log.read(Offset(3), 200_000)
+    assert log.reader.cold(Offset(3), 200_000) is None
+    found = log.reader.read(Offset(3), 200_000)
     assert found is not None and found.next_offset > 3
 
 
@@ -71,11 +71,11 @@ def test_a_segment_that_is_not_open_is_cold_and_its_index_is_read_too(tmp_path: 
         add(log, size=2000)
     commit_all(store, log)
     checkpoint(store)
-    warming = log.cold(Offset(0), 1000)
+    warming = log.reader.cold(Offset(0), 1000)
     assert warming is not None and warming.position is None
     warming.run()
-    assert log.read(Offset(0), 1000) is not None
-    assert log.cold(Offset(0), 1000) is None
+    assert log.reader.read(Offset(0), 1000) is not None
+    assert log.reader.cold(Offset(0), 1000) is None
 
 
 def test_warming_what_is_gone_leaves_it_to_the_reader(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_warming_what_is_gone_leaves_it_to_the_reader(tmp_path: Path) -> None:
         add(log, size=2000)
     commit_all(store, log)
     checkpoint(store)
-    warming = log.cold(Offset(0), 1000)
+    warming = log.reader.cold(Offset(0), 1000)
     for path in (tmp_path / "t-0.x").glob("*"):
         path.unlink()
     assert warming is not None

@@ -1,5 +1,7 @@
 """A user's program: mypy --strict and pyright must find nothing to say about it (the suite runs mypy)."""
 
+from typing import NamedTuple
+
 import trio
 
 import raftlog
@@ -21,7 +23,44 @@ async def order(producer: Producer, customer: str, what: str) -> RecordMetadata:
 
 
 async def bill(record: Record) -> None:
-    print(record.topic, record.partition, record.offset, record.key, record.value.decode(), record.headers)
+    value = record.value.decode() if record.value is not None else "a tombstone"
+    print(record.topic, record.partition, record.offset, record.key, value, record.headers)
+
+
+class Order(NamedTuple):
+    apples: int
+
+
+def write_order(order: Order) -> bytes:
+    return b"%d" % order.apples
+
+
+def read_order(data: bytes) -> Order:
+    return Order(int(data))
+
+
+async def typed(client: raftlog.Client) -> None:
+    async with client.producer(key_serializer=str.encode, value_serializer=write_order) as producer:
+        await reorder(producer)
+    async with client.producer(value_serializer=lambda value: repr(value).encode()) as anything:
+        await anything.send("orders", 7, key=b"k")
+    async with client.consumer(
+        ["orders", "returns"], key_deserializer=bytes.decode, value_deserializer=read_order
+    ) as consumer:
+        print(await consumer.wait_assigned(timeout_ms=1000))
+        async for record in consumer:
+            if record.key is not None and record.value is not None:
+                print(record.key.upper(), record.value.apples + 1)
+        await last(consumer)
+
+
+async def reorder(producer: Producer[str, Order]) -> None:
+    await producer.send("orders", Order(apples=2), key="alice")
+
+
+async def last(consumer: Consumer[str, Order]) -> Order | None:
+    records: list[Record[str, Order]] = await consumer.poll(1)
+    return records[-1].value
 
 
 async def settle_accounts(client: raftlog.Client) -> None:
@@ -50,7 +89,10 @@ async def by_hand(producer: Producer, metadata: raftlog.GroupMetadata) -> None:
 
 
 async def main() -> None:
-    async with raftlog.open_client("localhost:9092", client_id="app", request_timeout_ms=5000) as client:
+    servers = ["localhost:9092", "localhost:9093"]
+    async with raftlog.open_client(servers, client_id="app", request_timeout_ms=5000) as client:
+        await client.ready(timeout_ms=5000)
+        await typed(client)
         await client.admin.create_topic("orders", partitions=3, exist_ok=True)
         async with client.producer(
             compression_type="zstd", linger_ms=5, partitioner=by_first_letter
@@ -72,7 +114,7 @@ async def main() -> None:
                 if consumer.lag().get(TopicPartition(record.topic, record.partition)) == 0:
                     break
             async for batch in consumer.batches(100, max_wait_ms=200):
-                print(sum(len(one.value) for one in batch))
+                print(sum(len(one.value or b"") for one in batch))
                 break
 
 

@@ -1,6 +1,6 @@
 """A worker that copies a topic exactly once, to be killed.
 
-Arguments: bootstrap, source, target, group, transactional id.
+Arguments: client.properties, source, target, group, transactional id.
 """
 
 import sys
@@ -11,9 +11,9 @@ import raftlog
 
 
 async def main(*arguments: str) -> None:
-    bootstrap, source, target, group, transactional_id = arguments
+    properties, source, target, group, transactional_id = arguments
     async with (
-        raftlog.open_client(bootstrap) as client,
+        raftlog.from_properties(properties) as client,
         client.consumer(
             source,
             group=group,

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
+from tests import secured
 from tests.compat.clients.base import (
     PATIENCE_S,
     GroupDescription,
@@ -56,7 +57,7 @@ class Aiokafka:
         return self._admin_client
 
     async def _start_admin(self) -> AIOKafkaAdminClient:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        admin = AIOKafkaAdminClient(**secured.aiokafka(self.bootstrap))
         await admin.start()
         return admin
 
@@ -85,7 +86,7 @@ class Aiokafka:
         self, topic: str, group: str | None, partition: int | None, start: str, instance_id: str | None
     ) -> AiokafkaConsumer:
         consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap,
+            **secured.aiokafka(self.bootstrap),
             group_id=group,
             group_instance_id=instance_id,
             auto_offset_reset=start,
@@ -125,7 +126,7 @@ class Aiokafka:
     def _with_reader(self, ask: Any, group: str | None = None) -> Any:
         async def run() -> Any:
             consumer = aiokafka.AIOKafkaConsumer(
-                bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False
+                **secured.aiokafka(self.bootstrap), group_id=group, enable_auto_commit=False
             )
             await consumer.start()
             try:
@@ -217,7 +218,7 @@ class AiokafkaProducer:
 
     async def _start(self, bootstrap: str, settings: dict[str, Any]) -> aiokafka.AIOKafkaProducer:
         producer = aiokafka.AIOKafkaProducer(
-            bootstrap_servers=bootstrap, max_request_size=8_000_000, **settings
+            **secured.aiokafka(bootstrap), max_request_size=8_000_000, **settings
         )
         await producer.start()
         return producer

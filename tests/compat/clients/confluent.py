@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
+from tests import secured
 from tests.compat.clients.base import (
     PATIENCE_S,
     GroupDescription,
@@ -46,7 +47,7 @@ class Confluent:
     @property
     def _admin(self) -> AdminClient:
         if self._admin_client is None:
-            self._admin_client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+            self._admin_client = AdminClient({**secured.librdkafka(self.bootstrap), "log_level": 0})
         return self._admin_client
 
     def producer(
@@ -67,7 +68,7 @@ class Confluent:
         instance_id: str | None = None,
     ) -> ConfluentConsumer:
         settings = {
-            "bootstrap.servers": self.bootstrap,
+            **secured.librdkafka(self.bootstrap),
             "group.id": group or "none",
             "auto.offset.reset": start,
             "enable.auto.commit": False,
@@ -87,7 +88,7 @@ class Confluent:
     def _reader(self, group: str = "none") -> Consumer:
         return Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **secured.librdkafka(self.bootstrap),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "log_level": 0,
@@ -188,7 +189,7 @@ class ConfluentProducer:
     def __init__(self, bootstrap: str, settings: dict[str, Any], *, tells_offsets: bool) -> None:
         self._tells_offsets = tells_offsets
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "message.max.bytes": 8_000_000, "log_level": 0, **settings}
+            {**secured.librdkafka(bootstrap), "message.max.bytes": 8_000_000, "log_level": 0, **settings}
         )
 
     def send(self, topic: str, messages: Iterable[Message]) -> list[int]:

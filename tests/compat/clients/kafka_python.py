@@ -9,6 +9,7 @@ import kafka
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from tests import secured
 from tests.compat.clients.base import (
     PATIENCE_S,
     GroupDescription,
@@ -31,7 +32,7 @@ class KafkaPython:
     @property
     def _admin(self) -> kafka.KafkaAdminClient:
         if self._admin_client is None:
-            self._admin_client = kafka.KafkaAdminClient(bootstrap_servers=self.bootstrap)
+            self._admin_client = kafka.KafkaAdminClient(**secured.kafka_python(self.bootstrap))
         return self._admin_client
 
     def producer(
@@ -54,7 +55,7 @@ class KafkaPython:
         instance_id: str | None = None,
     ) -> KafkaPythonConsumer:
         consumer = kafka.KafkaConsumer(
-            bootstrap_servers=self.bootstrap,
+            **secured.kafka_python(self.bootstrap),
             group_id=group,
             group_instance_id=instance_id,
             auto_offset_reset=start,
@@ -73,7 +74,9 @@ class KafkaPython:
         return KafkaPythonConsumer(consumer, topic)
 
     def _reader(self, group: str | None = None) -> kafka.KafkaConsumer:
-        return kafka.KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False)
+        return kafka.KafkaConsumer(
+            **secured.kafka_python(self.bootstrap), group_id=group, enable_auto_commit=False
+        )
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
         consumer = self._reader(group)
@@ -172,7 +175,7 @@ class KafkaPythonProducer:
     def __init__(self, bootstrap: str, settings: dict[str, Any], *, tells_offsets: bool) -> None:
         self._tells_offsets = tells_offsets
         self._producer = kafka.KafkaProducer(
-            bootstrap_servers=bootstrap, max_request_size=8_000_000, batch_size=16_384, **settings
+            **secured.kafka_python(bootstrap), max_request_size=8_000_000, batch_size=16_384, **settings
         )
 
     def send(self, topic: str, messages: Iterable[Message]) -> list[int]:

@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any, Final
 
+from tests import secured
 from tests.compat.clients.base import PATIENCE_S, GroupDescription, Message, Record, TopicDescription
 
 _END: Final = b"\x1e"
@@ -37,7 +38,7 @@ class Kcat:
     def __init__(self, bootstrap: str) -> None:
         found = executable()
         assert found is not None, "kcat is not installed"
-        self._command = [found, "-b", bootstrap, "-m", str(int(PATIENCE_S))]
+        self._command = [found, "-b", bootstrap, "-m", str(int(PATIENCE_S)), *secured.kcat(bootstrap)]
 
     def _run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(

@@ -26,7 +26,7 @@ async def bill(client: Client, topic: str, ledger: Ledger, count: int) -> None:
     """Bill the next orders, and commit each."""
     async with client.consumer(topic, group="billing", auto_offset_reset="earliest") as consumer:
         async for record in consumer:
-            ledger.add((record.key or b"").decode(), int(record.value))
+            ledger.add((record.key or b"").decode(), int(record.value or b"0"))
             await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
             count -= 1
             if count == 0:

@@ -1,0 +1,117 @@
+"""The pictures of docs/console.md: `python -m tests.console.pictures`.
+
+`raftlog dev` with a topic, a load and a group, then each screen in both themes, and some on a phone. What is
+shown is a real cluster's, so that every run differs in its figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.console.conftest import CHROMIUM
+from tests.console.pages import Watched, opened
+from tests.http.raw import ask
+from tests.testing.test_testing_dev import dev, line_of
+
+FOLDER: Final = Path(__file__).parents[2] / "docs" / "pictures"
+WIDE: Final = (1180, 760)
+PHONE: Final = (420, 800)
+COLOURS: Final = 96
+SETTLE_MS: Final = 2500
+"""Until there are a few seconds in the plots."""
+SHOWN: Final = {
+    "overview": "",
+    "topics": "topics",
+    "messages": "topics/orders",
+    "record": "topics/orders/0/3",
+    "groups": "groups",
+    "group": "groups?id=shoppers",
+    "brokers": "brokers",
+    "raft": "raft",
+    "raft-group": "raft/orders/0",
+    "elections": "elections",
+    "clients": "clients",
+    "apis": "apis",
+    "lessons": "lessons",
+}
+ON_A_PHONE: Final = ("overview", "messages", "raft-group")
+
+
+def main() -> None:
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        sys.exit("chromium is not installed: apt-get install chromium")
+    with dev() as process, sync_playwright() as playwright:
+        assert process.stdout is not None
+        found = re.search(r"console=(http://(\S+)/) ", line_of("stdout", process.stdout.fileno()))
+        assert found is not None
+        prepare(found[2])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        themes: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+        for theme in themes:
+            take(browser, found[1].rstrip("/"), theme, SHOWN, WIDE, "")
+        take(browser, found[1].rstrip("/"), "light", ON_A_PHONE, PHONE, "-phone")
+        browser.close()
+    total = sum(file.stat().st_size for file in FOLDER.glob("console-*.png"))
+    print(f"{len(list(FOLDER.glob('console-*.png')))} pictures, {total / 1000:.0f} kB")
+
+
+def prepare(server: str) -> None:
+    def post(path: str, body: dict[str, Any]) -> None:
+        answer = ask(server, f"/api/v1/{path}", method="POST", body=body)
+        assert answer.status < 300, (path, answer)
+
+    post("topics", {"name": "orders", "partitions": 3})
+    post("topics", {"name": "payments", "partitions": 6})
+    post("topics", {"name": "customers", "partitions": 1, "configs": {"cleanup.policy": "compact"}})
+    for number in range(12):
+        text = (
+            f'{{"order": {4711 + number}, "customer": "c-{number % 5}", "total": {19.9 * (number + 1):.2f}}}'
+        )
+        record = {
+            "key": {"as": "utf8", "text": f"c-{number % 5}"},
+            "value": {"as": "utf8", "text": text},
+            "headers": [["trace", {"as": "utf8", "text": f"{number:032x}"}]],
+        }
+        post("topics/orders/records", {**record, "partition": 0})
+        post("topics/payments/records", record)
+    post("dev/load", {"records_s": 50, "consumers": 2})
+    post("raft/orders/0/transfer", {"to": 2})
+
+
+def take(
+    browser: Browser,
+    address: str,
+    theme: Literal["light", "dark"],
+    names: Iterable[str],
+    size: tuple[int, int],
+    suffix: str,
+) -> None:
+    with opened(browser, address, theme=theme, size=size) as console:
+        console.page.wait_for_timeout(SETTLE_MS)
+        for name in names:
+            shoot(console, SHOWN[name], FOLDER / f"console-{name}-{theme}{suffix}.png")
+
+
+def shoot(console: Watched, path: str, file: Path) -> None:
+    console.show(path)
+    console.page.get_by_role("heading", level=1).wait_for()
+    console.settle()
+    console.page.wait_for_timeout(600)
+    console.page.screenshot(path=file)
+    with contextlib.suppress(ImportError):  # Pillow makes them a third as large; it is asked for nowhere else
+        from PIL import Image
+
+        Image.open(file).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

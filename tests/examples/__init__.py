@@ -1,0 +1,1 @@
+"""The examples, without a broker and with one."""

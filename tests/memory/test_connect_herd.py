@@ -1,0 +1,168 @@
+"""Connectors that are told to run and to stop, without a log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from raftlog.connect import herd
+from raftlog.connect.configs import Configs
+from raftlog.connect.errors import ConnectorFailed, NoConnector
+from raftlog.connect.herd import Herd
+from raftlog.errors import ConfigError
+
+GENERATOR = {"connector.class": "generator", "topic": "t"}
+
+
+class InMemory(Configs):
+    """Configurations that are written nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__("configs", None)  # type: ignore[arg-type]
+
+        self.written: list[dict[str, Any]] = []
+
+    async def _write(self, values: Mapping[str, dict[str, Any] | None]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.written.append(dict(values))
+
+
+class Runs:
+    """Stands for `run_one`: what runs now, and how it is to end."""
+
+    def __init__(self) -> None:
+        self.now: list[str] = []
+        self.begun = 0
+        self.error: Exception | None = None
+
+    async def __call__(self, spec: Any, client: Any, topic: str, status: Any) -> None:
+        self.begun += 1
+        self.now.append(spec.name)
+        status.state = "RUNNING"
+        status.topics.add("t")
+        try:
+            if self.error is not None:
+                raise self.error
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)  # its last flush
+            self.now.remove(spec.name)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    found = Runs()
+    monkeypatch.setattr(herd, "run_one", found)
+    return found
+
+
+async def test_a_connector_ends_before_it_begins_anew(autojump_clock: MockClock, runs: Runs) -> None:
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        assert await worker.put("a", GENERATOR)
+        await wait_all_tasks_blocked()
+        for _ in range(3):
+            async with trio.open_nursery() as several:
+                several.start_soon(worker.restart, "a")
+                several.start_soon(worker.put, "a", {**GENERATOR, "count": "5"})
+            await wait_all_tasks_blocked()
+            assert runs.now == ["a"]
+        assert runs.begun == 7
+        with pytest.raises(ConfigError):
+            await worker.put("a", {**GENERATOR, "count": "many"})
+        assert worker.configs.connectors["a"]["count"] == "5" and runs.begun == 7
+        for target in ("PAUSED", "STOPPED"):
+            await worker.aim("a", target)
+            assert runs.now == [] and worker.members["a"].status.state == target
+            assert worker.members["a"].status.topics == {"t"}
+        await worker.aim("a", "RUNNING")
+        await wait_all_tasks_blocked()
+        await worker.delete("a")
+        assert runs.now == [] and worker.members == {} and worker.configs.connectors == {}
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_after_a_deletion_is_refused(autojump_clock: MockClock, runs: Runs) -> None:
+    """Two clients change one connector: none is left that has no options."""
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        await worker.put("a", GENERATOR)
+        await wait_all_tasks_blocked()
+        refused = 0
+
+        async def too_late(change: Callable[[], Awaitable[object]]) -> None:
+            nonlocal refused
+            await wait_all_tasks_blocked()
+            with pytest.raises(NoConnector):
+                await change()
+            refused += 1
+
+        async with trio.open_nursery() as several:
+            several.start_soon(worker.delete, "a")
+            several.start_soon(too_late, partial(worker.aim, "a", "PAUSED"))
+            several.start_soon(too_late, partial(worker.restart, "a"))
+            several.start_soon(too_late, partial(worker.delete, "a"))
+            several.start_soon(too_late, partial(worker.change_offsets, "a", []))
+        assert refused == 4 and worker.members == {} and runs.now == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_deletion_is_one_step() -> None:
+    """A worker that is killed leaves no target for the next connector of that name."""
+    configs = InMemory()
+    await configs.put("a", GENERATOR)
+    await configs.aim("a", "STOPPED")
+    configs.written.clear()
+    await configs.delete("a")
+    assert configs.written == [{"connector-a": None, "target-state-a": None}]
+
+
+@pytest.mark.parametrize("error", [ConnectorFailed("a", "it is broken"), ValueError("it is broken")])
+async def test_one_that_fails_leaves_the_others_alone(
+    autojump_clock: MockClock, runs: Runs, error: Exception
+) -> None:
+    """Also by a mistake of its author."""
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        await worker.put("good", GENERATOR)
+        await wait_all_tasks_blocked()
+        runs.error = error
+        await worker.put("bad", GENERATOR)
+        await trio.sleep(5)
+        assert runs.now == ["good"]
+        if isinstance(error, ValueError):
+            assert worker.members["bad"].status.state == "FAILED"
+            assert "it is broken" in worker.members["bad"].status.trace
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_topic_says_that_is_wrong_is_a_failed_connector(
+    autojump_clock: MockClock, runs: Runs
+) -> None:
+    """The worker starts all the same."""
+    configs = InMemory()
+    configs._take(b"connector-a", b'{"properties": {"connector.class": "generator"}}')
+    configs._take(b"connector-b", b'{"properties": {"connector.class": "generator", "topic": "t"}}')
+    configs._take(b"connector-c", b'{"properties": {"connector.class": "generator", "topic": "t"}}')
+    configs._take(b"connector-d", b'{"properties": {"connector.class": "generator", "topic": "t"}}')
+    configs._take(b"target-state-b", b'{"state": "PAUSED", "state.v2": "STOPPED"}')
+    configs._take(b"target-state-c", b'{"state": "PAUSED"}')
+    configs._take(b"connector-d", None)
+    for odd in (b"no JSON", b"[]", b"{}", b'{"properties": 5}'):
+        configs._take(b"connector-x", odd)
+        configs._take(b"target-state-b2", odd)
+    configs._take(None, b"{}")
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, configs, "positions")  # type: ignore[arg-type]
+        await worker.start()
+        await wait_all_tasks_blocked()
+        states = {name: member.status.state for name, member in worker.members.items()}
+        assert states == {"a": "FAILED", "b": "STOPPED", "c": "PAUSED"}
+        assert "needs topic" in worker.members["a"].status.trace
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,62 @@
+"""The loop of a source, without a log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from raftlog.client.errors import CommitUnknown
+from raftlog.connect import parse, sourcing
+from raftlog.connect.contract import Batch, Position, Source, Unit
+from raftlog.connect.errors import ConnectError
+from raftlog.connect.stdout import StdoutConfig
+
+
+class Brief(Source):
+    """Units of which each ends at once, and another comes."""
+
+    Config = StdoutConfig
+
+    def __init__(self) -> None:
+        super().__init__(None, "it")
+        self.read_units: list[int] = []
+
+    async def units(self, stored: Mapping[Unit, Position]) -> Sequence[Unit]:
+        return [Unit.of(n=len(self.read_units))]
+
+    async def read(self, unit: Unit, position: Position | None) -> AsyncGenerator[Batch, None]:
+        self.read_units.append(unit.partition["n"])
+        for batch in ():
+            yield batch
+
+
+async def test_units_that_have_ended_are_not_counted_among_those_that_are_read(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sourcing, "UNITS_MAX", 2)
+    (spec,) = parse({"connector": {"it": {"class": "generator", "topic": "t"}}}, "test")
+    runner = sourcing.SourceRunner(spec, None, "positions", sourcing.Status())  # type: ignore[arg-type]
+    source = runner._source = Brief()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner._keep_looking, nursery)
+        await trio.sleep(5 * sourcing.UNITS_SECONDS + 0.1)
+        nursery.cancel_scope.cancel()
+    assert source.read_units == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_commit_that_stays_unknown_is_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a reason, and not as a time-out without a name."""
+    (spec,) = parse({"connector": {"it": {"class": "generator", "topic": "t"}}}, "test")
+    runner = sourcing.SourceRunner(spec, None, "positions", sourcing.Status())  # type: ignore[arg-type]
+
+    class Unknown:
+        async def settle(self) -> None:
+            raise CommitUnknown("the commit is unknown")
+
+    with pytest.raises(ConnectError, match="the commit is unknown"):
+        await runner._settle(Unknown())  # type: ignore[arg-type]

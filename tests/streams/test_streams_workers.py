@@ -1,0 +1,240 @@
+"""Workers on embedded brokers: what the driver cannot show. The numbers are those of the scenarios."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import raftlog
+from raftlog import streams as rs
+from raftlog.testing import EmbeddedCluster
+
+PATIENCE_S = 60
+
+Settings = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory):
+    with EmbeddedCluster(3, data_dir=tmp_path_factory.mktemp("streams")) as brokers:
+        yield brokers
+
+
+class Stage:
+    """Names of one test's own, a client, and what is needed to feed and to look."""
+
+    def __init__(self, cluster: EmbeddedCluster, client: raftlog.Client, folder: Path) -> None:
+        self.cluster = cluster
+        self.client = client
+        self.name = f"app-{uuid.uuid4().hex[:8]}"
+        self.folder = folder
+        self.sent = Counter[str]()
+
+    def topic(self, what: str, partitions: int = 2, **settings: Any) -> str:
+        return self.cluster.create_topic(f"{self.name}-{what}", partitions=partitions, **settings)
+
+    def counting(self, guarantee: str = "at_least_once", **settings: Any) -> rs.App:
+        app = rs.App(self.name, guarantee=guarantee, **settings)  # type: ignore[arg-type]
+        words = app.stream(f"{self.name}-in", value=rs.TEXT).flat_map(str.split).key_by(lambda word: word)
+        words.count("counts").changes().to(f"{self.name}-out", value=rs.JSON)
+        return app
+
+    async def feed(self, *lines: str) -> None:
+        async with self.client.producer() as producer:
+            for number, line in enumerate(lines):
+                await producer.send_soon(f"{self.name}-in", line.encode(), key=b"%d" % number)
+                self.sent.update(line.split())
+
+    @asynccontextmanager
+    async def worker(self, app: rs.App, name: str = "w", **settings: Any) -> AsyncIterator[trio.CancelScope]:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def work() -> None:
+                with scope:
+                    await rs.run(
+                        app, self.cluster.bootstrap, state=str(self.folder / name), name=name, **settings
+                    )
+
+            nursery.start_soon(work)
+            yield scope
+            scope.cancel()
+
+    async def counted(self) -> dict[str, int]:
+        """The last count of each word that readers of committed records see."""
+        topic = f"{self.name}-out"
+        ends = await self.client.admin.end_offsets(topic)
+        found: dict[str, int] = {}
+        async with self.client.consumer(
+            topic, auto_offset_reset="earliest", isolation_level="read_committed", fetch_max_wait_ms=50
+        ) as consumer:
+            while any(consumer.positions().get(key, 0) < end for key, end in ends.items()):
+                for record in await consumer.poll(5000, max_wait_ms=100):
+                    found[record.key.decode()] = int(record.value)
+        return found
+
+    async def until_counted(self, at_least: bool = False) -> None:
+        """Until the counts are what was sent; more is wrong, unless a crash may repeat."""
+
+        async def done() -> bool:
+            found = await self.counted()
+            if at_least:
+                return all(found.get(word, 0) >= count for word, count in self.sent.items())
+            for word, count in found.items():
+                assert count <= self.sent[word], (word, count, self.sent)
+            return found == dict(self.sent)
+
+        await until(done, lambda: f"sent {self.sent}")
+
+
+async def until(done: Callable[[], Awaitable[bool]], told: Callable[[], str]) -> None:
+    with trio.move_on_after(PATIENCE_S):
+        while not await done():  # noqa: ASYNC110 - what is waited for is in the brokers
+            await trio.sleep(0.05)
+        return
+    raise AssertionError(f"not within {PATIENCE_S} s: {told()}")
+
+
+@pytest.fixture
+async def stage(cluster: EmbeddedCluster, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with cluster.client() as client:
+        made = Stage(cluster, client, tmp_path)
+        made.topic("in")
+        made.topic("out")
+        yield made
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+async def test_words_are_counted_through_restarts_with_and_without_state(stage: Stage, guarantee: str):
+    """4, 18: a worker that is stopped commits and leaves; the next one goes on, whatever it has on disk."""
+    for name in ("a", "a", "b"):
+        await stage.feed(*["to be or not to be"] * 100)
+        async with stage.worker(stage.counting(guarantee), name):
+            await stage.until_counted()
+
+
+async def test_two_workers_share_the_work_and_take_over(stage: Stage):
+    """10, 18: tasks are restored while others run, and nothing is counted twice."""
+    await stage.feed(*["one two three four"] * 50)
+    app = stage.counting("exactly_once")
+    async with stage.worker(app, "a") as first:
+        await stage.until_counted()
+        async with stage.worker(stage.counting("exactly_once"), "b"):
+            await stage.feed(*["one two three four five"] * 50)
+            await stage.until_counted()
+            first.cancel()
+            await stage.feed(*["five six"] * 50)
+            await stage.until_counted()
+
+
+async def test_a_leader_and_the_coordinator_are_cut_off_while_words_are_counted(stage: Stage):
+    """14: each word counts once, whichever broker is away."""
+    async with stage.worker(stage.counting("exactly_once"), "a"):
+        for topic in ("in", "counts-changelog"):
+            await stage.feed(*["to be or not to be"] * 50)
+            await stage.until_counted()
+            stage.cluster.faults.isolate_leader(f"{stage.name}-{topic}", 0)
+            await trio.sleep(1)
+            stage.cluster.faults.heal()
+        await stage.feed(*["to be or not to be"] * 50)
+        await stage.until_counted()
+
+
+async def test_of_two_workers_with_one_name_the_first_is_told(stage: Stage):
+    """16."""
+    await stage.feed("a")
+    with pytest.raises(BaseExceptionGroup) as failed:
+        async with stage.worker(stage.counting("exactly_once"), "same"):
+            await stage.until_counted()
+            stage.folder = stage.folder / "elsewhere"
+            async with stage.worker(stage.counting("exactly_once"), "same"):
+                for _ in range(100):
+                    await stage.feed("a")
+                    await trio.sleep(0.1)
+    assert failed.group_contains(rs.StreamsError, match="another worker called 'same'")
+
+
+async def test_a_poison_record_ends_the_worker_with_what_was_before_committed(stage: Stage):
+    """42."""
+    app = rs.App(stage.name)
+    app.stream(f"{stage.name}-in", value=rs.JSON).map(lambda value: 1 / value).to(f"{stage.name}-out")
+    async with stage.client.producer() as producer:
+        for value in (b"1", b"2", b"0", b"4"):
+            await producer.send(f"{stage.name}-in", value, partition=0)
+    for _ in range(2):
+        with pytest.raises(rs.RecordFailed) as failed:
+            await rs.run(app, stage.cluster.bootstrap, state=str(stage.folder))
+        assert failed.value.offset == 2
+    committed = await stage.client.admin.group_offsets(stage.name)
+    assert committed[raftlog.TopicPartition(f"{stage.name}-in", 0)].offset == 2
+
+
+async def test_topics_that_are_missing_or_do_not_fit_are_told_before_anything_is_read(stage: Stage):
+    """39."""
+    app = rs.App(stage.name)
+    app.stream("nowhere").to(f"{stage.name}-out")
+    with pytest.raises(rs.TopologyError, match="raftlog topic create nowhere"):
+        await rs.run(app, stage.cluster.bootstrap, state=str(stage.folder))
+    three = stage.topic("three", partitions=3)
+    app = rs.App(stage.name)
+    app.stream(f"{stage.name}-in").join(app.table(three, name="t"), lambda a, b: a).to(f"{stage.name}-out")
+    with pytest.raises(rs.TopologyError, match="--partitions 3"):
+        await rs.run(app, stage.cluster.bootstrap, state=str(stage.folder))
+
+
+async def test_a_folder_is_used_by_one_worker(stage: Stage):
+    async with stage.worker(stage.counting(), "a"):
+        await stage.feed("a b c d e f g")
+        await stage.until_counted()
+        from raftlog.streams.folders import Folder
+
+        with pytest.raises(rs.StateError, match="another worker"):
+            Folder(os.path.join(stage.folder, "a", stage.name, "a", "0-0"))
+
+
+async def test_a_source_that_lost_what_was_not_read_yet_is_told_or_skipped(stage: Stage):
+    """26."""
+    await stage.feed(*["a"] * 10)
+    async with stage.worker(stage.counting(), "a"):
+        await stage.until_counted()
+    await stage.feed(*["a"] * 10)
+    ends = await stage.client.admin.end_offsets(f"{stage.name}-in")
+    await stage.client.admin.delete_records(ends)
+    with pytest.raises(rs.StateError, match="records are lost to it"):
+        await rs.run(stage.counting(), stage.cluster.bootstrap, state=str(stage.folder / "a"))
+    stage.sent = Counter({"a": 10})
+    await stage.feed("a")
+    async with stage.worker(stage.counting(), "a", on_source_lost="skip"):
+        await stage.until_counted()
+
+
+async def test_a_table_is_loaded_before_the_stream_is_joined(stage: Stage):
+    """46."""
+    rows = stage.topic("rows", cleanup_policy="compact")
+    app = rs.App(stage.name)
+    table = app.table(rows, name="rows", value=rs.TEXT)
+    app.stream(f"{stage.name}-in", value=rs.TEXT).join(table, lambda a, b: f"{a}-{b}").to(
+        f"{stage.name}-out", value=rs.TEXT
+    )
+    async with stage.client.producer() as producer:
+        for key in (b"1", b"2", b"3"):
+            await producer.send(f"{stage.name}-in", b"in", key=key, timestamp_ms=1)
+        for key in (b"1", b"2", b"3"):
+            await producer.send(rows, b"row" + key, key=key)
+    async with (
+        stage.worker(app),
+        stage.client.consumer(f"{stage.name}-out", auto_offset_reset="earliest") as consumer,
+    ):
+        found: set[bytes] = set()
+        with trio.fail_after(PATIENCE_S):
+            while len(found) < 3:
+                found |= {record.value for record in await consumer.poll(max_wait_ms=100)}
+    assert found == {b"in-row1", b"in-row2", b"in-row3"}

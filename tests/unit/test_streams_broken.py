@@ -1,0 +1,195 @@
+"""What was found broken by reading: each has been lost, doubled or wrong."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import trio
+
+from raftlog import streams as rs
+from raftlog.client.consumer import Consumer
+from raftlog.client.producer import Producer
+from raftlog.streams.committing import Commits
+from raftlog.streams.database import MEMORY, Database
+from raftlog.streams.outputs import Output, Prepared
+from raftlog.streams.task import Task
+
+
+def refuse_bad(value: Any) -> Any:
+    if value == "bad":
+        raise ValueError("bad")
+    return value
+
+
+def test_a_session_outlives_a_record_that_would_have_extended_it_and_fails():
+    app = rs.App("sessions", on_error="skip")
+    stream = app.stream("in", value=rs.JSON)
+    stream.window(rs.session(gap_s=10)).count("s").final().to("final", value=rs.JSON)
+    stream.map(refuse_bad).to("out", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.feed("in", "good", key="a", at=1_000)
+        d.feed("in", "bad", key="a", at=5_000)
+        d.feed("in", "good", key="b", at=60_000)
+        assert [(got.key, got.value["count"]) for got in d.read("final")] == [("a", 1)]
+
+
+def test_a_window_that_closed_in_a_record_that_fails_is_closed_again():
+    """The first node's windows are dropped, then the second node's result cannot be processed."""
+    app = rs.App("twice", on_error="skip")
+    stream = app.stream("in", value=rs.TEXT)
+    stream.window(rs.tumbling(size_s=10)).count("one").final().to("final", value=rs.JSON)
+    broken = [True]
+
+    def fail_once(value: Any) -> Any:
+        if broken.pop():
+            broken.append(False)
+            raise ValueError("once")
+        broken.append(False)
+        return value
+
+    stream.window(rs.tumbling(size_s=10)).count("two").final().map(fail_once).to("other", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.feed("in", "x", key="a", at=1_000)
+        d.feed("in", "x", key="b", at=11_000)
+        assert d.read("final") == []
+        d.feed("in", "x", key="c", at=12_000)
+        for topic in ("final", "other"):
+            assert [(got.key, got.value["count"]) for got in d.read(topic)] == [("a", 1)]
+
+
+def test_a_window_that_fails_by_the_clock_leaves_nothing_half_done():
+    app = rs.App("clock")
+    results = app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=10)).count("one").final()
+    results.to("first", value=rs.JSON)
+    results.map(lambda value: 1 / 0).to("second", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.feed("in", "x", key="a", at=1_000)
+        with pytest.raises(rs.StreamsError, match=r"window that closes.*ZeroDivisionError"):
+            d.advance(100)
+        d.commit()
+        assert d.read("first") == []
+
+
+def test_changes_tell_of_a_window_that_closes_before_the_commit():
+    app = rs.App("backlog")
+    counts = app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=10)).count("one")
+    counts.changes().to("changes", value=rs.JSON)
+    with rs.driver(app, autocommit=False) as d:
+        d.feed("in", "x", key="a", at=1_000)
+        d.feed("in", "x", key="a", at=2_000)
+        d.feed("in", "x", key="a", at=11_000)
+        d.commit()
+        assert [(got.value["start"], got.value["count"]) for got in d.read("changes")] == [
+            (0, 2),
+            (10_000, 1),
+        ]
+
+
+def test_a_table_whose_restore_is_cut_off_is_read_from_where_its_rows_are():
+    """The other store is restored first, and its rows are flushed with the positions of all inputs."""
+    app = rs.App("cut")
+    stream = app.stream("in", value=rs.TEXT)
+    kept = app.store("kept")
+    table = app.table("rows", name="rows", value=rs.TEXT)
+
+    @stream.process(kept)
+    def keep(record, state):
+        state.set(record.key, 1)
+        yield record.value
+
+    keep.join(table, lambda value, row: [value, row]).to("out", value=rs.JSON)
+    plan = rs.plan(app)
+    database = Database(MEMORY, ["kept", "rows"])
+    committed = {"in": (0, ""), "rows": (7, "")}
+
+    def begin() -> Task:
+        return Task(plan, plan.parts[0], 0, database, writers={}, now_ms=0)
+
+    cut = begin()
+    assert {each.store: each.position for each in cut.restores(committed)} == {"kept": 0, "rows": 0}
+    cut.restored("kept", "id", 5)
+    assert {each.store: each.position for each in begin().restores(committed)} == {"kept": 5, "rows": 0}
+    cut.restored("rows", "", 3)
+    assert {each.store: each.position for each in begin().restores(committed)} == {"kept": 5, "rows": 3}
+    database.close()
+
+
+def test_windows_of_a_table_that_is_read_alone_follow_its_records():
+    app = rs.App("table")
+    changes = app.table("rows", name="rows", value=rs.TEXT).changes()
+    changes.window(rs.tumbling(size_s=10)).count("one").final().to("final", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.now_ms = 10_000_000
+        d.feed("rows", "x", key="a", at=1_000)
+        d.feed("rows", "x", key="a", at=2_000)
+        d.feed("rows", "x", key="a", at=11_000)
+        assert [(got.value["start"], got.value["count"]) for got in d.read("final")] == [(0, 2)]
+
+
+def test_a_record_without_a_value_has_its_own_timestamp():
+    app = rs.App("tombstone")
+    app.stream("in", value=rs.JSON, timestamp=lambda value: value["ts"]).to("out", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.feed("in", None, key="a", at=5)
+        assert [(got.value, got.timestamp) for got in d.read("out")] == [(None, 5)]
+
+
+def test_records_at_the_watermark_still_find_their_partners():
+    app = rs.App("joined")
+    left, right = app.stream("left", value=rs.TEXT), app.stream("right", value=rs.TEXT)
+    left.join(right, lambda one, two: one + two, name="both", within_s=1).to("out", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.feed("left", "a", key="k", at=1_000)
+        d.feed("left", "b", key="other", at=2_000)
+        d.feed("right", "1", key="k", at=2_000)
+        d.feed("right", "2", key="k", at=2_000)
+        assert [got.value for got in d.read("out")] == ["a1", "a2"]
+
+
+def test_outputs_of_a_task_that_was_lost_do_not_go_out_with_another_commit():
+    """A lost partition's records are another worker's: what waits of them would be there twice."""
+
+    class Transaction:
+        async def __aenter__(self) -> Transaction:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def send_offsets(self, *_: object) -> None:
+            pass
+
+    class Log:
+        def __init__(self) -> None:
+            self.sent: list[bytes | None] = []
+
+        def transaction(self) -> Transaction:
+            return Transaction()
+
+        def group_metadata(self) -> None:
+            pass
+
+        async def send_soon(self, topic: str, value: bytes | None, **_: object) -> None:
+            self.sent.append(value)
+
+    app = rs.App("lost", guarantee="exactly_once")
+    app.stream("in").to("out")
+    plan = rs.plan(app)
+    lost, kept = (
+        Task(plan, plan.parts[0], at, Database(MEMORY, []), writers={}, now_ms=0) for at in range(2)
+    )
+    log = Log()
+    commits = Commits(app, cast(Producer, log), cast(Consumer, log), {})
+
+    async def play() -> None:
+        await commits.send(lost, [Output("out", None, b"lost", 0)])
+        await commits.send(kept, [Output("out", None, b"kept", 0)])
+        commits.forget(lost)
+        assert commits.waiting == 1
+        await commits.write({kept: Prepared({}, {})})
+
+    trio.run(play)
+    assert log.sent == [b"kept"] and commits.waiting == 0
+    lost.close()
+    kept.close()
