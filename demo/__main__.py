@@ -1,5 +1,6 @@
 """`make demo`: tutorials first, then every line of a real log, twice: through a broker that is killed
-half-way and started again, and through a cluster of three that loses a leader half-way.
+half-way and started again, and through a cluster of three that loses a leader half-way. At last the fraud
+example, on three brokers of which one is killed.
 
 The last line says how many lines were produced, consumed, lost and duplicated; anything but none lost, none
 duplicated and the order of the input exits with 1. `DEMO_INPUT=FILE` names another text file.
@@ -18,9 +19,12 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+import raftlog
 from demo.comparison import Outcome, by_key, compare
+from demo.fraud import fraud
 from demo.real_log import DemoFailed, Publishing, consume, create_topic, reader
 from demo.source import Line, NoInput, find_input, read_lines
+from examples.fraud.warehouse import Verdict
 from raftlog.cli.output import counted
 from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess, ClusterProcesses, free_port
 
@@ -59,8 +63,11 @@ def main() -> int:
         step(5, "The same log, to three brokers, and one that leads is killed")
         with ClusterProcesses(folder / "cluster", BROKERS) as cluster:
             outcome += through_a_cluster(lines, cluster)
+
+        step(6, "Fraud: payments from a file to alerts and a warehouse, on three brokers, one killed")
+        verdict = through_the_example(folder / "fraud")
     print(f"\n{outcome}")
-    return 0 if outcome.is_perfect else 1
+    return 0 if outcome.is_perfect and verdict.is_right else 1
 
 
 def through_one_broker(lines: Sequence[Line], broker: BrokerProcess) -> Outcome:
@@ -94,6 +101,23 @@ def through_a_cluster(lines: Sequence[Line], cluster: ClusterProcesses) -> Outco
         for broker in cluster.brokers.values():
             show_log(broker)
         raise
+
+
+def through_the_example(folder: Path) -> Verdict:
+    """Run the fraud example, and say what it found."""
+    folder.mkdir()
+    with ClusterProcesses(folder / "brokers", BROKERS) as cluster:
+        cluster.start()
+        try:
+            verdict = fraud(cluster, folder, say)
+        except (DemoFailed, raftlog.ClientError):
+            for broker in cluster.brokers.values():
+                show_log(broker)
+            for log in sorted(folder.glob("*.log")):
+                print(f"\n{log.name}:\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+            raise
+    say(f"{verdict}: {'every one as it must be' if verdict.is_right else 'THIS IS WRONG'}")
+    return verdict
 
 
 def publish(
@@ -167,6 +191,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (
+        raftlog.ClientError,
         NoInput,
         DemoFailed,
         BrokerDidNotStart,

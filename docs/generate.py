@@ -1,22 +1,26 @@
 """`make docs`: writes docs/reference from the code, so that it says what the code does.
 
 Settings come from `raftlog.config` and `raftlog.client.settings`, the API table from the broker's registry,
-the metrics from their table, the commands from their help.
+the metrics from their table, the commands from their help, the Python API from its docstrings (`api.py`). The
+first walk of docs/architecture.md comes from `raftlog.dev.walk`, of which the console has it, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
 FOLDER = Path(__file__).parent / "reference"
+ARCHITECTURE = FOLDER.parent / "architecture.md"
 NOTE = "<!-- Written by `make docs`. Do not edit. -->\n\n"
 WIDTH = 100
 
@@ -87,16 +91,29 @@ def protocol() -> str:
     """docs/reference/protocol.md"""
     from raftlog.broker.registry import served
 
-    rows = [
-        f"| {api.key.value} | {_title(api.key.name)} | {api.first} to {api.last} | {api.right or ''} |"
-        for api in served()
-    ]
-    table = "\n".join(["| Key | API | Versions | Right |", "|---|---|---|---|", *rows])
+    rows = []
+    for api in served():
+        rule = api.rule
+        takes = of_each = ""
+        note = "before it is known who asks"
+        if rule is not None:
+            takes = ", ".join(str(whole.right) for whole in rule.whole)
+            of_each = ", ".join(map(str, rule.each))
+            note = rule.note
+        versions = f"{api.first} to {api.last}"
+        rows.append(
+            f"| {api.key.value} | {_title(api.key.name)} | {versions} | {takes} | {of_each} | {note} |"
+        )
+    heads = ["| Key | API | Versions | Takes | Takes of each | |", "|---|---|---|---|---|---|"]
+    table = "\n".join([*heads, *rows])
     return f"""# What a broker speaks
 
 The requests of Kafka's protocol that are served, with the first and the last version of each. It is the same
-list that a broker sends to clients in ApiVersions. A request that is not here closes the connection. The
-right is what Kafka's authorizers ask for; there is none yet, and everybody has every right.
+list that a broker sends to clients in ApiVersions. A request that is not here closes the connection.
+
+With an [authorizer](../guides/security.md) a request takes rights, in Kafka's words: of the one resource that
+it is about, and of each that it names. Without the first nothing of it is done; what lacks the second is
+refused alone. With two rights of one kind, each is asked for what it fits.
 
 {table}
 """
@@ -172,6 +189,17 @@ nothing, *read*, *records* and *change*. A parameter that is not named here is r
 {reference()}"""
 
 
+def architecture() -> str:
+    """docs/architecture.md, with its first walk as the code has it; the rest is as it was."""
+    from raftlog.dev.walk import PRODUCE
+
+    steps = [f"{n}. `{file}: {name}` {does}." for n, (file, name, does) in enumerate(PRODUCE, 1)]
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    before, heading, rest = page.partition("### A Produce batch, on the leader\n\n")
+    _, end, after = rest.partition("\n\n")
+    return before + heading + "\n".join(steps) + end + after
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration,
     "client.md": client,
@@ -184,7 +212,18 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def pages() -> dict[Path, str]:
     """Every page and what it must say."""
-    return {FOLDER / name: NOTE + write() for name, write in PAGES.items()}
+    written = {FOLDER / name: NOTE + write() for name, write in PAGES.items()}
+    written |= {FOLDER / name: NOTE + text for name, text in _api().pages().items()}
+    return written | {ARCHITECTURE: architecture()}
+
+
+def _api() -> ModuleType:
+    """The module beside this one, also where this one was loaded by its path."""
+    spec = importlib.util.spec_from_file_location("raftlog_api_pages", Path(__file__).with_name("api.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def main() -> None:
