@@ -177,10 +177,16 @@ class Reports:
                     "other": event.other,
                     "count": event.count,
                     "groups": list(event.groups),
+                    "topics": [self._topic_of(group) for group in event.groups],
                 }
                 for event in events
             ],
         }
+
+    def _topic_of(self, group: GroupKey) -> str | None:
+        """Said by the broker that has the replica: the one that asks may not know the topic yet."""
+        replica = self._replicas.get((group[:16], int.from_bytes(group[16:], "big")))
+        return None if replica is None else replica.topic
 
     async def own(self) -> Report:
         report: Report = {}

@@ -25,8 +25,11 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("RAFTLOG_TEST_REQUIRE") == "all":
             pytest.fail("chromium is not installed")
         pytest.skip("chromium is not installed: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    from tests.console.pages import PATIENCE_MS
+
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # Chromium's own sandbox does not start for root, as CI's containers are.
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -56,7 +56,7 @@ class Watched:
 
     def settle(self) -> None:
         """Wait until all that the screen asked for is there."""
-        expect(self.page.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE_MS)
+        expect(self.page.locator("[aria-busy=true]")).to_have_count(0)
 
     def figure(self, name: str) -> str:
         """What is said under a name, such as `leader`."""

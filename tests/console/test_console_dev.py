@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from raftlog.dev.walk import PRODUCE
-from tests.console.pages import PATIENCE_MS, opened
+from tests.console.pages import opened
 from tests.http.raw import ask
 from tests.testing.test_testing_dev import dev, line_of
 from tests.waiting import until
@@ -37,25 +37,21 @@ def test_25_and_26_a_leader_is_cut_off_healed_and_led_home(browser: Browser, add
         page.get_by_role("heading", level=1, name="Lessons").wait_for()
         assert console.serious() == []
         page.get_by_role("button", name="Start 50 records/s").click()
-        expect(page.locator(".figure", has_text="acknowledged").locator("b")).not_to_have_text(
-            "0", timeout=PATIENCE_MS
-        )
+        expect(page.locator(".figure", has_text="acknowledged").locator("b")).not_to_have_text("0")
         console.show("raft/orders/0")
         page.get_by_role("img", name=re.compile(r"broker 1, leader, term \d+")).wait_for()
         term = int(console.figure("term"))
         page.get_by_role("button", name="cut the link between brokers 1 and 2").click()
         page.get_by_role("button", name="cut the link between brokers 1 and 3").click()
         leads = page.get_by_role("img", name=re.compile(rf"broker [23], leader, term (?!{term}\b)\d+"))
-        expect(leads).to_be_visible(timeout=PATIENCE_MS)
+        expect(leads).to_be_visible()
         expect(page.get_by_role("status").filter(has_text=re.compile("link 1.2 is cut"))).to_be_visible()
         happened = page.get_by_role("list", name="what happened")
         expect(happened).to_contain_text("link 1-3 is cut by the console")
         expect(happened).to_contain_text(re.compile(r"broker [23] leads orders-0 in term \d+: "))
-        expect(happened).to_contain_text(
-            "broker 1 steps down in orders-0: no majority was heard", timeout=PATIENCE_MS
-        )
+        expect(happened).to_contain_text("broker 1 steps down in orders-0: no majority was heard")
         page.get_by_role("button", name="Heal all").click()
-        expect(happened).to_contain_text("broker 1 is its preferred leader", timeout=PATIENCE_MS)
+        expect(happened).to_contain_text("broker 1 is its preferred leader")
         page.get_by_role("img", name=re.compile(r"broker 1, leader, term \d+")).wait_for()
         assert int(console.figure("term")) > term
         console.go("Lessons")

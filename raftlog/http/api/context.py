@@ -78,12 +78,13 @@ class Api:
         number = partition_of(self, topic, partition)
         return group_key(self.topic(topic).topic_id, number)
 
-    def name_of(self, group: GroupKey) -> str:
-        """A group's name for people."""
+    def name_of(self, group: GroupKey, topic: str | None = None) -> str:
+        """A group's name for people; `topic` is what a broker that has a replica calls it."""
         if group == METADATA_GROUP:
             return f"{METADATA_NAME}-0"
-        topic = self.catalog.topic(group[:16])
-        return f"{topic.name if topic else group[:16].hex()}-{int.from_bytes(group[16:], 'big')}"
+        known = self.catalog.topic(group[:16])
+        name = topic or (known.name if known else group[:16].hex())
+        return f"{name}-{int.from_bytes(group[16:], 'big')}"
 
     def states_of(self, topic: Topic, alive: frozenset[BrokerId]) -> list[PartitionState]:
         """As Metadata says it: a replica is in sync while its broker is alive."""

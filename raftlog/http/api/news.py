@@ -4,6 +4,7 @@ for all who do, and kept for as long as the broker lives, so many of each broker
 from __future__ import annotations
 
 import time
+from itertools import zip_longest
 from typing import Any, Final
 
 import trio
@@ -98,5 +99,8 @@ class News:
             "last_at": str(wall_ms - round(1000 * event["last_ago_s"])),
             "broker": broker,
             **{name: event[name] for name in ("kind", "term", "why", "cause", "other", "count")},
-            "groups": [self._api.name_of(group) for group in event["groups"]],
+            "groups": [
+                self._api.name_of(group, topic)
+                for group, topic in zip_longest(event["groups"], event.get("topics", ()))
+            ],
         }
