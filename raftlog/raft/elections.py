@@ -74,6 +74,7 @@ class Elections:
         self._is_excused = False
         self._pre_votes: dict[BrokerId, bool] | None = None
         self._votes: set[BrokerId] = set()
+        self._votes_until = float("-inf")
         self._wanted: list[BrokerId] = []
         self.electors: set[BrokerId] | None = None
         """After an election in which no voter had an entry: the other voters that had not lost their log.
@@ -240,6 +241,7 @@ class Elections:
         self.electors = others if fresh else None
         self._pre_votes = None
         self._votes = {self._self_id}
+        self._votes_until = now + self._timing.vote_life
         self._engine.failed_elections = min(self._engine.failed_elections + 1, FAILED_MAX)
         self._wanted = []
         if fresh:
@@ -258,7 +260,7 @@ class Elections:
         self._wanted.append(of)
 
     def on_vote_reply(self, sender: BrokerId, reply: VoteReply, now: float) -> None:
-        if not self._engine.is_candidate or not reply.granted:
+        if not self._engine.is_candidate or not reply.granted or now > self._votes_until:
             return
         if sender not in self._owner.voters or sender in self._votes:
             return  # each voter counts once

@@ -260,9 +260,10 @@ class Leadership:
         if peer.rejoin_nonce != rejoin.nonce:
             peer.reset()
             peer.rejoin_nonce, peer.rejoin_round = rejoin.nonce, self.reads.round + 1
+            peer.lost_since = now
             self._match[peer] = 0
             self._next[peer] = self._log.last_index + 1
-        peer.is_welcome = peer.is_welcome or self._leads_without(peer)
+        peer.is_welcome = peer.is_welcome or self._leads_without(peer, now)
         if not peer.is_welcome:
             return
         self._last_heard[peer] = now
@@ -272,14 +273,18 @@ class Leadership:
         self._send(peer.broker, Welcome(self._key, self.term, rejoin.nonce, commit_index))
         self._replicate_to(peer, now)
 
-    def _leads_without(self, peer: Progress) -> bool:
-        """Whether nobody can have replaced this leader before `peer` said that it lost its log, not even with
-        the vote that `peer` has forgotten: so many other voters have answered this leader since. A membership
-        that is not committed may be unknown to the others, so the one before it counts as well."""
+    def _leads_without(self, peer: Progress, now: float) -> bool:
+        """Whether nobody has replaced this leader, or will, with the vote that `peer` has forgotten: so many
+        other voters have answered this leader since `peer` said that it lost its log, and no candidate counts
+        that vote any more. A membership that is not committed may be unknown to the others, so the one before
+        it counts as well."""
         current, committed = self._memberships.current, self._memberships.at(self._log.commit_index)
         is_as_at_begin = current == committed == self._membership_at_begin
         if self._electors is not None and is_as_at_begin and 2 * len(self._electors) <= len(current.voters):
             return True  # a new group: who lost its log elects nobody until it is welcomed
+        # Of three, the third has to answer, and knows whether it is that candidate.
+        if len(current.voters | committed.voters) > 3 and now <= peer.lost_since + self._timing.vote_life:
+            return False
         answered = {other.broker for other in self._peers if other.acked_round >= peer.rejoin_round}
         answered = (answered | {self._self_id}) - {peer.broker}
         return all(

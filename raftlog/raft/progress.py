@@ -137,6 +137,8 @@ class Progress:
         self.paused = False
         self.acked_round = 0
         self.rejoin_nonce = 0
+        self.lost_since = float("inf")
+        """When it said first that it had lost its log."""
         self.is_welcome = False
         """It lost its log, and this leader leads still: nobody had replaced it by then."""
         self.rejoin_round = 0

@@ -12,11 +12,10 @@ committed (Raft §5.4). What they helped this leader to commit was committed bef
 commit index does not fall. So each `Welcome` of one leader, term and loss names enough, an older one as well
 as the newest. One of another leader or term counts on its own: that leader may have counted more of them.
 
-A leader of a later term cannot have counted any of them: this leader has heard, since the loss, enough of the
-other voters to know that nobody had replaced it by then (`Leadership.on_rejoin`).
-
-What is not covered: a candidate that was given this replica's vote before the loss, and that is given the
-last one that it lacks after the replica was filled again. Its log may end before what was acknowledged since.
+A leader of a later term cannot have counted any of them: this leader has heard, since the loss, enough of
+the other voters to know that nobody had replaced it by then (`Leadership.on_rejoin`). Nor will it be
+replaced with the vote that this replica has forgotten: a candidate counts votes for a time
+(`RaftTiming.vote_life`), and the leader waits until that is over.
 """
 
 from __future__ import annotations

@@ -72,6 +72,12 @@ class RaftTiming:
     election_max: float = 2.0
     lease: float = 0.0
 
+    @property
+    def vote_life(self) -> float:
+        """How long after it asked a candidate counts votes: the slowest disk may take so long to keep one. A
+        voter whose disk is emptied forgets its vote, and gets none back before that time is over."""
+        return 5 * self.election_max
+
     def __post_init__(self) -> None:
         assert 0 < 3 * self.heartbeat < self.election_min < self.election_max, self
         assert 0 <= self.lease < self.election_min, self

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftlog.raft.messages import Append, PreVote
-from raftlog.raft.values import Outcome
+from raftlog.raft.messages import Append, Message, PreVote, Vote
+from raftlog.raft.values import Outcome, Role
 from raftlog.types import BrokerId
 from tests.unit.raft_cluster import Cluster
 
@@ -159,3 +159,34 @@ def test_a_new_group_trusts_all_though_one_leaves_as_soon_as_there_is_a_leader()
     kept, gone = [broker for broker in (1, 2, 3) if broker != leader]
     cluster.crash(gone)
     cluster.run_until(lambda: cluster[kept].group.is_trusted, within=2.0)
+
+
+def test_a_vote_that_an_emptied_replica_has_forgotten_does_not_count_for_ever() -> None:
+    """Five voters. A candidate has one vote and is cut off; the voter's disk is emptied and filled again. The
+    request to another voter is under way all the time."""
+    cluster = Cluster(5)
+    leader = cluster.elect()
+    cluster.run(0.3)
+    candidate, emptied, late, other = [broker for broker in range(1, 6) if broker != leader]
+
+    def rule(sender: int, receiver: int, message: Message) -> float | None:
+        if isinstance(message, Vote):
+            return {emptied: FAST, late: 60.0}.get(receiver)
+        # Who votes late has the candidate's log, and no more.
+        return None if isinstance(message, Append) and message.entries and receiver == late else FAST
+
+    cluster.rules.append(rule)
+    assert cluster[leader].group.transfer_leadership(BrokerId(candidate), cluster.now) is None
+    cluster.run_until(lambda: cluster[emptied].log.promises.hard_state.voted_for == candidate)
+    cluster.run(2 * FAST)
+    cluster.cut([candidate], [leader, other])
+    cluster.wipe(emptied)
+    cluster.run_until(lambda: cluster[emptied].group.is_trusted and not cluster[leader].group.is_transferring)
+    cluster.commit(b"precious", broker=leader)
+    cluster.run_until(lambda: cluster[late].group.term > cluster[leader].group.term, within=90.0)
+    cluster.run(1.0)
+    assert cluster[candidate].group.role is not Role.LEADER
+    cluster.heal()
+    cluster.elect()
+    cluster.converge()
+    assert everywhere(cluster, b"precious")
