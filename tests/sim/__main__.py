@@ -5,12 +5,14 @@ python -m tests.sim --seeds 300 --jobs 2           new seeds, over all profiles
 python -m tests.sim --seeds 20000 --first 1        a soak; goes on after failures
 python -m tests.sim --planted                      the table of planted faults
 
-What was played says its commit, and the seed to go on with when it was interrupted.
+What was played says its commit, a hash of the code that was played, and the seed to go on with when it was
+interrupted. What was played with the same hash adds up, also over several commits and days.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import multiprocessing
 import secrets
 import signal
@@ -50,11 +52,21 @@ def code_of(folder: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
+def hash_of_played() -> str:
+    """Of every file of this project that the simulator has loaded: its own, and the parts of a broker."""
+    digest = hashlib.sha256()
+    for name, module in sorted(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path is not None and name.partition(".")[0] in ("raftlog", "tests"):
+            digest.update(name.encode() + b"\0" + Path(path).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 class Totals:
     """What many seeds came to."""
 
     def __init__(self, first: int) -> None:
-        self.code = code_of(Path(__file__).parent)
+        self.code = f"{code_of(Path(__file__).parent)}, code {hash_of_played()},"
         self.first = first
         self.counts: Counter[str] = Counter()
         self.profiles: Counter[str] = Counter()
