@@ -32,6 +32,12 @@ def test_new_seeds(guarantee: str) -> None:
         play(secrets.randbits(32), guarantee)
 
 
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_seed_plays_the_same_again(guarantee: str) -> None:
+    """Trio's own chance, in the order of tasks, made one of 106 seeds fail, and nobody could say why."""
+    assert play(1, guarantee) == play(1, guarantee)
+
+
 def test_at_least_once_a_watermark_is_sent_when_all_before_it_is_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
