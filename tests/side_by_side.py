@@ -37,6 +37,7 @@ LOADS: Final = {
     "produce-10000": ("produce", "--size", "10000"),
     "consume-1000": ("consume",),
     "latency-100": ("latency", "--size", "100"),
+    "crowd-200": ("crowd", "--producers", "200"),
 }
 SMALL: Final = ("-X", "linger.ms=0", "-X", "batch.num.messages=20")
 WARM_UPS: Final = (
@@ -125,17 +126,9 @@ def wait_until_idle() -> None:
 
 
 def _bench(bootstrap: str, arguments: list[str]) -> dict[str, Any]:
-    line = [
-        sys.executable,
-        "-m",
-        "raftlog",
-        "bench",
-        *arguments,
-        "--bootstrap",
-        bootstrap,
-        "--format",
-        "json",
-    ]
+    kind, *rest = arguments
+    program = ["tests.crowd"] if kind == "crowd" else ["raftlog", "bench", kind]
+    line = [sys.executable, "-m", *program, *rest, "--bootstrap", bootstrap, "--format", "json"]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(HERE)})
     if done.returncode:
         raise SystemExit(f"{' '.join(line)} ended with {done.returncode}:\n{done.stdout}")
@@ -205,6 +198,8 @@ def table(lines: list[dict[str, Any]], systems: list[str]) -> Iterator[str]:
 
 def _figures(load: str, run: dict[str, Any]) -> list[str]:
     """What of a run is worth showing: one record at a time has no throughput."""
+    if load.startswith("crowd"):
+        return [figure for figure in FIGURES if figure in run]
     is_latency = load.startswith("latency")
     return [figure for figure in FIGURES if figure in run and figure.startswith("latency") == is_latency]
 
