@@ -342,6 +342,7 @@ class CommittedLog:
         del self.segments[:count]
         if not self.segments:
             self._is_closed = False
+        self.clean_index = self._find_clean_index()
         self._move_start(LogPoint(last.last_index, term, last.next_offset))
 
     def _doom(self, segments: Sequence[Segment]) -> None:

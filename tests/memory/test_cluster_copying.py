@@ -200,3 +200,15 @@ async def test_a_bit_that_turns_over_on_the_way_costs_the_copy(world: World) -> 
     source.put(path, good)
     await world.until(lambda: world.is_filled)
     world.check()
+
+
+async def test_what_was_deleted_since_it_was_offered_is_not_given(world: World) -> None:
+    """The offer is on its way while DeleteRecords takes all that compaction has been over."""
+    source = world.source
+    world.copying[world.source_id].offer(world.to, KEY)
+    source.delete_before(-1, now=world.replicas.now, on_done=lambda error, start: None)
+    world.replicas.run(1)
+    assert source.log.retention.drop_deleted(source.applied_index)
+    await world.until(lambda: world.is_filled)
+    assert world.target.log_start_offset == source.log_start_offset == source.high_watermark
+    assert not world.asked

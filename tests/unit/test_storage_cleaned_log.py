@@ -218,6 +218,16 @@ def test_the_start_moves_through_a_cleaned_log() -> None:
     assert [each.offset for each in records_of(world.log, 36)][-1] == 39
 
 
+def test_what_was_cleaned_and_then_deleted_holds_up_no_entries() -> None:
+    """There is no copy to be made of it: who lacks it is given where the log begins."""
+    world = filled()
+    world.clean()
+    world.log.retention.delete_before(world.log.high_watermark)
+    world.log.retention.drop_deleted(world.log.commit_index)
+    assert world.log.cleaning.clean_index == 0
+    assert world.log.entries.has_from(world.log.first_index)
+
+
 def test_damage_in_a_cleaned_segment_is_found_by_readers_and_by_the_scrub() -> None:
     world = filled()
     world.clean()
