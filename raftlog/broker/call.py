@@ -225,10 +225,15 @@ class Call:
         log.exception("%r failed", self)
         self._disconnect("its request met an error here")
 
-    def is_late(self, transactional_id: str, producer_id: int, epoch: int) -> bool:
+    def is_late(
+        self, transactional_id: str, producer_id: int, epoch: int, *, of_offsets: bool = False
+    ) -> bool:
         """Whether a transaction's producer speaks by a newer connection since. Then this request is dropped,
-        and the connection ends."""
-        if not self.backend.notes.speakers.is_late(transactional_id, producer_id, epoch, self.origin.number):
+        and the connection ends. `of_offsets`: TxnOffsetCommit, for which a client may have a connection of
+        its own."""
+        notes = self.backend.notes
+        speakers = notes.offset_speakers if of_offsets else notes.speakers
+        if not speakers.is_late(transactional_id, producer_id, epoch, self.origin.number):
             return False
         self._disconnect(f"the producer of {transactional_id[:100]!r} has a newer connection")
         return True

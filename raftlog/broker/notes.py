@@ -20,3 +20,4 @@ class Notes:
     audit: Audit = field(default_factory=Audit)
     refusals: Complaints = field(default_factory=lambda: Complaints(log, "requests were refused something"))
     speakers: Speakers = field(default_factory=Speakers)
+    offset_speakers: Speakers = field(default_factory=Speakers)

@@ -1111,6 +1111,23 @@ async def test_scenario_30_what_comes_late_by_an_old_connection_does_nothing(bro
     assert await producer.end(commit=True) == "none"
 
 
+async def test_offsets_that_come_late_by_an_old_connection_do_not_set_a_later_transaction_back(
+    broker: Served,
+) -> None:
+    """The group would begin again with what the transaction before has dealt with."""
+    old = await broker.connect()
+    producer = await Transactional.start(await broker.connect())
+    assert await producer.add_group() == "none"
+    producer.peer = await broker.connect()  # a connection for the offsets alone stops no other step
+    assert await producer.commit_offset() == "none"
+    before = broker.node.catalog.transactions.get("tx")
+    assert before is not None and before.staged
+    with pytest.raises(EOFError):
+        await Transactional(old, before.producer_id, before.epoch).commit_offset()
+    assert broker.node.catalog.transactions.get("tx") == before
+    assert await producer.end(commit=True) == "none"
+
+
 def test_of_the_newest_connections_a_bounded_number_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speakers_module, "REMEMBERED_MAX", 2)
     speakers = Speakers()

@@ -29,11 +29,12 @@ ADDS_FROM: Final = 5
 _Key = tuple[str, int]
 
 
-async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
+async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer | None:
+    producer = request.transactional_id, request.producer_id, request.producer_epoch
+    if call.version < ADDS_FROM and call.is_late(*producer, of_offsets=True):
+        return None
     if call.version >= ADDS_FROM:
-        added = await call.backend.transactions.add(
-            request.transactional_id, request.producer_id, request.producer_epoch, group=request.group_id
-        )
+        added = await call.backend.transactions.add(*producer, group=request.group_id)
         if isinstance(added, TransactionError):
             return _answer(request, {}, _code(call, added))
     error = await _problem(call, request)
@@ -43,11 +44,7 @@ async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer:
     if not offsets:
         return _answer(request, denied, ErrorCode.NONE)
     result = await call.backend.transactions.stage_offsets(
-        request.transactional_id,
-        request.producer_id,
-        request.producer_epoch,
-        request.group_id,
-        tuple(offsets.values()),
+        *producer, request.group_id, tuple(offsets.values())
     )
     if isinstance(result, TransactionError):
         return _answer(request, denied, _code(call, result))
