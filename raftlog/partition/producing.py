@@ -336,13 +336,13 @@ class Producing:
 
     def leadership_changed(self, tail: Iterable[Entry]) -> None:
         """Pending views belong to a term: a new leader rebuilds them from its own tail, and a follower has
-        none."""
+        none. What a state of later than the commit index holds already is not pending."""
         self.stop()
         self._producers.truncated()
         self.transactions.truncated()
         self._ready_at = float("inf")
         for entry in tail:
-            if entry.kind is not EntryKind.BATCH:
+            if entry.kind is not EntryKind.BATCH or entry.index <= self._state_index:
                 continue
             header = read_header(entry.payload)
             if header.is_control:

@@ -166,6 +166,33 @@ def test_a_batch_that_was_compacted_away_is_known_as_a_repeat_by_the_replica_tha
     assert target.log.log_end_offset == end
 
 
+def test_a_leader_with_a_state_of_later_than_its_commit_index_answers_a_copy_of_a_marker() -> None:
+    """A copy comes with the newest state. What that holds is pending no more: the coordinator, whose answer
+    was lost, would wait for an entry that settles it, and nobody need ever write one."""
+    trio = compacted()
+    leader = trio.leader()
+    assert put(trio, b"k0", b"aborted", **OURS).error is None
+    marker, marked = Marker(5, 0, False, 1, 1), list[Marked]()
+    leader.marking.write(marker, now=trio.now, now_ms=NOW_MS, on_done=marked.append)
+    while not marked:
+        trio.run(0.01)
+    leader.save()
+    state, broker = leader.log.saved.state, leader.group.leader
+    assert broker is not None
+    for other, partition in trio.partitions.items():
+        if other != broker:
+            assert partition.log.commit_index < leader.log.saved.index == partition.log.last_index
+            partition.restore(state, partition.log.commit_index)
+    trio.paused.add(broker)
+    trio.deaf.add(broker)
+    trio.run(5)
+    successor = next(each for each in trio.partitions.values() if each is not leader and each.is_leader)
+    successor.marking.write(marker, now=trio.now, now_ms=NOW_MS, on_done=marked.append)
+    trio.run(1)
+    assert marked == [Marked.DONE, Marked.DONE]
+    assert len(successor.compacting._transactions.aborted) == 1
+
+
 def test_who_is_given_a_copy_holds_the_cleaner_back() -> None:
     """Else a new pass would make the copy useless before it is done, again and again."""
     trio = compacted()
