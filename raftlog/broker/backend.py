@@ -67,6 +67,20 @@ class Reading(Protocol):
     ) -> tuple[PartitionError | None, int, int]: ...
 
 
+class Producing(Protocol):
+    """How batches come into a replica: see `raftlog.partition.producing.Producing`."""
+
+    def produce(
+        self,
+        batch: memoryview,
+        *,
+        now: float,
+        now_ms: int,
+        on_done: Callable[[ProduceResult], None],
+        verify: Verify | None = None,
+    ) -> None: ...
+
+
 class Marking(Protocol):
     """How transactions end on a replica: see `raftlog.partition.marking.Marking`."""
 
@@ -83,6 +97,8 @@ class Partition(Protocol):
     @property
     def topic_id(self) -> bytes: ...
     @property
+    def producing(self) -> Producing: ...
+    @property
     def marking(self) -> Marking: ...
     @property
     def is_leader(self) -> bool: ...
@@ -98,16 +114,6 @@ class Partition(Protocol):
     def waiters(self) -> Waiters: ...
     @property
     def counters(self) -> Counters: ...
-
-    def produce(
-        self,
-        batch: memoryview,
-        *,
-        now: float,
-        now_ms: int,
-        on_done: Callable[[ProduceResult], None],
-        verify: Verify | None = None,
-    ) -> None: ...
     def delete_before(
         self, offset: int, *, now: float, on_done: Callable[[PartitionError | None, int], None]
     ) -> None: ...

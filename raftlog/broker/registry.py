@@ -99,11 +99,6 @@ class Api:
             prepare_to_serve(self.key, version)
         self.used.add(version)
 
-    @property
-    def summary(self) -> str:
-        """The first line of the handler's docstring, for the docs."""
-        return (self._module.__doc__ or "").strip().partition("\n")[0]
-
 
 # Minimums are Apache Kafka 4's, since clients read more into them than they say; Produce begins at 0 although
 # 0 to 2 are refused: librdkafka turns compression off otherwise (KAFKA-18659). Telemetry (71, 72) stays away:
@@ -201,13 +196,3 @@ def unsupported_version_answer(api: Api, header: RequestHeader) -> bytes:
         "api_keys": [{"api_key": api.key, "min_version": api.first, "max_version": api.last}],
     }
     return b"".join(encode_response(api.key, 0, header.correlation_id, fields))
-
-
-def compatibility_table() -> str:
-    """What is served, as a Markdown table for docs/. Imports every handler."""
-    lines = ["| Key | API | Versions | What it does |", "|---|---|---|---|"]
-    for api in served():
-        name = "".join(word.capitalize() for word in api.key.name.split("_"))
-        says = api.summary.partition(": ")[2].rstrip(".")
-        lines.append(f"| {api.key.value} | {name} | {api.first} to {api.last} | {says} |")
-    return "\n".join(lines) + "\n"

@@ -69,4 +69,4 @@ class GroupRecords:
             on_kept(not isinstance(outcome, ProposalFailed), self._now())
             self._on_answer()
 
-        self._metadata.propose(encoded, now=now, now_ms=self._me.now_ms(), on_done=on_done)
+        self._metadata.propose(encoded, now_ms=self._me.now_ms(), on_done=on_done)

@@ -118,16 +118,16 @@ class MetadataGroup:
         """Whether the catalog takes no more topics and no more offsets."""
         return self._image_bytes > IMAGE_BYTES_FULL
 
-    def propose_checked(self, command: bytes, *, now: float, now_ms: int, on_done: OnDone) -> None:
+    def propose_checked(self, command: bytes, *, now_ms: int, on_done: OnDone) -> None:
         """As `propose`, for an encoded command of whom it was not: nothing enters the log that a broker of
         this cluster cannot apply."""
         problem = encoded_problem(command, self.catalog, is_full=self.is_full)
         if problem is not None:
             on_done(ProposalFailed(problem, may_still_happen=False, is_final=True))
         else:
-            self.propose(command, now=now, now_ms=now_ms, on_done=on_done)
+            self.propose(command, now_ms=now_ms, on_done=on_done)
 
-    def propose(self, command: bytes, *, now: float, now_ms: int, on_done: OnDone) -> None:
+    def propose(self, command: bytes, *, now_ms: int, on_done: OnDone) -> None:
         """Propose an encoded command on the leader; `on_done` is called once, with the index at which it
         was applied here."""
         size = len(command)
@@ -149,7 +149,7 @@ class MetadataGroup:
                 case Outcome.MAY_STILL_HAPPEN:
                     on_done(ProposalFailed("the leader changed", may_still_happen=True))
 
-        entry = self.group.propose(memoryview(batch), 1, now, resolved)
+        entry = self.group.leading.propose(EntryKind.BATCH, memoryview(batch), 1, resolved)
         if isinstance(entry, NotLeader):
             on_done(ProposalFailed("this broker does not lead the metadata group", may_still_happen=False))
             return

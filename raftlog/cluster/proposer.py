@@ -78,8 +78,7 @@ class Proposer:
             answer.append(outcome)
             done.set()
 
-        now = trio.current_time()
-        self._metadata.propose(command, now=now, now_ms=self._me.now_ms(), on_done=on_done)
+        self._metadata.propose(command, now_ms=self._me.now_ms(), on_done=on_done)
         await done.wait()
         return answer[0]
 
@@ -124,5 +123,4 @@ class Proposer:
 
         if not isinstance(body, bytes):
             raise InvalidInput(f"broker {sender} proposes {type(body).__name__}")
-        now, now_ms = trio.current_time(), self._me.now_ms()
-        self._metadata.propose_checked(body, now=now, now_ms=now_ms, on_done=on_done)
+        self._metadata.propose_checked(body, now_ms=self._me.now_ms(), on_done=on_done)

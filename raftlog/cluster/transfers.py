@@ -52,7 +52,7 @@ class Transfers:
             return "this broker keeps no replica of it"
         if to in group.voters and to != self._me.id and to not in self._peers.may_take_over():
             return f"broker {to} is not connected, or does not serve clients"
-        return group.transfer_leadership(to, trio.current_time())
+        return group.leading.transfer(to, trio.current_time())
 
     def _on_transfer(self, sender: BrokerId, body: Any, reply: Reply) -> None:
         match body:
@@ -96,4 +96,4 @@ class Transfers:
         others = [broker for broker in self._peers.may_take_over() if broker in group.voters]
         self._me.rng.shuffle(others)
         now = trio.current_time()
-        return any(group.transfer_leadership(to, now, why) is None for to in others)
+        return any(group.leading.transfer(to, now, why) is None for to in others)

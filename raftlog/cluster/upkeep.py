@@ -111,7 +111,7 @@ class Upkeep:
             return False
         match next_step(self._broker_id, group.membership, voters, learners):
             case Change(membership):
-                refused = group.propose_membership(
+                refused = group.leading.propose_membership(
                     replace(membership, as_of=as_of), now, lambda outcome, entry: None
                 )
                 if isinstance(refused, ChangeRefused):
@@ -120,7 +120,7 @@ class Upkeep:
             case HandOver(to):
                 successors = self._successors.may_take_over()
                 for broker in [one for one in to if one in group.voters and one in successors]:
-                    if group.transfer_leadership(broker, now, Cause.TO_MOVE) is None:
+                    if group.leading.transfer(broker, now, Cause.TO_MOVE) is None:
                         break
                 return False
             case Arrived():
@@ -151,7 +151,7 @@ class Upkeep:
         before = self._committed_before.get(partition.group.key)
         if before is None or now - self._behind_at.get(home, NEVER) < CALM_S:
             return False
-        return partition.group.transfer_leadership(home, now, Cause.TO_PREFERRED) is None
+        return partition.group.leading.transfer(home, now, Cause.TO_PREFERRED) is None
 
 
 def _listed(brokers: Sequence[BrokerId]) -> str:

@@ -75,11 +75,6 @@ class FrameCutter(Generic[Frame]):
         return f"<FrameCutter {self._filled} of {self._size} bytes>"
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no frame has been begun."""
-        return self.frame is None and not self._word
-
-    @property
     def size(self) -> int:
         """What the frame that is under way will have."""
         return self._size

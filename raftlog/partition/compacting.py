@@ -86,7 +86,9 @@ class Compacting:
             return
         self._told = index
         if followers:
-            self._group.propose_command(encode_all_have(index), lambda outcome, entry: None)
+            self._group.leading.propose(
+                EntryKind.NOOP, encode_all_have(index), 0, lambda outcome, entry: None
+            )
         else:
             self.all_have = max(self.all_have, index)
 

@@ -88,7 +88,7 @@ class LogStart:
             self._end(wanted, Outcome.COMMITTED)
             return
         self._under_way = wanted
-        entry = self._group.propose_command(encode_log_start(wanted), self._proposed)
+        entry = self._group.leading.propose(EntryKind.NOOP, encode_log_start(wanted), 0, self._proposed)
         if isinstance(entry, NotLeader):
             self._under_way = None
             self._end(wanted, Outcome.WILL_NOT_HAPPEN)
@@ -112,8 +112,11 @@ class LogStart:
         if not self._has_told:
             self._has_told = True
             if self._log.retention.start_offset > self._log.retention.first_offset:
-                self._group.propose_command(
-                    encode_log_start(self._log.retention.start_offset), lambda outcome, entry: None
+                self._group.leading.propose(
+                    EntryKind.NOOP,
+                    encode_log_start(self._log.retention.start_offset),
+                    0,
+                    lambda outcome, entry: None,
                 )
 
     def apply(self, entry: Entry) -> None:

@@ -18,7 +18,7 @@ from raftlog.partition.verifying import Verifying
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import NotLeader, Outcome
 from raftlog.records.batch import stamp
-from raftlog.storage.entry import Entry
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import RaftIndex
 
@@ -68,7 +68,7 @@ class Marking:
         self._verifying.void(producer_id)
         match self._transactions.check(marker, self._producers.epoch(producer_id)):
             case MarkerVerdict.NEEDED:
-                self._append(marker, now, now_ms, on_done)
+                self._append(marker, now_ms, on_done)
             case MarkerVerdict.DONE:
                 self._answer_copy(self._transactions.pending_index(producer_id), now, on_done)
             case MarkerVerdict.PRODUCER_FENCED:
@@ -92,14 +92,14 @@ class Marking:
             for each in self._producers.describe()
         ]
 
-    def _append(self, marker: Marker, now: float, now_ms: int, on_done: OnMarked) -> None:
+    def _append(self, marker: Marker, now_ms: int, on_done: OnMarked) -> None:
         batch = encode_marker(marker, now_ms)
         stamp(batch, self._log.log_end_offset, self._group.term)
 
         def resolved(outcome: Outcome, entry: Entry) -> None:
             on_done(Marked.DONE if outcome is Outcome.COMMITTED else Marked.NOT_NOW)
 
-        entry = self._group.propose(memoryview(batch), 1, now, resolved)
+        entry = self._group.leading.propose(EntryKind.BATCH, memoryview(batch), 1, resolved)
         if isinstance(entry, NotLeader):
             on_done(Marked.NOT_NOW)
             return

@@ -19,10 +19,9 @@ from raftlog.memory import MemoryBudget, apart
 from raftlog.partition.compacting import Compacting
 from raftlog.partition.counters import Counters
 from raftlog.partition.log_start import LogStart
-from raftlog.partition.producing import OnProduced, Producing
+from raftlog.partition.producing import Producing
 from raftlog.partition.reading import Reading
 from raftlog.partition.values import PartitionError, PartitionSettings
-from raftlog.partition.verifying import Verify
 from raftlog.partition.waiters import Waiters
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import Outcome, Role
@@ -61,15 +60,14 @@ class Partition:
         self.topic_id = topic_id
         self.group = group
         self.log = log
-        self.settings = settings
         self._on_leadership = on_leadership
         self.counters = Counters()
         self.waiters = Waiters()
         self._start = LogStart(group, log)
-        self._producing = Producing(group, log, self._start, self.counters, memory)
-        self.marking = self._producing.marking
-        self.reading = Reading(group, log, self._start, self._producing.transactions)
-        self.compacting = Compacting(group, log, self._producing.transactions, self._save)
+        self.producing = Producing(group, log, settings, self._start, self.counters, memory)
+        self.marking = self.producing.marking
+        self.reading = Reading(group, log, self._start, self.producing.transactions)
+        self.compacting = Compacting(group, log, self.producing.transactions, self._save)
         self._was_ready = False
         self._now_ms = now_ms
         self._applied = log.saved.index
@@ -81,6 +79,15 @@ class Partition:
         )
 
     # What a partition is
+
+    @property
+    def settings(self) -> PartitionSettings:
+        """Of its topic; they may be changed at any time."""
+        return self.producing.settings
+
+    @settings.setter
+    def settings(self, settings: PartitionSettings) -> None:
+        self.producing.settings = settings
 
     @property
     def is_leader(self) -> bool:
@@ -97,25 +104,6 @@ class Partition:
     @property
     def log_start_offset(self) -> Offset:
         return self.log.retention.start_offset
-
-    # Producing
-
-    def produce(
-        self,
-        batch: memoryview,
-        *,
-        now: float,
-        now_ms: int,
-        on_done: OnProduced,
-        verify: Verify | None = None,
-    ) -> None:
-        """Append one v2 batch; `batch` is writable, and this partition's from here on. `verify` asks the
-        coordinator of the transactional id that the request names.
-
-        `on_done` is called exactly once: at once for most refusals, and otherwise from the driver's turn
-        after the fsync and the majority that the answer rests on.
-        """
-        self._producing.produce(batch, self.settings, now=now, now_ms=now_ms, verify=verify, on_done=on_done)
 
     # Deleting
 
@@ -162,7 +150,7 @@ class Partition:
         if log.last_index > log.commit_index:
             log.entries.hold_apart(apart, HELD_APART_MAX)
         if even_ms >= settings.producer_expiration_ms:
-            self._producing.expire(now_ms - settings.producer_expiration_ms)
+            self.producing.expire(now_ms - settings.producer_expiration_ms)
         self.save()
         log.retention.drop_deleted(self._applied)
         if self.group.is_ready:
@@ -186,11 +174,11 @@ class Partition:
             self._save()
 
     def _save(self) -> None:
-        self.log.saved.save(self._producing.to_bytes(self._applied), self._applied)
+        self.log.saved.save(self.producing.to_bytes(self._applied), self._applied)
 
     def close(self) -> None:
         """The replica ends here: whoever waits for a repeat hears that it may still happen elsewhere."""
-        self._producing.stop()
+        self.producing.stop()
         self._start.fail()
         self.waiters.wake()
 
@@ -205,30 +193,30 @@ class Partition:
         """Entries are committed and in their segment."""
         for entry in entries:
             if entry.kind is EntryKind.BATCH:
-                self._producing.apply(entry, self._now_ms)
+                self.producing.apply(entry, self._now_ms)
             elif entry.kind is EntryKind.NOOP and entry.payload:
                 self._start.apply(entry)
                 self.compacting.apply(entry)
         self._applied = entries[-1].index
-        transactions = self._producing.transactions
+        transactions = self.producing.transactions
         transactions.applied_to(self._applied, entries[-1].next_offset)
         transactions.aborted.drop_before(self.log.retention.start_offset)
-        self._producing.answer_repeats()
-        self._producing.marking.answer_copies()
+        self.producing.answer_repeats()
+        self.producing.marking.answer_copies()
         if not self._was_ready and self.group.is_ready:
             self._was_ready = True
-            self._producing.became_ready(now)
+            self.producing.became_ready(now)
             self._on_leadership()
         self.waiters.wake()
 
     def truncated(self, from_index: RaftIndex) -> None:
         """The uncommitted tail from `from_index` on is gone."""
-        self._producing.truncated()
+        self.producing.truncated()
 
     def leadership_changed(self, role: Role, term: Term, leader: BrokerId | None) -> None:
         """A new leader looks at its own tail, which it has not committed yet."""
         tail = self._tail() if role is Role.LEADER else []
-        self._producing.leadership_changed(tail)
+        self.producing.leadership_changed(tail)
         self._start.leadership_changed(tail)
         self.compacting.leadership_changed()
         self._was_ready = self.group.is_ready
@@ -239,8 +227,8 @@ class Partition:
         """Take over a snapshot that a leader sent; it ends at `index`."""
         self._applied = index
         self.compacting.restarted()
-        self._producing.restore(state)
-        self._producing.transactions.applied_to(index, self.log.high_watermark)
+        self.producing.restore(state)
+        self.producing.transactions.applied_to(index, self.log.high_watermark)
         self.waiters.wake()
 
     def _tail(self) -> list[Entry]:

@@ -74,10 +74,12 @@ class Producing:
         self,
         group: RaftGroup,
         log: GroupLog,
+        settings: PartitionSettings,
         start: LogStart,
         counters: Counters,
         memory: MemoryBudget | None,
     ) -> None:
+        self.settings = settings
         self._group = group
         self._log = log
         self._start = start
@@ -97,15 +99,19 @@ class Producing:
     def produce(
         self,
         batch: memoryview,
-        settings: PartitionSettings,
         *,
         now: float,
         now_ms: int,
-        verify: Verify | None,
         on_done: OnProduced,
+        verify: Verify | None = None,
     ) -> None:
-        """See `Partition.produce`."""
-        refusal = self._admit(batch, settings, now_ms)
+        """Append one v2 batch; `batch` is writable, and this partition's from here on. `verify` asks the
+        coordinator of the transactional id that the request names.
+
+        `on_done` is called exactly once: at once for most refusals, and otherwise from the driver's turn
+        after the fsync and the majority that the answer rests on.
+        """
+        refusal = self._admit(batch, now_ms)
         if isinstance(refusal, ProduceResult):
             if refusal.error in COMES_AGAIN:
                 self._note_refused(batch, now)
@@ -115,9 +121,9 @@ class Producing:
         if header.is_transactional and verify is None:
             on_done(ProduceResult(PartitionError.NO_TRANSACTIONAL_ID))
             return
-        waiting = Waiting(batch, header, settings, now_ms, verify, on_done)
+        waiting = Waiting(batch, header, self.settings, now_ms, verify, on_done)
         if header.producer_id == NO_PRODUCER:
-            self._append(waiting, now)
+            self._append(waiting)
         elif self._verifying.holds_up(header.producer_id):
             self._verifying.wait_behind(waiting)
         else:
@@ -168,7 +174,7 @@ class Producing:
                 self._answer_gap(gap, now, on_done)
                 return
         self._refused.forget(producer_id)
-        self._append(waiting, now)
+        self._append(waiting)
 
     def _resume(self, waiting: Waiting, now: float, membership: Membership | None) -> None:
         """The coordinator has answered: go on with the batch that asked, or with one behind it."""
@@ -185,7 +191,7 @@ class Producing:
         else:
             self._judge(waiting, now, membership=membership)
 
-    def _append(self, waiting: Waiting, now: float) -> None:
+    def _append(self, waiting: Waiting) -> None:
         batch, header, settings, now_ms, _, on_done = waiting
         base_offset = self._log.log_end_offset
         append_time = -1
@@ -208,7 +214,7 @@ class Producing:
                 case Outcome.MAY_STILL_HAPPEN:
                     on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
 
-        entry = self._group.propose(batch, header.record_count, now, resolved)
+        entry = self._group.leading.propose(EntryKind.BATCH, batch, header.record_count, resolved)
         if isinstance(entry, NotLeader):
             on_done(ProduceResult(PartitionError.NOT_LEADER))
             return
@@ -221,10 +227,9 @@ class Producing:
         if header.is_transactional:
             self.transactions.batch_appended(header.producer_id, index)
 
-    def _admit(
-        self, batch: memoryview, settings: PartitionSettings, now_ms: int
-    ) -> ProduceResult | BatchHeader:
+    def _admit(self, batch: memoryview, now_ms: int) -> ProduceResult | BatchHeader:
         """The header of a batch that may be appended, or why it may not."""
+        settings = self.settings
         if not self._group.is_leader or self._group.is_transferring:
             # Before anything is said of sequences: the batch before this one was refused for the same reason.
             return ProduceResult(PartitionError.NOT_LEADER)

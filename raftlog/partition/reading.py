@@ -14,7 +14,7 @@ from raftlog.partition.transactions import Transactions
 from raftlog.partition.values import FetchResult, FoundOffset, PartitionError
 from raftlog.raft.group import RaftGroup
 from raftlog.storage.group_log import GroupLog
-from raftlog.storage.timestamps import Steps, run
+from raftlog.storage.timestamps import Steps
 from raftlog.storage.warming import Warming
 from raftlog.types import Offset, Term
 
@@ -90,15 +90,11 @@ class Reading:
         except (DamagedLog, FileRefused):
             return None  # `fetch` says so
 
-    def find_offset(self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False) -> FoundOffset:
-        """The first offset whose timestamp is at least `timestamp`, or one of the special ones above. With
-        `committed` the log ends at the last stable offset."""
-        return run(self.find_offset_steps(timestamp, leader_epoch=leader_epoch, committed=committed))
-
     def find_offset_steps(
         self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False
     ) -> Steps[FoundOffset]:
-        """`find_offset` in steps that hold nobody up."""
+        """The first offset whose timestamp is at least `timestamp`, or one of the special ones above, in
+        steps that hold nobody up. With `committed` the log ends at the last stable offset."""
         error = self._check_epoch(leader_epoch)
         if error is not None:
             return FoundOffset(error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from raftlog.errors import InvalidInput
 from raftlog.protocol.api import VERSIONS, ApiKey, request_is_flexible, response_header_is_flexible
@@ -20,8 +20,6 @@ from raftlog.protocol.encode import Buffer, Fields, encode, gather, prepare_to_e
 from raftlog.protocol.guard import TAGS_MAX, prepare_to_scan, read_varint, scan
 from raftlog.protocol.requests import request_reader
 from raftlog.protocol.schema import Direction, Reader, reader
-
-LENGTH_SIZE: Final = 4
 
 _LENGTH = struct.Struct(">i")
 _REQUEST = struct.Struct(">hhih")

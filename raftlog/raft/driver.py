@@ -150,10 +150,6 @@ class Driver:
     def _note(self, group: Replica, kind: Kind, cause: Cause, other: BrokerId | None) -> None:
         self.events.add(group.key, group.term, kind, cause, other, self._now)
 
-    def notify(self, group: RaftGroup) -> None:
-        """The group has work. Proposals say so themselves."""
-        self._activate(self._members[group.key])
-
     def receive(self, sender: BrokerId, messages: Sequence[Message]) -> None:
         """Messages from a peer; they are delivered in the next turn."""
         if self._inbox.put(sender, messages):

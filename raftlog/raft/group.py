@@ -7,13 +7,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from raftlog.raft.events import Cause
 from raftlog.raft.progress import FollowerProgress
-from raftlog.raft.proposals import OnDone
 from raftlog.raft.replica import Replica
 from raftlog.raft.turning import Turning
-from raftlog.raft.values import ChangeRefused, Membership, NotLeader, RaftTiming, Role
-from raftlog.storage.entry import Entry, EntryKind
+from raftlog.raft.values import Membership, RaftTiming, Role
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, RaftIndex, Term
 
@@ -64,7 +61,9 @@ class RaftGroup:
         )
         parts = replica.parts
         self._engine, self._memberships, self._trust = parts.engine, parts.memberships, parts.trust
-        self._applying, self._elections, self._leading = parts.applying, parts.elections, parts.leading
+        self._applying, self._elections = parts.applying, parts.elections
+        self.leading = parts.leading
+        """What a leader is asked for. The rest of it is for `turning` and the other parts."""
         self.turning = Turning(replica, timing, preferred=preferred)
         """What a driver does with it."""
         self.turning.start(now)
@@ -92,7 +91,7 @@ class RaftGroup:
 
     @property
     def is_leader(self) -> bool:
-        return self._leading.leadership is not None
+        return self.leading.leadership is not None
 
     @property
     def membership(self) -> Membership:
@@ -105,13 +104,13 @@ class RaftGroup:
     @property
     def is_ready(self) -> bool:
         """Leads, and has committed its own term's first entry: all earlier commits are known here."""
-        leadership = self._leading.leadership
+        leadership = self.leading.leadership
         return leadership is not None and leadership.has_committed
 
     @property
     def is_transferring(self) -> bool:
         """Leads, and is handing the leadership over: proposals are refused meanwhile."""
-        leadership = self._leading.leadership
+        leadership = self.leading.leadership
         return leadership is not None and leadership.is_transferring
 
     def may_be_led_in(self, term: Term, now: float) -> bool:
@@ -119,7 +118,7 @@ class RaftGroup:
         newer term has begun, nor while leadership is handed over, nor when the leader has gone silent."""
         if term != self.term:
             return term > self.term
-        leadership = self._leading.leadership
+        leadership = self.leading.leadership
         if leadership is not None:
             return not leadership.is_transferring
         return not self._elections.is_leader_silent(now)
@@ -150,12 +149,12 @@ class RaftGroup:
 
     def followers(self, now: float) -> tuple[FollowerProgress, ...]:
         """How far the others are, as their leader knows; none where this replica does not lead."""
-        leadership = self._leading.leadership
+        leadership = self.leading.leadership
         return () if leadership is None else leadership.followers(now)
 
     @property
     def pending_proposals(self) -> int:
-        return len(self._leading.proposals)
+        return len(self.leading.proposals)
 
     def statistics(self) -> dict[str, int | str | None]:
         return {
@@ -169,42 +168,13 @@ class RaftGroup:
             "trusted": int(self.is_trusted),
         }
 
-    # What a leader is asked for
-
-    def propose(
-        self, payload: bytes | bytearray | memoryview, record_count: int, now: float, on_done: OnDone
-    ) -> Entry | NotLeader:
-        """Append a batch, already stamped with `log.log_end_offset` and `term`, to the log.
-
-        `on_done` is called once, from a turn of the driver. When the outcome is COMMITTED, the state machine
-        has applied the entry by then. When NotLeader is returned, nothing was written, nothing is forwarded
-        to the leader, and `on_done` is never called. The payload must not change afterwards.
-        """
-        return self._leading.propose(EntryKind.BATCH, payload, record_count, on_done)
-
-    def propose_command(self, payload: bytes, on_done: OnDone) -> Entry | NotLeader:
-        """As `propose`, for something that the state machine does and that takes no offset."""
-        return self._leading.propose(EntryKind.NOOP, payload, 0, on_done)
-
-    def propose_membership(
-        self, membership: Membership, now: float, on_done: OnDone
-    ) -> Entry | NotLeader | ChangeRefused:
-        """Change the group by one server. The change counts from now on. It is undone when another leader
-        replaces the entry. A new voter must be a learner that holds all that is committed."""
-        return self._leading.propose_membership(membership, now, on_done)
-
     def read_barrier(self, now: float, on_ready: Callable[[bool], None]) -> None:
         """Calls `on_ready(True)` once this replica is known to have led after the call began, and has
         applied what was committed by then: maybe at once. `on_ready(False)` when it does not lead. A
         cancelled caller's `on_ready` is still called."""
-        self._leading.read_barrier(now, on_ready, self.applied_index)
-
-    def transfer_leadership(self, to: BrokerId, now: float, why: Cause = Cause.AS_ASKED) -> str | None:
-        """Hand leadership to another voter once it holds the whole log. Returns None when that is under way,
-        else why not. Proposals are refused meanwhile, for one election time-out at most."""
-        return self._leading.transfer(to, now, why)
+        self.leading.read_barrier(now, on_ready, self.applied_index)
 
     def holds(self, broker: BrokerId, index: RaftIndex) -> bool:
         """Whether this replica leads, and knows that another has everything up to `index` on its disk."""
-        leadership = self._leading.leadership
+        leadership = self.leading.leadership
         return leadership is not None and leadership.holds(broker, index)

@@ -140,6 +140,13 @@ class Leading:
     def propose(
         self, kind: EntryKind, payload: bytes | bytearray | memoryview, record_count: int, on_done: OnDone
     ) -> Entry | NotLeader:
+        """Append to the log a BATCH, already stamped with `log.log_end_offset` and `term`, or a NOOP: a
+        command for the state machine, which takes no offset.
+
+        `on_done` is called once, from a turn of the driver. When the outcome is COMMITTED, the state machine
+        has applied the entry by then. When NotLeader is returned, nothing was written, nothing is forwarded
+        to the leader, and `on_done` is never called. The payload must not change afterwards.
+        """
         leadership = self.leadership
         if leadership is None or leadership.is_transferring:
             return self._refusal()
@@ -151,6 +158,8 @@ class Leading:
     def propose_membership(
         self, membership: Membership, now: float, on_done: OnDone
     ) -> Entry | NotLeader | ChangeRefused:
+        """Change the group by one server. The change counts from now on. It is undone when another leader
+        replaces the entry. A new voter must be a learner that holds all that is committed."""
         leadership = self.leadership
         if leadership is None or leadership.is_transferring:
             return self._refusal()
@@ -168,6 +177,7 @@ class Leading:
         return NotLeader(None if self.leadership is not None else self._engine.leader, self._engine.term)
 
     def read_barrier(self, now: float, on_ready: OnReady, applied_index: RaftIndex) -> None:
+        """See `RaftGroup.read_barrier`."""
         leadership = self.leadership
         if leadership is None:
             on_ready(False)
@@ -178,7 +188,9 @@ class Leading:
         if leadership.reads.is_round_wanted:
             self._owner.wake()
 
-    def transfer(self, to: BrokerId, now: float, why: Cause) -> str | None:
+    def transfer(self, to: BrokerId, now: float, why: Cause = Cause.AS_ASKED) -> str | None:
+        """Hand leadership to another voter once it holds the whole log. Returns None when that is under way,
+        else why not. Proposals are refused meanwhile, for one election time-out at most."""
         if self.leadership is None:
             return "this broker does not lead"
         refusal = self.leadership.transfer(to, now)

@@ -79,9 +79,6 @@ class PeerWindow:
         self._waiting[follower] = None
         return False
 
-    def has_to_wait(self, follower: Progress) -> bool:
-        return follower in self._waiting or follower in self._granted
-
     @property
     def wants_turn(self) -> bool:
         """Somebody waits for the next turn, and for nothing else."""

@@ -20,7 +20,7 @@ from raftlog.storage.extent import NO_TIMESTAMP
 from raftlog.storage.index import Place, SparseIndex
 from raftlog.storage.segment import Segment
 from raftlog.storage.segment_reader import SegmentPiece, Slice, TermAt
-from raftlog.storage.timestamps import Candidate, FoundTime, Steps, first_record, run
+from raftlog.storage.timestamps import Candidate, FoundTime, Steps, first_record
 from raftlog.storage.warming import Warming
 from raftlog.types import FilePosition, Offset, RaftIndex, Term
 
@@ -100,12 +100,9 @@ class LogReader:
             raise DamagedLog(f"{self._committed.folder}: no segment holds offset {offset}")
         return islice(segments, number, None)
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> FoundTime | None:
-        """The first committed record at or after `timestamp_ms`, or None. Raises DamagedLog."""
-        return run(self.offset_for_timestamp_steps(timestamp_ms))
-
     def offset_for_timestamp_steps(self, timestamp_ms: int) -> Steps[FoundTime | None]:
-        """The same in steps that hold nobody up. What is written meanwhile may be found or not."""
+        """The first committed record at or after `timestamp_ms`, or None, in steps that hold nobody up. What
+        is written meanwhile may be found or not. Raises DamagedLog."""
         committed = self._committed
         offset = committed.log_start_offset
         while not self._is_closed:

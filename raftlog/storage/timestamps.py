@@ -16,17 +16,6 @@ Steps: TypeAlias = Generator[Callable[[], object], object, T]
 """A search: it yields what may run in a thread, wants what that returned, and returns what it found."""
 
 
-def run(steps: Steps[T]) -> T:
-    """All steps here and now."""
-    result: object = None
-    while True:
-        try:
-            result = steps.send(result)()
-        except StopIteration as end:
-            found: T = end.value
-            return found
-
-
 class FoundTime(NamedTuple):
     """A record's offset and its timestamp (ms)."""
 

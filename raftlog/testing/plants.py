@@ -16,7 +16,6 @@ from typing import Any, Final, cast
 from raftlog.cluster import upkeep
 from raftlog.cluster.group_records import GroupRecords
 from raftlog.cluster.moves import Arrived, Change, Step, next_step
-from raftlog.cluster.transactions import coordinator
 from raftlog.cluster.transactions.coordinator import TransactionCoordinator
 from raftlog.metadata.catalog import Catalog
 from raftlog.metadata.commands import encode_command
@@ -331,7 +330,7 @@ def _deletion_not_awaited() -> list[Patch]:
     """DeleteRecords is answered when the command has been proposed."""
 
     def move_to(self: LogStart, offset: Offset, on_moved: Any) -> None:
-        self._group.propose_command(encode_log_start(offset), lambda outcome, entry: None)
+        self._group.leading.propose(EntryKind.NOOP, encode_log_start(offset), 0, lambda outcome, entry: None)
         on_moved(Outcome.COMMITTED)
 
     def delete_before(self: Partition, offset: int, *, now: float, on_done: Any) -> None:
@@ -395,8 +394,7 @@ def _decision_not_awaited() -> list[Patch]:
         is_own = known is not None and (known.producer_id, known.epoch) == (step.producer_id, step.epoch)
         if not isinstance(step, EndTransaction) or not is_own or not known.partitions:
             return await original(self, step)
-        now, now_ms = cast(Any, coordinator).trio.current_time(), self._me.now_ms()
-        self._metadata.propose(encode_command(step), now=now, now_ms=now_ms, on_done=lambda index: None)
+        self._metadata.propose(encode_command(step), now_ms=self._me.now_ms(), on_done=lambda index: None)
         return Stepped(Verdict.DONE, step.producer_id, step.epoch)
 
     return [(TransactionCoordinator, "_propose", propose)]

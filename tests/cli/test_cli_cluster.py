@@ -9,7 +9,6 @@ from typing import Any
 
 import cbor2
 import pytest
-import trio
 
 from raftlog.testing import running_cluster
 from raftlog.testing.broker import BrokerFailed
@@ -67,9 +66,7 @@ def test_a_broker_that_is_too_old_for_its_cluster_says_so(
         command = cbor2.dumps([1, "make_coffee", {}])
 
         async def propose() -> None:
-            broker.inside.metadata.propose(
-                command, now=trio.current_time(), now_ms=1, on_done=lambda outcome: None
-            )
+            broker.inside.metadata.propose(command, now_ms=1, on_done=lambda outcome: None)
 
         broker.call(propose)
         deadline = time.monotonic() + PATIENCE_S

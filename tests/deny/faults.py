@@ -188,7 +188,7 @@ def _hand_over(faults: Faults, broker: EmbeddedBroker) -> Iterator[None]:
 async def _give_all(broker: EmbeddedBroker, to: BrokerId) -> None:
     for group in list(broker.inside.driver.groups.values()):
         if group.is_leader:
-            group.transfer_leadership(to, trio.current_time())
+            group.leading.transfer(to, trio.current_time())
 
 
 @contextmanager

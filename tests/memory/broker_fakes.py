@@ -97,7 +97,7 @@ class FakePartition:
         self.log_start_offset = 0
         self.size = 0
         self.counters = Counters()
-        self.reading = self.marking = self
+        self.producing = self.reading = self.marking = self
         self.markers: list[Marker] = []
         self.topic_id = bytes(16)
         self.high_watermark = 0
@@ -195,9 +195,6 @@ class FakePartition:
         self, timestamp: int, *, leader_epoch: int = -1, committed: bool = False
     ) -> Steps[FoundOffset]:
         yield lambda: None
-        return self.find_offset(timestamp, leader_epoch=leader_epoch)
-
-    def find_offset(self, timestamp: int, *, leader_epoch: int = -1) -> FoundOffset:
         error = self._error(leader_epoch)
         if error is not None:
             return FoundOffset(error)

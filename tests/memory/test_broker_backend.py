@@ -21,6 +21,7 @@ from raftlog.metadata.offsets import DeleteGroup, GroupCommit, OffsetCommit, Off
 from raftlog.partition.values import PartitionError, ProduceResult
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from tests.memory.broker_fakes import FakeNode
+from tests.steps import run
 
 NOW_MS = 1_700_000_000_000
 
@@ -69,7 +70,7 @@ async def produce(partition: Partition, *values: bytes) -> ProduceResult:
         results.append(result)
         done.set()
 
-    partition.produce(batch, now=trio.current_time(), now_ms=NOW_MS, on_done=on_done)
+    partition.producing.produce(batch, now=trio.current_time(), now_ms=NOW_MS, on_done=on_done)
     with trio.fail_after(5):
         await done.wait()
     (result,) = results
@@ -136,8 +137,8 @@ async def test_what_is_acknowledged_is_fetched(backend: Backend) -> None:
     _, epoch = backend.leaders.leader_of(topic, 0)
     assert partition.reading.fetch(0, 1, leader_epoch=epoch).error is None
     assert partition.reading.fetch(0, 1, leader_epoch=epoch + 1).error is PartitionError.UNKNOWN_LEADER_EPOCH
-    assert partition.reading.find_offset(-1).offset == 6
-    assert partition.reading.find_offset(-2).offset == 0
+    assert run(partition.reading.find_offset_steps(-1)).offset == 6
+    assert run(partition.reading.find_offset_steps(-2)).offset == 0
     assert partition.reading.end_of_epoch(epoch)[2] == 6
     assert (await delete_before(partition, 7))[0] is PartitionError.OFFSET_OUT_OF_RANGE
     assert await delete_before(partition, -1) == (None, 6)
@@ -156,7 +157,9 @@ async def test_bytes_that_are_no_batch_are_refused(backend: Backend) -> None:
         (batch[:-1] + b"!", PartitionError.CORRUPT_BATCH),
     ):
         results: list[ProduceResult] = []
-        partition.produce(memoryview(wrong), now=trio.current_time(), now_ms=NOW_MS, on_done=results.append)
+        partition.producing.produce(
+            memoryview(wrong), now=trio.current_time(), now_ms=NOW_MS, on_done=results.append
+        )
         assert [result.error for result in results] == [error]
 
 

@@ -142,7 +142,7 @@ async def test_another_leader_and_a_new_pass_meanwhile_end_no_copy(world: World)
 
     def hand_over() -> None:
         if len(world.asked) == 4:
-            assert world.source.group.transfer_leadership(other, world.replicas.now) is None
+            assert world.source.group.leading.transfer(other, world.replicas.now) is None
             world.replicas.run(3)
             assert not world.source.is_leader
             world.source.compacting.all_have = world.source.log.last_index

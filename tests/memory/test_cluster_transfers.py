@@ -31,6 +31,7 @@ class Led:
 
     def __init__(self, key: GroupKey) -> None:
         self.key = key
+        self.leading = self
         self.voters = frozenset((ONE, TWO))
         self.is_leader = True
         self.is_transferring = False
@@ -40,7 +41,7 @@ class Led:
     def is_ready(self) -> bool:
         return self.is_leader
 
-    def transfer_leadership(self, to: BrokerId, now: float, why: Cause = Cause.AS_ASKED) -> str | None:
+    def transfer(self, to: BrokerId, now: float, why: Cause = Cause.AS_ASKED) -> str | None:
         self.handed.append((to, why))
         self.is_leader = False
         return None

@@ -15,6 +15,7 @@ from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.runner import INLINE_BYTES_MAX, SLOW_SYNC, DiskPace, Runner
 from raftlog.raft.values import Outcome, RaftTiming
+from raftlog.storage.entry import EntryKind
 from tests.unit.raft_cluster import KEY, Machine
 from tests.unit.raft_store import MemoryStore, MemoryTicket, broker
 
@@ -42,7 +43,7 @@ class Waiting:
     def __init__(self, group: RaftGroup, payload: bytes) -> None:
         self.outcome: Outcome | None = None
         self.done = trio.Event()
-        group.propose(payload, 1, trio.current_time(), self._resolved)
+        group.leading.propose(EntryKind.BATCH, payload, 1, self._resolved)
 
     def _resolved(self, outcome: Outcome, entry: object) -> None:
         assert self.outcome is None

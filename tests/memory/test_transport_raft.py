@@ -19,6 +19,7 @@ from raftlog.raft.driver import Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.runner import DiskPace, Runner
 from raftlog.raft.values import NotLeader, Outcome, RaftTiming
+from raftlog.storage.entry import EntryKind
 from raftlog.transport.links import Address, Links
 from raftlog.types import BrokerId
 from tests.memory.slow_link import throttle
@@ -86,7 +87,7 @@ class Member:
             outcomes.append(outcome)
             done.set()
 
-        if isinstance(self.group.propose(payload, 1, trio.current_time(), on_done), NotLeader):
+        if isinstance(self.group.leading.propose(EntryKind.BATCH, payload, 1, on_done), NotLeader):
             return None
         await done.wait()
         return outcomes[0]

@@ -260,7 +260,9 @@ class Producer(Caller):
                     cluster.invariants.acknowledged(stream.key, result.base_offset, batch.values)
                 reply((result, node.leader_hint(stream.topic_id, stream.partition)))
 
-            partition.produce(memoryview(data), now=world.now, now_ms=world.now_ms(), on_done=produced)
+            partition.producing.produce(
+                memoryview(data), now=world.now, now_ms=world.now_ms(), on_done=produced
+            )
 
         self.call(broker, handle, lambda value: self._answered(stream, batch, broker, value))
 

@@ -14,6 +14,7 @@ from raftlog.types import BrokerId, group_key
 from tests.sim.clients import Caller, Reply, Timeout, committed_from, records_from
 from tests.sim.node import SimNode
 from tests.sim.world import Violation
+from tests.steps import run
 
 if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
@@ -230,7 +231,7 @@ class Consumer(Caller):
             asked.append(ledger.told_start)
 
             def answer(led: bool) -> None:
-                found = partition.reading.find_offset(EARLIEST)
+                found = run(partition.reading.find_offset_steps(EARLIEST))
                 is_found = led and found.error is None
                 if is_found:
                     self.cluster.invariants.told_start(self.key, found.offset)

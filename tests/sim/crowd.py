@@ -77,7 +77,7 @@ class Crowd(Caller):
             if not node.is_coordinator:
                 reply(ProposalFailed("not the coordinator", may_still_happen=False))
                 return
-            node.metadata.propose_checked(command, now=self.world.now, now_ms=node.now_ms(), on_done=reply)
+            node.metadata.propose_checked(command, now_ms=node.now_ms(), on_done=reply)
 
         def done(value: Any) -> None:
             self._is_busy = False

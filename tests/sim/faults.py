@@ -337,7 +337,7 @@ class Faults:
         assert broker.node is not None
         group = broker.node.driver.groups.get(key)  # type: ignore[call-overload]
         if group is not None:
-            group.transfer_leadership(target, self.world.now)
+            group.leading.transfer(target, self.world.now)
 
     def _snapshot(self) -> bool:
         up = self._up()

@@ -168,7 +168,7 @@ _state_of: Final = attrgetter(
     "log.commit_index",
     "log._committed.start",
     "log.promises.hard_state",
-    "_leading.leadership",
+    "leading.leadership",
     "_trust.nonce",
     "log._committed.log_start_offset",
 )

@@ -130,7 +130,7 @@ class SimNode:
         self.ask(partial(self.real.proposer.propose, command, timeout=timeout), on_result)
 
     def propose_here(self, command: bytes, on_done: Callable[[RaftIndex | ProposalFailed], None]) -> None:
-        self.metadata.propose(command, now=self.world.now, now_ms=self.now_ms(), on_done=on_done)
+        self.metadata.propose(command, now_ms=self.now_ms(), on_done=on_done)
 
     # The end
 

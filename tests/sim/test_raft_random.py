@@ -228,7 +228,7 @@ class Chaos:
                 broker.group.turning.replica.parts.elections.campaign(
                     cluster.now, transfer=True
                 )  # as if pre-votes had been won
-            broker.driver.notify(broker.group)
+            broker.group.turning.wake()
         cluster.run(self.rng.choice([0.001, 0.002, 0.003, 0.005]))
         for broker in list(cluster.brokers.values()):
             if self.rng.random() < 0.3:
@@ -291,7 +291,7 @@ class Chaos:
         leader = self.cluster.leader
         if leader is not None:
             group = self.cluster[leader].group
-            group.transfer_leadership(self.rng.choice(sorted(group.voters)), self.cluster.now)
+            group.leading.transfer(self.rng.choice(sorted(group.voters)), self.cluster.now)
 
     def compact(self) -> None:
         broker = self.any()
@@ -314,7 +314,7 @@ class Chaos:
         else:
             wanted = now.with_learner(broker)
         if wanted != now:
-            group.propose_membership(wanted, self.cluster.now, lambda *_: None)
+            group.leading.propose_membership(wanted, self.cluster.now, lambda *_: None)
 
 
 @pytest.mark.parametrize("seed", range(20))

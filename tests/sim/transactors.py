@@ -282,7 +282,7 @@ class Transactor(Caller):
 
         verify = partial(self._verify, node, at)
         now, now_ms = self.world.now, self.world.now_ms()
-        partition.produce(
+        partition.producing.produce(
             memoryview(bytearray(data)), now=now, now_ms=now_ms, on_done=produced, verify=verify
         )
 

@@ -296,7 +296,7 @@ class Cluster:
         self.run_until(lambda: (at := self.leader) is not None and self[at].group.is_ready)
         assert self.leader is not None
         if broker is not None and self.leader != broker:
-            assert self[self.leader].group.transfer_leadership(BrokerId(broker), self.now) is None
+            assert self[self.leader].group.leading.transfer(BrokerId(broker), self.now) is None
             self.run_until(lambda: self.leader == broker and self[broker].group.is_ready)
         leader = self.leader
         assert leader is not None
@@ -312,8 +312,8 @@ class Cluster:
         proposals: list[Proposal] = []
         node = self[broker]
         payload = self.encode(payload, node.log, node.group.term)
-        entry = node.group.propose(
-            payload, 1, self.now, lambda outcome, entry: proposals[0].outcomes.append(outcome)
+        entry = node.group.leading.propose(
+            EntryKind.BATCH, payload, 1, lambda outcome, entry: proposals[0].outcomes.append(outcome)
         )
         if isinstance(entry, NotLeader):
             return None

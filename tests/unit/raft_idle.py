@@ -114,7 +114,9 @@ def _work_of_leader(group: RaftGroup, leadership: Leadership, driver: Driver) ->
         if index > last_index or not peer.may_send:
             continue
         is_below = log.term_at(RaftIndex(index - 1)) is None  # it has been sent a snapshot, and answers beats
-        waits = peer.window.has_to_wait(peer)  # for others' acknowledgements, or the next heartbeat's
+        window = peer.window
+        # For others' acknowledgements, or the next heartbeat's.
+        waits = peer in window._waiting or peer in window._granted
         if not is_below and not waits:
             yield "entries to send"
     for round_, index, _ in list(leadership.reads._waiting)[:1]:

@@ -187,7 +187,7 @@ class Hardened(Base):
         self.broker(node).group.turning.replica.parts.elections.campaign(
             self.now, transfer=True
         )  # as if pre-votes had been won
-        self.broker(node).driver.notify(self.broker(node).group)
+        self.broker(node).group.turning.wake()
         self.turn(node)
 
     def propose(self, node: int, payload: bytes) -> Write:
@@ -198,7 +198,7 @@ class Hardened(Base):
             write.answers += 1
             write.acknowledged = outcome is Outcome.COMMITTED
 
-        entry = self.broker(node).group.propose(payload, 1, self.now, done)
+        entry = self.broker(node).group.leading.propose(EntryKind.BATCH, payload, 1, done)
         assert not isinstance(entry, NotLeader)
         self.turn(node)
         return write

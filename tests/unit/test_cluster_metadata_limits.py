@@ -23,6 +23,7 @@ from raftlog.raft.group import RaftGroup
 from raftlog.raft.values import RaftTiming
 from raftlog.records.batch import stamp
 from raftlog.records.record import NewRecord, encode_batch
+from raftlog.storage.entry import EntryKind
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, RaftIndex
 from tests.sim.virtual_disk import VirtualDisk
@@ -58,7 +59,7 @@ class Leader:
     def propose(self, data: bytes, *, checked: bool = True) -> RaftIndex | ProposalFailed:
         outcomes: list[RaftIndex | ProposalFailed] = []
         propose = self.metadata.propose_checked if checked else self.metadata.propose
-        propose(data, now=self.now, now_ms=1, on_done=outcomes.append)
+        propose(data, now_ms=1, on_done=outcomes.append)
         self.turn()
         (outcome,) = outcomes
         return outcome
@@ -67,7 +68,9 @@ class Leader:
         """As a build wrote that looked at nothing."""
         batch = encode_batch([NewRecord(1, None, data, ())])
         stamp(batch, self.metadata.group.log.log_end_offset, self.metadata.group.term)
-        entry = self.metadata.group.propose(memoryview(batch), 1, self.now, lambda outcome, entry: None)
+        entry = self.metadata.group.leading.propose(
+            EntryKind.BATCH, memoryview(batch), 1, lambda outcome, entry: None
+        )
         self.turn()
         assert hasattr(entry, "index")
         return RaftIndex(entry.index)
@@ -164,7 +167,7 @@ def test_proposals_wait_up_to_so_many_bytes(leader: Leader, monkeypatch: pytest.
     monkeypatch.setattr(metadata_group, "WAITING_BYTES_MAX", 3 * len(GOOD))
     outcomes: list[RaftIndex | ProposalFailed] = []
     for _ in range(4):
-        leader.metadata.propose(GOOD, now=leader.now, now_ms=1, on_done=outcomes.append)
+        leader.metadata.propose(GOOD, now_ms=1, on_done=outcomes.append)
     (refused,) = outcomes
     assert isinstance(refused, ProposalFailed) and not refused.is_final
     leader.turn()

@@ -193,7 +193,7 @@ def test_a_leader_that_knows_less_than_an_earlier_one_changes_nothing() -> None:
     group = broker.runs()
     assert group is not None and group.is_ready
     index = broker.catalog.topology_index
-    newer = group.propose_membership(
+    newer = group.leading.propose_membership(
         Membership(frozenset((THREE,)), frozenset((ONE,)), index + 1), 30.0, lambda outcome, entry: None
     )
     assert isinstance(newer, Entry)

@@ -66,7 +66,7 @@ def test_frames_are_the_same_however_they_are_split(
     data = framed(*frames)
     got = feed(into, data, cycle(steps))
     assert got == [framed(frame) if keeps_word else frame for frame in frames]
-    assert into.is_idle
+    assert into.frame is None
 
 
 def test_two_connections_share_a_scratch_buffer() -> None:
@@ -158,6 +158,6 @@ def test_an_unfinished_frame_is_let_go_of() -> None:
     into = cutter()
     into.buffer()[:5] = (100).to_bytes(4, "big") + b"x"
     into.received(5)
-    assert not into.is_idle
+    assert into.frame is not None
     into.close()
     assert into.frame is None

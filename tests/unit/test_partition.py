@@ -15,6 +15,7 @@ from raftlog.partition.values import (
     EARLIEST,
     LATEST,
     MAX_TIMESTAMP,
+    FoundOffset,
     PartitionError,
     PartitionSettings,
     ProduceResult,
@@ -28,6 +29,7 @@ from raftlog.records.record import NewRecord, Record, decode_batch, encode_batch
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, PartitionId, TopicName, group_key
 from tests.sim.virtual_disk import VirtualDisk
+from tests.steps import run
 
 TOPIC_ID = bytes(range(16))
 KEY = group_key(TOPIC_ID, 0)
@@ -68,7 +70,7 @@ class World:
     def produce(self, batch: bytearray, *, turns: int = 4) -> list[ProduceResult]:
         results: list[ProduceResult] = []
         view = memoryview(batch)
-        self.partition.produce(view, now=self.now, now_ms=NOW_MS, on_done=results.append)
+        self.partition.producing.produce(view, now=self.now, now_ms=NOW_MS, on_done=results.append)
         self.turns(turns)
         return results
 
@@ -114,7 +116,7 @@ def test_a_batch_without_a_majority_lets_go_of_the_large_request_that_it_came_in
     frame[: len(data)] = data
     results: list[ProduceResult] = []
     view = memoryview(frame)[: len(data)]
-    world.partition.produce(view, now=world.now, now_ms=NOW_MS, on_done=results.append)
+    world.partition.producing.produce(view, now=world.now, now_ms=NOW_MS, on_done=results.append)
     world.turns()
     world.partition.tick(NOW_MS + 1000)
     assert memory.requests > 1 << 20, "a request that is not answered is held in any case"
@@ -125,7 +127,7 @@ def test_a_batch_without_a_majority_lets_go_of_the_large_request_that_it_came_in
     assert 0 < memory.kept < 1000 and not results
     group.turning.hooks.commits = Allowance()
     group.turning.commit_what_is_due(world.now)
-    world.driver.notify(group)
+    group.turning.wake()
     world.turns()
     assert [result.error for result in results] == [None]
     assert [record.value for record in world.read()] == [b"x" * 100]
@@ -209,7 +211,10 @@ def test_offsets_by_time() -> None:
     world = World(timestamp_before_max_ms=2**62)
     for number in (10, 30, 20):
         world.produce(batch(b"a", b"b", timestamp=number))
-    find = world.partition.reading.find_offset
+
+    def find(timestamp: int) -> FoundOffset:
+        return run(world.partition.reading.find_offset_steps(timestamp))
+
     assert find(EARLIEST).offset == 0
     assert find(LATEST).offset == 6
     assert find(MAX_TIMESTAMP)[1:3] == (2, 30)

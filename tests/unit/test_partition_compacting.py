@@ -34,7 +34,7 @@ def put(replicas: Replicas, key: bytes | None, value: bytes | None, **producer: 
     results: list[ProduceResult] = []
     batch = encode_batch([NewRecord(NOW_MS, key, value)], **producer)  # type: ignore[arg-type]
     leader = replicas.leader()
-    leader.produce(
+    leader.producing.produce(
         memoryview(batch),
         now=replicas.now,
         now_ms=NOW_MS,
@@ -180,7 +180,7 @@ def test_a_record_without_a_key_is_refused_with_its_batch() -> None:
     results: list[ProduceResult] = []
     batch = encode_batch([NewRecord(NOW_MS, key, b"v") for key in (b"a", None, b"b", None)])
     leader = one.leader()
-    leader.produce(memoryview(batch), now=one.now, now_ms=NOW_MS, on_done=results.append)
+    leader.producing.produce(memoryview(batch), now=one.now, now_ms=NOW_MS, on_done=results.append)
     (result,) = results
     assert (result.error, result.keyless) == (PartitionError.INVALID_RECORD, [1, 3])
     leader.settings = PartitionSettings()
@@ -200,7 +200,7 @@ def test_scenario_61_a_repeat_of_a_batch_that_was_cleaned_away_is_known(restarts
         assert (b"k0", b"first") not in values(partition)
     if restarts:  # what a new replica is given, too
         for partition in trio.partitions.values():
-            producing = partition._producing
+            producing = partition.producing
             producing.restore(producing.to_bytes(partition.applied_index))
     again = put(trio, b"k0", b"first", producer_id=7, producer_epoch=0, base_sequence=0)
     assert (again.error, again.base_offset) == (None, first.base_offset), "not appended once more"

@@ -123,7 +123,7 @@ def test_the_leader_changes_and_retention_goes_on_while_a_copy_is_pulled() -> No
     leader = trio.partitions[successor]
     assert compact(leader, disk_of(trio, leader))
     leader.log.entries.forget_to(leader.log.commit_index)
-    assert source.group.transfer_leadership(successor, trio.now) is None
+    assert source.group.leading.transfer(successor, trio.now) is None
     trio.run(5)
     assert trio.leader() is leader
     trio.paused.add(away)
@@ -152,14 +152,14 @@ def test_a_batch_that_was_compacted_away_is_known_as_a_repeat_by_the_replica_tha
     give(trio, away)
     tick(trio)
     target = trio.partitions[away]
-    assert trio.leader().group.transfer_leadership(away, trio.now) is None
+    assert trio.leader().group.leading.transfer(away, trio.now) is None
     trio.run(5)
     assert trio.leader() is target
     assert (b"k1", b"kept by its producer") not in values(target)
     end = target.log.log_end_offset
     results: list[ProduceResult] = []
     batch = encode_batch([NewRecord(NOW_MS, b"k1", b"kept by its producer")], base_sequence=0, **PRODUCER)
-    produce = partial(target.produce, now=trio.now, now_ms=NOW_MS, on_done=results.append)
+    produce = partial(target.producing.produce, now=trio.now, now_ms=NOW_MS, on_done=results.append)
     produce(memoryview(batch))
     trio.run(1)
     assert [(each.error, each.base_offset) for each in results] == [(None, 0)]

@@ -68,7 +68,7 @@ class Replicas:
         batch = encode_batch(
             [NewRecord(NOW_MS, None, b"v", ())], producer_id=7, producer_epoch=0, base_sequence=sequence
         )
-        partition.produce(memoryview(batch), now=self.now, now_ms=NOW_MS, on_done=results.append)
+        partition.producing.produce(memoryview(batch), now=self.now, now_ms=NOW_MS, on_done=results.append)
 
 
 def test_no_batch_is_out_of_sequence_because_the_one_before_was_refused() -> None:
@@ -82,7 +82,7 @@ def test_no_batch_is_out_of_sequence_because_the_one_before_was_refused() -> Non
     pair.run(1)
     (other,) = set(pair.ids) - {leader.group.leader}
     pair.deaf.add(other)  # or it would have taken over at once
-    assert leader.group.transfer_leadership(other, pair.now) is None
+    assert leader.group.leading.transfer(other, pair.now) is None
     pair.produce(leader, 1, results)
     pair.produce(leader, 2, results)
     assert [result.error for result in results] == [
@@ -130,7 +130,7 @@ def test_who_refused_the_batch_before_it_led_speaks_of_no_gap() -> None:
     (next_id,) = set(pair.ids) - {old.group.leader}
     new = pair.partitions[next_id]
     pair.produce(new, 1, results)
-    assert old.group.transfer_leadership(next_id, pair.now) is None
+    assert old.group.leading.transfer(next_id, pair.now) is None
     pair.run(1)
     assert new.group.is_ready
     pair.produce(new, 2, results)
@@ -168,5 +168,5 @@ def test_a_leader_that_hands_over_or_falls_silent_is_doubted() -> None:
     assert follower.may_be_led_in(leader.term, pair.now)
 
     pair.deaf.add(other)
-    assert leader.transfer_leadership(other, pair.now) is None
+    assert leader.leading.transfer(other, pair.now) is None
     assert not leader.may_be_led_in(leader.term, pair.now)

@@ -14,6 +14,7 @@ from raftlog.records.record import NewRecord, encode_batch
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, Offset, PartitionId, TopicName
 from tests.sim.virtual_disk import VirtualDisk
+from tests.steps import run
 from tests.unit.test_partition_handover import KEY, NOW_MS, Replicas
 
 Answers = list[tuple[PartitionError | None, int]]
@@ -23,7 +24,9 @@ def fill(replicas: Replicas, partition: Partition, *, batches: int = 6) -> None:
     results: list[ProduceResult] = []
     for _ in range(batches):
         batch = encode_batch([NewRecord(NOW_MS, None, b"v" * 100, ()) for _ in range(10)])
-        partition.produce(memoryview(batch), now=replicas.now, now_ms=NOW_MS, on_done=results.append)
+        partition.producing.produce(
+            memoryview(batch), now=replicas.now, now_ms=NOW_MS, on_done=results.append
+        )
     replicas.run(1)
     assert [result.error for result in results] == [None] * batches
 
@@ -57,7 +60,7 @@ def test_who_leads_next_begins_where_the_deleted_records_end() -> None:
     new = fail_over(trio, old)
     assert new is not old
     assert new.log_start_offset == 25
-    assert new.reading.find_offset(EARLIEST).offset == 25
+    assert run(new.reading.find_offset_steps(EARLIEST)).offset == 25
     assert new.reading.fetch(24, 100).error is PartitionError.OFFSET_OUT_OF_RANGE
 
 
@@ -141,6 +144,6 @@ def test_a_replica_that_comes_later_begins_inside_the_same_batch() -> None:
     driver = Driver(store, send=lambda to, messages: trio._carry(new_id, to, messages))
     driver.add(group, new)
     trio.drivers[new_id], trio.partitions[new_id] = driver, new
-    leader.group.propose_membership(membership, trio.now, lambda outcome, entry: None)
+    leader.group.leading.propose_membership(membership, trio.now, lambda outcome, entry: None)
     trio.run(5)
     assert (new.log_start_offset, new.high_watermark) == (25, 60)

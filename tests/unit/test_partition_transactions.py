@@ -19,6 +19,7 @@ from raftlog.partition.verifying import Membership, OnVerified
 from raftlog.records.batch import read_header
 from raftlog.records.record import decode_batch
 from raftlog.types import Offset, RaftIndex
+from tests.steps import run
 from tests.unit.test_partition import NOW_MS, World, batch
 
 PRODUCER = 5
@@ -67,7 +68,7 @@ class TransactionalWorld(World):
             transactional=transactional,
         )
         results: list[ProduceResult] = []
-        self.partition.produce(
+        self.partition.producing.produce(
             memoryview(sent),
             now=self.now,
             now_ms=NOW_MS,
@@ -192,9 +193,9 @@ def test_scenario_38_where_the_log_ends_for_a_reader_of_what_is_committed() -> N
     world = TransactionalWorld()
     world.produce(batch(b"x"))
     world.send(b"a", 0)
-    assert world.partition.reading.find_offset(LATEST, committed=True).offset == 1
-    assert world.partition.reading.find_offset(LATEST).offset == 2
-    assert world.partition.reading.find_offset(NOW_MS, committed=True).offset == 0
+    assert run(world.partition.reading.find_offset_steps(LATEST, committed=True)).offset == 1
+    assert run(world.partition.reading.find_offset_steps(LATEST)).offset == 2
+    assert run(world.partition.reading.find_offset_steps(NOW_MS, committed=True)).offset == 0
 
 
 def test_scenario_40_an_answer_ends_before_the_open_transaction() -> None:
@@ -276,13 +277,13 @@ def test_scenario_26_a_truncated_tail_leaves_what_is_committed_and_the_marker_co
     state = world.partition.reading.last_stable_offset, len(world.committed_values())
     late = Marker(PRODUCER, 0, True, 1, 500)
     for tail in ("data", "marker", "both"):
-        transactions = world.partition._producing.transactions
+        transactions = world.partition.producing.transactions
         if tail != "marker":
             transactions.batch_appended(PRODUCER, RaftIndex(900))
         if tail != "data":
             transactions.marker_appended(late, RaftIndex(901))
             assert not transactions.is_open(PRODUCER)
-        world.partition._producing.truncated()
+        world.partition.producing.truncated()
         assert transactions.is_open(PRODUCER), tail
         assert transactions.check(late, 0) is MarkerVerdict.NEEDED, tail
         assert (world.stable, len(world.committed_values())) == state
@@ -441,9 +442,9 @@ def test_a_state_that_is_newer_than_where_the_log_goes_on_is_not_changed_by_old_
     world.send(b"a", 0)
     world.end(commit=False)
     world.send(b"b", 1)
-    state = world.partition._producing.to_bytes(world.partition.applied_index)
+    state = world.partition.producing.to_bytes(world.partition.applied_index)
     entries = world.partition.log.entries.read(world.partition.log.first_index, 1 << 20, 100)
-    producing = world.partition._producing
+    producing = world.partition.producing
     producing.restore(state)
     for entry in entries:
         if entry.payload:
@@ -488,7 +489,7 @@ def test_scenarios_33_and_34_the_log_start_moves_into_a_transaction() -> None:
     assert len(world.partition.reading.fetch(2, 1 << 20, committed=True).aborted) == 1
     world.delete_before(3)
     assert world.partition.reading.fetch(3, 1 << 20, committed=True).aborted == []
-    assert len(world.partition._producing.transactions.aborted) == 0
+    assert len(world.partition.producing.transactions.aborted) == 0
 
 
 def test_aborted_transactions_are_found_as_a_search_of_all_finds_them() -> None:
@@ -523,10 +524,10 @@ def _all(aborted: Aborted) -> list[AbortedTransaction]:
 def test_a_state_that_is_cut_off_is_damage() -> None:
     world = TransactionalWorld()
     world.send(b"a", 0)
-    state = world.partition._producing.to_bytes(world.partition.applied_index)
+    state = world.partition.producing.to_bytes(world.partition.applied_index)
     for size in (3, len(state) - 1):
         with pytest.raises(DamagedLog):
-            world.partition._producing.restore(state[:size])
+            world.partition.producing.restore(state[:size])
 
 
 def test_a_transaction_that_was_long_open_does_not_slow_each_fetch_down() -> None:

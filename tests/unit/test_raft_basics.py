@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftlog.raft.messages import Append, Heartbeat
 from raftlog.raft.values import NotLeader, Outcome, Role
+from raftlog.storage.entry import EntryKind
 from tests.unit.raft_cluster import Cluster
 
 
@@ -50,7 +51,7 @@ def test_a_follower_refuses_proposals_and_names_the_leader() -> None:
     leader = cluster.elect()
     cluster.run(0.5)
     follower = next(b for b in cluster.brokers if b != leader)
-    refused = cluster[follower].group.propose(b"x", 1, cluster.now, lambda *_: None)
+    refused = cluster[follower].group.leading.propose(EntryKind.BATCH, b"x", 1, lambda *_: None)
     assert refused == NotLeader(leader, cluster[leader].group.term)
 
 

@@ -112,7 +112,7 @@ def test_a_group_that_was_written_to_is_left_alone_while_others_write() -> None:
     for at in fleet.drivers.values():
         for group in at.groups.values():
             if group.is_leader:
-                group.propose(b"once", 1, fleet.now, lambda outcome, entry: None)
+                group.leading.propose(EntryKind.BATCH, b"once", 1, lambda outcome, entry: None)
     fleet.run(0.5)
     handled: list[int] = []
     finish = Driver.finish
@@ -124,7 +124,7 @@ def test_a_group_that_was_written_to_is_left_alone_while_others_write() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Driver, "finish", count)
         for _ in range(20):  # a turn of everybody each time, so that something is written in most
-            driver.groups[key(0)].propose(b"again", 1, fleet.now, lambda outcome, entry: None)
+            driver.groups[key(0)].leading.propose(EntryKind.BATCH, b"again", 1, lambda outcome, entry: None)
             fleet.run(0.001)
     assert len(handled) >= 40
     assert max(handled) <= 2
@@ -168,7 +168,7 @@ def test_nothing_but_a_leaders_messages_leaves_before_the_sync() -> None:
             super().sync()
 
     node.store.write = lambda: (setattr(node.store, "has_pending", False), Ticket(node.store))[1]  # type: ignore[method-assign]
-    node.group.propose(b"x", 1, cluster.now, lambda outcome, entry: order.append(outcome.value))
+    node.group.leading.propose(EntryKind.BATCH, b"x", 1, lambda outcome, entry: order.append(outcome.value))
     node.driver.turn(cluster.now)
     assert order == ["send Append", "send Append", "sync"]
     ack = AppendReply(KEY, node.group.term, node.log.last_index)
@@ -319,7 +319,7 @@ def test_a_leader_reads_a_bounded_part_of_what_followers_lack_in_a_turn() -> Non
     for driver in fleet.drivers.values():
         for group in driver.groups.values():
             if group.is_leader:
-                group.propose(bytes(1 << 20), 1, fleet.now, lambda outcome, entry: None)
+                group.leading.propose(EntryKind.BATCH, bytes(1 << 20), 1, lambda outcome, entry: None)
     fleet.run(0.5)
     fleet.away = set()
     sent: dict[tuple[int, int], int] = {}
@@ -426,9 +426,9 @@ def test_a_proposal_made_while_answering_one_is_taken_up() -> None:
     def again(outcome: Outcome, entry: object) -> None:
         outcomes.append(outcome)
         if len(outcomes) < 5:
-            node.group.propose(b"x", 1, cluster.now, again)
+            node.group.leading.propose(EntryKind.BATCH, b"x", 1, again)
 
-    node.group.propose(b"x", 1, cluster.now, again)
+    node.group.leading.propose(EntryKind.BATCH, b"x", 1, again)
     cluster.run(0.01)
     assert outcomes == [Outcome.COMMITTED] * 5
 
@@ -492,7 +492,9 @@ def test_a_broker_that_comes_back_is_sent_a_bounded_part_of_all_its_groups_at_a_
         for driver in fleet.drivers.values():
             for group in driver.groups.values():
                 if group.is_leader:
-                    group.propose(bytes(1 << 20), 1, fleet.now, lambda outcome, entry: done.append(outcome))
+                    group.leading.propose(
+                        EntryKind.BATCH, bytes(1 << 20), 1, lambda outcome, entry: done.append(outcome)
+                    )
         fleet.run(0.2)
     assert len(done) == 300
     fleet.frames.clear()
@@ -575,7 +577,7 @@ def test_the_metadata_group_is_served_before_all_that_wait() -> None:
         keys = [k for k in driver.groups if k != METADATA_GROUP]
         messages = [PreVote(k, Term(1), RaftIndex(0), Term(0), False) for k in keys]
         driver.receive(BrokerId(number + 10), messages)
-    entry = metadata.propose(b"command", 1, fleet.now, lambda outcome, entry: None)
+    entry = metadata.leading.propose(EntryKind.BATCH, b"command", 1, lambda outcome, entry: None)
     assert isinstance(entry, Entry)
     driver.turn(fleet.now)
     assert driver._inbox.has_parts, "more than one turn's"

@@ -46,7 +46,7 @@ def test_a_hand_over_is_told_as_one_on_both_sides() -> None:
     old = cluster.elect()
     new = old % 3 + 1
     group = cluster[old].group
-    assert group.transfer_leadership(BrokerId(new), cluster.now, Cause.TO_PREFERRED) is None
+    assert group.leading.transfer(BrokerId(new), cluster.now, Cause.TO_PREFERRED) is None
     cluster.run_until(lambda: cluster.leader == new)
     assert _last(cluster, old, Kind.HANDING_OVER).why == f"broker {new} is its preferred leader"
     assert _last(cluster, old, Kind.STEPPED_DOWN).why == f"broker {new} is in a newer term"

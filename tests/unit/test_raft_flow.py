@@ -12,7 +12,7 @@ from raftlog.raft.applying import Applying
 from raftlog.raft.driver import READS_MAX
 from raftlog.raft.flow import NOTHING
 from raftlog.raft.values import NotLeader, Outcome, Role
-from raftlog.storage.entry import Entry
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, RaftIndex, Term
 from tests.unit.raft_cluster import Cluster, Machine
 from tests.unit.test_raft_driver import Fleet, key
@@ -67,7 +67,9 @@ class Proposing(Machine):
     def leadership_changed(self, role: Role, term: Term, leader: BrokerId | None) -> None:
         super().leadership_changed(role, term, leader)
         if role is Role.LEADER:
-            entry = self.group.propose(b"told", 1, 0.0, lambda outcome, entry: self.outcomes.append(outcome))
+            entry = self.group.leading.propose(
+                EntryKind.BATCH, b"told", 1, lambda outcome, entry: self.outcomes.append(outcome)
+            )
             assert not isinstance(entry, NotLeader)
 
 
@@ -130,7 +132,12 @@ def test_when_a_state_machine_raises_the_proposals_of_all_groups_are_answered() 
     assert len(led) == 3
     answers: dict[object, list[Outcome]] = {group: [] for group in led}
     for group in led:
-        group.propose(b"x", 1, fleet.now, lambda outcome, entry, group=group: answers[group].append(outcome))  # type: ignore[misc]
+        group.leading.propose(
+            EntryKind.BATCH,
+            b"x",
+            1,
+            lambda outcome, entry, group=group: answers[group].append(outcome),  # type: ignore[misc]
+        )
 
     def poison(entries: Sequence[Entry], now: float) -> None:
         raise SafetyError("our bug")
@@ -149,12 +156,12 @@ def test_a_turn_reads_from_a_bounded_number_of_logs() -> None:
     driver = fleet.drivers[1]
     for group in driver.groups.values():
         if group.is_leader:
-            group.propose(b"x", 1, fleet.now, lambda outcome, entry: None)
+            group.leading.propose(EntryKind.BATCH, b"x", 1, lambda outcome, entry: None)
     fleet.run(0.5)
     members = [driver._members[key(number)] for number in range(3 * READS_MAX)]
     for member in members:
         member.group.applied_index = member.machine.applied_index = RaftIndex(0)
-        driver.notify(member.group)
+        member.turning.wake()
 
     def behind() -> int:
         return sum(member.machine.applied_index == 0 for member in members)

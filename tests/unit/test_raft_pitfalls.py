@@ -19,7 +19,7 @@ def others(cluster: Cluster, *brokers: int) -> list[int]:
 def propose_change(cluster: Cluster, leader: int, how: str, broker: int) -> object:
     group = cluster[leader].group
     wanted = getattr(group.membership, how)(BrokerId(broker))
-    return group.propose_membership(wanted, cluster.now, lambda *_: None)
+    return group.leading.propose_membership(wanted, cluster.now, lambda *_: None)
 
 
 def test_what_was_promised_in_an_older_term_does_not_leave_in_a_newer_one() -> None:

@@ -13,6 +13,7 @@ from raftlog.raft.applying import APPLY_ENTRIES_MAX
 from raftlog.raft.messages import Append, AppendReject, Heartbeat, Message, PreVoteReply, Vote, VoteReply
 from raftlog.raft.progress import APPEND_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX
 from raftlog.raft.values import Outcome, RaftTiming
+from raftlog.storage.entry import EntryKind
 from raftlog.types import BrokerId, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, TIMING, Cluster
 from tests.unit.raft_script import Hardened, Plain
@@ -260,7 +261,7 @@ def test_ten_thousand_divergent_entries_converge_over_a_slow_link() -> None:
     cluster.run(1.0)
     cluster.isolate(old)
     for i in range(10_000):
-        cluster[old].group.propose(b"%d" % i, 1, cluster.now, lambda *_: None)
+        cluster[old].group.leading.propose(EntryKind.BATCH, b"%d" % i, 1, lambda *_: None)
     cluster.run_until_other_leader(old)
     cluster.heal()
     cluster.converge(within=15.0)

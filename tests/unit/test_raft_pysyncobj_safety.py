@@ -13,7 +13,7 @@ from raftlog.raft import engine
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.messages import Append, AppendReply, Heartbeat, Rejoin, Snapshot, Vote, VoteReply
 from raftlog.raft.values import ChangeRefused, NotLeader, Outcome
-from raftlog.storage.entry import Entry
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, Offset, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, Cluster
 from tests.unit.raft_script import Base, Hardened, Lost, Plain
@@ -235,7 +235,7 @@ def change(cluster: Cluster, leader: int, *, learner: int | None = None, voter: 
     group = cluster[leader].group
     now = group.membership
     wanted = now.with_learner(BrokerId(learner)) if learner else now.with_voter(BrokerId(voter or 0))
-    return group.propose_membership(wanted, cluster.now, lambda *_: None)
+    return group.leading.propose_membership(wanted, cluster.now, lambda *_: None)
 
 
 def test_a_second_change_is_refused_until_the_first_is_committed() -> None:
@@ -254,7 +254,7 @@ def test_two_servers_at_once_are_refused() -> None:
     leader = cluster.elect()
     group = cluster[leader].group
     wanted = group.membership.with_learner(BrokerId(4)).with_learner(BrokerId(5))
-    assert isinstance(group.propose_membership(wanted, cluster.now, lambda *_: None), ChangeRefused)
+    assert isinstance(group.leading.propose_membership(wanted, cluster.now, lambda *_: None), ChangeRefused)
 
 
 def test_a_voter_must_have_been_a_learner_that_caught_up() -> None:
@@ -306,7 +306,7 @@ def test_the_leader_is_not_removed_and_says_what_to_do() -> None:
     leader = cluster.elect()
     group = cluster[leader].group
     wanted = group.membership.without(BrokerId(leader))
-    refused = group.propose_membership(wanted, cluster.now, lambda *_: None)
+    refused = group.leading.propose_membership(wanted, cluster.now, lambda *_: None)
     assert isinstance(refused, ChangeRefused)
     assert "transfer" in refused.reason
 
@@ -354,7 +354,7 @@ def test_acks_of_who_is_no_member_are_ignored() -> None:
 def test_a_proposal_is_refused_at_once_where_nobody_leads() -> None:
     cluster = Cluster(3)
     for broker in cluster.brokers.values():
-        assert isinstance(broker.group.propose(b"x", 1, 0.0, lambda *_: None), NotLeader)
+        assert isinstance(broker.group.leading.propose(EntryKind.BATCH, b"x", 1, lambda *_: None), NotLeader)
         assert broker.log.last_index == 0
 
 

@@ -8,6 +8,7 @@ from raftlog.raft.driver import COMMITS_MAX, Driver
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.ration import Allowance, Ration
 from raftlog.raft.values import Outcome, RaftTiming
+from raftlog.storage.entry import EntryKind
 from raftlog.storage.log_entries import COMMIT_ENTRY_COST, COMMIT_FILE_COST
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey
@@ -85,7 +86,7 @@ def test_a_turn_begins_a_bounded_number_of_files_and_answers_nobody_before() -> 
             assert outcome is Outcome.COMMITTED and len(disk.listdir(f"/data/{group.log.dirname}")) > 0
             answers.append(group.key)
 
-        group.propose(batch(group.log, group.term, 1, 10), 1, 0.0, answer)
+        group.leading.propose(EntryKind.BATCH, batch(group.log, group.term, 1, 10), 1, answer)
 
     for group in driver.groups.values():
         propose(group)
@@ -115,8 +116,11 @@ def test_a_turn_moves_a_bounded_part_of_what_is_committed_to_the_segments() -> N
     answers: list[GroupKey] = []
 
     def propose(group: RaftGroup, size: int) -> None:
-        group.propose(
-            batch(group.log, group.term, 1, size), 1, 0.0, lambda outcome, entry: answers.append(group.key)
+        group.leading.propose(
+            EntryKind.BATCH,
+            batch(group.log, group.term, 1, size),
+            1,
+            lambda outcome, entry: answers.append(group.key),
         )
 
     for group in groups[:15]:

@@ -6,6 +6,7 @@ import pytest
 
 from raftlog.raft.messages import Heartbeat, TimeoutNow
 from raftlog.raft.values import NotLeader, Outcome, RaftTiming, Role
+from raftlog.storage.entry import EntryKind
 from raftlog.types import BrokerId
 from tests.unit.raft_cluster import TIMING, Cluster
 
@@ -155,8 +156,10 @@ def test_leadership_is_handed_over_without_a_time_out() -> None:
     cluster.commit(b"x")
     target = others(cluster, old)[0]
     start = cluster.now
-    assert cluster[old].group.transfer_leadership(BrokerId(target), cluster.now) is None
-    assert isinstance(cluster[old].group.propose(b"y", 1, cluster.now, lambda *_: None), NotLeader)
+    assert cluster[old].group.leading.transfer(BrokerId(target), cluster.now) is None
+    assert isinstance(
+        cluster[old].group.leading.propose(EntryKind.BATCH, b"y", 1, lambda *_: None), NotLeader
+    )
     cluster.run_until(lambda: cluster.leader == target and cluster[target].group.is_ready)
     assert cluster.now - start < 0.02
     assert cluster[old].group.role is Role.FOLLOWER
@@ -171,7 +174,7 @@ def test_a_target_that_is_behind_is_caught_up_first() -> None:
     cluster.run(0.5)
     cluster.rules.append(lambda s, r, m: 0.05 if r == target else cluster.latency)
     proposal = cluster.propose(old, b"x")
-    assert cluster[old].group.transfer_leadership(BrokerId(target), cluster.now) is None
+    assert cluster[old].group.leading.transfer(BrokerId(target), cluster.now) is None
     cluster.run_until(lambda: cluster.leader == target)
     assert proposal.outcome is Outcome.COMMITTED
     requests = [at for at, _, _, m in cluster.sent if isinstance(m, TimeoutNow)]
@@ -184,7 +187,7 @@ def test_a_transfer_that_gets_no_answer_is_given_up_and_proposals_go_on() -> Non
     target = others(cluster, old)[0]
     cluster.run(0.5)
     cluster.rules.append(lambda s, r, m: None if isinstance(m, TimeoutNow) else cluster.latency)
-    assert cluster[old].group.transfer_leadership(BrokerId(target), cluster.now) is None
+    assert cluster[old].group.leading.transfer(BrokerId(target), cluster.now) is None
     cluster.run(TIMING.election_min + 0.2)
     assert cluster.leader == old
     cluster.commit(b"x", broker=old)
@@ -203,10 +206,12 @@ def test_a_transfer_to_who_cannot_lead_is_refused_with_the_reason(target: int | 
         cluster.crash(target)
         cluster.run(1.2)
     elif target == "learner":
-        group.propose_membership(group.membership.with_learner(BrokerId(4)), cluster.now, lambda *_: None)
+        group.leading.propose_membership(
+            group.membership.with_learner(BrokerId(4)), cluster.now, lambda *_: None
+        )
         cluster.run(0.5)
         target = 4
-    reason = group.transfer_leadership(BrokerId(int(target)), cluster.now)
+    reason = group.leading.transfer(BrokerId(int(target)), cluster.now)
     assert reason is not None
     assert str(target) in reason
     cluster.commit(b"x", broker=leader)
@@ -219,7 +224,7 @@ def test_no_lease_holds_once_a_transfer_was_asked_for() -> None:
     target = others(cluster, old)[0]
     cluster.run(0.5)
     assert read(cluster, old) == [True]
-    cluster[old].group.transfer_leadership(BrokerId(target), cluster.now)
+    cluster[old].group.leading.transfer(BrokerId(target), cluster.now)
     assert read(cluster, old) == []
     cluster.rules.append(lambda s, r, m: None if isinstance(m, TimeoutNow) else cluster.latency)
     cluster.run(5.0)

@@ -78,7 +78,7 @@ def test_a_membership_that_is_not_committed_does_not_decide_who_could_have_elect
     removed, emptied = [broker for broker in (1, 2, 3) if broker != stopped]
     cluster.isolate(stopped)
     membership = process.group.membership.without(BrokerId(removed))
-    process.group.propose_membership(membership, cluster.now, lambda outcome, entry: None)
+    process.group.leading.propose_membership(membership, cluster.now, lambda outcome, entry: None)
     cluster.run(0.2)
     del cluster.brokers[stopped]
     cluster.heal()
@@ -176,7 +176,7 @@ def test_a_vote_that_an_emptied_replica_has_forgotten_does_not_count_for_ever() 
         return None if isinstance(message, Append) and message.entries and receiver == late else FAST
 
     cluster.rules.append(rule)
-    assert cluster[leader].group.transfer_leadership(BrokerId(candidate), cluster.now) is None
+    assert cluster[leader].group.leading.transfer(BrokerId(candidate), cluster.now) is None
     cluster.run_until(lambda: cluster[emptied].log.promises.hard_state.voted_for == candidate)
     cluster.run(2 * FAST)
     cluster.cut([candidate], [leader, other])

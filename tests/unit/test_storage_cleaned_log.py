@@ -15,6 +15,7 @@ from raftlog.storage.inspect import verify
 from raftlog.storage.scrub import Scrub
 from raftlog.types import Offset, RaftIndex
 from tests.compaction_world import KEY, World
+from tests.steps import run
 
 
 def records_of(log: GroupLog, offset: int = 0, max_bytes: int = 400) -> list[Record]:
@@ -254,7 +255,7 @@ def test_a_time_is_found_in_a_cleaned_log() -> None:
     world.clean()
     left = records_of(world.log)
     for timestamp in range(1000, 1040):
-        found = world.log.reader.offset_for_timestamp(timestamp)
+        found = run(world.log.reader.offset_for_timestamp_steps(timestamp))
         expected = next(each for each in left if each.timestamp >= timestamp)
         assert found == (expected.offset, expected.timestamp)
 

@@ -18,6 +18,7 @@ from raftlog.storage.reader import SEARCHED_MAX
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, Offset, RaftIndex, Term, group_key
 from tests.sim.virtual_disk import VirtualDisk
+from tests.steps import run
 from tests.storage_world import all_bytes, all_entries, batch, expire, plain
 
 KEY = group_key(b"t" * 16, 0)
@@ -314,13 +315,13 @@ def test_timestamps_are_found_to_the_record() -> None:
         add(log, records=3, timestamp=1000 + 10 * number)
     commit_all(store, log)
     assert log.reader.max_timestamp == 1192
-    assert log.reader.offset_for_timestamp(0) == (0, 1000)
-    assert log.reader.offset_for_timestamp(1051) == (16, 1051)
-    assert log.reader.offset_for_timestamp(1055) == (18, 1060)
-    assert log.reader.offset_for_timestamp(1192) == (59, 1192)
-    assert log.reader.offset_for_timestamp(1193) is None
+    assert run(log.reader.offset_for_timestamp_steps(0)) == (0, 1000)
+    assert run(log.reader.offset_for_timestamp_steps(1051)) == (16, 1051)
+    assert run(log.reader.offset_for_timestamp_steps(1055)) == (18, 1060)
+    assert run(log.reader.offset_for_timestamp_steps(1192)) == (59, 1192)
+    assert run(log.reader.offset_for_timestamp_steps(1193)) is None
     log.retention.delete_before(Offset(17))
-    assert log.reader.offset_for_timestamp(0) == (17, 1052)
+    assert run(log.reader.offset_for_timestamp_steps(0)) == (17, 1052)
 
 
 def test_a_search_for_a_time_goes_in_steps() -> None:
@@ -340,7 +341,7 @@ def test_a_search_for_a_time_goes_in_steps() -> None:
             count += 1
     assert end.value.value == (2 * SEARCHED_MAX + 11, 5000)
     assert count == 3
-    assert log.reader.offset_for_timestamp(4000) == end.value.value
+    assert run(log.reader.offset_for_timestamp_steps(4000)) == end.value.value
     steps = log.reader.offset_for_timestamp_steps(4000)
     assert next(steps)() is None
     store.delete_log(log.key)
@@ -359,9 +360,9 @@ def test_a_batch_that_cannot_be_opened_does_not_hide_the_others() -> None:
     log.append(Term(1), EntryKind.BATCH, poison, 2)
     add(log, timestamp=3000)
     commit_all(store, log)
-    assert log.reader.offset_for_timestamp(500) == (0, 1000)
-    assert log.reader.offset_for_timestamp(1500) == (1, 2001)  # where it begins
-    assert log.reader.offset_for_timestamp(2500) == (3, 3000)
+    assert run(log.reader.offset_for_timestamp_steps(500)) == (0, 1000)
+    assert run(log.reader.offset_for_timestamp_steps(1500)) == (1, 2001)  # where it begins
+    assert run(log.reader.offset_for_timestamp_steps(2500)) == (3, 3000)
 
 
 def test_a_compressed_batch_is_opened_for_its_timestamps() -> None:
@@ -372,7 +373,7 @@ def test_a_compressed_batch_is_opened_for_its_timestamps() -> None:
     stamp(data, 0, 1)
     log.append(Term(1), EntryKind.BATCH, data, 2)
     commit_all(store, log)
-    assert log.reader.offset_for_timestamp(6) == (1, 9)
+    assert run(log.reader.offset_for_timestamp_steps(6)) == (1, 9)
 
 
 def test_epochs_answer_as_kafka_does() -> None:

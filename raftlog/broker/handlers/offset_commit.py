@@ -11,23 +11,20 @@ Missing on purpose: topics by id (v10).
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, assert_never
 
 from raftlog.broker.call import Call
+from raftlog.broker.committing import Codes, answer, storable
 from raftlog.broker.errors import group_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import CommitCheck, GroupError
 from raftlog.cluster.metadata_group import ProposalFailed
 from raftlog.metadata.noun import Refusal, Refused
-from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
+from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted
 from raftlog.protocol.errors import ErrorCode
-from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import OffsetCommitRequest
-
-_Key = tuple[str, int]
 
 
 def handle(call: Call, request: OffsetCommitRequest) -> None:
@@ -44,7 +41,7 @@ def handle(call: Call, request: OffsetCommitRequest) -> None:
     if error is not GroupError.NONE:
         _reply(call, request, {}, group_error_code(error))
         return
-    refused, offsets = _sort(call, request)
+    refused, offsets = storable(call, request)
     if not offsets:
         _reply(call, request, refused, ErrorCode.NONE)
         return
@@ -68,54 +65,9 @@ def handle(call: Call, request: OffsetCommitRequest) -> None:
     backend.offsets.commit(GroupCommit(request.group_id, call.now_ms, tuple(offsets)), on_done)
 
 
-def _sort(call: Call, request: OffsetCommitRequest) -> tuple[dict[_Key, ErrorCode], Collection[OffsetCommit]]:
-    """What cannot be stored, with the reason, and what can, each partition once."""
-    catalog = call.backend.catalog
-    metadata_max = call.backend.config.int("offset.metadata.max.bytes")
-    refused: dict[_Key, ErrorCode] = {}
-    offsets: dict[_Key, OffsetCommit] = {}
-    for topic in request.topics:
-        denied = call.topic_refusal(Operation.READ, topic.name)
-        known = catalog.topics.get(topic.name)
-        for each in topic.partitions:
-            index, metadata = each.partition_index, each.committed_metadata or ""
-            if denied:
-                refused[topic.name, index] = denied
-            elif known is None or not 0 <= index < len(known.partitions):
-                refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            elif len(metadata.encode()) > metadata_max:
-                refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
-            else:
-                epoch = each.committed_leader_epoch
-                offsets[topic.name, index] = OffsetCommit(
-                    topic.name, index, each.committed_offset, epoch, metadata
-                )
-    return refused, offsets.values()
-
-
 def refused(request: OffsetCommitRequest, code: ErrorCode, text: str) -> Answer:
-    return _answer(request, {}, code)
+    return answer(request, {}, code)
 
 
-def _reply(
-    call: Call, request: OffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode
-) -> None:
-    call.reply(_answer(request, codes, otherwise))
-
-
-def _answer(request: OffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> Answer:
-    return {
-        "topics": [
-            {
-                "name": topic.name,
-                "partitions": [
-                    {
-                        "partition_index": each.partition_index,
-                        "error_code": codes.get((topic.name, each.partition_index), otherwise),
-                    }
-                    for each in topic.partitions
-                ],
-            }
-            for topic in request.topics
-        ]
-    }
+def _reply(call: Call, request: OffsetCommitRequest, codes: Codes, otherwise: ErrorCode) -> None:
+    call.reply(answer(request, codes, otherwise))

@@ -75,7 +75,7 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
                 continue
             verify = None if asking is None else partial(asking.verify, (replica.topic_id, index))
             on_done = partial(pending.resolve, row, column)
-            replica.produce(records, now=now, now_ms=now_ms, on_done=on_done, verify=verify)
+            replica.producing.produce(records, now=now, now_ms=now_ms, on_done=on_done, verify=verify)
     if pending.leaderless:
         return _wait_for_leaders(backend, pending)
     pending.all_started()

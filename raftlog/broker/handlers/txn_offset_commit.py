@@ -11,22 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from raftlog.broker.call import Call
+from raftlog.broker.committing import answer, storable
 from raftlog.broker.errors import group_error_code, transaction_error_code
 from raftlog.broker.registry import Answer
 from raftlog.cluster.groups import CommitCheck
 from raftlog.cluster.transactions.coordinator import TransactionError
-from raftlog.metadata.offsets import OffsetCommit
 from raftlog.metadata.transaction_table import TransactionState
 from raftlog.protocol.errors import ErrorCode
-from raftlog.rights import Operation
 
 if TYPE_CHECKING:
     from raftlog.protocol.requests import TxnOffsetCommitRequest
 
 ABORTABLE_FROM: Final = 4
 ADDS_FROM: Final = 5
-
-_Key = tuple[str, int]
 
 
 async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer | None:
@@ -36,20 +33,18 @@ async def handle(call: Call, request: TxnOffsetCommitRequest) -> Answer | None:
     if call.version >= ADDS_FROM:
         added = await call.backend.transactions.add(*producer, group=request.group_id)
         if isinstance(added, TransactionError):
-            return _answer(request, {}, _code(call, added))
+            return answer(request, {}, _code(call, added))
     error = await _problem(call, request)
     if error is not ErrorCode.NONE:
-        return _answer(request, {}, error)
-    denied, offsets = _sort(call, request)
+        return answer(request, {}, error)
+    denied, offsets = storable(call, request)
     if not offsets:
-        return _answer(request, denied, ErrorCode.NONE)
-    result = await call.backend.transactions.stage_offsets(
-        *producer, request.group_id, tuple(offsets.values())
-    )
+        return answer(request, denied, ErrorCode.NONE)
+    result = await call.backend.transactions.stage_offsets(*producer, request.group_id, tuple(offsets))
     if isinstance(result, TransactionError):
-        return _answer(request, denied, _code(call, result))
+        return answer(request, denied, _code(call, result))
     unknown = dict.fromkeys(result.unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    return _answer(request, denied | unknown, ErrorCode.NONE)
+    return answer(request, denied | unknown, ErrorCode.NONE)
 
 
 async def _problem(call: Call, request: TxnOffsetCommitRequest) -> ErrorCode:
@@ -98,50 +93,5 @@ def _code(call: Call, error: TransactionError) -> ErrorCode:
     return transaction_error_code(error, fenced=ErrorCode.INVALID_PRODUCER_EPOCH)
 
 
-def _sort(
-    call: Call, request: TxnOffsetCommitRequest
-) -> tuple[dict[_Key, ErrorCode], dict[_Key, OffsetCommit]]:
-    """What cannot be staged, with the reason, and what can, each partition once."""
-    catalog = call.backend.catalog
-    metadata_max = call.backend.config.int("offset.metadata.max.bytes")
-    refused: dict[_Key, ErrorCode] = {}
-    offsets: dict[_Key, OffsetCommit] = {}
-    for topic in request.topics:
-        denied = call.topic_refusal(Operation.READ, topic.name)
-        count = catalog.partition_count(topic.name)
-        for each in topic.partitions:
-            index, metadata = each.partition_index, each.committed_metadata or ""
-            if denied:
-                refused[topic.name, index] = denied
-            elif not 0 <= index < count:
-                refused[topic.name, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            elif len(metadata.encode()) > metadata_max:
-                refused[topic.name, index] = ErrorCode.OFFSET_METADATA_TOO_LARGE
-            else:
-                epoch = each.committed_leader_epoch
-                offsets[topic.name, index] = OffsetCommit(
-                    topic.name, index, each.committed_offset, epoch, metadata
-                )
-    return refused, offsets
-
-
 def refused(request: TxnOffsetCommitRequest, code: ErrorCode, text: str) -> Answer:
-    return _answer(request, {}, code)
-
-
-def _answer(request: TxnOffsetCommitRequest, codes: dict[_Key, ErrorCode], otherwise: ErrorCode) -> Answer:
-    return {
-        "topics": [
-            {
-                "name": topic.name,
-                "partitions": [
-                    {
-                        "partition_index": each.partition_index,
-                        "error_code": codes.get((topic.name, each.partition_index), otherwise),
-                    }
-                    for each in topic.partitions
-                ],
-            }
-            for topic in request.topics
-        ]
-    }
+    return answer(request, {}, code)
