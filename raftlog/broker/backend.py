@@ -238,6 +238,11 @@ class Presence(Protocol):
         """Whether somebody leads the metadata: without, nothing of the cluster can change."""
         ...
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the others may go on without this broker, which hears too few of them to know."""
+        ...
+
     def is_alive(self, broker: BrokerInfo) -> bool:
         """Whether clients should be told of a broker: every one that leads something, among others."""
         ...

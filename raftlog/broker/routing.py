@@ -73,14 +73,20 @@ def endpoints(call: Call, leaders: Iterable[LeaderHint | None]) -> list[NodeEndp
 
 
 def named_brokers(backend: Backend) -> list[BrokerInfo]:
-    """The brokers that a client is told of: those that are alive. A broker that is connected with too few to
-    elect anybody cannot tell who is, and names all that the cluster last heard of: a client that knew it
-    alone would ask nobody else for as long as it is cut off."""
+    """The brokers that a client is told of: those that are alive. A broker that is cut off cannot tell who
+    is, and names all that the cluster last heard of: a client that knew it alone would ask nobody else."""
+    presence = backend.presence
     known = [broker for _, broker in sorted(backend.catalog.brokers.items())]
-    alive = [broker for broker in known if backend.presence.is_alive(broker)]
-    if backend.presence.has_metadata_leader or 2 * len(alive) > len(known):
-        return alive
-    return [broker for broker in known if broker in alive or not broker.fenced]
+    if presence.is_cut_off:
+        return [broker for broker in known if presence.is_alive(broker) or not broker.fenced]
+    return [broker for broker in known if presence.is_alive(broker)]
+
+
+def elsewhere(backend: Backend) -> list[BrokerId]:
+    """To whom a broker that is cut off sends its clients on: all others that it names. Nobody otherwise."""
+    if not backend.presence.is_cut_off:
+        return []
+    return [broker.id for broker in named_brokers(backend) if broker.id != backend.broker_id]
 
 
 async def confirm_leaders(replicas: Sequence[Partition], now: float) -> None:

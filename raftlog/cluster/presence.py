@@ -65,6 +65,13 @@ class Presence:
         """Whether somebody leads the metadata: without, nothing of the cluster can change."""
         return self._metadata.leader is not None
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether nobody leads the metadata, as far as is known here, and this broker hears too few to elect
+        anybody: the others may go on without it."""
+        brokers = self._metadata.catalog.brokers
+        return not self.has_metadata_leader and 2 * sum(map(self.hears, brokers)) <= len(brokers)
+
     def is_alive(self, broker: BrokerInfo) -> bool:
         """Whether clients should be told of a broker: the cluster hears of it, or it leads something, or it
         is this one, which the client has reached. While nobody leads the metadata nobody is fenced: then

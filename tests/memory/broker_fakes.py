@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
@@ -253,6 +253,7 @@ class FakeNode:
             metadata_level=LEVEL_KNOWN,
         )
         self.has_metadata_leader = True
+        self.is_cut_off = False
         self.authorizer = authorizer_of(self.catalog, self.config)
         self.is_wanted = self.is_current = True
         self._current = trio.Event()
@@ -374,8 +375,16 @@ class FakeNode:
             id=BrokerId(number), host=f"b{number}", port=9092, peer_host="", peer_port=0, fenced=fenced
         )
 
-    def add_topic(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> Topic:
-        assignments = tuple(PartitionAssignment((self.broker_id,)) for _ in range(partitions))
+    def add_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        configs: Mapping[str, str] | None = None,
+        others: Iterable[int] = (),
+    ) -> Topic:
+        """With a replica of each partition here, and on the others."""
+        hosts = (self.broker_id, *map(BrokerId, others))
+        assignments = tuple(PartitionAssignment(hosts) for _ in range(partitions))
         topic = Topic(name, uuid.uuid4().bytes, assignments, dict(configs or {}))
         self._put(topic)
         return topic

@@ -743,23 +743,35 @@ async def test_a_broker_that_leads_is_listed_although_the_metadata_leader_has_no
     assert [each.broker_id for each in described.brokers] == [1, 2]
 
 
-async def test_a_broker_that_hears_too_few_to_know_names_all_brokers_and_no_leader(
+async def test_a_broker_that_is_cut_off_names_all_brokers_and_sends_clients_on(
     broker: Served, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by chaos: clients that were told of the broker that was cut off alone stayed with it, while two
-    others served."""
+    """Found by chaos, twice: clients that were told of the broker that was cut off alone stayed with it,
+    while two others served; librdkafka stayed with it also when it was told of all, and of no leader."""
     node = broker.node
     node.add_broker(2)
     node.add_broker(3)
-    node.partitions["t", 1].is_leader = False
+    node.add_topic("spread", 2, others=(2, 3))
+    node.partitions["t", 1].is_leader = node.partitions["spread", 1].is_leader = False
     monkeypatch.setattr(node, "is_alive", lambda one: one.id == 1)
-    node.has_metadata_leader = False
-    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
-    assert [each.node_id for each in answer.brokers] == [1, 2, 3]
-    assert [each.leader_id for each in answer.topics[0].partitions] == [1, -1]
-    node.has_metadata_leader = True
-    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t"))
+    node.has_metadata_leader, node.is_cut_off = False, True
+    named = set()
+    for _ in range(40):
+        answer = await peer.ask(ApiKey.METADATA, 12, **metadata("t", "spread"))
+        assert [each.node_id for each in answer.brokers] == [1, 2, 3]
+        here, spread = answer.topics
+        assert [each.leader_id for each in here.partitions] == [1, -1]
+        assert spread.partitions[0].leader_id == 1
+        named.add((spread.partitions[1].error_code.name, spread.partitions[1].leader_id))
+        assert answer.controller_id in (2, 3)
+    assert named == {("none", 2), ("none", 3)}
+    node.coordinator_id = None
+    found = await peer.ask(ApiKey.FIND_COORDINATOR, 3, key="group", key_type=0)
+    assert (found.error_code.name, found.node_id in (2, 3)) == ("none", True)
+    node.has_metadata_leader, node.is_cut_off = True, False
+    answer = await peer.ask(ApiKey.METADATA, 12, **metadata("spread"))
     assert [each.node_id for each in answer.brokers] == [1]
+    assert [each.leader_id for each in answer.topics[0].partitions] == [1, -1]
 
 
 async def test_a_leader_that_is_no_broker_of_the_cluster_is_not_named(broker: Served, peer: Peer) -> None:

@@ -2,7 +2,8 @@
 
 Behaviour: all groups and transactions are coordinated by the broker that leads the metadata group. While
 there is none the answer is held back a little, then COORDINATOR_NOT_AVAILABLE: some clients give up after a
-few of those. From v4 on many keys at once (KIP-699).
+few of those. A broker that is cut off names any of the others, which knows more. From v4 on many keys at once
+(KIP-699).
 While a broker of a build without transactions is in the cluster, transactional ids are refused, as
 `errors.NO_TRANSACTIONS` says.
 Missing on purpose: coordinators of share groups.
@@ -10,6 +11,7 @@ Missing on purpose: coordinators of share groups.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,6 +20,8 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
 from raftlog.broker.rights import REFUSED
+from raftlog.broker.routing import elsewhere
+from raftlog.metadata.catalog import BrokerInfo
 from raftlog.metadata.features import known_to_all
 from raftlog.metadata.transaction_steps import TRANSACTIONS_LEVEL
 from raftlog.protocol.errors import ErrorCode
@@ -72,16 +76,22 @@ async def _find_leader(call: Call) -> dict[str, object]:
             coordinator = backend.coordination.coordinator_id
             broker = backend.catalog.brokers.get(coordinator) if coordinator is not None else None
             if broker is not None:
-                host, port = call.address_of(broker)
-                return {
-                    "error_code": ErrorCode.NONE,
-                    "error_message": None,
-                    "node_id": broker.id,
-                    "host": host,
-                    "port": port,
-                }
+                return _somebody(call, broker)
+            if others := elsewhere(backend):
+                return _somebody(call, backend.catalog.brokers[random.choice(others)])
             await trio.sleep(RETRY_S)
     return _nobody(ErrorCode.COORDINATOR_NOT_AVAILABLE, "nobody leads the metadata group just now")
+
+
+def _somebody(call: Call, broker: BrokerInfo) -> dict[str, object]:
+    host, port = call.address_of(broker)
+    return {
+        "error_code": ErrorCode.NONE,
+        "error_message": None,
+        "node_id": broker.id,
+        "host": host,
+        "port": port,
+    }
 
 
 def _nobody(code: ErrorCode, message: str) -> dict[str, object]:

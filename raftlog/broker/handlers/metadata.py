@@ -6,11 +6,15 @@ waits until it has leaders, so that it can be produced to at once. The controlle
 (KRaft does the same): what it cannot do itself it passes on. A leader is named only when it is alive, and
 listed then, for a client cannot reach another. The in-sync replicas are those on brokers that are alive: a
 majority of them holds everything that is committed.
+A broker that is cut off sends clients on: where it knows no leader it names one of the other replicas, each
+time any of them. That one leads, or says who does. librdkafka asks for metadata where it last sent something;
+it would stay here, without a leader, for as long as the broker is cut off.
 Missing on purpose: offline folders.
 """
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
@@ -23,7 +27,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.creating import may_create
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import named_brokers
+from raftlog.broker.routing import elsewhere, named_brokers
 from raftlog.broker.steps import Turns
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.metadata.catalog import Topic
@@ -77,10 +81,12 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
     shown = (
         [topic for topic in backend.catalog.topics.values() if _sees(call, topic)] if everything else named
     )
-    await _until_led(backend, shown)
+    if not backend.presence.is_cut_off:
+        await _until_led(backend, shown)
     brokers = named_brokers(backend)
     alive = frozenset(broker.id for broker in brokers if backend.presence.is_alive(broker))
-    view = _View(call, alive, asks_for_operations=request.include_topic_authorized_operations)
+    others = elsewhere(backend)
+    view = _View(call, alive, others, asks_for_operations=request.include_topic_authorized_operations)
     topics: list[_Described] = []
     if everything:
         for topic in shown:
@@ -101,7 +107,7 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
             for host, port in [call.address_of(broker)]
         ],
         "cluster_id": backend.cluster_id,
-        "controller_id": backend.controller_id,
+        "controller_id": random.choice(others) if others else backend.controller_id,
         "topics": topics,
         "cluster_authorized_operations": (
             cluster_operations(call) if asks_for_cluster_operations(request) else authorized.NOT_ASKED
@@ -177,12 +183,21 @@ def _unknown(name: str) -> ErrorCode:
 class _View:
     """The topics as one answer shows them: what was asked, the brokers that are alive, the leaders."""
 
-    def __init__(self, call: Call, alive: frozenset[BrokerId], *, asks_for_operations: bool) -> None:
+    def __init__(
+        self,
+        call: Call,
+        alive: frozenset[BrokerId],
+        others: Collection[BrokerId],
+        *,
+        asks_for_operations: bool,
+    ) -> None:
+        """`others`: to whom a broker that is cut off sends clients on."""
         self.call = call
         self.backend = call.backend
         self.version = call.version
         self.alive = alive
         self.asks_for_operations = asks_for_operations
+        self.others = others
 
     def operations(self, name: str) -> int:
         """What its client may do with a topic."""
@@ -193,7 +208,7 @@ class _View:
     def describe(self, topic: Topic) -> _Described:
         """The topic in the answer. What many clients ask for in turn is encoded once for all of them."""
         count = len(topic.partitions)
-        leaders = [self._listed(self.backend.leaders.leader_of(topic, index)) for index in range(count)]
+        leaders = [self._listed(topic, index) for index in range(count)]
         if count < CACHED_FROM:
             return self._fields(topic, leaders)
         key = (self.version, self.operations(topic.name), topic.topic_id)
@@ -207,9 +222,12 @@ class _View:
         _encoded[key] = (topic, leaders, self.alive, encoded)
         return encoded
 
-    def _listed(self, led: _Leader) -> _Leader:
-        leader, _ = led
-        return led if leader is None or leader in self.alive else (None, led[1])
+    def _listed(self, topic: Topic, index: int) -> _Leader:
+        leader, epoch = self.backend.leaders.leader_of(topic, index)
+        if leader in self.alive:
+            return leader, epoch
+        elsewhere = [host for host in topic.partitions[index].hosts if host in self.others]
+        return random.choice(elsewhere) if elsewhere else None, epoch
 
     def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, object]:
         return {

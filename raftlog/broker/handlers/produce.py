@@ -76,7 +76,7 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
             verify = None if asking is None else partial(asking.verify, (replica.topic_id, index))
             on_done = partial(pending.resolve, row, column)
             replica.producing.produce(records, now=now, now_ms=now_ms, on_done=on_done, verify=verify)
-    if pending.leaderless:
+    if pending.leaderless and not backend.presence.is_cut_off:
         return _wait_for_leaders(backend, pending)
     pending.all_started()
     return None
