@@ -160,12 +160,13 @@ class LogReader:
         KIP-279). (-1, -1) for a term newer than every one known. Never beyond the high watermark."""
         return self._epochs.end_offset(term, self._committed.end.offset)
 
-    def piece(self, base_index: RaftIndex, place: Place | None) -> SegmentPiece | None:
-        """What a scrub reads next: from `place` on in the segment that begins at `base_index`, or without a
-        place the beginning of the one behind it. None at the end. Raises FileRefused, DamagedLog."""
+    def piece(self, base_index: RaftIndex, path: str, place: Place | None) -> SegmentPiece | None:
+        """What a scrub reads next: from `place` on in the segment that begins at `base_index` and lies in
+        `path`, or without a place the beginning of the one behind it. None at the end. Raises FileRefused,
+        DamagedLog."""
         with self._reading():
             if place is not None:
-                segment = self._segment_at(base_index)
+                segment = self._segment_at(base_index, path)
                 if segment is not None:
                     return segment.reader.piece(place)
             segments = self._committed.segments
@@ -177,17 +178,22 @@ class LogReader:
     def check_piece(self, piece: SegmentPiece, data: memoryview | StorageError) -> Place | None:
         """Check what a scrub has read; where to go on in the segment. Raises DamagedLog."""
         with self._reading():
+            segment = self._segment_at(piece.base_index, piece.path)
+            if segment is None:
+                return None
             if isinstance(data, StorageError):
                 raise data
-            segment = self._segment_at(piece.base_index)
-            return None if segment is None else segment.reader.check_piece(piece, data, self._term_at)
+            return segment.reader.check_piece(piece, data, self._term_at)
 
-    def _segment_at(self, base_index: RaftIndex) -> Segment | None:
-        """The segment that begins there, if retention has left it."""
+    def _segment_at(self, base_index: RaftIndex, path: str) -> Segment | None:
+        """The segment that begins there, if it is still in this file: retention may have taken it, and
+        compaction, or a copy of another replica's log, may have put a file in its place in which nothing lies
+        where it did."""
         segments = self._committed.segments
         number = bisect_right(segments, base_index, key=lambda segment: segment.base_index) - 1
         found = segments[number] if number >= 0 else None
-        return found if found is not None and found.base_index == base_index else None
+        is_it = found is not None and (found.base_index, found.path) == (base_index, path)
+        return found if is_it else None
 
     def close(self) -> None:
         """The log is gone, or has begun anew: a search that is under way ends."""

@@ -40,21 +40,21 @@ class Scrub:
     def __init__(self, logs: Mapping[GroupKey, GroupLog]) -> None:
         self._logs = logs
         self._left: list[GroupKey] = []
-        self._segment = _BEFORE_ALL
-        """The first index of the segment that is being read, or was read last."""
+        self._segment, self._path = _BEFORE_ALL, ""
+        """The first index of the segment that is being read, or was read last, and its file."""
         self._place: Place | None = None
         """Where to go on in it; None: behind it."""
 
     def begin(self) -> None:
         self._left = list(self._logs)
-        self._segment, self._place = _BEFORE_ALL, None
+        self._segment, self._path, self._place = _BEFORE_ALL, "", None
 
     def next(self) -> Piece | None:
         """None: the pass is over. Raises FileRefused when the system opens no more files for now."""
         while self._left:
             key = self._left[-1]
             log = self._logs.get(key)
-            piece = None if log is None else log.reader.piece(self._segment, self._place)
+            piece = None if log is None else log.reader.piece(self._segment, self._path, self._place)
             if log is not None and piece is not None:
                 return Piece(key, log, piece)
             self.skip_log()
@@ -63,13 +63,14 @@ class Scrub:
     def check(self, piece: Piece, data: memoryview | StorageError) -> None:
         """Check what was read. Raises DamagedLog: then `next` gives the same piece again, until it is
         repaired, or `skip` is called."""
-        self._segment, self._place = piece.piece.base_index, piece.piece.start
+        read = piece.piece
+        self._segment, self._path, self._place = read.base_index, read.path, read.start
         self._place = piece.log.reader.check_piece(piece.piece, data)
 
     def skip_log(self) -> None:
         """Leave out the rest of the log that `next` could not go on in."""
         self._left.pop()
-        self._segment, self._place = _BEFORE_ALL, None
+        self._segment, self._path, self._place = _BEFORE_ALL, "", None
 
     def skip(self) -> None:
         """Leave out the rest of the segment."""

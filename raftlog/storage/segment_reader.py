@@ -86,6 +86,8 @@ class SegmentPiece:
     """Bytes of a segment that are to be read again and checked, from `start` on; `end` is the segment's."""
 
     base_index: RaftIndex
+    path: str
+    """Another file may take the segment's place."""
     file: File
     start: Place
     end: Place
@@ -371,8 +373,9 @@ class SegmentReader:
 
     def piece(self, start: Place | None) -> SegmentPiece:
         """What a scrub reads next, from `start` or the beginning on. Raises OSError."""
-        start = start or Place(self._segment.base_offset, self._segment.base_index, FilePosition(0))
-        return SegmentPiece(self._segment.base_index, self._segment.file(), start, self._end())
+        segment = self._segment
+        start = start or Place(segment.base_offset, segment.base_index, FilePosition(0))
+        return SegmentPiece(segment.base_index, segment.path, segment.file(), start, self._end())
 
     def check_piece(self, piece: SegmentPiece, data: memoryview, term_at: TermAt) -> Place | None:
         """Check what was read of the segment; where to go on, None at its end. Raises DamagedBatch."""

@@ -9,6 +9,7 @@ import pytest
 from raftlog.errors import DamagedLog
 from raftlog.records.batch import iter_headers
 from raftlog.records.record import Record, decode_batch
+from raftlog.storage import segment_reader
 from raftlog.storage.entry import EntryKind
 from raftlog.storage.group_log import GroupLog
 from raftlog.storage.inspect import verify
@@ -248,6 +249,28 @@ def test_damage_in_a_cleaned_segment_is_found_by_readers_and_by_the_scrub() -> N
     assert len(verify(world.disk, "/data").findings) == 1
     with pytest.raises(DamagedLog):
         world.run_pass(world.find())
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_scrub_that_is_in_the_middle_of_what_is_swapped_finds_no_damage(
+    is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sound would be dropped, and the replica filled anew."""
+    monkeypatch.setattr(segment_reader, "CHECK_CHUNK", 100)
+    world = filled()
+    scrub = Scrub(world.store.logs)
+    scrub.begin()
+    piece = scrub.next()
+    assert piece is not None
+    data = piece.read()
+    if is_read:
+        world.clean()
+    scrub.check(piece, data)
+    if not is_read:
+        world.clean()
+    while (piece := scrub.next()) is not None:
+        scrub.check(piece, piece.read())
+    assert world.log.damage.problem is None
 
 
 def test_a_time_is_found_in_a_cleaned_log() -> None:
