@@ -48,7 +48,8 @@ AT_ONCE: Final = 100
 FRAME_MAX: Final = 5_000
 """Markers in one question: 400 kB."""
 UNDER_WAY_MAX: Final = 1_000
-"""Transactions whose markers are written at the same time; the others wait for their turn."""
+"""Transactions whose markers are written at the same time; the others wait for their turn. One whose
+partitions take none for long, having no majority, gives up its place meanwhile."""
 
 _DONE: Final = frozenset((Marked.DONE, Marked.PRODUCER_FENCED))
 """A partition that knows a newer producer has nothing open of this one."""
@@ -100,6 +101,8 @@ class Markers:
         self._changes = changes
         self._nursery: trio.Nursery | None = None
         self._under_way: dict[str, RaftIndex] = {}
+        self._set_aside: set[str] = set()
+        """Ids that have given up their place, until the others have had their turn."""
         self._outboxes: dict[BrokerId, _Outbox] = {}
         peers.calls.serve("end_transactions", self._on_end_transactions)
 
@@ -119,11 +122,12 @@ class Markers:
         for name in table.prepared:
             if len(self._under_way) >= UNDER_WAY_MAX:
                 return
-            if name not in self._under_way:
+            if name not in self._under_way and name not in self._set_aside:
                 value = table.get(name)
                 assert value is not None, name
                 self._under_way[name] = value.decided_at
                 nursery.start_soon(self._finish, name, value)
+        self._set_aside.clear()
 
     # The coordinator's side
 
@@ -134,6 +138,9 @@ class Markers:
             while self._is_mine(name, value):
                 left -= await self._write(left, value, is_again=pause > RETRY_S)
                 if not left and await self._complete(name, value):
+                    return
+                if pause >= RETRY_MAX_S and len(self._under_way) >= UNDER_WAY_MAX:
+                    self._set_aside.add(name)
                     return
                 await trio.sleep(pause)
                 pause = min(2 * pause, RETRY_MAX_S)
