@@ -5,6 +5,7 @@ Each runs in a thread of its own, as an application does: it polls, and commits 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -127,7 +128,7 @@ class OfConfluent(Watched):
 class OfKafkaPython(Watched):
     def run(self) -> None:
         from kafka import ConsumerRebalanceListener, KafkaConsumer  # it warns when it is imported
-        from kafka.errors import KafkaError
+        from kafka.errors import KafkaConnectionError, KafkaError, UnknownBrokerIdError
         from kafka.structs import OffsetAndMetadata
 
         member = self
@@ -153,7 +154,9 @@ class OfKafkaPython(Watched):
             consumer.subscribe([self.topic], listener=Listener())
             while not self.stopping.is_set():
                 # A join that is not answered within a poll is forgotten, with the partitions that it brings.
-                consumer.poll(JOIN_S * 1000)
+                # A broker that ends just then makes it raise, and not only log.
+                with contextlib.suppress(KafkaConnectionError, UnknownBrokerIdError):
+                    consumer.poll(JOIN_S * 1000)
                 places = consumer.assignment()
                 # The generation is told nowhere else.
                 generation = consumer._coordinator.generation_if_stable()

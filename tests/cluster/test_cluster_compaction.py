@@ -49,9 +49,11 @@ def test_one_broker_keeps_the_last_value_of_each_key_also_over_a_kill(tmp_path: 
             assert offset_of(left[-1]) == writer.offset
             offsets = [offset_of(message) for message in left]
             for start in (1, offsets[0] + 1, offsets[len(offsets) // 2] + 1, offsets[-1]):
-                assert [offset_of(each) for each in read(broker.bootstrap, start)] == [
-                    o for o in offsets if o >= start
-                ]
+                behind = [message for message in left if offset_of(message) >= start]
+                again = read(broker.bootstrap, start)
+                # Another pass may have taken more meanwhile, but not a key's last value.
+                assert {offset_of(each) for each in again} <= {offset_of(each) for each in behind}
+                assert folded(again) == folded(behind)
             broker.kill()
             broker.start()
             assert folded(read(broker.bootstrap)) == writer.table
