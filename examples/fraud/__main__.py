@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from examples.fraud import payments, running, warehouse
+from examples.tables import rows
 from raftlog.testing import embedded_broker
 
 PATIENCE_S = 120
@@ -27,9 +28,7 @@ async def main(folder: Path, count: int = 1000) -> warehouse.Verdict:
             while (found := warehouse.judge(folder / "warehouse.db", given)).missing:  # noqa: ASYNC110
                 await trio.sleep(0.2)
         columns = "customer, payment, reason, spent"
-        for customer, payment, reason, spent in warehouse.rows(folder / "warehouse.db", columns, "alerts")[
-            :5
-        ]:
+        for customer, payment, reason, spent in rows(folder / "warehouse.db", columns, "alerts")[:5]:
             print(f"alert: customer {customer}, payment {payment}: {reason}, {spent} spent in a minute")
         print(f"{found} after {time.monotonic() - started:.1f} s")
         nursery.cancel_scope.cancel()

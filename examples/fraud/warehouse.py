@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from examples.fraud.payments import Row, expected_alerts
+from examples.tables import rows
 
 TABLES = ("payments-scored", "alerts")
 
@@ -36,17 +34,6 @@ class Verdict:
             f"{self.payments} payments and {self.alerts} alerts in the warehouse, "
             f"{self.missing} missing, {self.doubled} doubled, {self.wrong} wrong"
         )
-
-
-def rows(path: Path, columns: str, table: str) -> list[tuple[Any, ...]]:
-    """Rows of a table; none when it is not there yet."""
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(path, timeout=30)) as sql:
-        try:
-            return sql.execute(f'select {columns} from "{table}"').fetchall()
-        except sqlite3.OperationalError:
-            return []
 
 
 def count(path: Path) -> int:

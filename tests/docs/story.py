@@ -8,7 +8,10 @@ What a page may hold:
   them.
 * A python block: a script, which is run at once, or saved for a command under `<!-- file: NAME -->`. One that
   holds tests is run by pytest.
+* `<!-- from: PATH -->` before a block: it stands in that file of the repository, and is not run here.
 * `<!-- stop -->`: Ctrl-C for what was left running.
+
+`python -m examples.NAME` finds the examples of this checkout.
 
 The page says localhost:9092, and 8081 for a registry; the story uses free ports, and starts a broker when
 the page does not.
@@ -48,7 +51,7 @@ BROKER, REGISTRY = "9092", "8081"
 """The ports that pages have; a story has others."""
 
 _STEP = re.compile(
-    r"<!-- (?P<directive>file: (?P<name>\S+)|stop) -->"
+    r"<!-- (?P<directive>file: (?P<name>\S+)|from: (?P<source>\S+)|stop) -->"
     r"|^```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -60,7 +63,8 @@ class StoryFailed(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A directive (`stop`), or a block of the page; `name` is the file that the block is saved as."""
+    """A directive (`stop`), or a block of the page; `name` is the file that the block is saved as, or,
+    of an `excerpt`, the one that it is in."""
 
     line: int
     kind: str
@@ -70,16 +74,18 @@ class Step:
 
 def steps(page: str) -> Iterator[Step]:
     """What a page does, in order."""
-    name = None
+    name = source = None
     for match in _STEP.finditer(page):
         line = page.count("\n", 0, match.start()) + 1
         if match["name"]:
             name = match["name"]
+        elif match["source"]:
+            source = match["source"]
         elif match["directive"]:
             yield Step(line, match["directive"])
         else:
-            yield Step(line, match["language"], match["text"], name)
-            name = None
+            yield Step(line, "excerpt" if source else match["language"], match["text"], source or name)
+            name = source = None
 
 
 def commands(block: str) -> Iterator[tuple[str, str]]:
@@ -132,6 +138,7 @@ class Story:
             script.chmod(0o755)
         return os.environ | {
             "PATH": f"{bin}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
             "RAFTLOG_RAFTLOG_HTTP_LISTEN": "127.0.0.1:0",  # pages are run at the same time
             "RAFTLOG_BOOTSTRAP": f"127.0.0.1:{self.ports[BROKER]}",
             "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of the clients' own
@@ -157,6 +164,9 @@ class Story:
         match step.kind:
             case "stop":
                 self.stop()
+            case "excerpt":
+                if step.text not in (ROOT / str(step.name)).read_text(encoding="utf-8"):
+                    raise StoryFailed(f"{step.name} does not have\n{step.text}")
             case "console":
                 for command, expected in commands(self._local(step.text)):
                     self._run_command(command, expected)

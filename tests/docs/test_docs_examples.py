@@ -72,6 +72,7 @@ def _write(folder: Path, text: str) -> Path:
         ("```console\n$ make everything\n```\n", "no target 'everything'"),
         ("```console\n$ pip install 'raftlog[everything]'\n```\n", "no extra 'everything'"),
         ("```shell\nls\n```\n", "'shell' is not tested"),
+        ("<!-- from: Makefile -->\n```text\nclean: nothing\n```\n", "Makefile does not have"),
     ],
 )
 def test_a_page_that_says_something_else_fails(text: str, said: str, tmp_path: Path) -> None:
@@ -81,10 +82,12 @@ def test_a_page_that_says_something_else_fails(text: str, said: str, tmp_path: P
 
 def test_steps_are_found_with_their_files_and_lines() -> None:
     page = "# A\n\n```console\n$ a\n```\n\n<!-- file: x.py -->\n```python\npass\n```\n<!-- stop -->\n"
+    page += "<!-- from: y.py -->\n```python\npass\n```\n"
     assert [(s.line, s.kind, s.text, s.name) for s in steps(page)] == [
         (3, "console", "$ a\n", None),
         (8, "python", "pass\n", "x.py"),
         (11, "stop", "", None),
+        (13, "excerpt", "pass\n", "y.py"),
     ]
 
 
