@@ -9,9 +9,9 @@ from raftlog.streams.plan import Plan, SubTopology
 
 
 def task_counts(plan: Plan, partitions: Mapping[str, int]) -> dict[int, int]:
-    """By part: its tasks. `partitions` are those of the topics of others. A topic between parts has as many
-    partitions as the part that reads it has tasks: as the other inputs of that part, or as the widest that
-    writes it.
+    """By part: its tasks. `partitions` are those of the topics of others, and of those between parts that are
+    there. Any other topic between parts has as many as its reader has tasks: as the other inputs of that
+    part, or as the widest that writes it.
 
     Raises TopologyError when inputs do not go together.
     """
@@ -33,7 +33,11 @@ def _count(
             raise TopologyError(
                 f"sub-topology {part.number} reads what it writes: nothing says how wide it is"
             )
-        found = {source.topic: partitions[source.topic] for source in part.sources if not source.internal}
+        found = {
+            source.topic: partitions[source.topic]
+            for source in part.sources
+            if not source.internal or source.topic in partitions
+        }
         if len(set(found.values())) > 1:
             told = ", ".join(f"{topic} has {count} partitions" for topic, count in found.items())
             raise TopologyError(
@@ -41,7 +45,6 @@ def _count(
                 "topic of the app's own with .through(NAME), or give all the same number: "
                 f"raftlog topic alter TOPIC --partitions {max(found.values())}"
             )
-        writers = [plan.part_writing(topic) for topic in part.topics if topic not in found]
         writers = [plan.part_writing(topic) for topic in part.topics if topic not in found]
         above = (*above, part.number)
         counts[part.number] = next(iter(found.values()), 0) or max(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from raftlog.client.admin import Admin
@@ -29,7 +30,7 @@ async def prepare(plan: Plan, admin: Admin) -> Topics:
     sources = {}
     for topic in plan.sources:
         sources[topic] = len((await _there(admin, topic)).partitions)
-    counts = task_counts(plan, sources)
+    counts = task_counts(plan, {**sources, **await _between(plan, admin)})
     wanted = {
         topic: (counts[plan.part_reading(topic).number], REPARTITION_SETTINGS) for topic in plan.repartitions
     }
@@ -51,6 +52,18 @@ async def prepare(plan: Plan, admin: Admin) -> Topics:
     for topic in outputs | ({plan.app.dlq} if plan.app.dlq else set()):
         await _there(admin, topic)
     return Topics(counts, {topic: view.topic_id.hex() for topic, view in views.items()})
+
+
+async def _between(plan: Plan, admin: Admin) -> dict[str, int]:
+    """The partitions of topics between parts that are there already, as far as those alone say how wide their
+    reader is: when an input has grown, its keys are where they were behind such a topic."""
+    found = {}
+    for part in plan.parts:
+        if all(source.internal for source in part.sources):
+            for topic in part.topics:
+                with suppress(UnknownTopic):
+                    found[topic] = len((await admin.describe_topic(topic)).partitions)
+    return found
 
 
 async def _there(admin: Admin, topic: str) -> TopicView:

@@ -15,6 +15,7 @@ import trio
 
 import raftlog
 from raftlog import streams as rs
+from raftlog.client.nursery import background
 from raftlog.testing import EmbeddedCluster
 
 PATIENCE_S = 60
@@ -114,7 +115,8 @@ async def stage(cluster: EmbeddedCluster, tmp_path: Path) -> AsyncIterator[Stage
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 async def test_words_are_counted_through_restarts_with_and_without_state(stage: Stage, guarantee: str):
-    """4, 18: a worker that is stopped commits and leaves; the next one goes on, whatever it has on disk."""
+    """4, 18, 21: a worker that is stopped commits and leaves; the next one goes on, whatever it has on disk.
+    With exactly once the changelog ends with control batches."""
     for name in ("a", "a", "b"):
         await stage.feed(*["to be or not to be"] * 100)
         async with stage.worker(stage.counting(guarantee), name):
@@ -146,6 +148,106 @@ async def test_a_leader_and_the_coordinator_are_cut_off_while_words_are_counted(
             stage.cluster.faults.heal()
         await stage.feed(*["to be or not to be"] * 50)
         await stage.until_counted()
+
+
+async def test_a_restore_waits_for_an_open_transaction_of_one_that_died(stage: Stage):
+    """25: what it has written into the changelog was never committed, and is not taken."""
+    await stage.feed("to be or not to be")
+    async with stage.worker(stage.counting("exactly_once"), "a"):
+        await stage.until_counted()
+    async with stage.client.producer(transactional_id=stage.name, transaction_timeout_ms=2_000) as dead:
+        with pytest.raises(raftlog.ClientError):
+            async with dead.transaction():
+                for partition in range(2):
+                    await dead.send(f"{stage.name}-counts-changelog", b"999", key=b"be", partition=partition)
+                async with stage.worker(stage.counting("exactly_once"), "b"):
+                    await stage.feed("to be or not to be")
+                    await stage.until_counted()
+
+
+async def test_a_worker_of_another_topology_is_refused_and_the_others_go_on(stage: Stage):
+    """17."""
+    await stage.feed("to be or not to be")
+    async with stage.worker(stage.counting("exactly_once"), "a"):
+        await stage.until_counted()
+        changed = rs.App(stage.name, guarantee="exactly_once")
+        words = changed.stream(f"{stage.name}-in", value=rs.TEXT).flat_map(str.split).filter(bool)
+        words.key_by(lambda word: word).count("counts").changes().to(f"{stage.name}-out", value=rs.JSON)
+        with pytest.raises(rs.StateError, match="give the changed app a new name"):
+            await rs.run(changed, stage.cluster.bootstrap, state=str(stage.folder / "b"), name="b")
+        await stage.feed("to be or not to be")
+        await stage.until_counted()
+
+
+async def test_a_changelog_s_leader_is_cut_off_while_it_is_restored(stage: Stage):
+    """15: the restore goes on from where it was."""
+    words = " ".join(f"w{number}" for number in range(400))
+    await stage.feed(*[words] * 5)
+    async with stage.worker(stage.counting("exactly_once"), "a"):
+        await stage.until_counted()
+    stage.cluster.faults.isolate_leader(f"{stage.name}-counts-changelog", 0)
+    async with stage.worker(stage.counting("exactly_once"), "b"):
+        await trio.sleep(1)
+        stage.cluster.faults.heal()
+        await stage.feed(words)
+        await stage.until_counted()
+
+
+@pytest.mark.parametrize("repartitioned", [True, False])
+async def test_a_worker_ends_when_its_input_grows_and_goes_on_where_no_key_has_moved(
+    stage: Stage, repartitioned: bool
+):
+    """40."""
+
+    def app() -> rs.App:
+        if repartitioned:
+            return stage.counting()
+        made = rs.App(stage.name)
+        made.stream(f"{stage.name}-in", value=rs.TEXT).count("counts").changes().to(
+            f"{stage.name}-out", value=rs.JSON
+        )
+        return made
+
+    topic = f"{stage.name}-in"
+    async with stage.cluster.client(metadata_max_age_ms=500) as client:
+
+        async def run() -> None:
+            with trio.fail_after(PATIENCE_S):
+                await rs.run(app(), client, state=str(stage.folder))
+
+        async def grow() -> None:
+            if repartitioned:
+                await stage.feed("one two three")
+                await stage.until_counted()
+            else:
+                await until_committed(stage)
+            await client.admin.create_partitions(topic, 4)
+
+        with pytest.raises(rs.TopologyError, match="more partitions than when this worker started"):
+            async with background() as nursery:
+                nursery.start_soon(grow)
+                await run()
+        if repartitioned:
+            async with client.producer() as producer:
+                for partition in range(4):
+                    await producer.send(topic, b"one four", partition=partition)
+                    stage.sent.update(["one", "four"])
+            async with stage.worker(app()):
+                await stage.until_counted()
+        else:
+            with pytest.raises(rs.TopologyError, match="keys have moved"):
+                await run()
+
+
+async def until_committed(stage: Stage) -> None:
+    """A record is fed, and the app's group has committed it."""
+    async with stage.client.producer() as producer:
+        await producer.send(f"{stage.name}-in", b"x", key=b"k", partition=0)
+
+    async def done() -> bool:
+        return any(at.offset for at in (await stage.client.admin.group_offsets(stage.name)).values())
+
+    await until(done, lambda: "nothing is committed")
 
 
 async def test_of_two_workers_with_one_name_the_first_is_told(stage: Stage):

@@ -380,3 +380,26 @@ def test_an_app_that_reads_nothing_or_has_no_good_name_is_refused():
         rs.plan(rs.App("empty"))
     with pytest.raises(rs.TopologyError, match="app name 'a b'"):
         rs.App("a b")
+
+
+def test_a_full_disk_loses_nothing_and_is_gone_on_from_when_there_is_room():
+    """29."""
+    app = rs.App("full")
+    app.stream("in", value=rs.TEXT).to_table("kept")
+    with rs.driver(app, flush=False) as d:
+        d.feed("in", "first", key="k")
+        d.flush()
+        sql = d._databases[0, 0]._sql
+        pages = sql.execute("pragma page_count").fetchone()[0]
+        sql.execute(f"pragma max_page_count = {pages}")
+        for number in range(200):
+            d.feed("in", "x" * 1000, key=f"k{number}")
+        with pytest.raises(OSError, match="full"):
+            d.flush()
+        assert d._databases[0, 0].position()["inputs"]["in"]["at"] == 1
+        sql.execute("pragma max_page_count = 1000000")
+        d.crash()
+        d.restart()
+        assert len(d.store("kept")) == 201
+        d.flush()
+        assert d._databases[0, 0].position()["inputs"]["in"]["at"] == 201

@@ -23,6 +23,7 @@ from raftlog.client.errors import (
     ProducerFenced,
     RebalanceNeeded,
     TransactionAborted,
+    UnknownTopic,
 )
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
@@ -125,6 +126,9 @@ class WorldAdmin:
     async def describe_topics(self, names: list[str]) -> dict[str, Any]:
         await self._client.call()
         topics = self._client.log.topics
+        for name in names:
+            if name not in topics:
+                raise UnknownTopic(3, name)  # UNKNOWN_TOPIC_OR_PARTITION
         return {name: SimpleNamespace(partitions=topics[name], topic_id=name.encode()) for name in names}
 
     async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
