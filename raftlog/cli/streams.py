@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from raftlog.cli import CommandGroup
+from raftlog.cli import CommandGroup, fail, parsed
 from raftlog.cli.target import STOPPED, Target, with_brokers
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
+    from raftlog.streams.serving import Http
     from raftlog.streams.topology import App
 
 GOODBYE_SECONDS_MAX: Final = 15.0
@@ -36,6 +37,12 @@ def _named(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not os.path.isfile(file):
         raise click.BadParameter(f"there is no file {file!r}", ctx, param)
     return value
+
+
+def _address(text: str) -> tuple[str, int]:
+    from raftlog.config.addresses import parse_host_port
+
+    return parse_host_port(text)
 
 
 def load(named: str) -> App:
@@ -74,6 +81,7 @@ def command() -> None:
 Examples:
   raftlog streams run wordcount.py:app --state /var/lib/wordcount
   raftlog streams run wordcount.py:app --workers 4
+  raftlog streams run wordcount.py:app --listen 127.0.0.1:8088
 """,
 )
 @click.argument("app", metavar="FILE.py:NAME", callback=_named)
@@ -86,15 +94,41 @@ Examples:
 )
 @click.option("--skip-lost", is_flag=True, help="Go on where records were gone before they were read.")
 @click.option("--rebuild-lost", is_flag=True, help="Begin state anew whose changelog was made anew.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    callback=parsed(_address),
+    help="Answer questions about the worker's stores over HTTP.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Ask them for the token in this file. Needed to answer others than this machine.",
+)
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="A name by which they reach this worker."
+)
 @with_brokers
 def run(
-    target: Target, app: str, workers: int, state: str, name: str, skip_lost: bool, rebuild_lost: bool
+    target: Target,
+    app: str,
+    workers: int,
+    state: str,
+    name: str,
+    skip_lost: bool,
+    rebuild_lost: bool,
+    listen: tuple[str, int] | None,
+    token_file: str | None,
+    hosts: tuple[str, ...],
 ) -> None:
     """Run an app until Ctrl-C, which commits and leaves its group."""
+    if workers > 1 and listen is not None:
+        raise click.UsageError("--listen is one worker's: start each with its own --name and --listen")
     if workers > 1:
         raise SystemExit(_run_processes(workers, name))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     loaded = load(app)
+    http = _http(listen, token_file, hosts) if listen is not None else None
 
     async def main(client: Client) -> None:
         from raftlog.streams.worker import run as work
@@ -107,6 +141,7 @@ def run(
             name=name,
             on_source_lost="skip" if skip_lost else "fail",
             on_changelog_lost="rebuild" if rebuild_lost else "fail",
+            http=http,
         )
 
     try:
@@ -114,6 +149,19 @@ def run(
     except SystemExit as ended:
         if ended.code not in STOPPED:
             raise
+
+
+def _http(listen: tuple[str, int], token_file: str | None, hosts: tuple[str, ...]) -> Http:
+    """Where the stores are served. Ends the command when nobody can listen there."""
+    from raftlog.broker.binding import listen as listen_at
+    from raftlog.http.guard import read_token
+    from raftlog.streams.serving import Http
+
+    token = read_token(token_file, "--token-file") if token_file else None
+    try:
+        return Http(listen=listen_at(*listen), token=token, hosts=hosts)
+    except OSError as error:
+        fail(f"raftlog streams: cannot listen on {listen[0]}:{listen[1]}: {error.strerror}")
 
 
 def _run_processes(workers: int, name: str) -> int:

@@ -23,8 +23,9 @@ from raftlog.streams.errors import RecordFailed, StateDamaged, StateError, Strea
 from raftlog.streams.nodes import Record, State
 from raftlog.streams.plan import plan
 from raftlog.streams.serdes import BYTES, FLOAT, INT, JSON, TEXT, Serde, dataclass
+from raftlog.streams.serving import Http
 from raftlog.streams.topology import App, Results, Stream, Table, Windowed
-from raftlog.streams.windows import Sessions, Windows, hopping, session, tumbling
+from raftlog.streams.windows import Sessions, Sliding, Windows, hopping, session, sliding, tumbling
 from raftlog.streams.worker import run
 
 __all__ = [
@@ -36,11 +37,13 @@ __all__ = [
     "Aggregate",
     "App",
     "Driver",
+    "Http",
     "Record",
     "RecordFailed",
     "Results",
     "Serde",
     "Sessions",
+    "Sliding",
     "State",
     "StateDamaged",
     "StateError",
@@ -63,6 +66,7 @@ __all__ = [
     "reduce",
     "run",
     "session",
+    "sliding",
     "sum",
     "tumbling",
 ]

@@ -6,18 +6,31 @@ has reached its end and the grace; `late` gives records whose window is over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from raftlog.streams.aggregates import Aggregate
 from raftlog.streams.nodes import OUT, Downs, Edge, Node, Push, Room
 from raftlog.streams.stores import StoreSpec, Timed
-from raftlog.streams.windows import Sessions, Windows
+from raftlog.streams.windows import Sessions, Sliding, Windows
 
 CHANGES: Final = "changes"
 FINAL: Final = "final"
 LATE: Final = "late"
 
 NO_KEY: Final = "an aggregate's record has no key"
+
+
+def view_of(
+    windows: Windows | Sessions | Sliding, aggregate: Aggregate
+) -> Callable[[Any, Any], dict[str, Any]]:
+    """What others see of a window in its store, by the place that it has there, `(time, key)`."""
+    if isinstance(windows, Sessions):
+        return lambda place, found: {"start": found[0], "end": place[0], **aggregate.members(found[1])}
+    size = windows.size_ms
+    if isinstance(windows, Sliding):
+        return lambda place, found: {"start": place[0] - size, "end": place[0], **aggregate.members(found)}
+    return lambda place, found: {"start": place[0], "end": place[0] + size, **aggregate.members(found)}
 
 
 class Aggregating(Node):
@@ -59,6 +72,7 @@ class Windowing(Node):
         super().__init__(parent, stores=(store,))
         self.windows = windows
         self.aggregate = aggregate
+        self.view = view_of(windows, aggregate)
 
     def describe(self) -> str:
         return f"{super().describe()}: {self.windows}"
@@ -67,7 +81,7 @@ class Windowing(Node):
         store = room.store(self.stores[0].name)
         assert isinstance(store, Timed), store
         get, put, late = store.get, store.set, downs[LATE]
-        initial, add, members = self.aggregate.initial, self.aggregate.add, self.aggregate.members
+        initial, add, view = self.aggregate.initial, self.aggregate.add, self.view
         starts, size, grace = self.windows.starts, self.windows.size_ms, self.windows.grace_ms
 
         def push(key: Any, value: Any, timestamp: int) -> None:
@@ -93,14 +107,13 @@ class Windowing(Node):
                     tell(start, key, value, timestamp)
 
         def tell(start: int, key: Any, value: Any, timestamp: int) -> None:
-            downs[CHANGES](key, {"start": start, "end": start + size, **members(value)}, timestamp)
+            downs[CHANGES](key, view((start, key), value), timestamp)
 
         def close(start: int, key: Any) -> None:
             value = store.get((start, key))
             if (changed := store.dirty.get((start, key))) is not None:
                 tell(start, key, value, changed)  # no commit will: it is gone by then
-            found = {"start": start, "end": start + size, **members(value)}
-            downs[FINAL](key, found, start + size - 1)
+            downs[FINAL](key, view((start, key), value), start + size - 1)
 
         room.before_commit(emit)
         room.closing(store, close)
@@ -117,6 +130,7 @@ class Sessioning(Node):
         super().__init__(parent, stores=(store,))
         self.sessions = sessions
         self.aggregate = aggregate
+        self.view = view_of(sessions, aggregate)
 
     def describe(self) -> str:
         return f"{super().describe()}: {self.sessions}"
@@ -125,7 +139,7 @@ class Sessioning(Node):
         store = room.store(self.stores[0].name)
         assert isinstance(store, Timed), store
         aggregate, gap, grace = self.aggregate, self.sessions.gap_ms, self.sessions.grace_ms
-        merge = aggregate.merge
+        merge, view = aggregate.merge, self.view
         assert merge is not None, "the topology refuses sessions without a merge"
         late, changes, final = downs[LATE], downs[CHANGES], downs[FINAL]
         told: dict[
@@ -163,13 +177,10 @@ class Sessioning(Node):
             fresh.clear()
             for (end, key), timestamp in list(store.dirty.items()):
                 if (session := store.get((end, key))) is not None:
-                    changes(
-                        key, {"start": session[0], "end": end, **aggregate.members(session[1])}, timestamp
-                    )
+                    changes(key, view((end, key), session), timestamp)
 
         def close(end: int, key: Any) -> None:
-            start, value = store.get((end, key))
-            final(key, {"start": start, "end": end, **aggregate.members(value)}, end)
+            final(key, view((end, key), store.get((end, key))), end)
 
         room.before_commit(emit)
         room.closing(store, close)

@@ -42,6 +42,9 @@ class Room(Protocol):
     def before_commit(self, emit: Callable[[], None]) -> None:
         """Call `emit` at the begin of each commit."""
 
+    def every(self, period_ms: int, clock: str, fire: Callable[[int], None]) -> None:
+        """Call `fire` with each multiple of the period that the watermark reaches, or the wall clock."""
+
     def record(self, key: Any, value: Any, timestamp: int) -> Record:
         """A record as users' functions see it, with the headers of the one in hand."""
 

@@ -135,7 +135,14 @@ def plan(app: App) -> Plan:
     parts: dict[int, list[Node]] = {}
     for node in app.nodes:
         parts.setdefault(find(node.number), []).append(node)
-    return Plan(app, tuple(_part(number, tuple(nodes)) for number, nodes in enumerate(parts.values())))
+    found = tuple(_part(number, tuple(nodes)) for number, nodes in enumerate(parts.values()))
+    for part in found:
+        if not part.sources:
+            names = ", ".join(spec.name for spec in part.stores)
+            raise TopologyError(
+                f"a timer uses {names}, and no stream does: nothing says how many tasks it has"
+            )
+    return Plan(app, found)
 
 
 def _part(number: int, nodes: tuple[Node, ...]) -> SubTopology:

@@ -7,9 +7,10 @@ positions together. The database never holds what is not committed (STREAMS: sta
 from __future__ import annotations
 
 import heapq
+import itertools
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from raftlog.streams.errors import StreamsError
@@ -35,6 +36,8 @@ class StoreSpec:
     lasts_ms: int | None = None
     by_key: bool = False
     """With `lasts_ms`: which times a key has is asked, too."""
+    view: Callable[[Any, Any], Any] | None = field(default=None, compare=False, repr=False)
+    """What others see of a key's value: of an aggregate, its result. None: the value."""
 
 
 class Rows(Protocol):
@@ -130,6 +133,10 @@ class Store:
                 "Give the store a serde whose decode reads the old form, too"
             ) from error
 
+    def as_committed(self) -> Committed:
+        """As it was at the last commit, for who looks in from outside."""
+        return Committed(self)
+
     # -- one record's changes
 
     def keep(self) -> None:
@@ -219,7 +226,7 @@ class Timed(Store):
             time, key = self.decoded(data)
             self._add(time, key)
         for time in self.over(watermark):
-            self.drop(time)
+            self._drop(time)
 
     def over(self, watermark: int) -> list[int]:
         """The times, in order, whose keys are needed no more at a watermark."""
@@ -231,6 +238,9 @@ class Timed(Store):
         """A key's times, in order. Only for stores that are asked `by_key`."""
         assert self._of_key is not None, self.spec
         return sorted(self._of_key.get(key, ()))
+
+    def as_committed(self) -> TimesCommitted:
+        return TimesCommitted(self)
 
     def get(self, key: Any) -> Any:
         # All keys are in memory: a new window costs no look into the database.
@@ -254,7 +264,16 @@ class Timed(Store):
         for key in touched:  # not by `get`: that trusts in `times`, which are made right here
             (self._remove if super().get(key) is None else self._add)(*key)
 
-    def drop(self, time: int) -> None:
+    def close(self, over: list[int], give: Callable[[int, Any], None] | None) -> None:
+        """Give the keys of times that are over, and only then forget them: a function may raise."""
+        if give is not None:
+            for time in over:
+                for key in sorted(self.times[time], key=self.spec.key.encode):
+                    give(time, key)
+        for time in over:
+            self._drop(time)
+
+    def _drop(self, time: int) -> None:
         """Forget a time with all its keys. The changelog keeps them as long as it keeps anything; `load`
         leaves them out."""
         low, high = _TIME.pack(time), _TIME.pack(time + 1)
@@ -301,6 +320,71 @@ class Timed(Store):
                 members.discard(member)
                 if not members:
                     del table[at]
+
+
+class Committed:
+    """A store as of the last commit. Good until the task works on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: Any) -> Any:
+        """A key's value, or None."""
+        store = self._store
+        data = store._stored(store.encoded(key))
+        return None if data is None else store._decode(key, data)
+
+    def items(self, limit: int, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[Any, Any]]:
+        """Up to so many keys with their values, in the order of their encoded keys."""
+        store, unflushed = self._store, self._store.unflushed
+        fresh = heapq.nsmallest(
+            limit,
+            (
+                key
+                for key, value in unflushed.items()
+                if value is not None and key >= low and (high is None or key < high)
+            ),
+        )
+        stored = (key for key, _ in store._rows.scan(store.spec.name, low, high) if key not in unflushed)
+        for data in itertools.islice(filter(self._has, heapq.merge(fresh, stored)), limit):
+            key = store.decoded(data)
+            yield key, self.get(key)
+
+    def _has(self, data: bytes) -> bool:
+        return True
+
+
+class TimesCommitted(Committed):
+    """A store of times as of the last commit."""
+
+    def __init__(self, store: Timed) -> None:
+        super().__init__(store)
+        self._timed = store
+        self._dropping = {_TIME.unpack(low)[0] for low, _, _ in store._dropping}
+        self._times = store.times.keys() | self._dropping | {time for time, _ in store.dirty}
+        """Those that may have keys. The database has more: what is over waits for the next flush."""
+
+    def items(self, limit: int, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[Any, Any]]:
+        if not self._times:
+            return iter(())
+        return super().items(limit, max(low, _TIME.pack(min(self._times))), high)
+
+    def of(self, key: Any) -> Iterator[tuple[int, Any]]:
+        """A key's times, in order, each with its value."""
+        store = self._timed
+        if store._of_key is not None:
+            times = set(store._of_key.get(key, ()))
+        else:
+            times = {time for time, keys in store.times.items() if key in keys}
+        times |= self._dropping
+        times.update(time for time, changed in store.dirty if changed == key)  # removed, and not committed
+        for time in sorted(times):
+            value = self.get((time, key))
+            if value is not None:
+                yield time, value
+
+    def _has(self, data: bytes) -> bool:
+        return _TIME.unpack_from(data)[0] in self._times
 
 
 def _merged(stored: Iterator[bytes], pending: list[bytes]) -> Iterator[bytes]:

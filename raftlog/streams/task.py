@@ -19,10 +19,11 @@ from raftlog.client.record import Record as Read
 from raftlog.streams.database import Database
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError
 from raftlog.streams.inputs import NO_TIME, WATERMARK, Input
-from raftlog.streams.nodes import Node, Push, Record, Sink
+from raftlog.streams.nodes import Node, Push, Record, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
 from raftlog.streams.stores import Store, Timed
+from raftlog.streams.timers import Fire, Timers
 from raftlog.streams.ways import Ways, delays_of
 
 ALL_PARTITIONS: Final = -1
@@ -72,6 +73,7 @@ class Task:
         self._closings: list[tuple[int, int, Timed, Callable[[int, Any], None] | None]] = []
         """A node's number, the delay of its watermark, a store whose times end, who is given their keys."""
         self._emits: list[tuple[int, Callable[[], None]]] = []
+        self._timers = Timers(now_ms)
         self._sent_watermarks: dict[str, int] = {}
         self._delays = delays_of(part)
         self._pushes = self._build()
@@ -91,8 +93,8 @@ class Task:
             built = node.build(_RoomOf(self, node, self._delays[node.number]), ways)
             for edge, push in zip(node.parents, built, strict=False):
                 downs.setdefault((edge.node.number, edge.port), []).append(push)
-            if not node.parents:
-                pushes[node.topic] = built[0]  # type: ignore[attr-defined]  # without parents it is a source
+            if isinstance(node, Source):
+                pushes[node.topic] = built[0]
         self._closings.sort(key=lambda each: each[0])
         self._emits.sort(key=lambda each: each[0])
         return pushes
@@ -267,7 +269,7 @@ class Task:
 
     def advance(self, now_ms: int, caught_up: Collection[str]) -> None:
         """The wall clock, and which topics have been read to their end: an input that is silent for `idle_ms`
-        holds up no window. Raises StreamsError when a function fails on a window that closes."""
+        holds up no window. Raises StreamsError when a window that closes, or a timer, fails."""
         self._now = now_ms
         for each in self.inputs.values():
             each.is_caught_up = each.topic in caught_up
@@ -276,10 +278,12 @@ class Task:
         outputs = len(self._outputs)
         try:
             self._time_passes()
+            for at_ms, fire in self._timers.due_by_clock(now_ms):
+                fire(at_ms)
         except Exception as error:
             self._take_back(outputs)
             raise StreamsError(
-                f"task {self.part.number}-{self.partition}: a window that closes cannot be processed: "
+                f"task {self.part.number}-{self.partition}: a window that closes, or a timer, has failed: "
                 f"{type(error).__name__}: {error}"
             ) from error
         for store in self._stores.values():
@@ -299,10 +303,22 @@ class Task:
             watermark = self._watermark_now()
         if watermark <= self.watermark:
             return
+        before = self.watermark
+        try:
+            for at_ms, fire in self._timers.due(before, watermark) if self._timers.event else ():
+                self._windows_close(at_ms)
+                self.watermark = at_ms
+                fire(at_ms)
+            self._windows_close(watermark)
+        except BaseException:
+            self.watermark = before
+            raise
+        self.watermark = watermark
+
+    def _windows_close(self, watermark: int) -> None:
         for _, delay, store, give in self._closings:
             if over := store.over(watermark - delay):
-                _close(store, over, give)
-        self.watermark = watermark
+                store.close(over, give)
 
     def _watermark_now(self) -> int:
         idle_ms = self.plan.app.idle_ms
@@ -450,6 +466,9 @@ class _RoomOf:
     def before_commit(self, emit: Callable[[], None]) -> None:
         self._task._emits.append((self._node.number, emit))
 
+    def every(self, period_ms: int, clock: str, fire: Fire) -> None:
+        self._task._timers.add(period_ms, clock, fire)
+
     def record(self, key: Any, value: Any, timestamp: int) -> Record:
         read = self._task._read
         if read is None:
@@ -461,16 +480,6 @@ class _RoomOf:
 
     def fail(self, reason: str, to_dlq: bool) -> NoReturn:
         raise Unprocessable(reason, to_dlq)
-
-
-def _close(store: Timed, over: list[int], give: Callable[[int, Any], None] | None) -> None:
-    """Give what is over, and only then forget it: a function may raise."""
-    if give is not None:
-        for time in over:
-            for key in sorted(store.times[time], key=store.spec.key.encode):
-                give(time, key)
-    for time in over:
-        store.drop(time)
 
 
 def _metadata(text: str) -> dict[str, Any]:

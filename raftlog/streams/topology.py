@@ -16,7 +16,7 @@ from raftlog.streams import serdes
 from raftlog.streams.aggregates import Aggregate
 from raftlog.streams.aggregates import count as counted
 from raftlog.streams.aggregates import reduce as reduced
-from raftlog.streams.aggregating import CHANGES, FINAL, LATE, Aggregating, Sessioning, Windowing
+from raftlog.streams.aggregating import CHANGES, FINAL, LATE, Aggregating, Sessioning, Windowing, view_of
 from raftlog.streams.errors import TopologyError
 from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin
 from raftlog.streams.nodes import (
@@ -34,8 +34,10 @@ from raftlog.streams.nodes import (
     Split,
 )
 from raftlog.streams.serdes import Serde
+from raftlog.streams.sliding import Overlooking
 from raftlog.streams.stores import StoreSpec
-from raftlog.streams.windows import Sessions, Windows
+from raftlog.streams.timers import EVENT, WALL, Timer
+from raftlog.streams.windows import Sessions, Sliding, Windows
 
 NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,80}")
 """An app's name and its stores' become parts of topic names, which Kafka ends at 249 characters."""
@@ -45,6 +47,7 @@ MAX_AHEAD_S: Final = 3600
 Guarantee = Literal["at_least_once", "exactly_once"]
 OnError = Literal["fail", "skip"]
 Missing = Literal["skip", "none", "fail", "dlq"]
+Clock = Literal["event", "wall"]
 Function = Callable[..., Any]
 
 
@@ -122,6 +125,27 @@ class App:
         """State of your own, for `process`: each task has that of its partition. Without a `changelog` it is
         lost with the worker's disk."""
         return self._store(StoreSpec(name=name, key=key, value=value, changelog=changelog))
+
+    def every(
+        self, period_s: float, *stores: StoreSpec, clock: Clock = "event"
+    ) -> Callable[[Function], Stream]:
+        """A decorator: the function is called with the time in milliseconds and a State of each store, in
+        each partition, whenever time reaches another multiple of the period; it gives (`yield`) any number of
+        `key, value`. By "event" time that is when the watermark gets there, and a replay gives the same; by
+        "wall" time, when the clock does, while a worker runs. When time makes a leap it is called once."""
+        period_ms = round(period_s * 1000)
+        if period_ms < 1 or not stores:
+            raise TopologyError(
+                "every() needs a period of at least 0.001 s and a store: app.every(60, recent)"
+            )
+        if clock not in (EVENT, WALL):
+            raise TopologyError(f'clock={clock!r}: it is "event" or "wall"')
+
+        def decorate(function: Function) -> Stream:
+            node = self.add(Timer(function, stores, period_ms, clock))
+            return Stream(self, Edge(node), stores[0].key, serdes.JSON)
+
+        return decorate
 
     # -- what the handles call
 
@@ -232,8 +256,8 @@ class Stream:
 
     # -- the records of a key
 
-    def window(self, windows: Windows | Sessions) -> Windowed:
-        """Cut time into windows: see `tumbling`, `hopping` and `session`."""
+    def window(self, windows: Windows | Sessions | Sliding) -> Windowed:
+        """Cut time into windows: see `tumbling`, `hopping`, `sliding` and `session`."""
         return Windowed(self, windows)
 
     def count(self, name: str) -> Table:
@@ -247,9 +271,11 @@ class Stream:
     def aggregate(self, name: str, aggregate: Aggregate, *, value: Serde = serdes.JSON) -> Table:
         """One value of all of a key's: see `fields`, `sum`, `mean`, `Aggregate`."""
         stream = self._grouped(name)
-        spec = self.app._store(StoreSpec(name=name, key=stream.key, value=value))
-        node = self.app.add(Aggregating(stream.edge, aggregate, spec))
-        return Table(self.app, Edge(node), spec, view=lambda _, found: aggregate.result(found))
+        spec = StoreSpec(
+            name=name, key=stream.key, value=value, view=lambda _, found: aggregate.result(found)
+        )
+        node = self.app.add(Aggregating(stream.edge, aggregate, self.app._store(spec)))
+        return Table(self.app, Edge(node), spec, view=spec.view)
 
     def to_table(self, name: str, *, value: Serde | None = None) -> Table:
         """The last value of each key."""
@@ -330,7 +356,7 @@ class Windowed:
     """A stream cut into windows, to be counted or aggregated."""
 
     stream: Stream
-    windows: Windows | Sessions
+    windows: Windows | Sessions | Sliding
 
     def count(self, name: str) -> Results:
         """How many records of each key: results have `start`, `end` and `count`."""
@@ -346,19 +372,35 @@ class Windowed:
     def aggregate(self, name: str, aggregate: Aggregate, *, value: Serde = serdes.JSON) -> Results:
         """An aggregate a window: results have `start`, `end`, and its members."""
         windows = self.windows
-        if isinstance(windows, Sessions) and aggregate.merge is None:
-            raise TopologyError("sessions grow together: the aggregate needs a merge")
+        if not isinstance(windows, Windows) and aggregate.merge is None:
+            raise TopologyError(f"{windows}: windows grow together, the aggregate needs a merge")
         stream = self.stream._grouped(name)
-        app = stream.app
-        sessions = isinstance(windows, Sessions)
-        lasts = windows.grace_ms + (windows.gap_ms if isinstance(windows, Sessions) else windows.size_ms)
-        spec = StoreSpec(name=name, key=stream.key, value=value, lasts_ms=lasts, by_key=sessions)
-        app._store(spec)
+        app, view = stream.app, view_of(windows, aggregate)
+
+        def store(
+            name: str, lasts_ms: int, *, by_key: bool = False, view: Function | None = view
+        ) -> StoreSpec:
+            return app._store(
+                StoreSpec(name=name, key=stream.key, value=value, lasts_ms=lasts_ms, by_key=by_key, view=view)
+            )
+
         node: Node
-        if isinstance(windows, Sessions):
-            node = Sessioning(stream.edge, windows, aggregate, spec)
-        else:
-            node = Windowing(stream.edge, windows, aggregate, spec)
+        match windows:
+            case Sessions(gap_ms, grace_ms):
+                node = Sessioning(
+                    stream.edge, windows, aggregate, store(name, gap_ms + grace_ms, by_key=True)
+                )
+            case Sliding(size_ms, grace_ms):
+                # At its very end a window still takes records.
+                stores = (
+                    store(name, grace_ms + 1),
+                    store(f"{name}-parts", size_ms + grace_ms, by_key=True, view=None),
+                )
+                node = Overlooking(stream.edge, windows, aggregate, stores)
+            case Windows():
+                node = Windowing(
+                    stream.edge, windows, aggregate, store(name, windows.size_ms + windows.grace_ms)
+                )
         return Results(app.add(node), stream)
 
 

@@ -48,4 +48,4 @@ def delays_of(part: SubTopology) -> dict[int, int]:
 
 
 def _holds(node: Node) -> int:
-    return max((spec.lasts_ms or 0 for spec in node.stores), default=0)
+    return (node.stores[0].lasts_ms or 0) if node.stores else 0

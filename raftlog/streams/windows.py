@@ -49,6 +49,18 @@ class Sessions:
         return f"session gap {self.gap_ms} ms grace {self.grace_ms} ms"
 
 
+@dataclass(frozen=True, slots=True)
+class Sliding:
+    """A window a record, with what came in the `size_ms` before it: its end is the record's time, which is in
+    it, and its start is not."""
+
+    size_ms: int
+    grace_ms: int
+
+    def __str__(self) -> str:
+        return f"sliding {self.size_ms} ms grace {self.grace_ms} ms"
+
+
 def tumbling(*, size_s: float, grace_s: float = 0) -> Windows:
     """Windows that follow each other: each record is in one."""
     return hopping(size_s=size_s, every_s=size_s, grace_s=grace_s)
@@ -71,6 +83,13 @@ def hopping(*, size_s: float, every_s: float, grace_s: float = 0) -> Windows:
 def session(*, gap_s: float, grace_s: float = 0) -> Sessions:
     """A window a burst: it ends when a key has had no record for `gap_s` seconds."""
     return Sessions(_ms("gap_s", gap_s), _ms("grace_s", grace_s, least=0))
+
+
+def sliding(*, size_s: float, grace_s: float = 0) -> Sliding:
+    """A window that ends at each record of a key, and has those of the `size_s` seconds before it: what was
+    in the last minute, whenever somebody asks. A record costs a step of each other one in its window; where
+    keys have thousands, `hopping` costs less."""
+    return Sliding(_ms("size_s", size_s), _ms("grace_s", grace_s, least=0))
 
 
 def _ms(name: str, seconds: float, least: int = 1) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -33,11 +33,12 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.client.record import Record as Read
 from raftlog.streams.committing import Commits
-from raftlog.streams.errors import RecordFailed, StateError, StreamsError
+from raftlog.streams.errors import RecordFailed, StateError, StreamsError, TopologyError
 from raftlog.streams.folders import Folder
 from raftlog.streams.plan import Plan, SubTopology, plan
 from raftlog.streams.restorer import Restorer
 from raftlog.streams.restoring import OnLost
+from raftlog.streams.serving import Http, open_server
 from raftlog.streams.task import Task
 from raftlog.streams.topics import Topics, prepare
 from raftlog.streams.topology import App
@@ -73,6 +74,7 @@ async def run(
     name: str = "worker",
     on_changelog_lost: OnLost = "fail",
     on_source_lost: OnSourceLost = "fail",
+    http: Http | None = None,
 ) -> None:
     """Run an app's worker until it is cancelled: `trio.run(rs.run, app, "localhost:9092")`.
 
@@ -80,10 +82,11 @@ async def run(
     `state` is the folder of its stores, `name` tells workers apart: of two with one name, with
     "exactly_once", the second fences the first. `on_changelog_lost` says what becomes of state on disk whose
     changelog was made anew; `on_source_lost`, of offsets that are below the start of their topic: "skip" goes
-    on there.
+    on there. With `http` the worker answers questions about its stores.
 
-    Raises TopologyError when the topics do not fit, RecordFailed for a record that cannot be processed, once
-    all before it is committed, StateError, and ClientError. Cancelled, it commits, and leaves the group.
+    Raises OSError when nobody can listen at `http`, TopologyError when the topics do not fit, or one has
+    grown, RecordFailed for a record that cannot be processed, once all before it is committed, StateError,
+    and ClientError. Cancelled, it commits, and leaves the group.
     """
     losses = Losses(on_changelog_lost, on_source_lost)
     life = trio.CancelScope(shield=True)
@@ -92,6 +95,8 @@ async def run(
             async with open_client(brokers) if isinstance(brokers, str) else nullcontext(brokers) as client:
                 worker = Worker(app, client, state=state, name=name, losses=losses)
                 nursery.start_soon(_stop_when_cancelled, worker, life)
+                if http is not None:
+                    nursery.start_soon(open_server(worker, http).run)
                 await worker.run()
         nursery.cancel_scope.cancel()
 
@@ -142,6 +147,8 @@ class Worker:
         self._stopping = False
         self._polling = trio.CancelScope()
         self._topics: Topics
+        self._counts: dict[int, int] = {}
+        self._grown: TopologyError | None = None
         self._consumer: Consumer
         self._commits: Commits
         self._restorer: Restorer
@@ -153,6 +160,14 @@ class Worker:
         """Those that run."""
         return [seat.task for seat in self.seats.values() if seat.task is not None]
 
+    def restoring(self, part: int) -> Collection[int]:
+        """The partitions of a part whose tasks are not running yet."""
+        return [seat.place[1] for seat in self.seats.values() if seat.task is None and seat.place[0] == part]
+
+    def count(self, part: int) -> int | None:
+        """How many partitions a part has; None while that is not known."""
+        return self._counts.get(part)
+
     def stop(self) -> None:
         """Have `run` come to its end."""
         self._stopping = True
@@ -161,6 +176,7 @@ class Worker:
     async def run(self) -> None:
         """As `run` says, until `stop`."""
         self._topics = await prepare(self.plan, self._client.admin)
+        self._counts = self._topics.counts
         self._restorer = Restorer(self._client, self._topics.changelog_ids, self._losses.changelog)
         transactional = f"{self.app.name}-{self._name}" if self._exactly_once else None
         async with (
@@ -207,6 +223,8 @@ class Worker:
         async with self._lock:
             await self._commit()
             self._flush()
+        if self._grown is not None:
+            raise self._grown
 
     def _deal_out(self, records: Sequence[Read]) -> None:
         """Give each task its records, and say how far its inputs are read."""
@@ -239,7 +257,7 @@ class Worker:
                 self._changed = True
                 await self._commit()
                 raise
-            self._changed = self._changed or task.watermark > before
+            self._changed = self._changed or task.watermark > before or task.changed > 0
             await self._commits.send(task, task.take_outputs())
             self._hold_back(task)
 
@@ -294,11 +312,22 @@ class Worker:
     # -- tasks come and go
 
     async def given(self, partitions: frozenset[TopicPartition]) -> None:
-        """The group gave partitions. A task begins when it has all of its own."""
+        """The group gave partitions. A task begins when it has all of its own. When a topic has grown since
+        this worker started, its keys may have moved: the worker ends."""
         held = self._consumer.assignment
         self._consumer.pause(*partitions)
         for part in self.plan.parts:
-            for partition in range(self._topics.counts[part.number]):
+            grown = {
+                k.topic for k in held if k.topic in part.topics and k.partition >= self._counts[part.number]
+            }
+            if grown:
+                self._grown = TopologyError(
+                    f"{', '.join(sorted(grown))} has more partitions than when this worker started: start it "
+                    "again. It goes on where state is behind a repartition topic, and says what to do where "
+                    "keys have moved"
+                )
+                self.stop()
+            for partition in range(self._counts[part.number]):
                 keys = frozenset(TopicPartition(topic, partition) for topic in part.topics)
                 place = part.number, partition
                 if keys <= held and place not in self.seats:
@@ -399,9 +428,8 @@ class Worker:
         each.position = start
 
     def _writers(self, part: SubTopology) -> dict[str, int]:
-        counts = self._topics.counts
         return {
-            source.topic: counts[self.plan.part_writing(source.topic).number]
+            source.topic: self._counts[self.plan.part_writing(source.topic).number]
             for source in part.sources
             if source.internal
         }

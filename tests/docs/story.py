@@ -13,8 +13,8 @@ What a page may hold:
 
 `python -m examples.NAME` finds the examples of this checkout.
 
-The page says localhost:9092, and 8081 for a registry; the story uses free ports, and starts a broker when
-the page does not.
+The page says localhost:9092, 8081 for a registry and 8088 for an app's stores; the story uses free ports,
+and starts a broker when the page does not.
 `pip install` and `make` are not run: what they name must exist.
 """
 
@@ -47,7 +47,7 @@ KEPT_RUNNING: Final = {
     "raftlog connect run": "--bootstrap 127.0.0.1:",
 }
 """What is left running, and the option that brings it to the story's port."""
-BROKER, REGISTRY = "9092", "8081"
+BROKER, REGISTRY, STORES = "9092", "8081", "8088"
 """The ports that pages have; a story has others."""
 
 _STEP = re.compile(
@@ -117,7 +117,7 @@ class Story:
         self.page = page
         self.folder = folder / "story"
         self.folder.mkdir()
-        self.ports = {BROKER: free_port(), REGISTRY: free_port()}
+        self.ports = {port: free_port() for port in (BROKER, REGISTRY, STORES)}
         self._running: list[subprocess.Popen[str]] = []
         self._environment = self._make_environment(folder / "bin")
 
