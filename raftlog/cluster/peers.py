@@ -59,7 +59,8 @@ class Peers:
         """Whoever was named while the catalog here was older than this start."""
         self._connected_since: dict[BrokerId, float] = {}
         self._serving: set[BrokerId] = set()
-        self._leaving: set[BrokerId] = set()
+        self._leaving: dict[BrokerId, bytes | None] = {}
+        """Which start of a broker is stopping; None for a broker of a build that does not say."""
         self._on_connected: list[Watcher] = []
         self._on_disconnected: list[Watcher] = []
 
@@ -122,10 +123,12 @@ class Peers:
         and lead, and serves no clients."""
         return [b for b in self.known() if b in self._serving and b not in self._leaving]
 
-    def serves(self, peer: BrokerId) -> None:
+    def serves(self, peer: BrokerId, incarnation: bytes) -> None:
         """A broker gave a sign of life, which it does once it is registered."""
         if self.links.is_connected(peer):
             self._serving.add(peer)
+        if self._leaving.get(peer, incarnation) not in (None, incarnation):
+            del self._leaving[peer]  # its farewell came late: it has been started again since
 
     def is_settled(self, peer: BrokerId, now: float) -> bool:
         """Whether a broker has been connected for a while: leaders go home only to one that stays."""
@@ -135,10 +138,10 @@ class Peers:
     def leave(self) -> None:
         """Tell the others that this broker is stopping: nothing should be handed to it."""
         for broker in self.known():
-            self.calls.tell(broker, "leaving", None)
+            self.calls.tell(broker, "leaving", self._me.incarnation)
 
     def _on_leaving(self, sender: BrokerId, body: Any, reply: Reply) -> None:
-        self._leaving.add(sender)
+        self._leaving[sender] = body if isinstance(body, bytes) else None
 
     def _connected(self, peer: BrokerId) -> None:
         self._connected_since[peer] = trio.current_time()
@@ -148,7 +151,7 @@ class Peers:
     def _disconnected(self, peer: BrokerId) -> None:
         self._connected_since.pop(peer, None)
         self._serving.discard(peer)
-        self._leaving.discard(peer)
+        self._leaving.pop(peer, None)
         for watcher in self._on_disconnected:
             watcher(peer)
         self.calls.link_ended(peer)

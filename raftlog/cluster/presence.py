@@ -95,7 +95,7 @@ class Presence:
         if not isinstance(body, bytes):
             raise InvalidInput(f"broker {sender} is alive as {body!r}")
         self._heard_at[sender] = trio.current_time()
-        self._peers.serves(sender)
+        self._peers.serves(sender, body)
         self._on_heard(sender, body)
 
     def _connected(self, peer: BrokerId) -> None:

@@ -60,3 +60,21 @@ def test_once_it_has_joined_the_removed_are_gone(monkeypatch: pytest.MonkeyPatch
     assert world.connected == {OTHER}
     world.remove(OTHER)
     assert world.connected == set()
+
+
+def test_a_farewell_that_comes_late_says_nothing_of_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the simulation (seed 910008): it came after the broker had been started again, which
+    was handed no leadership any more, so that a move to it never ended."""
+    world = World(monkeypatch)
+    peers = world.peers
+    monkeypatch.setattr(peers.links, "is_connected", lambda broker: broker == OTHER)
+    peers.serves(OTHER, b"first")
+    assert peers.may_take_over() == [OTHER]
+    peers._on_leaving(OTHER, b"first", lambda answer: None)
+    peers.serves(OTHER, b"first")  # it stops, and lives as yet
+    assert peers.may_take_over() == []
+    peers.serves(OTHER, b"second")
+    assert peers.may_take_over() == [OTHER]
+    peers._on_leaving(OTHER, b"first", lambda answer: None)
+    peers.serves(OTHER, b"second")
+    assert peers.may_take_over() == [OTHER]
