@@ -24,6 +24,7 @@ BUILT_IN: Final = {
     "postgres-cdc": "raftlog.connect.postgres_cdc:PostgresChanges",
     "postgres-sink": "raftlog.connect.postgres_sink:PostgresSink",
     "postgres-source": "raftlog.connect.postgres_source:PostgresSource",
+    "s3-sink": "raftlog.connect.s3_sink:S3Sink",
     "sqlite-sink": "raftlog.connect.sqlite_sink:SqliteSink",
     "stdout": "raftlog.connect.stdout:Stdout",
 }

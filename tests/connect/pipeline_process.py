@@ -32,6 +32,11 @@ class PipelineProcess:
         assert self._process is not None
         return self._process.poll()
 
+    def send(self, number: signal.Signals) -> None:
+        """SIGSTOP has it stand still, SIGCONT go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def end(self, number: signal.Signals) -> int:
         """Send a signal, and wait for the end."""
         assert self._process is not None
@@ -44,6 +49,6 @@ class PipelineProcess:
 
     def __exit__(self, *error: object) -> None:
         if self._process is not None:
-            self.end(signal.SIGKILL)
+            self.end(signal.SIGKILL)  # also one that stands still
         if error[0] is not None and self.log.exists():
             print(self.log.read_text(errors="replace")[-5_000:])
