@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
@@ -21,6 +21,8 @@ Position = Mapping[str, Any]
 """Where a source is in a unit, as JSON: only the source knows what it means."""
 Offsets = dict[TopicPartition, int]
 """By partition, the offset of the next record."""
+BATCH_BYTES: Final = 1 << 20
+"""What a batch of a source should have at most: it is in memory as a whole, and holds up others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,9 @@ class Source:
         """An async generator of a unit's batches behind a position; None is where the unit begins.
 
         It waits while there is nothing, and ends when there will never be more; while `units` still gives the
-        unit, it is asked again, and ends at once. A batch is asked for when the
-        one before is written; one of more than a MiB holds up others. Raises Unavailable, after which the
-        unit is read anew from what is written, and PositionLost.
+        unit, it is asked again, and ends at once. A batch is asked for when the one before is written; one of
+        more than BATCH_BYTES holds up others. Raises Unavailable, after which the unit is read anew from what
+        is written, and PositionLost.
         """
         raise NotImplementedError
 

@@ -15,7 +15,12 @@ class NoConnector(ConnectError):
 
 class Unavailable(ConnectError):
     """A connector raises it when what it talks to does not answer now, and may later. The worker goes back to
-    what is committed and tries again, with growing pauses, for `errors.retry_s`."""
+    what is committed and tries again, with growing pauses, for `errors.retry_s`; not before `after_s`
+    seconds, when the other side has said so."""
+
+    def __init__(self, told: str, *, after_s: float = 0.0) -> None:
+        super().__init__(told)
+        self.after_s = after_s
 
 
 class Refused(ConnectError):

@@ -28,7 +28,7 @@ WIDTH: Final = 20
 TRIES_MORE: Final = 3
 """How often a request is made again that S3 was too busy for. All else is the worker's to try again."""
 CONNECT_SECONDS: Final = 10
-_NAME: Final = re.compile(r"/(\d{20})\.[^/]*$")
+_NAME: Final = re.compile(r"/(\d{20})\.[^/]*")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _REASON: Final = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
 _PASSING: Final = ("408", "409", "412", "425", "429")
@@ -102,26 +102,26 @@ class Bucket:
 
     def last(self, folder: str) -> Found | None:
         """Of objects whose names begin with digits, the one with the largest. S3 lists forwards only: so one
-        page is looked at, and then places ahead, in growing steps and by halves: 40 requests for whatever
-        there is. Raises Unavailable and ConnectError."""
-        page = self._page(folder, None)
-        last = _last(page)
+        page is looked at, and then places ahead, in growing steps and by halves: some 60 requests at most,
+        whatever there is. Raises Unavailable and ConnectError."""
+        page = self._page(folder, 0)
+        last = _last(folder, page)
         if last is None:
             return None
         step, end = 1, 10**WIDTH
         while page and len(page) == PAGE and last.number + 1 < end:
             ahead = min(last.number + step, (last.number + end) // 2)
             page = self._page(folder, ahead)
-            found = _last(page)
+            found = _last(folder, page)
             if found is None:
                 end, page = ahead, [""] * PAGE  # nothing is there, and between there may be something
             else:
                 last, step = found, step * STEP_GROWS
         return self._found(last.path)
 
-    def _page(self, folder: str, number: int | None) -> list[str]:
+    def _page(self, folder: str, number: int) -> list[str]:
         """The first objects from a number on."""
-        behind = None if number is None else f"{folder}/{number:0{WIDTH}}"
+        behind = f"{folder}/{number:0{WIDTH}}"
         try:
             listed = library().list(self._store(), prefix=folder, offset=behind, chunk_size=PAGE)
             return [each["path"] for each in next(iter(listed), ())]
@@ -184,10 +184,10 @@ class _Numbered:
     number: int
 
 
-def _last(page: Sequence[str]) -> _Numbered | None:
+def _last(folder: str, page: Sequence[str]) -> _Numbered | None:
     """Whatever else is in the folder is passed over."""
     for path in reversed(page):
-        if match := _NAME.search(path):
+        if match := _NAME.fullmatch(path.removeprefix(folder)):
             return _Numbered(path, int(match[1]))
     return None
 

@@ -32,6 +32,8 @@ log: Final = logging.getLogger("raftlog.connect")
 
 YIELD_RECORDS: Final = 500
 """Records that are transformed between two looks at the event loop."""
+POLL_SECONDS_MAX: Final = 10.0
+"""Of one wait for records: who does not poll is taken for dead by its group."""
 STOP_SECONDS_MAX: Final = 5.0
 """How long a sink that is stopped may take for its last flush."""
 
@@ -105,6 +107,7 @@ class SinkRunner:
     async def _loop(self) -> None:
         while True:
             try:
+                await self._wait()
                 records = await self._consumer.poll(
                     self._settings.batch_records,
                     max_wait_ms=self._pause_s * 1000 or self._settings.batch_wait_ms,
@@ -126,6 +129,13 @@ class SinkRunner:
                 async with self._lock:
                     await self._begin_again()
                 self._pause_s = self._retrying.failed(error)
+
+    async def _wait(self) -> None:
+        """A long pause, in which the group is heard. All partitions are paused, those that come as well."""
+        until = trio.current_time() + self._pause_s
+        while (left := until - trio.current_time()) > POLL_SECONDS_MAX:
+            await self._consumer.poll(1, max_wait_ms=POLL_SECONDS_MAX * 1000)
+            self._pause_s = left
 
     async def _begin_again(self) -> None:
         """Everything from what is committed."""

@@ -217,7 +217,7 @@ async def test_the_last_of_many_objects_is_found_by_few_requests(
 
     monkeypatch.setattr(Bucket, "_page", counted)
     assert bucket.last("t/0") is None
-    for other in ("t/0/-notes", "t/0/_SUCCESS", "t/01/x", "t/0/a/b"):
+    for other in ("t/0/-notes", "t/0/_SUCCESS", "t/01/x", "t/0/a/b", f"t/0/a/{10**15:020}.jsonl"):
         archive.server.boto.put_object(Bucket=archive.bucket, Key=other, Body=b"")
     assert bucket.last("t/0") is None
     for number in names:

@@ -72,16 +72,16 @@ async def test_scenario_62_one_bad_record_goes_to_the_dead_letters_and_the_bucke
         await archive.until_numbers([*there, 100])
 
 
-@pytest.mark.slow
-@pytest.mark.long
-async def test_scenario_61_a_worker_is_killed_and_paused_over_and_over(stage: Stage, archive: Archive):
-    """59, 60, 61: SIGKILL at any moment, a store that stands still, and a worker that wakes up when another
-    has its partition: no record is lost, and none is there twice."""
-    topic, fed = stage.topic("t"), 0
-    pipeline = f"""
+class Workers:
+    """Two of one pipeline, and what they are fed."""
+
+    def __init__(self, stage: Stage, archive: Archive) -> None:
+        self.stage, self.archive = stage, archive
+        self.topic, self.fed = stage.topic("t"), 0
+        pipeline = f"""
 [connector.{stage.name}-out]
 class = "s3-sink"
-topics = ["{topic}"]
+topics = ["{self.topic}"]
 bucket = "{archive.bucket}"
 endpoint = "{archive.server.endpoint}"
 access_key_id = "{KEY["access_key_id"]}"
@@ -92,41 +92,68 @@ answer_s = 5
 batch_wait_ms = 20
 session_timeout_ms = 6000
 """
-    other = stage.folder / "other"
-    other.mkdir()
-    key = {"S3_KEY": KEY["secret_access_key"]}
-    with (
-        PipelineProcess(stage.folder, pipeline, stage.cluster.bootstrap) as process,
-        PipelineProcess(other, pipeline, stage.cluster.bootstrap) as successor,
-    ):
-        for round in range(3):
-            before = len(archive.numbers())
-            process.start(**key)
+        self.folders = stage.folder / "one", stage.folder / "two"
+        for folder in self.folders:
+            folder.mkdir()
+        self.first, self.second = (
+            PipelineProcess(folder, pipeline, stage.cluster.bootstrap) for folder in self.folders
+        )
+        self.key = {"S3_KEY": KEY["secret_access_key"]}
 
-            async def some_came(before: int = before) -> bool:
-                nonlocal fed
-                assert process.ended is None
-                await stage.feed(topic, [b'{"n": %d}' % n for n in range(fed, fed + 50)])
-                fed += 50
-                return len(archive.numbers()) > before
+    async def feed(self, count: int) -> None:
+        await self.stage.feed(self.topic, [b'{"n": %d}' % n for n in range(self.fed, self.fed + count)])
+        self.fed += count
 
-            await until(some_came, lambda: archive.numbers()[-3:])
-            if round == 1:
+    async def until_some_more(self) -> None:
+        before = len(self.archive.numbers())
+
+        async def came() -> bool:
+            assert self.first.ended is None
+            await self.feed(50)
+            return len(self.archive.numbers()) > before
+
+        await until(came, lambda: self.archive.numbers()[-3:])
+
+    async def until_all(self) -> None:
+        await self.archive.until_numbers(list(range(self.fed)))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+async def test_scenario_61_a_worker_is_killed_over_and_over(stage: Stage, archive: Archive):
+    """59, 60, 61: SIGKILL at any moment, and a store that stands still: no record is lost, and none is there
+    twice."""
+    workers = Workers(stage, archive)
+    with workers.first as process:
+        for is_paused in (False, True):
+            process.start(**workers.key)
+            await workers.until_some_more()
+            if is_paused:
                 archive.server.pause()
                 await trio.sleep(0.2)  # a request is under way
             assert await trio.to_thread.run_sync(process.end, signal.SIGKILL) == -signal.SIGKILL
             archive.server.resume()
-        process.start(**key)
-        await archive.until_numbers(list(range(fed)))
+        process.start(**workers.key)
+        await workers.until_all()
+        assert await trio.to_thread.run_sync(process.end, signal.SIGINT) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.long
+async def test_scenario_61_a_worker_wakes_up_when_another_has_its_partition(stage: Stage, archive: Archive):
+    """61: what it had in memory is there already, by another, and is not written again."""
+    workers = Workers(stage, archive)
+    with workers.first as process, workers.second as successor:
+        process.start(**workers.key)
+        await workers.until_some_more()
+        await workers.feed(50)
         process.send(signal.SIGSTOP)
-        await stage.feed(topic, [b'{"n": %d}' % n for n in range(fed, fed + 200)])
-        fed += 200
-        successor.start(**key)
-        await archive.until_numbers(list(range(fed)))
+        await workers.feed(200)
+        successor.start(**workers.key)
+        await workers.until_all()
         process.send(signal.SIGCONT)
-        await stage.feed(topic, [b'{"n": %d}' % n for n in range(fed, fed + 200)])
-        fed += 200
-        await archive.until_numbers(list(range(fed)))
+        await workers.feed(200)
+        await workers.until_all()
         for each in (process, successor):
             assert await trio.to_thread.run_sync(each.end, signal.SIGINT) == 0
-    assert archive.numbers() == list(range(fed))
+    assert archive.numbers() == list(range(workers.fed))
