@@ -185,13 +185,16 @@ Examples:
 def plugins(name: str | None) -> None:
     """Print the connectors that are installed, or the options of one."""
     from raftlog.connect.options import describe
-    from raftlog.connect.plugins import find, places
+    from raftlog.connect.plugins import find, installed
     from raftlog.errors import ConfigError
 
     try:
         if name is None:
-            for one in sorted(places()):
-                click.echo(f"{one}  {(find(one).__doc__ or '').splitlines()[0]}")
+            kinds, broken = installed()
+            for one, kind in kinds.items():
+                click.echo(f"{one}  {(kind.__doc__ or '').splitlines()[0]}")
+            for error in broken.values():
+                click.echo(f"raftlog connect: {error}", err=True)
             return
         found = find(name)
     except ConfigError as error:

@@ -21,6 +21,12 @@ TOPIC: Final = "connect-configs"
 CONNECTOR: Final = "connector-"
 TARGET: Final = "target-state-"
 
+
+def transactional_id(topic: str) -> str:
+    """Of a worker's producer. No connector's has it, `connect-NAME`: no name has a colon."""
+    return f"connect-configs:{topic}"
+
+
 Target = Literal["RUNNING", "PAUSED", "STOPPED"]
 _TARGETS: Final[dict[str, Target]] = {"PAUSED": "PAUSED", "STOPPED": "STOPPED"}
 

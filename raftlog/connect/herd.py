@@ -54,6 +54,8 @@ class Herd:
         self._nursery = nursery
         self._positions_topic = positions_topic
         self._lock = trio.Lock()
+        self._seen: dict[str, Positions] = {}
+        self._looking = trio.Lock()
 
     async def start(self) -> None:
         """Run what is to run."""
@@ -79,6 +81,7 @@ class Herd:
             await self.configs.delete(name)
             await self._end(name)
             del self.members[name]
+            self._seen.pop(name, None)
 
     async def aim(self, name: str, target: Target) -> None:
         """Have a connector run or not."""
@@ -199,9 +202,15 @@ class Herd:
             await self._client.admin.delete_group_offsets(group, gone)
 
     async def _positions(self, name: str) -> Positions:
-        positions = Positions(self._client, self._positions_topic, name, "start")
-        await positions.load()
-        return positions
+        """As far as they are known, and what has come since: consoles ask again and again."""
+        async with self._looking:
+            found = self._seen.get(name)
+            if found is None:
+                found = Positions(self._client, self._positions_topic, name, "start")
+            await found.load_more()
+            if name in self.members:
+                self._seen[name] = found
+            return found
 
 
 def _group(settings: SinkSettings, name: str) -> str:

@@ -12,14 +12,18 @@ import logging
 from collections.abc import Mapping
 from typing import Final, Literal
 
+import trio
+
 from raftlog.client.client import Client
-from raftlog.connect.contract import Position, Unit, to_json
+from raftlog.connect.contract import Offsets, Position, Unit, to_json
 from raftlog.connect.errors import ConnectError, PositionLost
 from raftlog.connect.topics import read_all
 
 log: Final = logging.getLogger("raftlog.connect")
 
 TOPIC: Final = "connect-offsets"
+DELETIONS_SECONDS: Final = 3600.0
+"""How long deletions are sure to be seen: topics keep them for `delete.retention.ms`, a day."""
 POSITION_BYTES_MAX: Final = 256 << 10
 
 
@@ -34,6 +38,8 @@ class Positions:
         self._connector = connector
         self._on_lost = on_lost
         self._known: dict[Unit, Position] = {}
+        self._read_to: Offsets | None = None
+        self._read_at = 0.0
         self._keys: dict[Unit, bytes] = {}
         """As they are in the topic: another worker may write JSON in another way, and there is one a key."""
 
@@ -46,7 +52,21 @@ class Positions:
         """Read all that is there now. Raises PositionLost for what cannot be read, ConnectError when nothing
         comes: a transaction that is left open is waited for."""
         self._known.clear()
-        await read_all(self._client, self.topic, self._take)
+        self._read_to = None
+        self._read_to = await read_all(self._client, self.topic, self._take)
+        self._read_at = trio.current_time()
+
+    async def load_more(self) -> None:
+        """Read what has come since the last time: all, the first time, when the topic was made anew, and when
+        so long has passed that deletions may be gone from it. Raises as `load`."""
+        now = trio.current_time()
+        if self._read_to is None or now - self._read_at > DELETIONS_SECONDS:
+            return await self.load()
+        try:
+            self._read_to = await read_all(self._client, self.topic, self._take, self._read_to)
+            self._read_at = now
+        except PositionLost:
+            await self.load()
 
     def _take(self, key: bytes | None, value: bytes | None) -> None:
         try:

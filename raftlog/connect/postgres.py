@@ -114,10 +114,7 @@ class Database:
         if self._connection is not None:
             return self._connection
         psycopg = driver()
-        try:
-            given = psycopg.conninfo.conninfo_to_dict(self._config.dsn)
-        except psycopg.Error:
-            raise ConnectError("dsn is no address of a Postgres database") from None  # it may have a password
+        given = address(self._config.dsn)
         defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": f"raftlog {self._name}"}
         connection: Connection = psycopg.connect(
             **cast("dict[str, Any]", defaults | given), autocommit=True, cursor_factory=psycopg.RawCursor
@@ -145,6 +142,27 @@ class Database:
             connection.close()
         if sock is not None:
             sock.close()
+
+
+def address(dsn: str) -> dict[str, Any]:
+    """What a dsn says. Raises ConnectError, which shows nothing of it, also for one whose password would be
+    taken for a host, a port or a database, and told of by whoever cannot find that."""
+    psycopg = driver()
+    wrong = ConnectError(
+        "dsn is no address of a Postgres database. In an address, a password has %2F for '/', %40 for '@', "
+        "%3A for ':' and %25 for '%'"
+    )
+    try:
+        given: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error:
+        raise wrong from None
+    if dsn.startswith(("postgresql://", "postgres://")):
+        before, _, path = dsn.partition("://")[2].partition("?")[0].partition("/")
+        if "@" in path or before.count("@") > 1:
+            raise wrong
+    if not all(port == "" or port.isdecimal() for port in str(given.get("port", "")).split(",")):
+        raise wrong
+    return given
 
 
 def driver() -> Any:

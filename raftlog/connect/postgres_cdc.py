@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from raftlog.connect import pgoutput
-from raftlog.connect.contract import Batch, Position, Source, SourceRecord, Unit
+from raftlog.connect.contract import BATCH_BYTES, Batch, Position, Source, SourceRecord, Unit
 from raftlog.connect.errors import ConnectError, PositionLost
 from raftlog.connect.options import option
 from raftlog.connect.pgoutput import Begin, Change, Commit, Lsn, Relation, Row, Truncate
@@ -41,6 +41,9 @@ LOOK: Final = 10_000
 """Changes of one look, and the transaction in which so many are reached."""
 FETCH: Final = 500
 """Changes of a batch at most."""
+FETCH_FIRST: Final = 4
+FETCH_NEXT: Final = 50
+"""Changes after which it is looked how large they are."""
 SLOT: Final = re.compile(r"[a-z0-9_]{1,63}")
 HEADER: Final = "postgres."
 
@@ -349,7 +352,16 @@ class PostgresChanges(Source):
     def _fetch(self, follower: Follower, connection: Connection) -> int:
         """Take the next of what was asked for: how many messages; 0 when there are no more."""
         place = follower.place
-        found = connection.execute(f"fetch {FETCH} from changes", binary=True).fetchall()
+        found: list[tuple[Any, ...]] = []
+        size, wanted = 0, FETCH_FIRST
+        while wanted > 0:
+            some = connection.execute(f"fetch {wanted} from changes", binary=True).fetchall()
+            found += some
+            size += sum(len(data) for (data,) in some)
+            if len(some) < wanted:
+                break
+            # As many more as there is room for, if they are as large as those before.
+            wanted = min(FETCH_NEXT, FETCH - len(found), (BATCH_BYTES - size) * len(found) // max(1, size))
         self._check(connection, place)
         if not found:
             connection.execute("commit")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from raftlog.connect.contract import Batch, Position, Source, SourceRecord, Unit
+from raftlog.connect.contract import BATCH_BYTES, Batch, Position, Source, SourceRecord, Unit
 from raftlog.connect.errors import ConnectError, PositionLost
 from raftlog.connect.options import option
 from raftlog.connect.postgres import Database, PostgresConfig, literal, table_of
@@ -46,7 +46,9 @@ class PostgresSourceConfig(PostgresConfig):
         1.0, doc="How long a writer may take from its number or time to its first write, in seconds.", least=0
     )
     poll_s: float = option(1.0, doc="Between two looks at a table that has nothing new.", least=0.05)
-    batch: int = option(1000, doc="Rows that are written together at most.", least=1)
+    batch: int = option(
+        1000, doc="Rows that are written together at most: fewer, when they are large.", least=1
+    )
 
     def __post_init__(self) -> None:
         if not self.by:
@@ -163,10 +165,21 @@ class PostgresSource(Source):
         values = [*(bound.values or ()), *(at or ())]
         places = [f"${n + 1}::{self._types[config.by[n % len(by)]]}" for n in range(len(values))]
         upper, lower = ", ".join(places[: len(by)]), ", ".join(places[len(by) :])
-        found = connection.execute(
-            f"select array[{', '.join(f'{name}::text' for name in by)}], row_to_json(t)::text, {self._key()} "
+        order = ", ".join(by)
+        some = (
+            f"select array[{', '.join(f'{name}::text' for name in by)}] as place, "
+            f"row_to_json(t)::text as value, {self._key()} as key, "
+            f"row_number() over (order by {order}) as number "
             f"from {self._table} as t where {columns} <= ({upper})"
-            f"{f' and {columns} > ({lower})' if lower else ''} order by {', '.join(by)} limit {config.batch}",
+            f"{f' and {columns} > ({lower})' if lower else ''} order by {order} limit {config.batch}"
+        )
+        # Of so many rows, those that begin within a batch's bytes: the others do not leave the server.
+        sizes = (
+            "select *, sum(octet_length(value)) over (order by number) - octet_length(value) as before "
+            f"from ({some}) as some"
+        )
+        found = connection.execute(
+            f"select place, value, key from ({sizes}) as sized where before < {BATCH_BYTES} order by number",
             values,
         ).fetchall()
         return [

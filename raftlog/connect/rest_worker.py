@@ -10,13 +10,15 @@ from raftlog.connect import flat
 from raftlog.connect.contract import Source
 from raftlog.connect.options import HIDDEN, Described, describe
 from raftlog.connect.pipeline import Errors, SinkSettings, SourceSettings
-from raftlog.connect.plugins import Connector, find, places
+from raftlog.connect.plugins import Connector, find, installed
 from raftlog.connect.rest_calls import flat_of, route, text
 from raftlog.errors import ConfigError
 from raftlog.http.guard import Need
 from raftlog.http.messages import Refusal, Request, Response
 from raftlog.http.routes import Route
 from raftlog.version import commit, version
+
+log: Final = logging.getLogger("raftlog.connect")
 
 KINDS: Final = {
     "a whole number": "LONG",
@@ -75,8 +77,11 @@ class WorkerCalls:
         return Response.of([name])
 
     async def plugins(self, request: Request) -> Response:
+        found, broken = installed()
+        for error in broken.values():
+            log.warning("%s", error)
         return Response.of(
-            [{"class": name, "type": _kind(find(name)), "version": version()} for name in sorted(places())]
+            [{"class": name, "type": _kind(one), "version": version()} for name, one in found.items()]
         )
 
     async def validate(self, request: Request, name: str) -> Response:

@@ -42,7 +42,7 @@ async def serve(
         for topic in (configs_topic, positions_topic):
             await topics.prepare(client, topic)
         async with (
-            client.producer(transactional_id=f"connect-configs-{configs_topic}") as producer,
+            client.producer(transactional_id=configs.transactional_id(configs_topic)) as producer,
             background() as nursery,
         ):
             known = Configs(configs_topic, producer)

@@ -42,6 +42,8 @@ UNITS_MAX: Final = 256
 """Units that are read at once: each may have a batch in memory."""
 TOGETHER_MAX: Final = 32
 """Batches of one transaction."""
+TOGETHER_BYTES: Final = 8 << 20
+"""Or fewer, when they are large: the transaction must end before its time is over."""
 UNITS_SECONDS: Final = 1.0
 """Between two looks for units."""
 TRANSACTION_TIMEOUT_MS: Final = 10_000
@@ -59,6 +61,8 @@ class _Ready:
     records: list[SourceRecord]
     position: Position
     count: int
+    size: int
+    """Bytes of keys and values."""
     written: trio.Event = field(default_factory=trio.Event)
 
 
@@ -166,7 +170,8 @@ class SourceRunner:
                 records += transforms.apply(self._spec.transforms, record)
             except Refused as refused:
                 records += self._bad(unit, record, refused)
-        ready = _Ready(unit, records, batch.position, len(batch.records))
+        size = sum(len(record.value or b"") + len(record.key or b"") for record in records)
+        ready = _Ready(unit, records, batch.position, len(batch.records), size)
         await self._out.send(ready)
         await ready.written.wait()
         await self._source.committed(unit, batch.position)
@@ -188,11 +193,13 @@ class SourceRunner:
     async def _keep_writing(self) -> None:
         while True:
             together = [await self._in.receive()]
-            while len(together) < TOGETHER_MAX:
+            size = together[0].size
+            while len(together) < TOGETHER_MAX and size < TOGETHER_BYTES:
                 try:
                     together.append(self._in.receive_nowait())
                 except trio.WouldBlock:
                     break
+                size += together[-1].size
             await self._write(together)
             for ready in together:
                 self._positions.moved(ready.unit, ready.position)

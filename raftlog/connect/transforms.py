@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from raftlog.connect.errors import Refused
-from raftlog.connect.options import option, read
+from raftlog.connect.options import build, option
 from raftlog.errors import ConfigError
 
 Transform = Callable[[Any], Any]
@@ -85,7 +85,7 @@ def _make(given: Mapping[str, Any], where: str) -> Transform:
         raise ConfigError(f'{where} needs type = "{", ".join(_BUILT_IN)} or module:function"')
     if kind in _BUILT_IN:
         try:
-            return read(_BUILT_IN[kind], options, where).function()
+            return build(_BUILT_IN[kind], options, where, lambda made: made.function())
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}" if where not in str(error) else str(error)) from None
     module, _, name = kind.partition(":")

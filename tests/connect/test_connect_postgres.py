@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.client.record import Record
 from raftlog.connect import PositionLost, Sink, Source, SourceRecord, Unavailable, postgres_cdc
-from raftlog.connect.contract import Position
+from raftlog.connect.contract import BATCH_BYTES, Position
 from raftlog.connect.errors import ConnectError, Refused
 from raftlog.connect.postgres_cdc import FETCH, PostgresChanges, PostgresChangesConfig, lsn_of
 from raftlog.connect.postgres_sink import PostgresSink, PostgresSinkConfig
@@ -334,6 +335,7 @@ class Reading:
         self.source, self.stored = source, stored
         self.records: list[SourceRecord] = []
         self.batches: list[int] = []
+        self.bytes: list[int] = []
 
     async def run(self) -> None:
         (unit,) = await self.source.units({})
@@ -341,6 +343,7 @@ class Reading:
             async for batch in batches:
                 self.records += batch.records
                 self.batches.append(len(batch.records))
+                self.bytes.append(sum(len(one.value or b"") for one in batch.records))
                 self.stored = batch.position
                 await self.source.committed(unit, batch.position)
 
@@ -492,6 +495,47 @@ async def test_changes_come_in_the_order_of_commits(table: Table) -> None:
         (b"2", None),
     ]
     assert {one.topic for one in found.records} == {"things"}
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me:pa/ssw0rd@127.0.0.1:1/d",
+        "postgresql://me:12/ssw0rd@127.0.0.1:1/d",
+        "postgresql://me:pa@ssw0rd@127.0.0.1:1/d",
+        "postgresql://me:pa%zzssw0rd@127.0.0.1:1/d",
+        "host=127.0.0.1 port=1 password=pa ssw0rd",
+        "host=127.0.0.1 port=passw0rd",
+        "postgresql://me:secret:ssw0rd@127.0.0.1:ssw0rd/d",
+    ],
+)
+async def test_an_address_that_is_wrong_shows_nothing_of_its_password(dsn: str) -> None:
+    """Also where a '/' in it has it taken for something else."""
+    sink = PostgresSink(PostgresSinkConfig(dsn=dsn), "w")
+    with pytest.raises(ConnectError, match="dsn is no address") as failed:
+        await sink.open(frozenset([P0]))
+    await sink.aclose()
+    told = "".join(traceback.format_exception(failed.value))
+    assert "ssw0rd" not in told and "'pa" not in told and '"pa' not in told and '"me"' not in told
+
+
+@pytest.mark.parametrize("kind", ["source", "cdc"])
+async def test_a_batch_has_not_many_more_bytes_than_it_may(table: Table, kind: str) -> None:
+    """Rows may be large, and a batch is in memory as a whole; one row that is too large is there alone."""
+    stored = await begun(table)
+    table.sql("alter table things alter word set storage external")
+    sizes = [200_000] * 20 + [3_000_000] + [10] * 400
+    table.sql(f"insert into things (word) select repeat('w', n) from unnest(array{sizes}) n")
+    if kind == "cdc":
+        source: Source = changes(table)
+    else:
+        given = {"table": "things", "by": ("id",), "topic": "t", "lag_s": 0, "poll_s": 0.05}
+        source, stored = PostgresSource(PostgresSourceConfig(dsn=table.dsn, **given), "w"), {"id": "1"}
+    async with reading(source, stored) as found:
+        await found.until(len(sizes))
+    assert [len(json.loads(one.value)["word"]) for one in found.records] == sizes
+    assert max(found.bytes) <= 3_000_000 + BATCH_BYTES + 300_000
+    assert len(found.batches) < 20
 
 
 async def test_a_long_transaction_is_cut_and_goes_on_in_its_middle(table: Table) -> None:

@@ -28,13 +28,17 @@ SAID_OTHERWISE = {
 
 
 @contextmanager
-def serving(cluster: EmbeddedCluster, folder: Path, name: str, *more: str) -> Iterator[Peer]:
+def serving(
+    cluster: EmbeddedCluster, folder: Path, name: str, *more: str, **environment: str
+) -> Iterator[Peer]:
     """A worker as a process."""
     command = [sys.executable, "-m", "raftlog", "connect", "serve", "--listen", "127.0.0.1:0", *more]
     command += ["--bootstrap", cluster.bootstrap]
     command += ["--configs-topic", f"{name}-configs", "--offsets-topic", f"{name}-offsets"]
     with (folder / "connect.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | environment
+        )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -150,6 +154,32 @@ def test_a_connector_that_fails_says_why_and_leaves_the_others_alone(
         assert peer.ask("PUT", "/connectors/out/config", good)[0] == 200
         until(lambda: len(read(cluster, "fails-dead")) == 2)
         assert failed() is None
+
+
+@pytest.mark.slow
+def test_a_connector_of_whatever_name_leaves_the_worker_its_own(
+    cluster: EmbeddedCluster, tmp_path: Path
+) -> None:
+    """A source's producer must not fence that of the configurations. And a package that does not load is no
+    reason not to show the others."""
+    cluster.create_topic("names-lines")
+    (tmp_path / "theirs-1.dist-info").mkdir()
+    (tmp_path / "theirs-1.dist-info" / "entry_points.txt").write_text(
+        "[raftlog.connectors]\nbroken = no.where:X\n"
+    )
+    (tmp_path / "theirs-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: theirs\nVersion: 1\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with serving(cluster, tmp_path, "names", PYTHONPATH=path) as peer:
+        name = "configs-names-configs"
+        assert peer.ask("PUT", f"/connectors/{name}/config", peer.source)[0] == 201
+        until(lambda: len(read(cluster, "names-lines")) >= 2)
+        assert peer.ask("PUT", f"/connectors/{name}/stop")[0] == 204
+        status, plugins = peer.ask("GET", "/connector-plugins")
+        assert status == 200 and {"file-source", "s3-sink"} <= {each["class"] for each in plugins}
+        assert "broken" not in {each["class"] for each in plugins}
+        assert peer.ask("PUT", "/connector-plugins/broken/config/validate", {})[0] == 404
 
 
 @pytest.mark.slow

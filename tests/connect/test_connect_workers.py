@@ -106,6 +106,36 @@ async def test_scenario_56_a_position_that_cannot_be_read(stage: Stage, on_lost:
             await stage.until_numbers(topic, 5)
 
 
+async def test_positions_are_read_on_from_where_the_last_look_ended(stage: Stage):
+    """What was written since, deletions as well; all of it when the topic was made anew."""
+    configs = {"cleanup.policy": "compact"}
+    await stage.client.admin.create_topic(stage.positions, configs=configs)
+    known = positions.Positions(stage.client, stage.positions, "a")
+    seen: list[bytes | None] = []
+    take = known._take
+
+    def noted(key: bytes | None, value: bytes | None) -> None:
+        seen.append(value)
+        take(key, value)
+
+    known._take = noted  # type: ignore[method-assign]
+
+    async def look(*values: bytes | None) -> list[dict[str, Any]]:
+        async with stage.client.producer() as producer:
+            for number, value in enumerate(values):
+                await producer.send_soon(stage.positions, value, key=b'["a",{"n":%d}]' % number)
+        seen.clear()
+        await known.load_more()
+        return [dict(each) for each in known.stored.values()]
+
+    assert await look(b'{"at":1}', b'{"at":2}') == [{"at": 1}, {"at": 2}]
+    assert await look() == [{"at": 1}, {"at": 2}] and seen == []
+    assert await look(None, b'{"at":3}') == [{"at": 3}] and seen == [None, b'{"at":3}']
+    await stage.client.admin.delete_topic(stage.positions)
+    await stage.client.admin.create_topic(stage.positions, configs=configs)
+    assert await look(b'{"at":9}') == [{"at": 9}] and seen == [b'{"at":9}']
+
+
 async def test_a_topic_of_positions_that_forgets_is_refused(stage: Stage):
     await stage.client.admin.create_topic(stage.positions)
     stage.lines(1)

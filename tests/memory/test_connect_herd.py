@@ -10,9 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from raftlog.connect import herd
+from raftlog.connect import herd, positions
 from raftlog.connect.configs import Configs
-from raftlog.connect.errors import ConnectorFailed, NoConnector
+from raftlog.connect.errors import ConnectorFailed, NoConnector, PositionLost
 from raftlog.connect.herd import Herd
 from raftlog.errors import ConfigError
 
@@ -165,4 +165,40 @@ async def test_what_a_topic_says_that_is_wrong_is_a_failed_connector(
         states = {name: member.status.state for name, member in worker.members.items()}
         assert states == {"a": "FAILED", "b": "STOPPED", "c": "PAUSED"}
         assert "needs topic" in worker.members["a"].status.trace
+        nursery.cancel_scope.cancel()
+
+
+async def test_where_a_source_is_is_read_on_from_the_last_look(
+    autojump_clock: MockClock, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The topic has all connectors' positions. All is read again when it was made anew, and after a time."""
+    told: list[Any] = []
+    there = {b'["a", {"n": 1}]': b'{"at": 1}', b'["b", {"n": 1}]': b'{"at": 7}'}
+    is_anew = False
+
+    async def read_all(client: Any, topic: str, take: Any, since: Any = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        told.append(since)
+        if since is not None and is_anew:
+            raise PositionLost("it is another")
+        for key, value in there.items():
+            take(key, value)
+        return {"p": len(told)}
+
+    monkeypatch.setattr(positions, "read_all", read_all)
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        await worker.put("a", GENERATOR)
+        assert await worker.offsets("a") == [{"partition": {"n": 1}, "offset": {"at": 1}}]
+        there[b'["a", {"n": 1}]'] = b'{"at": 2}'
+        assert await worker.offsets("a") == [{"partition": {"n": 1}, "offset": {"at": 2}}]
+        assert told == [None, {"p": 1}]
+        is_anew, there = True, {}
+        assert await worker.offsets("a") == []
+        assert told[2:] == [{"p": 2}, None]
+        await trio.sleep(positions.DELETIONS_SECONDS + 1)
+        assert await worker.offsets("a") == [] and told[4:] == [None]
+        await worker.delete("a")
+        await worker.put("a", GENERATOR)
+        assert await worker.offsets("a") == [] and told[5:] == [None]
         nursery.cancel_scope.cancel()

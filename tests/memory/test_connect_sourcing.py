@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from raftlog.client.errors import CommitUnknown
 from raftlog.connect import parse, sourcing
-from raftlog.connect.contract import Batch, Position, Source, Unit
+from raftlog.connect.contract import Batch, Position, Source, SourceRecord, Unit
 from raftlog.connect.errors import ConnectError
 from raftlog.connect.stdout import StdoutConfig
 
@@ -60,3 +60,25 @@ async def test_a_commit_that_stays_unknown_is_told(
 
     with pytest.raises(ConnectError, match="the commit is unknown"):
         await runner._settle(Unknown())  # type: ignore[arg-type]
+
+
+async def test_a_transaction_has_not_many_more_bytes_than_it_may(autojump_clock: MockClock) -> None:
+    """Batches that are large are not written together: their transaction's time would be over."""
+    (spec,) = parse({"connector": {"it": {"class": "generator", "topic": "t"}}}, "test")
+    runner = sourcing.SourceRunner(spec, None, "positions", sourcing.Status())  # type: ignore[arg-type]
+    runner._source = Brief()
+    written: list[int] = []
+
+    async def write(together: list[sourcing._Ready]) -> None:
+        await trio.sleep(1)  # the others are ready meanwhile
+        written.append(len(together))
+
+    runner._write = write  # type: ignore[method-assign]
+    record = SourceRecord("t", bytes(sourcing.TOGETHER_BYTES // 4))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner._keep_writing)
+        async with trio.open_nursery() as several:
+            for number in range(9):
+                several.start_soon(runner._pass_on, Unit.of(n=number), Batch([record], {"n": number}))
+        nursery.cancel_scope.cancel()
+    assert sum(written) == 9 and max(written) == 4

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import threading
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from raftlog.connect.deadletters import headers
 from raftlog.connect.errors import Refused
 from raftlog.connect.options import describe
 from raftlog.connect.pipeline import SinkSettings, SourceSettings
-from raftlog.connect.plugins import BUILT_IN, find
+from raftlog.connect.plugins import BUILT_IN, find, installed
 from raftlog.connect.positions import Positions
 from raftlog.connect.transforms import NOT_PARSED, apply, make
 from raftlog.errors import ConfigError
@@ -92,6 +95,56 @@ def test_what_is_wrong_is_told(given: dict[str, Any], said: str) -> None:
         parse(given, "p.toml")
 
 
+def test_a_secret_in_what_never_ends_is_told_and_waits_for_nobody(tmp_path: Path) -> None:
+    """A named pipe without a writer would hold up all that the worker does."""
+    os.mkfifo(tmp_path / "pipe")
+    told: list[str] = []
+
+    def read() -> None:
+        try:
+            one(SINK | {"path": f"${{file:{tmp_path / 'pipe'}}}"})
+        except ConfigError as error:
+            told.append(str(error))
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    reading.join(20)
+    assert told and "no regular file" in told[0]
+
+
+PASSWORD = "pa/ss:w@rd-0123"
+SECRETS: list[dict[str, Any]] = [
+    SINK | {"batch_records": "${env:S}"},
+    SINK | {"new_fields": "${env:S}"},
+    SINK | {"table": "sqlite_${env:S}"},
+    {"class": "stdout", "topics": ["a"], "format": "{${env:S}}"},
+    {"class": "postgres-cdc", "dsn": "x", "topic": "t", "slot": "${env:S}"},
+    {"class": "postgres-cdc", "dsn": "x", "topic": "{${env:S}}", "slot": "s"},
+    {"class": "postgres-sink", "dsn": "x", "topics": ["a"], "table": "${env:S}" * 6},
+    {"class": "http-sink", "url": "https://h/", "topics": ["a"], "retry_on": ["${env:S}"]},
+    SINK | {"transform": [{"type": "parse", "pattern": "(${env:S}"}]},
+    SINK | {"errors": {"dlq": "x", "tolerance": "${env:S}"}},
+]
+
+
+@pytest.mark.parametrize("given", SECRETS, ids=lambda given: given["class"])
+def test_a_mistake_shows_nothing_of_what_was_filled_in(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tells it: the option's type, or what the connector itself looks at, also cut or in parts."""
+    monkeypatch.setenv("S", PASSWORD)
+    with pytest.raises(ConfigError) as failed:
+        one(given)
+    shown = str(failed.value)
+    assert not [part for n in range(len(PASSWORD) - 3) if (part := PASSWORD[n : n + 4]) in shown], shown
+
+
+def test_a_mistake_shows_what_was_not_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S", "elsewhere")
+    with pytest.raises(ConfigError, match=r"no table of records can be called 'sqlite_x'"):
+        one(SINK | {"path": "${env:S}", "table": "sqlite_x"})
+
+
 @pytest.mark.parametrize(("text", "said"), [("x", "is no TOML"), (None, "cannot be read")])
 def test_a_file_that_is_none(text: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
@@ -99,6 +152,15 @@ def test_a_file_that_is_none(text: str | None, said: str, tmp_path: Path) -> Non
         path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         load(str(path))
+
+
+def test_the_pipelines_of_the_guide_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "connect.md").read_text()
+    for name in re.findall(r"\$\{env:(\w+)\}", page):
+        monkeypatch.setenv(name, "x")
+    blocks = [each for each in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "\nclass = " in each]
+    kinds = [spec.kind for each in blocks for spec in parse(tomllib.loads(each), "connect.md")]
+    assert set(kinds) >= {"s3-sink", "http-sink", "http-source", "postgres-sink", "postgres-cdc"}
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -119,16 +181,31 @@ def test_connectors_of_other_packages_are_found_by_their_entry_points(
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
     entries = info / "entry_points.txt"
-    entries.write_text("[raftlog.connectors]\ntheir-sink = theirs:Stdout\nnot-one = theirs:NOT\ngone = x:Y\n")
+    (tmp_path / "broken_theirs.py").write_text("raise RuntimeError('it does not load')\n")
+    entries.write_text(
+        "[raftlog.connectors]\ntheir-sink = theirs:Stdout\nnot-one = theirs:NOT\ngone = x:Y\n"
+        "broken = broken_theirs:Y\nodd = nothing\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     try:
         assert find("their-sink").__name__ == "Stdout"
-        for name, said in (("not-one", "is no raftlog.connect.Source or Sink"), ("gone", "cannot be loaded")):
+        for name, said in (
+            ("not-one", "is no raftlog.connect.Source or Sink"),
+            ("gone", "cannot be loaded"),
+            ("broken", "RuntimeError: it does not load"),
+            ("odd", "cannot be loaded"),
+        ):
             with pytest.raises(ConfigError, match=said):
                 find(name)
+        kinds, broken = installed()
+        assert set(kinds) == {*BUILT_IN, "their-sink"}
+        assert set(broken) == {"not-one", "gone", "broken", "odd"}
         entries.write_text("[raftlog.connectors]\nstdout = theirs:Stdout\n")
         with pytest.raises(ConfigError, match="two connectors are called 'stdout'"):
             find("stdout")
+        assert find("generator").__name__ == "Generator"
+        kinds, broken = installed()
+        assert set(kinds) == BUILT_IN.keys() - {"stdout"} and set(broken) == {"stdout"}
     finally:
         sys.modules.pop("theirs", None)
 

@@ -14,6 +14,9 @@ WORKERS: Final = "connect/test_connect_workers.py"
 CONTRACT: Final = "memory/test_connect_contract.py"
 REST: Final = "connect/test_connect_rest.py"
 POSTGRES: Final = "connect/test_connect_postgres.py"
+S3: Final = "connect/test_connect_s3.py"
+S3_WORKERS: Final = "connect/test_connect_s3_workers.py"
+HTTP: Final = "connect/test_connect_http.py"
 POSTGRES_WORKERS: Final = "connect/test_connect_postgres_workers.py"
 TESTS: Final[dict[int, list[tuple[str, str]]]] = {
     51: [
@@ -45,17 +48,28 @@ TESTS: Final[dict[int, list[tuple[str, str]]]] = {
     59: [
         (WORKERS, "test_scenario_59_a_sink_that_is_down_waits_and_then_has_all_in_order"),
         (POSTGRES_WORKERS, "test_scenario_59_postgres_is_away_and_comes_back"),
+        (S3_WORKERS, "test_scenario_61_a_worker_is_killed_over_and_over"),
+        (HTTP, "test_items_go_through_the_log_to_another_address_over_restarts"),
     ],
-    60: [(CONTRACT, "TestSqliteSink"), (POSTGRES, "TestPostgresSink")],
+    60: [
+        (CONTRACT, "TestSqliteSink"),
+        (POSTGRES, "TestPostgresSink"),
+        (S3, "TestS3Sink"),
+        (HTTP, "TestHttpSink"),
+    ],
     61: [
         (WORKERS, "test_scenario_61_a_worker_is_killed_over_and_over"),
         (POSTGRES, "test_scenario_61_one_who_was_paused_writes_nothing_twice"),
         (POSTGRES_WORKERS, "test_scenario_61_a_worker_is_killed_over_and_over"),
+        (S3, "test_one_who_was_paused_changes_nothing"),
+        (S3_WORKERS, "test_scenario_61_a_worker_is_killed_over_and_over"),
+        (S3_WORKERS, "test_scenario_61_a_worker_wakes_up_when_another_has_its_partition"),
     ],
     62: [
         (WORKERS, "test_scenario_62_one_bad_row_goes_to_the_dead_letters"),
         (POSTGRES, "test_scenario_62_what_a_table_will_never_take_is_refused"),
         (POSTGRES_WORKERS, "test_scenario_62_of_a_thousand_rows_one_is_a_dead_letter"),
+        (S3_WORKERS, "test_scenario_62_one_bad_record_goes_to_the_dead_letters_and_the_bucket_counts"),
     ],
     63: [
         (WORKERS, "test_scenario_63_a_table_that_does_not_fit_any_more_ends_the_connector"),
