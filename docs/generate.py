@@ -157,6 +157,64 @@ def _context(command: click.Command, path: tuple[str, ...]) -> click.Context:
     )
 
 
+def connectors() -> str:
+    """docs/reference/connectors.md"""
+    from raftlog.connect.contract import Source
+    from raftlog.connect.pipeline import Errors, SinkSettings, SourceSettings
+    from raftlog.connect.plugins import BUILT_IN, find
+
+    def one(name: str) -> str:
+        connector = find(name)
+        kind = "source" if issubclass(connector, Source) else "sink"
+        about = inspect.getdoc(sys.modules[connector.__module__]) or ""
+        return f"### {name}\n\n{about}\n\nA {kind}.\n\n{_options(connector.Config)}"
+
+    kinds = "\n".join(map(one, sorted(BUILT_IN)))
+    return f"""# Connectors
+
+The options of a [pipeline file](../guides/connect.md), by connector. `raftlog connect plugins NAME` prints
+those of one, of another package's as well. Over HTTP they are texts, and their names flat: `errors.dlq`.
+
+## What every source takes
+
+{_options(SourceSettings)}
+## What every sink takes
+
+{_options(SinkSettings)}
+## What becomes of what goes wrong
+
+In the table `errors`.
+
+{_options(Errors)}
+## The connectors
+
+{kinds}"""
+
+
+def _options(cls: type[Any]) -> str:
+    from raftlog.connect.options import describe
+
+    def row(one: Any) -> str:
+        default = "" if one.required else f"`{_toml(one.default)}`" if one.default is not None else "none"
+        choices = f" One of {', '.join(f'`{_toml(each)}`' for each in one.choices)}." if one.choices else ""
+        doc = one.doc.replace("|", "\\|")
+        return f"| `{one.name}` | {default} | {doc}{choices}{' Secret.' if one.secret else ''} |"
+
+    rows = [row(one) for one in describe(cls)]
+    return "\n".join(["| Option | Default | Meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"'
+        case tuple():
+            return f"[{', '.join(map(_toml, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def metrics() -> str:
     """docs/reference/metrics.md"""
     from raftlog.http.metrics import reference
@@ -205,6 +263,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "client.md": client,
     "protocol.md": protocol,
     "cli.md": cli,
+    "connectors.md": connectors,
     "metrics.md": metrics,
     "http.md": http,
 }
