@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from raftlog.errors import RaftlogError
+
+if TYPE_CHECKING:
+    from raftlog.client.metadata import TopicPartition
 
 
 class ConnectError(RaftlogError):
@@ -16,11 +22,15 @@ class NoConnector(ConnectError):
 class Unavailable(ConnectError):
     """A connector raises it when what it talks to does not answer now, and may later. The worker goes back to
     what is committed and tries again, with growing pauses, for `errors.retry_s`; not before `after_s`
-    seconds, when the other side has said so."""
+    seconds, when the other side has said so. A sink whose target does not say how far it is says by `safe`
+    what it has: offsets as `flush` gives them, which are committed before."""
 
-    def __init__(self, told: str, *, after_s: float = 0.0) -> None:
+    def __init__(
+        self, told: str, *, after_s: float = 0.0, safe: Mapping[TopicPartition, int] | None = None
+    ) -> None:
         super().__init__(told)
         self.after_s = after_s
+        self.safe = safe or {}
 
 
 class Refused(ConnectError):

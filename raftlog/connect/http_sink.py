@@ -21,7 +21,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
 from raftlog.connect import lines
 from raftlog.connect.contract import Offsets, Sink
-from raftlog.connect.errors import ConnectError, Refused
+from raftlog.connect.errors import ConnectError, Refused, Unavailable
 from raftlog.connect.options import option
 from raftlog.connect.progress import Progress
 from raftlog.connect.web import HttpConfig, Web, check_statuses, is_token
@@ -112,7 +112,10 @@ class HttpSink(Sink):
             for key, mine in by_partition.items():
                 nursery.start_soon(send, key, mine)
         if failed:  # what all would fail with goes before what one record is refused for
-            raise min(failed, key=lambda error: isinstance(error, Refused))
+            error = min(failed, key=_weight)
+            if isinstance(error, Unavailable):
+                error.safe = self._progress.offsets
+            raise error
 
     async def skip(self, record: Record) -> None:
         """Not to be sent."""
@@ -187,6 +190,10 @@ class HttpSink(Sink):
     def _body(self, records: list[Record]) -> bytes:
         (record,) = records
         return lines.as_json(record, place=True) if self.config.place else record.value or b""
+
+
+def _weight(error: ConnectError) -> int:
+    return 2 if isinstance(error, Refused) else 1 if isinstance(error, Unavailable) else 0
 
 
 def _by_offset(records: Sequence[Record]) -> Iterator[tuple[int, list[Record]]]:

@@ -9,7 +9,7 @@ its group.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -127,6 +127,7 @@ class SinkRunner:
                 if not _may_pass(error):
                     raise
                 async with self._lock:
+                    await self._keep(error)
                     await self._begin_again()
                 self._pause_s = self._retrying.failed(error)
 
@@ -136,6 +137,14 @@ class SinkRunner:
         while (left := until - trio.current_time()) > POLL_SECONDS_MAX:
             await self._consumer.poll(1, max_wait_ms=POLL_SECONDS_MAX * 1000)
             self._pause_s = left
+
+    async def _keep(self, error: Exception) -> None:
+        """Commit what a sink has that cannot go on, so that it does not come again."""
+        if isinstance(error, Unavailable) and error.safe:
+            try:
+                await self._commit(error.safe)
+            except ClientError as failed:
+                log.warning("connector %s: what is written comes again: %s", self._spec.name, failed)
 
     async def _begin_again(self) -> None:
         """Everything from what is committed."""
@@ -271,7 +280,9 @@ class SinkRunner:
 
     async def _flush(self) -> None:
         """Commit what is safe in the target, and nothing else."""
-        safe = await self._sink.flush()
+        await self._commit(await self._sink.flush())
+
+    async def _commit(self, safe: Mapping[TopicPartition, int]) -> None:
         moved = {
             key: offset
             for key, offset in safe.items()

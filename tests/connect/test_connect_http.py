@@ -101,13 +101,17 @@ async def test_what_may_pass_is_tried_again_and_not_before_the_server_says(
     web.answer = lambda _: Said(status, b"later", {"Retry-After": "120"})
     with pytest.raises(Unavailable, match=f"answers {status}: later") as failed:
         await sink.write(some(0, 3))
-    assert (len(web.asked), failed.value.after_s, await sink.flush()) == (1, 120.0, {})
+    assert (len(web.asked), failed.value.after_s, failed.value.safe) == (1, 120.0, {})
     status_of = Status()
     assert Retrying("it", 600, status_of).failed(failed.value) == 120.0
     web.answer = lambda _: Said(status, b"", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
     with pytest.raises(Unavailable) as failed:
         await sink.write(some(0, 1))
     assert failed.value.after_s == 0.0
+    web.answer = lambda asked: Said(status if b"0/3" in asked.body else 200)
+    with pytest.raises(Unavailable) as failed:
+        await sink.write(some(0, 5))
+    assert failed.value.safe == {P0: 3}  # which do not come again
     await sink.aclose()
 
 
@@ -247,10 +251,12 @@ class TestHttpSourceByAddresses(TestHttpSource):
 async def read(web: WebServer, path: str, position: Any = None, **more: Any) -> AsyncIterator[Any]:
     source = HttpSource(HttpSourceConfig(url=web.origin + path, topic="t", poll_s=0.05, **more), "h")
     (unit,) = await source.units({})
-    async with aclosing(source.read(unit, position)) as batches:
-        with trio.fail_after(60):
-            yield batches
-    await source.aclose()
+    try:
+        async with aclosing(source.read(unit, position)) as batches:
+            with trio.fail_after(60):
+                yield batches
+    finally:
+        await source.aclose()
 
 
 def words(batch: Batch) -> list[str]:

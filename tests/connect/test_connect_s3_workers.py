@@ -134,6 +134,7 @@ async def test_scenario_61_a_worker_is_killed_over_and_over(stage: Stage, archiv
             assert await trio.to_thread.run_sync(process.end, signal.SIGKILL) == -signal.SIGKILL
             archive.server.resume()
         process.start(**workers.key)
+        await workers.until_some_more()
         await workers.until_all()
         assert await trio.to_thread.run_sync(process.end, signal.SIGINT) == 0
 

@@ -122,6 +122,27 @@ async def test_records_polled_before_a_rebalance_are_not_written_after_it() -> N
     assert sink.there == list(range(10))
 
 
+async def test_what_a_sink_has_before_it_cannot_go_on_does_not_come_again() -> None:
+    """Else one that fails at each seventh would never get through ten."""
+    log = Log(end=10)
+    given: list[list[int]] = []
+
+    class Sevenths(Tens):
+        async def write(self, records: Sequence[Record]) -> None:
+            given.append([record.offset for record in records])
+            taken, self.left = records[: self.left], self.left - len(records)
+            self.there += [record.offset for record in taken]
+            if self.left < 0:
+                self.left = 7
+                raise Unavailable("later", safe={P: self.there[-1] + 1} if self.there else {})
+
+    sink = Sevenths(log)
+    sink.left = 3
+    await _run(log, sink, 10)
+    assert sink.there == list(range(10))
+    assert [offsets[0] for offsets in given] == [0, 3, 8]
+
+
 async def test_a_sink_that_starts_at_the_end_and_is_down_at_once_leaves_nothing_out() -> None:
     """Where it began is committed before the first record, so that it begins there again."""
     log = Log(end=100)
