@@ -176,7 +176,7 @@ class PostgresSource(Source):
         # Of so many rows, those that begin within a batch's bytes: the others do not leave the server.
         sizes = (
             "select *, sum(octet_length(value)) over (order by number) - octet_length(value) as before "
-            f"from ({some}) as some"
+            f"from ({some}) as chosen"
         )
         found = connection.execute(
             f"select place, value, key from ({sizes}) as sized where before < {BATCH_BYTES} order by number",
