@@ -763,7 +763,6 @@ async def test_a_broker_that_is_cut_off_names_all_brokers_and_sends_clients_on(
         assert [each.leader_id for each in here.partitions] == [1, -1]
         assert spread.partitions[0].leader_id == 1
         named.add((spread.partitions[1].error_code.name, spread.partitions[1].leader_id))
-        assert answer.controller_id in (2, 3)
     assert named == {("none", 2), ("none", 3)}
     node.coordinator_id = None
     found = await peer.ask(ApiKey.FIND_COORDINATOR, 3, key="group", key_type=0)

@@ -107,7 +107,7 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
             for host, port in [call.address_of(broker)]
         ],
         "cluster_id": backend.cluster_id,
-        "controller_id": random.choice(others) if others else backend.controller_id,
+        "controller_id": backend.controller_id,
         "topics": topics,
         "cluster_authorized_operations": (
             cluster_operations(call) if asks_for_cluster_operations(request) else authorized.NOT_ASKED
@@ -226,8 +226,8 @@ class _View:
         leader, epoch = self.backend.leaders.leader_of(topic, index)
         if leader in self.alive:
             return leader, epoch
-        elsewhere = [host for host in topic.partitions[index].hosts if host in self.others]
-        return random.choice(elsewhere) if elsewhere else None, epoch
+        hosts = [host for host in topic.partitions[index].hosts if host in self.others]
+        return random.choice(hosts) if hosts else None, epoch
 
     def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, object]:
         return {
