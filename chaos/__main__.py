@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from chaos.access import check_secured
 from chaos.campaign import Campaign
 from chaos.checkers import Judgement, judge
 from chaos.compose import check_compose
@@ -34,6 +35,7 @@ from chaos.workloads import find_workload
 
 REQUIRE: Final = "RAFTLOG_TEST_REQUIRE"
 """`all`: what this machine cannot run is a failure, as in CI."""
+SECURED: Final = "clients log in, in TLS, and rules allow what they do; brokers have a secret"
 COULD_NOT: Final = 2
 TERMINATED: Final = 143
 
@@ -53,7 +55,9 @@ def main() -> int:
     )
     command.add_argument("--rate", type=float, default=RATE, help="records a second of all producers")
     command.add_argument("--plant", default="", help="a bug of raftlog.testing.plants to be found")
-    command.add_argument(
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--secured", action="store_true", help=SECURED)
+    where.add_argument(
         "--compose",
         type=Path,
         nargs="?",
@@ -82,6 +86,7 @@ def main() -> int:
     command.add_argument(
         "--rate", type=float, default=RATE, help="records a second of all producers of a run"
     )
+    command.add_argument("--secured", action="store_true", help=SECURED)
     command.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after that time")
     command.add_argument("--out", type=Path, default=Path("chaos-campaign"), help="for the reports")
     earlier = "folders of runs that count as well, or files that `sum --keep` made"
@@ -104,10 +109,12 @@ def show(_: argparse.Namespace) -> int:
     return 0
 
 
-def why_not(one: Scenario, *, in_containers: bool = False) -> str:
+def why_not(one: Scenario, *, in_containers: bool = False, secured: bool = False) -> str:
     """Why a scenario cannot be played here, or nothing."""
     try:
         check_compose(one.wants) if in_containers else one.wants.check()
+        if secured:
+            check_secured()
     except CannotRun as error:
         return f"cannot run here: {error}"
     return ""
@@ -125,7 +132,7 @@ def play(arguments: argparse.Namespace) -> int:
     worst = 0
     for number in range(arguments.runs):
         for one in chosen:
-            if why := why_not(one, in_containers=arguments.compose is not None):
+            if why := why_not(one, in_containers=arguments.compose is not None, secured=arguments.secured):
                 print(f"SKIPPED  {one.name}: {why}", flush=True)
                 if os.environ.get(REQUIRE) == "all":
                     worst = 1
@@ -136,6 +143,7 @@ def play(arguments: argparse.Namespace) -> int:
                 seconds=arguments.time or one.seconds,
                 workload=arguments.workload,
                 plant=arguments.plant,
+                secured=arguments.secured,
                 rate=arguments.rate,
                 compose=arguments.compose,
             )
@@ -155,7 +163,8 @@ def _chosen(names: str) -> Iterator[Scenario]:
 
 def play_one(options: Options, out: Path, *, keep: bool = False) -> int:
     """Play, print and write the report; the exit code. The brokers' data stays when something is wrong."""
-    folder = out / f"{options.scenario.name}-{options.seed}"
+    secured = "-secured" if options.secured else ""
+    folder = out / f"{options.scenario.name}-{options.seed}{secured}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="raftlog-chaos-") as temporary:
@@ -198,9 +207,9 @@ def find_planted(arguments: argparse.Namespace) -> int:
 
 def go_on(arguments: argparse.Namespace) -> int:
     """A campaign, and what all its runs came to."""
-    scenarios = [one for one in SCENARIOS.values() if not why_not(one)]
+    scenarios = [one for one in SCENARIOS.values() if not why_not(one, secured=arguments.secured)]
     for one in SCENARIOS.values():
-        if why := why_not(one):
+        if why := why_not(one, secured=arguments.secured):
             print(f"SKIPPED  {one.name}: {why}", flush=True)
     until = time.monotonic() + 60 * arguments.minutes
     say = functools.partial(print, flush=True)
@@ -211,6 +220,7 @@ def go_on(arguments: argparse.Namespace) -> int:
         hours=arguments.hours,
         until=until,
         rate=arguments.rate,
+        secured=arguments.secured,
         say=say,
         earlier=arguments.also,
     )

@@ -65,11 +65,13 @@ class Campaign:
         hours: float,
         until: float = float("inf"),
         rate: float = RATE,
+        secured: bool = False,
         say: Callable[[str], None] = print,
         earlier: Sequence[Path] = (),
     ) -> None:
         self._scenarios, self._seed, self._out = scenarios, seed, out
         self._hours, self._until, self._rate, self._say = hours, until, rate, say
+        self._more = ("--secured",) if secured else ()
         self.places = (*earlier, out)
         """Where all that counts lies."""
         self._lock = threading.Lock()
@@ -127,7 +129,7 @@ class Campaign:
         folder.mkdir()
         options = ("--scenario", drawn.scenario, "--seed", str(drawn.seed), "--time", f"{drawn.seconds:g}")
         rate = ("--rate", f"{self._rate:g}")
-        command = (sys.executable, "-m", "chaos", "run", *options, *rate, "--out", str(folder))
+        command = (sys.executable, "-m", "chaos", "run", *options, *rate, *self._more, "--out", str(folder))
         with (folder / "output.txt").open("wb") as output:
             with self._lock:
                 if self._is_over:

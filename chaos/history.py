@@ -224,6 +224,8 @@ class Head:
     machine: str = ""
     at: str = ""
     plant: str = ""
+    secured: bool = False
+    """Clients logged in, in TLS, and brokers knew each other by a secret."""
     producers: dict[str, bool] = field(default_factory=dict)
     sparse: list[str] = field(default_factory=list)
     """Logs in whose offsets there are holes."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from chaos.access import Access
 from chaos.history import Committed, FinalRead, History, Outcome, Replica
 from chaos.stage import Stage
 from chaos.values import name_of
@@ -25,10 +26,10 @@ _ASK_AGAIN: Final = (
 )
 
 
-def _consumer(bootstrap: str, group: str) -> Consumer:
+def _consumer(access: Access, group: str) -> Consumer:
     return Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **access.librdkafka(),
             "client.id": "look",
             "group.id": group,
             "enable.auto.commit": False,
@@ -40,14 +41,14 @@ def _consumer(bootstrap: str, group: str) -> Consumer:
     )
 
 
-def read_to_the_end(history: History, bootstrap: str, topic: str, partitions: int, log: str = "") -> None:
+def read_to_the_end(history: History, access: Access, topic: str, partitions: int, log: str = "") -> None:
     """Every partition from its first record to where it ends when this begins. What cannot be read is unknown
     in the history."""
     reads = [
         history.begin(FinalRead(client="look", log=log or topic, partition=partition))
         for partition in range(partitions)
     ]
-    consumer = _consumer(bootstrap, "look")
+    consumer = _consumer(access, "look")
     try:
         for read in reads:
             read.low, read.high = _bounds(consumer, topic, read.partition)
@@ -100,13 +101,13 @@ def _read(consumer: Consumer, topic: str, reads: dict[int, FinalRead]) -> None:
                 unread.discard(partition)
 
 
-def read_commits(history: History, bootstrap: str, group: str, topic: str, partitions: int) -> list[int]:
+def read_commits(history: History, access: Access, group: str, topic: str, partitions: int) -> list[int]:
     """The committed offsets of a group, also entered; -1 where there is none, or nobody said."""
     told = [
         history.begin(Committed(client="look", group=group, log=topic, partition=partition))
         for partition in range(partitions)
     ]
-    consumer = _consumer(bootstrap, group)
+    consumer = _consumer(access, group)
     try:
         places = [TopicPartition(topic, partition) for partition in range(partitions)]
         for place, one in zip(consumer.committed(places, timeout=READ_TIMEOUT_S), told, strict=True):
@@ -120,9 +121,9 @@ def read_commits(history: History, bootstrap: str, group: str, topic: str, parti
     return [one.offset if one.outcome is Outcome.OK else -1 for one in told]
 
 
-def ends_of(bootstrap: str, topic: str, partitions: int) -> list[int]:
+def ends_of(access: Access, topic: str, partitions: int) -> list[int]:
     """Where each partition ends. Raises KafkaException."""
-    consumer = _consumer(bootstrap, "look")
+    consumer = _consumer(access, "look")
     try:
         return [_bounds(consumer, topic, partition)[1] for partition in range(partitions)]
     finally:

@@ -104,7 +104,7 @@ class Play:
     # Looking
 
     def admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.stage.bootstrap, **CONFLUENT})
+        return AdminClient({**self.stage.access.librdkafka(), **CONFLUENT})
 
     @property
     def ids(self) -> list[int]:

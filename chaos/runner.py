@@ -52,6 +52,7 @@ class Options:
     seconds: float
     workload: str = ""
     plant: str = ""
+    secured: bool = False
     rate: float = RATE
     compose: Path | None = None
     """The file whose containers are played with, instead of processes."""
@@ -100,13 +101,13 @@ def run(options: Options, folder: Path) -> Result:
 def _stage(options: Options, folder: Path, rng: random.Random) -> Stage:
     if options.compose is not None:
         return ComposeStage(options.compose, folder, options.scenario.wants, rng=rng)
-    return Stage(folder, options.scenario.wants, plant=options.plant, rng=rng)
+    return Stage(folder, options.scenario.wants, plant=options.plant, secured=options.secured, rng=rng)
 
 
 def _play(options: Options, stage: Stage, history: History, kind: type[Workload], rng: random.Random) -> None:
-    create_topics(stage.bootstrap, kind.topics, min(3, stage.wants.brokers), kind.configs)
-    workload = kind(Site(stage.bootstrap, history, kind.topics, options.rate))
-    watch = LeaderWatch(history, stage.bootstrap, list(kind.topics))
+    create_topics(stage.access, kind.topics, min(3, stage.wants.brokers), kind.configs)
+    workload = kind(Site(stage.access, history, kind.topics, options.rate))
+    watch = LeaderWatch(history, stage.access, list(kind.topics))
     watch.start()
     workload.start()
     play = Play(stage, history, workload, rng, options.seconds)
@@ -157,11 +158,11 @@ def _is_drained(play: Play, group: str, topic: str, lag: list[str]) -> bool:
     """Whether a group has committed all there is; `lag` says what it has not."""
     partitions = play.workload.topics[topic]
     try:
-        ends = ends_of(play.stage.bootstrap, topic, partitions)
+        ends = ends_of(play.stage.access, topic, partitions)
     except KafkaException as error:
         lag[:] = [str(error)]
         return False
-    committed = read_commits(play.history, play.stage.bootstrap, group, topic, partitions)
+    committed = read_commits(play.history, play.stage.access, group, topic, partitions)
     lag[:] = [f"{at} of {end}" for at, end in zip(committed, ends, strict=True) if at < end and end > 0]
     return not lag
 
@@ -169,10 +170,10 @@ def _is_drained(play: Play, group: str, topic: str, lag: list[str]) -> bool:
 def _look(play: Play) -> None:
     """Everything is read by a fresh client, the brokers stop, and their disks are compared."""
     for topic, partitions in play.workload.topics.items():
-        read_to_the_end(play.history, play.stage.bootstrap, topic, partitions)
+        read_to_the_end(play.history, play.stage.access, topic, partitions)
     for group, topic in play.workload.groups.items():
         partitions = play.workload.topics[topic]
-        read_commits(play.history, play.stage.bootstrap, group, topic, partitions)
+        read_commits(play.history, play.stage.access, group, topic, partitions)
     time.sleep(SETTLE_S)
     play.stage.cluster.stop()
     look_at_disks(play.history, play.stage, list(play.workload.topics))
@@ -190,6 +191,7 @@ def _head(options: Options, kind: type[Workload]) -> Head:
         + (", containers" if options.compose else ""),
         at=datetime.now(UTC).strftime("%d %b %Y %H:%M UTC"),
         plant=options.plant,
+        secured=options.secured,
         producers=dict(kind.producers),
         sparse=list(kind.sparse),
         compacted=list(kind.compacted),

@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from chaos.access import Access, check_secured
 from chaos.faults.disk import check_mounts, check_strace, mount_small, unmount
 from chaos.faults.fault import CannotRun
 from chaos.faults.network import Network, check_namespaces
@@ -24,6 +25,7 @@ from chaos.faults.toxiproxy import Toxiproxy, server_path
 from raftlog.testing.clock import Clock
 from raftlog.testing.processes import RAFTLOG, BrokerProcess, ClusterProcesses, free_port
 from raftlog.testing.repeats import Repeats
+from raftlog.testing.security import AUTHORIZED, TestSecurity, allow_everything
 
 TESTING: Final = (sys.executable, "-m", "raftlog.testing.serve")
 COMMAND_TIMEOUT_S: Final = 180.0
@@ -71,11 +73,16 @@ class CommandFailed(Exception):
 class Stage:
     """Running brokers. A context manager that ends them, and takes down what they stood on."""
 
-    def __init__(self, root: Path, wants: Wants, *, plant: str = "", rng: random.Random) -> None:
+    def __init__(
+        self, root: Path, wants: Wants, *, plant: str = "", secured: bool = False, rng: random.Random
+    ) -> None:
+        """`secured`: clients log in, in TLS, and do what rules allow; brokers know each other by a secret."""
         self.root = root
         self.wants = wants
         self.rng = rng
         self._plant = plant
+        self._is_secured = secured
+        self._security: TestSecurity | None = None
         self._stack = ExitStack()
         self.network: Network | None = None
         self.proxies: Toxiproxy | None = None
@@ -101,6 +108,8 @@ class Stage:
 
     def _check(self) -> None:
         self.wants.check()
+        if self._is_secured:
+            check_secured()
 
     def _open(self) -> None:
         wants, within = self.wants, dict[int, tuple[str, ...]]()
@@ -111,13 +120,17 @@ class Stage:
             self.clocks = {broker: Clock(self.root / f"clock-{broker}") for broker in self.journals}
         if wants.repeats:
             self.repeats = {broker: Repeats(self.root / f"repeats-{broker}") for broker in self.journals}
+        hosts = self.network.hosts if self.network else {}
+        if self._is_secured:
+            self._security = TestSecurity(self.root / "security", list(hosts.values()))
         self.cluster = ClusterProcesses(
             self.root,
             wants.brokers,
-            options=wants.options,
+            options={**wants.options, **(AUTHORIZED if self._security else {})},
             arguments=("-v",),
-            hosts=self.network.hosts if self.network else None,
+            hosts=hosts,
             programs={broker: (*within.get(broker, ()), *self._program(broker)) for broker in self.journals},
+            security=self._security,
         )
         if wants.disk_bytes:
             self._give_small_disks(wants.disk_bytes)
@@ -126,6 +139,8 @@ class Stage:
             self._put_proxies_between(self.proxies)
         self._stack.callback(self.cluster.kill)
         self.cluster.start()
+        if self._security is not None:
+            allow_everything(self.access.bootstrap, self._security)
 
     def _program(self, broker: int) -> tuple[str, ...]:
         arguments: list[str] = []
@@ -165,8 +180,13 @@ class Stage:
             arguments = list(broker.arguments)
             arguments[arguments.index("--peers") + 1] = listed
             nowhere = f"raftlog.peer.advertise={broker.host}:{free_port()}"
-            broker.arguments = (*arguments, "--advertise", advertised, "-o", nowhere)
+            broker.arguments = (*arguments, "-o", nowhere)
+            broker.options["advertised.listeners"] = self._listener(advertised)
             self._advertised[broker.node_id] = advertised
+
+    def _listener(self, address: str) -> str:
+        """As brokers are told of it."""
+        return self._security.listener(address) if self._security else f"PLAINTEXT://{address}"
 
     # What there is
 
@@ -179,9 +199,9 @@ class Stage:
         return {node_id: broker.pid for node_id, broker in list(self.brokers.items()) if broker.is_running}
 
     @property
-    def bootstrap(self) -> str:
-        """Every broker's address for clients."""
-        return ",".join(self.address(broker) for broker in self.brokers)
+    def access(self) -> Access:
+        """How clients reach all brokers."""
+        return Access(",".join(self.address(broker) for broker in self.brokers), self._security)
 
     def address(self, broker: int) -> str:
         """Where clients reach a broker."""

@@ -23,20 +23,16 @@ from typing import Any, Final
 import trio
 
 from raftlog import Client, from_properties
-from raftlog.config.table import STANDARD_AUTHORIZER
 from raftlog.testing import EmbeddedCluster, embedded_cluster, processes, running_cluster
 from raftlog.testing.security import (
     ADMIN,
-    USER,
+    AUTHORIZED,
     TestSecurity,
+    allow_everything,
     client_properties,
     kafka_python_settings,
     librdkafka_settings,
 )
-
-PATIENCE_S: Final = 60.0
-AUTHORIZER: Final = {"authorizer.class.name": STANDARD_AUTHORIZER, "super.users": f"User:{ADMIN}"}
-
 
 SECURITY: Final = os.environ.get("RAFTLOG_TEST_SECURITY", "")
 assert SECURITY in ("", "sasl_ssl"), SECURITY
@@ -59,7 +55,7 @@ def options() -> dict[str, object]:
     made = security()
     if made is None:
         return {}
-    return {**AUTHORIZER, "raftlog.http.token.file": _token_file(made)}
+    return {**AUTHORIZED, "raftlog.http.token.file": _token_file(made)}
 
 
 def _token_file(made: TestSecurity) -> Path:
@@ -68,39 +64,8 @@ def _token_file(made: TestSecurity) -> Path:
 
 def allow(bootstrap: str) -> None:
     """Let who logs in do everything, by rules of the brokers there. Blocking."""
-    made = security()
-    if made is None:
-        return
-    from confluent_kafka.admin import (
-        AclBinding,
-        AclOperation,
-        AclPermissionType,
-        AdminClient,
-        ResourcePatternType,
-        ResourceType,
-    )
-
-    everything = {
-        ResourceType.TOPIC: "*",
-        ResourceType.GROUP: "*",
-        ResourceType.TRANSACTIONAL_ID: "*",
-        ResourceType.BROKER: "kafka-cluster",
-    }
-    rules = [
-        AclBinding(
-            kind,
-            name,
-            ResourcePatternType.LITERAL,
-            f"User:{USER}",
-            "*",
-            AclOperation.ALL,
-            AclPermissionType.ALLOW,
-        )
-        for kind, name in everything.items()
-    ]
-    admin = AdminClient({**librdkafka_settings(bootstrap, made, ADMIN), "log_level": 0})
-    for future in admin.create_acls(rules, request_timeout=PATIENCE_S).values():
-        future.result(PATIENCE_S)
+    if (made := security()) is not None:
+        allow_everything(bootstrap, made)
 
 
 # Brokers

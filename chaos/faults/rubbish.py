@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import socket
 import struct
 from functools import cache
 from typing import Final
@@ -12,15 +12,30 @@ from chaos.faults.fault import Fault, NoEffect
 from chaos.frames import frame
 from chaos.stage import Stage
 from tests.badinput.batches import gzip_bomb, zstd_bomb
-from tests.badinput.wire import API_VERSIONS, PRODUCE, Raw, Reader, array, framed, header, i16, i32, string
+from tests.badinput.wire import (
+    ALTER_USER_SCRAM_CREDENTIALS,
+    API_VERSIONS,
+    CREATE_ACLS,
+    DELETE_ACLS,
+    PRODUCE,
+    Raw,
+    Reader,
+    array,
+    framed,
+    header,
+    i16,
+    i32,
+    string,
+)
 
-CONNECT_S: Final = 10.0
 SILENT: Final = 50
 """Connections on which nothing comes."""
 FLOOD: Final = 1_000
 """Requests at once on a connection on which no answer is read."""
 FRAMES: Final = 100
 """Of the fuzzer (`chaos.frames`)."""
+WHO_MAY: Final = (CREATE_ACLS, DELETE_ACLS, ALTER_USER_SCRAM_CREDENTIALS)
+"""Whoever logs in may ask for these as well, and by chance would take the load's own rights away."""
 BOMBED: Final = "bombed"
 """A topic for the bombs: of what is valid in them, nothing lies among the records of the load."""
 
@@ -32,29 +47,29 @@ class Rubbish(Fault):
 
     def __init__(self, stage: Stage, victim: int, rng: random.Random) -> None:
         super().__init__(f"rubbish to {victim}", [victim])
-        host, _, port = stage.address(victim).rpartition(":")
-        self._address, self._rng = (host, int(port)), rng
+        self._access, self._address, self._rng = stage.access, stage.address(victim), rng
         self._broker = stage.brokers[victim]
-        self._open: list[socket.socket] = []
+        self._open: list[Raw] = []
         self._memory = 0
 
     def begin(self) -> None:
         self._memory = self._broker.memory_bytes()
-        for sent in self._everything():
-            sock = socket.create_connection(self._address, timeout=CONNECT_S)
-            try:
-                sock.sendall(sent)
-            except OSError:
-                pass  # it was closed already
-            self._open.append(sock)
+        for connect in self._access.ways_in(self._address):
+            for sent in self._everything():
+                raw = connect()
+                self._open.append(raw)
+                with contextlib.suppress(OSError):  # it was closed already
+                    raw.send(sent)
 
     def _everything(self) -> list[bytes]:
-        """What each connection sends."""
+        """What each connection of a kind sends."""
         rng = self._rng
         noise = rng.randbytes(rng.randint(1, 4_000))
         head = struct.pack(">hhih", rng.randint(-1, 80), rng.randint(-2, 20), rng.getrandbits(31), -1)
-        with Raw(self._address) as raw:
+        with self._access.connect(self._address) as raw:
             served = _served(raw)
+        if self._access.security is not None:
+            served = [each for each in served if each[0] not in WHO_MAY]
         return [
             i32(0),
             i32(-1),
@@ -72,8 +87,8 @@ class Rubbish(Fault):
         ]
 
     def end(self) -> str:
-        for sock in self._open:
-            sock.close()
+        for raw in self._open:
+            raw.close()
         if not self._broker.is_running:
             raise NoEffect(f"broker {self._broker.node_id} ended: {self._broker.log_tail(5)}")
         grown = (self._broker.memory_bytes() - self._memory) >> 20

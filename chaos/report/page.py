@@ -85,13 +85,14 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequ
 
 def _header(head: Head, verdict: Verdict, still_s: float) -> str:
     kind = verdict.judgement.value
+    secured = " · secured" if head.secured else ""
     planted = f" · planted: {head.plant}" if head.plant else ""
     about = f"seed {head.seed} · workload {head.workload} · commit {head.commit} · {head.at} · {head.machine}"
     about += f" · it stood still for {still_s:.1f} s"
     return (
         f'<header><span class="badge {kind}">{kind.upper()}</span><div>'
         f"<h1>{escape(head.scenario)}, {head.brokers} brokers, {head.seconds:g} s</h1>"
-        f"<small>{escape(about + planted)}<br>again: <code>{escape(again(head))}</code></small>"
+        f"<small>{escape(about + secured + planted)}<br>again: <code>{escape(again(head))}</code></small>"
         "</div></header>"
     )
 

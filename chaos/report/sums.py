@@ -19,7 +19,8 @@ Run = dict[str, Any]
 
 
 def verdicts(places: Iterable[Path]) -> list[Run]:
-    """Every run that lies in these places, once: a run is known by its scenario, its seed and when it was."""
+    """Every run that lies in these places, once: a run is known by its scenario, its seed, when it
+    was and whether it was secured."""
     found: dict[tuple[object, ...], Run] = {}
     for place in places:
         if place.is_file():
@@ -27,7 +28,7 @@ def verdicts(places: Iterable[Path]) -> list[Run]:
         else:
             runs = [json.loads(path.read_text()) for path in sorted(place.rglob("verdict.json"))]
         for run in runs:
-            found[run["scenario"], run.get("seed"), run.get("at")] = run
+            found[run["scenario"], run.get("seed"), run.get("at"), run.get("secured")] = run
     return list(found.values())
 
 
@@ -62,6 +63,7 @@ def _in_all(runs: Sequence[Run]) -> str:
     numbers = {name: sum(run[name] for run in runs) for name in ("operations", "acknowledged", "read")}
     rows = [
         ("runs", _listed(judgements)),
+        ("of them secured", sum(run.get("secured", False) for run in runs)),
         ("commits", ", ".join(sorted({run["commit"] for run in runs}))),
         ("hours of histories", f"{sum(run.get('length_s', 0.0) for run in runs) / 3600:.2f}"),
         (

@@ -18,6 +18,8 @@ def again(head: Head) -> str:
     command = f"python -m chaos run --scenario {head.scenario} --time {head.seconds:g} --seed {head.seed}"
     if ":" in head.workload:
         command += f" --workload {head.workload}"
+    if head.secured:
+        command += " --secured"
     return f"{command} --plant '{head.plant}'" if head.plant else command
 
 
@@ -25,7 +27,7 @@ def as_text(history: History, verdict: Verdict) -> str:
     head, summed = history.head, totals(history)
     lines = [
         f"{verdict.judgement.name}  {head.scenario}, {head.brokers} brokers, {head.seconds:g} s,"
-        f" seed {head.seed}",
+        f" seed {head.seed}{', secured' if head.secured else ''}",
         f"{summed.acknowledged} records acknowledged, {summed.refused} refused, {summed.unknown} unknown",
         f"the machine stood still for {summed.still_s:.1f} s of {length_of(history):.1f} s",
         "",
@@ -63,6 +65,7 @@ def as_data(history: History, verdict: Verdict) -> dict[str, Any]:
         "commit": head.commit,
         "at": head.at,
         "plant": head.plant,
+        "secured": head.secured,
         "operations": summed.operations,
         "acknowledged": summed.acknowledged,
         "refused": summed.refused,

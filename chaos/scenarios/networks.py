@@ -67,8 +67,8 @@ def isolate_leader(play: Play) -> None:
 
 def _acknowledges_nothing(play: Play, leader: int, partition: int) -> None:
     """A goal: a leader that is cut off from the others tells nobody that a record is written."""
-    address = play.stage.address(leader)
-    told = Counter(produce(play.history, address, play.topic, partition) for _ in range(ASKED))
+    access, address = play.stage.access, play.stage.address(leader)
+    told = Counter(produce(play.history, access, address, play.topic, partition) for _ in range(ASKED))
     seen = ", ".join(f"{count} {outcome.value}" for outcome, count in told.items())
     play.goals.met("a leader that is cut off acknowledges nothing", not told[Outcome.OK], seen)
 

@@ -44,7 +44,7 @@ def clock_jumps(play: Play) -> None:
 @scenario("rubbish", 18)
 def rubbish(play: Play) -> None:
     """Strangers send rubbish, bombs, floods, half frames and nothing at all, while the load goes on."""
-    create_topics(play.stage.bootstrap, {BOMBED: 1}, len(play.ids), {})
+    create_topics(play.stage.access, {BOMBED: 1}, len(play.ids), {})
     for _ in play.rounds():
         began, before = play.history.now(), play.stage.memory()
         play.suffer(Rubbish(play.stage, play.rng.choice(play.ids), play.rng), play.rng.uniform(0.2, 1))
@@ -57,7 +57,7 @@ def rubbish(play: Play) -> None:
 def elastic(play: Play) -> None:
     """A fourth broker joins and gets its share, the coordinator is drained, stopped and removed, and another
     is killed, under load."""
-    stage, at = play.stage, ("--bootstrap", play.stage.bootstrap)
+    stage, at = play.stage, play.stage.access.command_line()
     newcomer, address = stage.cluster.newcomer(JOINED)
     stage.raftlog("cluster", "add", f"{JOINED}@{address}", *at)
     newcomer.start()
@@ -72,7 +72,7 @@ def elastic(play: Play) -> None:
     code = stage.brokers[leaving].stop()
     play.goals.met(f"broker {leaving} stops", code == 0, f"exit code {code}")
     stage.cluster.forget(leaving)
-    stage.raftlog("cluster", "remove", str(leaving), "--bootstrap", stage.bootstrap)
+    stage.raftlog("cluster", "remove", str(leaving), *stage.access.command_line())
     play.await_progress()
     play.calm(play.left_s)
 

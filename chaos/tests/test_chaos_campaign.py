@@ -106,6 +106,7 @@ def test_what_is_played_elsewhere_counts(tmp_path: Path) -> None:
     assert hours_of([file, out]) == 1.0
     assert hours_of([earlier, file]) == 0.5  # a run counts once, wherever it is found
     assert "| runs | 2 good |" in sum_up([file, out])
+    assert "| of them secured | 0 |" in sum_up([file, out])
 
 
 def test_sums_are_told_by_scenario_and_by_goal(tmp_path: Path) -> None:
@@ -127,7 +128,10 @@ def test_no_run_begins_after_its_time(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_the_command_says_what_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("secured", [[], ["--secured"]])
+def test_the_command_says_what_is_played(
+    secured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commands: list[list[str]] = []
 
     class Run:
@@ -142,7 +146,7 @@ def test_the_command_says_what_is_played(tmp_path: Path, monkeypatch: pytest.Mon
             return 0
 
     monkeypatch.setattr("subprocess.Popen", Run)
-    arguments = ["--hours", "0.5", "--seed", "7", "--rate", "120", "--out", str(tmp_path)]
+    arguments = ["--hours", "0.5", "--seed", "7", "--rate", "120", "--out", str(tmp_path), *secured]
     monkeypatch.setattr("sys.argv", ["chaos", "campaign", *arguments])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert main() == 0
@@ -151,3 +155,4 @@ def test_the_command_says_what_is_played(tmp_path: Path, monkeypatch: pytest.Mon
     drawn = draw([one for one in ALL if not why_not(one)], 7, 0)
     assert (options["--scenario"], options["--seed"]) == (drawn.scenario, str(drawn.seed))
     assert (options["--time"], options["--rate"]) == (f"{drawn.seconds:g}", "120")
+    assert ("--secured" in command) == bool(secured)

@@ -14,7 +14,7 @@ from chaos.values import name_of, value_of
 
 @pytest.mark.parametrize("name", ["history.jsonl", "history.jsonl.gz"])
 def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
-    history = History(Head(scenario="kill", seed=7, producers={"a": True}, is_whole=True))
+    history = History(Head(scenario="kill", seed=7, producers={"a": True}, is_whole=True, secured=True))
     history.operations = list(RIGHT)
     history.save(tmp_path / name)
     again = History.load(tmp_path / name)

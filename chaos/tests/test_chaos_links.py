@@ -13,20 +13,21 @@ import trio
 from chaos.faults.fault import CannotRun
 from chaos.faults.toxiproxy import Refused
 from chaos.stage import Links, Stage, Wants
-from raftlog.client.client import Client, open_client
+from raftlog.client.client import Client
 
 PATIENCE_S: Final = 60.0
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_leader_whose_links_are_refused_leads_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "secured"])
+def test_a_leader_whose_links_are_refused_leads_no_more(secured: bool, tmp_path: Path) -> None:
     wants = Wants(links=Links.PROXIES)
     try:
         wants.check()
     except CannotRun as error:
         pytest.skip(str(error))
-    with Stage(tmp_path / "stage", wants, rng=random.Random(1)) as stage:
+    with Stage(tmp_path / "stage", wants, secured=secured, rng=random.Random(1)) as stage:
         trio.run(see_a_leader_replaced, stage)
 
 
@@ -34,7 +35,7 @@ async def see_a_leader_replaced(stage: Stage) -> None:
     """Whatever the brokers know of each other's addresses, and however often they dial."""
     proxies = stage.proxies
     assert proxies is not None
-    async with open_client(stage.bootstrap) as client:
+    async with stage.access.open_client() as client:
         await client.admin.create_topic("linked", partitions=1, replication_factor=3)
         leader = await _leader_when(client, lambda one: one is not None)
         assert leader is not None

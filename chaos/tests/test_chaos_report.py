@@ -60,3 +60,13 @@ def test_what_is_wrong_is_shown_with_its_operations(name: str) -> None:
 def test_an_empty_history_is_a_page() -> None:
     empty = History()
     assert ">UNKNOWN<" in as_page(empty, judge(empty), {})
+
+
+@pytest.mark.parametrize("secured", [True, False])
+def test_it_is_told_whether_a_run_was_secured(secured: bool) -> None:
+    made = history(RIGHT)
+    made.head.secured = secured
+    verdict = judge(made)
+    page, text, data = as_page(made, verdict, {}), as_text(made, verdict), as_data(made, verdict)
+    assert ("secured" in text.splitlines()[0]) == (" · secured" in page) == data["secured"] == secured
+    assert ("--secured" in text.splitlines()[-1]) == ("--secured" in page) == secured

@@ -17,7 +17,7 @@ from chaos.checkers import CHECKERS, Judgement, View
 from chaos.history import History
 from chaos.planted import SHOWN_IN
 from chaos.report.text import as_text
-from chaos.runner import Options, run
+from chaos.runner import Options, Result, run
 from chaos.scenarios import SCENARIOS, Scenario
 
 pytestmark = [
@@ -27,6 +27,7 @@ pytestmark = [
 
 DRAWN: Final = 8
 SECONDS: Final = 20.0
+SECURED_S: Final = 8.0
 RATE_MIN: Final = 200.0
 """Acknowledged records a second, at least, while faults are played: a run that is down shows little."""
 COPIED: Final = 0.5
@@ -59,23 +60,37 @@ def drawn(uid: str) -> list[Scenario]:
     return random.Random(uid).sample(possible, min(DRAWN, len(possible)))
 
 
+def play(options: Options, folder: Path) -> Result:
+    """A run that is good; skips when nothing stands against that but a machine that stood still."""
+    result = run(options, folder / "data")
+    write(result, folder)
+    report = as_text(result.history, result.verdict)
+    print(report, *result.logs.values(), sep="\n\n")  # pytest shows it when this fails
+    not_good = [one for one in result.verdict.findings if one.judgement is not Judgement.GOOD]
+    if [finding.name for finding in not_good] == ["goals"] and not not_good[0].count:
+        pytest.skip(f"the machine stood still, all else is good: {not_good[0].unfinished}")
+    assert result.verdict.judgement is Judgement.GOOD, f"{report}\n\nkept: {folder}"
+    return result
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("place", range(DRAWN))
 def test_a_drawn_scenario_is_good(place: int, testrun_uid: str, tmp_path: Path) -> None:
     one = drawn(testrun_uid)[place]
     seed = random.Random(f"{testrun_uid} {place}").randrange(1_000_000)
     seconds = max(SECONDS, one.seconds)
-    result = run(Options(scenario=one, seed=seed, seconds=seconds), tmp_path / "data")
-    write(result, tmp_path)
-    report = as_text(result.history, result.verdict)
-    print(report, *result.logs.values(), sep="\n\n")  # pytest shows it when this fails
-    not_good = [one for one in result.verdict.findings if one.judgement is not Judgement.GOOD]
-    if [finding.name for finding in not_good] == ["goals"] and not not_good[0].count:
-        pytest.skip(f"the machine stood still, all else is good: {not_good[0].unfinished}")
-    assert result.verdict.judgement is Judgement.GOOD, f"{report}\n\nkept: {tmp_path}"
+    result = play(Options(scenario=one, seed=seed, seconds=seconds), tmp_path)
     if one.name not in DOWN:
         share = COPIED if one.workload == "transactions" else 1.0
         assert result.history.acknowledged.total() >= share * RATE_MIN * seconds
+
+
+@pytest.mark.alone
+def test_a_secured_run_is_good(tmp_path: Path) -> None:
+    one = SCENARIOS["kill-leader"]
+    if why := why_not(one, secured=True):
+        pytest.skip(f"{one.name} {why}")
+    play(Options(scenario=one, seed=1, seconds=SECURED_S, secured=True), tmp_path)
 
 
 def test_all_scenarios_of_the_list_are_there() -> None:

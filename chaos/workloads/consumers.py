@@ -13,7 +13,7 @@ from chaos.history import Bounds, Commit, Outcome, Read
 from chaos.values import name_of
 from chaos.workloads.producers import CONFLUENT, REQUEST_MS, TRIO
 from chaos.workloads.worker import Target, TrioWorker, Worker
-from raftlog import ClientError, RebalanceListener, open_client
+from raftlog import ClientError, RebalanceListener
 from raftlog import TopicPartition as Place
 from raftlog.client.settings import IsolationLevel
 
@@ -74,7 +74,7 @@ class Reading:
 def _confluent(name: str, target: Target, group: str, **more: Any) -> Consumer:
     return Consumer(
         {
-            "bootstrap.servers": target.bootstrap,
+            **target.access.librdkafka(),
             "client.id": name,
             "group.id": group,
             "auto.offset.reset": "earliest",
@@ -122,7 +122,7 @@ class TrioReader(TrioWorker):
         target = self._target
         places = [(target.topic, number) for number in range(target.partitions)]
         async with (
-            open_client(target.bootstrap, client_id=self.name, **TRIO) as client,
+            target.access.open_client(client_id=self.name, **TRIO) as client,
             client.consumer(
                 partitions=places,
                 auto_offset_reset="earliest",
@@ -233,7 +233,7 @@ class KafkaPythonMember(Worker):
                 reading.given([place.partition for place in assigned])
 
         consumer = KafkaConsumer(
-            bootstrap_servers=self._target.bootstrap.split(","),
+            **self._target.access.kafka_python(),
             client_id=self.name,
             group_id=self._group,
             auto_offset_reset="earliest",
@@ -282,7 +282,7 @@ class TrioMember(TrioWorker, RebalanceListener):
     async def run(self) -> None:
         target = self._target
         async with (
-            open_client(target.bootstrap, client_id=self.name, **TRIO) as client,
+            target.access.open_client(client_id=self.name, **TRIO) as client,
             client.consumer(
                 target.topic,
                 group=self._group,

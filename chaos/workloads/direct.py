@@ -7,10 +7,11 @@ import itertools
 import struct
 from typing import Final
 
+from chaos.access import Access
 from chaos.history import History, Outcome, Send
 from chaos.values import value_of
 from tests.badinput.batches import batch, record
-from tests.badinput.wire import PRODUCE, Raw, Reader, array, i16, i32, string
+from tests.badinput.wire import PRODUCE, Reader, array, i16, i32, string
 
 VERSION: Final = 3
 ALL: Final = -1
@@ -22,7 +23,7 @@ NAME: Final = "direct"
 _numbers = itertools.count()
 
 
-def produce(history: History, address: str, topic: str, partition: int) -> Outcome:
+def produce(history: History, access: Access, address: str, topic: str, partition: int) -> Outcome:
     """Ask the broker at `address` to write one record to a partition that it may lead or not. What becomes of
     it is entered as of every other record."""
     value = f"{NAME}:{next(_numbers)}"
@@ -30,9 +31,8 @@ def produce(history: History, address: str, topic: str, partition: int) -> Outco
     data = batch(record(value_of(value)))
     records = i32(partition) + i32(len(data)) + data
     body = string(None) + i16(ALL) + i32(TIMEOUT_MS) + array([string(topic) + array([records])])
-    host, _, port = address.rpartition(":")
     try:
-        with Raw((host, int(port))) as raw:
+        with access.connect(address) as raw:
             answer = Reader(raw.ask(PRODUCE, VERSION, body))
     except (OSError, struct.error) as error:
         history.end(send, Outcome.UNKNOWN, repr(error))

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from chaos.history import Outcome, Send
 from chaos.workloads.worker import Sender, Target, TrioWorker, Worker
-from raftlog import DeliveryError, open_client
+from raftlog import DeliveryError
 
 GIVE_UP_MS: Final = 90_000
 """When a client calls a record's outcome unknown: later than any fault lasts."""
@@ -58,7 +58,7 @@ class ConfluentProducer(Worker):
             own["max.in.flight.requests.per.connection"] = 1
         self._producer = Producer(
             {
-                "bootstrap.servers": target.bootstrap,
+                **target.access.librdkafka(),
                 "client.id": name,
                 "acks": "all",
                 "linger.ms": 2,
@@ -115,7 +115,7 @@ class KafkaPythonProducer(Worker):
             socket_connection_setup_timeout_ms=500, socket_connection_setup_timeout_max_ms=1_000
         )
         self._producer = KafkaProducer(
-            bootstrap_servers=target.bootstrap.split(","),
+            **target.access.kafka_python(),
             client_id=name,
             acks="all",
             enable_idempotence=True,
@@ -159,7 +159,7 @@ class TrioProducer(TrioWorker):
     async def run(self) -> None:
         target = self.sender.target
         async with (
-            open_client(target.bootstrap, client_id=self.name, **TRIO) as client,
+            target.access.open_client(client_id=self.name, **TRIO) as client,
             client.producer(linger_ms=2, delivery_timeout_ms=GIVE_UP_MS) as producer,
             trio.open_nursery() as nursery,
         ):

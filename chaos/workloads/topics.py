@@ -35,8 +35,8 @@ class Churn(Worker):
 
     def __init__(self, site: Site) -> None:
         super().__init__("churn", site.history)
-        self._target = Target(site.bootstrap, CHURN, PARTITIONS, site.history)
-        self._admin = AdminClient({"bootstrap.servers": site.bootstrap, **CONFLUENT})
+        self._target = Target(site.access, CHURN, PARTITIONS, site.history)
+        self._admin = AdminClient({**site.access.librdkafka(), **CONFLUENT})
 
     def work(self) -> None:
         number = 0
@@ -45,7 +45,7 @@ class Churn(Worker):
             if not self._until_known("created", log, self._is_there, self._create):
                 return
             if self._fill(log):
-                read_to_the_end(self.history, self._target.bootstrap, CHURN, PARTITIONS, log)
+                read_to_the_end(self.history, self._target.access, CHURN, PARTITIONS, log)
                 self._forget_unfinished(log)
             elif not self.stopping.is_set():
                 return  # something is under way for good: no topic of this name can be judged any more
@@ -94,7 +94,7 @@ class Churn(Worker):
         """Whether the outcome of every record is known."""
         producer = Producer(
             {
-                "bootstrap.servers": self._target.bootstrap,
+                **self._target.access.librdkafka(),
                 "enable.idempotence": True,
                 "message.timeout.ms": GIVE_UP_MS,
                 **CONFLUENT,

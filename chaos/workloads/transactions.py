@@ -25,7 +25,6 @@ from raftlog import (
     ProducerFenced,
     TransactionAborted,
     exactly_once,
-    open_client,
 )
 
 SOURCE: Final = "source"
@@ -90,7 +89,7 @@ class ConfluentTransactions(Worker):
     def _started(self) -> Producer | None:
         producer = Producer(
             {
-                "bootstrap.servers": self._target.bootstrap,
+                **self._target.access.librdkafka(),
                 "transactional.id": self.name,
                 "transaction.timeout.ms": TRANSACTION_MS,
                 "linger.ms": 2,
@@ -172,7 +171,7 @@ class TrioTransactions(TrioWorker):
         self._scribe = Scribe(name, target)
 
     async def run(self) -> None:
-        async with open_client(self._target.bootstrap, client_id=self.name, **TRIO) as client:
+        async with self._target.access.open_client(client_id=self.name, **TRIO) as client:
             while not self.stopping.is_set():
                 try:
                     async with client.producer(**_settings(self.name)) as producer:
@@ -222,7 +221,7 @@ class Copier(TrioWorker):
         self._scribe = Scribe(name, target)
 
     async def run(self) -> None:
-        async with open_client(self._target.bootstrap, client_id=self.name, **TRIO) as client:
+        async with self._target.access.open_client(client_id=self.name, **TRIO) as client:
             while not self.stopping.is_set():
                 try:
                     async with (

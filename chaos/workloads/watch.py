@@ -6,10 +6,11 @@ from typing import Final
 
 import trio
 
+from chaos.access import Access
 from chaos.history import History, Led, Outcome
 from chaos.workloads.producers import TRIO
 from chaos.workloads.worker import TrioWorker
-from raftlog import ClientError, open_client
+from raftlog import ClientError
 
 EVERY_S: Final = 0.2
 ASK_MS: Final = 2_000
@@ -18,14 +19,14 @@ ASK_MS: Final = 2_000
 class LeaderWatch(TrioWorker):
     """Enters who leads whenever that has changed."""
 
-    def __init__(self, history: History, bootstrap: str, topics: list[str]) -> None:
+    def __init__(self, history: History, access: Access, topics: list[str]) -> None:
         super().__init__("watch", history)
-        self._bootstrap, self._topics = bootstrap, topics
+        self._access, self._topics = access, topics
         self._seen: dict[tuple[str, int], tuple[int, int]] = {}
 
     async def run(self) -> None:
         options = {**TRIO, "default_api_timeout_ms": ASK_MS}
-        async with open_client(self._bootstrap, client_id=self.name, **options) as client:
+        async with self._access.open_client(client_id=self.name, **options) as client:
             while not self.stopping.is_set():
                 try:
                     described = await client.admin.describe_topics(self._topics)

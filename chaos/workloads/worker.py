@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from chaos.access import Access
 from chaos.history import History, Outcome, Send
 from chaos.values import value_of
 
@@ -28,7 +29,7 @@ IN_FLIGHT_MAX: Final = 2_000
 class Target:
     """What clients work on. `log` is the name in the history of what is called `topic` now."""
 
-    bootstrap: str
+    access: Access
     topic: str
     partitions: int
     history: History

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from chaos.access import Access
 from chaos.history import History
 from chaos.workloads.producers import CONFLUENT
 from chaos.workloads.worker import Target, Worker
@@ -27,14 +28,14 @@ CREATE_TIMEOUT_S: Final = 60.0
 class Site:
     """Where a workload runs."""
 
-    bootstrap: str
+    access: Access
     history: History
     topics: Mapping[str, int]
     rate: float
     """Records a second of all producers together."""
 
     def target(self, topic: str) -> Target:
-        return Target(self.bootstrap, topic, self.topics[topic], self.history)
+        return Target(self.access, topic, self.topics[topic], self.history)
 
 
 class Workload(ABC):
@@ -90,10 +91,10 @@ def _stop(workers: Sequence[Worker]) -> None:
 
 
 def create_topics(
-    bootstrap: str, topics: Mapping[str, int], replicas: int, configs: Mapping[str, Mapping[str, str]]
+    access: Access, topics: Mapping[str, int], replicas: int, configs: Mapping[str, Mapping[str, str]]
 ) -> None:
     """Raises KafkaException."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, **CONFLUENT, "socket.timeout.ms": 10_000})
+    admin = AdminClient({**access.librdkafka(), **CONFLUENT, "socket.timeout.ms": 10_000})
     wanted = [
         NewTopic(name, partitions, replicas, config=dict(configs.get(name, {})))
         for name, partitions in topics.items()

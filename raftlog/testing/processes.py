@@ -133,7 +133,7 @@ class BrokerProcess:
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         command = [*self.program, "serve", "--node-id", str(self.node_id)]
         command += ["--listen", self.bootstrap, "--http-listen", "", "--data-dir", str(self.data_dir)]
-        if self.host != "127.0.0.1":  # a network of tests
+        if self.host != "127.0.0.1" and self._security is None:  # a network of tests
             command += ["--insecure"]
         command += self.arguments
         secured: dict[str, object] = {}

@@ -15,6 +15,8 @@ from tests.badinput.wire import (
     METADATA,
     OFFSET_COMMIT,
     PRODUCE,
+    SASL_AUTHENTICATE,
+    SASL_HANDSHAKE,
     Raw,
     Reader,
     array,
@@ -260,3 +262,22 @@ def offset_commit(
     assert reader.i32() == 1
     reader.i32()
     return reader.i16()
+
+
+def choose_mechanism(raw: Raw, mechanism: str) -> int:
+    """The error code."""
+    return Reader(raw.ask(SASL_HANDSHAKE, 1, string(mechanism))).i16()
+
+
+def show_token(raw: Raw, token: bytes) -> tuple[int, bytes]:
+    """The error code and the answer to a token."""
+    reader = Reader(raw.ask(SASL_AUTHENTICATE, 1, i32(len(token)) + token))
+    error, _ = reader.i16(), reader.string()
+    return error, reader.bytes(max(0, reader.i32()))
+
+
+def log_in(raw: Raw, user: str, password: str) -> None:
+    """By PLAIN. Raises ConnectionRefusedError."""
+    error = choose_mechanism(raw, "PLAIN") or show_token(raw, f"\0{user}\0{password}".encode())[0]
+    if error:
+        raise ConnectionRefusedError(f"{user} may not log in: error {error}")

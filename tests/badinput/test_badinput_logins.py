@@ -18,12 +18,12 @@ from raftlog.testing.security import ADMIN, TestSecurity, librdkafka_settings
 from tests.badinput import requests
 from tests.badinput.bystander import Bystander
 from tests.badinput.conftest import MEMORY_GROWTH_MAX, Victim
+from tests.badinput.requests import choose_mechanism, log_in, show_token
 from tests.badinput.wire import (
     ALTER_USER_SCRAM_CREDENTIALS,
     API_VERSIONS,
     METADATA,
     SASL_AUTHENTICATE,
-    SASL_HANDSHAKE,
     Raw,
     Reader,
     compact,
@@ -32,7 +32,6 @@ from tests.badinput.wire import (
     header,
     i8,
     i32,
-    string,
 )
 
 ILLEGAL_SASL_STATE: Final = 34
@@ -78,26 +77,14 @@ def locked(_locked: tuple[Victim, TestSecurity]) -> Iterator[Victim]:
     assert " ERROR " not in victim.log(), victim.log()
 
 
-def choose(raw: Raw, mechanism: str) -> int:
-    """The error code."""
-    return Reader(raw.ask(SASL_HANDSHAKE, 1, string(mechanism))).i16()
-
-
-def show(raw: Raw, token: bytes) -> tuple[int, bytes]:
-    """The error code and the answer to a token."""
-    reader = Reader(raw.ask(SASL_AUTHENTICATE, 1, i32(len(token)) + token))
-    error, _ = reader.i16(), reader.string()
-    return error, reader.bytes(max(0, reader.i32()))
-
-
 def test_who_logs_in_is_served(locked: Victim, tls: ssl.SSLContext, security: TestSecurity) -> None:
     """What the others are held against."""
     with Raw(locked.address, tls) as raw:
-        assert choose(raw, MECHANISM) == 0
+        assert choose_mechanism(raw, MECHANISM) == 0
         scram = ScramClient(MECHANISM, ADMIN, security.passwords[ADMIN])
-        error, challenge = show(raw, scram.first())
+        error, challenge = show_token(raw, scram.first())
         assert error == 0
-        error, answer = show(raw, scram.prove(challenge))
+        error, answer = show_token(raw, scram.prove(challenge))
         assert error == 0
         scram.check(answer)
         assert requests.metadata(raw, "none", create=False)
@@ -114,7 +101,7 @@ def test_a_request_before_the_login(locked: Victim, tls: ssl.SSLContext) -> None
 def test_a_token_that_is_too_large(locked: Victim, tls: ssl.SSLContext, size: int) -> None:
     """By its length alone: nothing of it is kept."""
     with Raw(locked.address, tls) as raw:
-        assert choose(raw, MECHANISM) == 0
+        assert choose_mechanism(raw, MECHANISM) == 0
         raw.send(i32(size) + header(SASL_AUTHENTICATE, 1) + i32(size - 20))
         assert raw.wait_closed() == b""
 
@@ -124,8 +111,8 @@ def test_a_message_that_is_too_long_for_a_password(locked: Victim, tls: ssl.SSLC
     """librdkafka 5603."""
     for mechanism, token in ((MECHANISM, b"n,,n=a,r=" + b"x" * size), ("PLAIN", b"\0a\0" + b"x" * size)):
         with Raw(locked.address, tls) as raw:
-            assert choose(raw, mechanism) == 0
-            assert show(raw, token)[0] == SASL_AUTHENTICATION_FAILED
+            assert choose_mechanism(raw, mechanism) == 0
+            assert show_token(raw, token)[0] == SASL_AUTHENTICATION_FAILED
             assert raw.wait_closed() == b""
 
 
@@ -142,8 +129,8 @@ FIRST: Final = {
 @pytest.mark.parametrize("name", FIRST)
 def test_a_first_message_that_is_none(locked: Victim, tls: ssl.SSLContext, name: str) -> None:
     with Raw(locked.address, tls) as raw:
-        assert choose(raw, MECHANISM) == 0
-        assert show(raw, FIRST[name]) == (SASL_AUTHENTICATION_FAILED, b"")
+        assert choose_mechanism(raw, MECHANISM) == 0
+        assert show_token(raw, FIRST[name]) == (SASL_AUTHENTICATION_FAILED, b"")
         assert raw.wait_closed() == b""
 
 
@@ -161,12 +148,12 @@ def test_a_last_message_that_is_none(
     """By somebody who knows the password."""
     right, wrong = LAST[name]
     with Raw(locked.address, tls) as raw:
-        assert choose(raw, MECHANISM) == 0
+        assert choose_mechanism(raw, MECHANISM) == 0
         scram = ScramClient(MECHANISM, ADMIN, security.passwords[ADMIN])
-        _, challenge = show(raw, scram.first())
+        _, challenge = show_token(raw, scram.first())
         proof = scram.prove(challenge)
         assert right in proof
-        assert show(raw, proof.replace(right, wrong, 1)) == (SASL_AUTHENTICATION_FAILED, b"")
+        assert show_token(raw, proof.replace(right, wrong, 1)) == (SASL_AUTHENTICATION_FAILED, b"")
         assert raw.wait_closed() == b""
 
 
@@ -175,10 +162,10 @@ def test_a_recorded_login_is_of_no_use(locked: Victim, tls: ssl.SSLContext, secu
     scram, proof = ScramClient(MECHANISM, ADMIN, security.passwords[ADMIN]), b""
     for is_again in (False, True):
         with Raw(locked.address, tls) as raw:
-            assert choose(raw, MECHANISM) == 0
-            _, challenge = show(raw, scram.first())
+            assert choose_mechanism(raw, MECHANISM) == 0
+            _, challenge = show_token(raw, scram.first())
             proof = proof or scram.prove(challenge)
-            assert show(raw, proof)[0] == (SASL_AUTHENTICATION_FAILED if is_again else 0)
+            assert show_token(raw, proof)[0] == (SASL_AUTHENTICATION_FAILED if is_again else 0)
 
 
 @pytest.mark.parametrize("iterations", [1, 0, -1, 4095, 10**9, 2**31 - 1])
@@ -188,7 +175,7 @@ def test_iterations_that_nobody_should_work_through(
     """Neither too few to protect a password, nor so many that a login costs minutes."""
     entry = compact("eve") + i8(1) + i32(iterations) + compact(b"salt" * 4) + compact(bytes(32)) + b"\0"
     with Raw(locked.address, tls) as raw:
-        log_in(raw, security)
+        log_in(raw, ADMIN, security.passwords[ADMIN])
         body = compact_array([]) + compact_array([entry]) + b"\0"
         reader = Reader(raw.ask(ALTER_USER_SCRAM_CREDENTIALS, 0, body, tags=b"\0"))
         reader.bytes(1)  # the header's tags
@@ -198,15 +185,10 @@ def test_iterations_that_nobody_should_work_through(
         assert reader.i16() == UNACCEPTABLE_CREDENTIAL
 
 
-def log_in(raw: Raw, security: TestSecurity) -> None:
-    assert choose(raw, "PLAIN") == 0
-    assert show(raw, f"\0{ADMIN}\0{security.passwords[ADMIN]}".encode())[0] == 0
-
-
 def test_a_handshake_within_a_login(locked: Victim, tls: ssl.SSLContext) -> None:
     with Raw(locked.address, tls) as raw:
-        assert choose(raw, "PLAIN") == 0
-        assert choose(raw, MECHANISM) == ILLEGAL_SASL_STATE
+        assert choose_mechanism(raw, "PLAIN") == 0
+        assert choose_mechanism(raw, MECHANISM) == ILLEGAL_SASL_STATE
         assert raw.wait_closed() == b""
 
 
