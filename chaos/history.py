@@ -122,6 +122,16 @@ class Transaction(Operation):
 
 
 @dataclass(slots=True, kw_only=True)
+class Counted(Operation):
+    """What a stream processing app that counts the records of a log said of a key, in order, to readers of
+    what is committed."""
+
+    log: str
+    key: str
+    counts: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class TopicChange(Operation):
     """`action` is created or deleted; `topic_id` is what the brokers called this one."""
 
@@ -198,6 +208,7 @@ KINDS: Final[Mapping[str, type[Operation]]] = {
         Committed,
         FinalRead,
         Transaction,
+        Counted,
         TopicChange,
         Replica,
         Led,

@@ -26,7 +26,7 @@ _ASK_AGAIN: Final = (
 )
 
 
-def _consumer(access: Access, group: str) -> Consumer:
+def _consumer(access: Access, group: str, **more: object) -> Consumer:
     return Consumer(
         {
             **access.librdkafka(),
@@ -37,6 +37,7 @@ def _consumer(access: Access, group: str) -> Consumer:
             "check.crcs": True,
             "fetch.message.max.bytes": 8_000_000,
             "log_level": 0,
+            **more,
         }
     )
 
@@ -128,6 +129,32 @@ def ends_of(access: Access, topic: str, partitions: int) -> list[int]:
         return [_bounds(consumer, topic, partition)[1] for partition in range(partitions)]
     finally:
         consumer.close()
+
+
+def read_committed(access: Access, topic: str, partitions: int) -> list[tuple[bytes, bytes]]:
+    """Keys and values of all committed records, each partition in its order, up to the first transaction that
+    is open. Raises KafkaException, also when that takes too long."""
+    consumer = _consumer(access, "look", **{"enable.partition.eof": True})
+    found: list[tuple[bytes, bytes]] = []
+    unread, deadline = set(range(partitions)), time.monotonic() + READ_TIMEOUT_S
+    try:
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
+        while unread:
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic} was not read to its end"))
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is None:
+                    key, value = message.key(), message.value()
+                    assert isinstance(key, bytes) and isinstance(value, bytes)
+                    found.append((key, value))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition() or 0)
+                elif error.code() not in _ASK_AGAIN and not error.retriable():
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+    return found
 
 
 def look_at_disks(history: History, stage: Stage, topics: list[str]) -> None:

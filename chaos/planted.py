@@ -16,6 +16,7 @@ from typing import Final
 from chaos.checkers import Judgement
 from chaos.runner import Options, Result, run
 from chaos.scenarios import SCENARIOS
+from chaos.workloads.counter_app import HASTY
 
 RUNS_MAX: Final = 10
 SECONDS: Final = 20.0
@@ -29,8 +30,12 @@ SHOWN_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "a stale leader serves": ("isolate-leader",),
     "a marker without its epoch check": ("late-decisions",),
     "LSO from the high watermark": ("transactions",),
+    HASTY: ("counter",),
 }
 """By the name of a bug: the scenarios that are played in turn."""
+
+OF_WORKLOADS: Final[Mapping[str, str]] = {HASTY: "chaos.workloads.counter:HastyCounterWorkload"}
+"""Bugs of clients, not of brokers: the workload that has one."""
 
 EXCUSES: Final = frozenset({"clients", "goals", "effect"})
 """What does not show a bug by itself: a client that got an error, a time that was missed."""
@@ -53,7 +58,13 @@ def find(plant: str, *, runs_max: int = RUNS_MAX, first_seed: int = 0) -> Found 
     scenarios = SHOWN_IN[plant]
     for number in range(runs_max):
         scenario = SCENARIOS[scenarios[number % len(scenarios)]]
-        options = Options(scenario=scenario, seed=first_seed + number, seconds=SECONDS, plant=plant)
+        options = Options(
+            scenario=scenario,
+            seed=first_seed + number,
+            seconds=SECONDS,
+            workload=OF_WORKLOADS.get(plant, ""),
+            plant="" if plant in OF_WORKLOADS else plant,
+        )
         with tempfile.TemporaryDirectory(prefix="raftlog-chaos-") as folder:
             result = run(options, Path(folder) / "data")
         wrong = [one.name for one in result.verdict.findings if one.judgement is Judgement.WRONG]

@@ -11,6 +11,8 @@ PADDING_MAX: Final = 400
 UNKNOWN: Final = "?"
 """Begins what is written down of a value that nobody can have written."""
 SHOWN_MAX: Final = 60
+KEYS: Final = 20
+"""Of a writer, for who counts."""
 
 
 def value_of(name: str) -> bytes:
@@ -29,6 +31,12 @@ def name_of(value: bytes | None) -> str:
     if name and value_of(name) == value:
         return name
     return f"{UNKNOWN}{'nothing' if value is None else value[:SHOWN_MAX].hex()}"
+
+
+def key_of(name: str) -> str:
+    """The key that a stream processing app counts a value under."""
+    writer, _, number = name.rpartition(":")
+    return f"{writer}-{int(number) % KEYS}" if number.isdigit() else UNKNOWN
 
 
 def number_of(name: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.checkers import cluster, compaction, groups, records, transactions
+from chaos.checkers import cluster, compaction, counts, groups, records, transactions
 from chaos.checkers.finding import Finding, Judgement, View, Violation
 from chaos.history import History
 
@@ -19,6 +19,7 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     *groups.CHECKERS,
     *transactions.CHECKERS,
     *compaction.CHECKERS,
+    *counts.CHECKERS,
     *cluster.CHECKERS,
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from confluent_kafka import KafkaException
+
 from chaos.faults.fault import Fault
 from chaos.faults.network import CLIENTS, apart
 from chaos.faults.processes import Kill, Pause, Restart
@@ -11,6 +13,7 @@ from chaos.play import Play
 from chaos.scenarios.goals import KILLED_MAX_S, committed_since, elections_since, served_again, served_since
 from chaos.scenarios.scenario import scenario
 from chaos.stage import Links, Wants
+from chaos.workloads.counter import CounterWorkload, KillWorkers
 
 CUTS: Final = Wants(links=Links.NAMESPACES)
 PAUSE_MAX_S: Final = 60.0
@@ -140,3 +143,43 @@ def transactions(play: Play) -> None:
         play.await_progress()
         served_since(play, began)
         play.calm(play.rng.uniform(0, 3))
+
+
+@scenario("counter", 14, workload="counter", seconds=30.0)
+def counter(play: Play) -> None:
+    """Workers of a stream processing app are killed together with brokers, and come back with their state or
+    without: each record is counted once."""
+    app = play.workload
+    assert isinstance(app, CounterWorkload), f"{app} has no workers to kill"
+    for _ in play.rounds():
+        workers = play.rng.sample(app.workers, play.rng.choice([1, 1, 2]))
+        brokers = play.rng.sample(play.ids, play.rng.choice([0, 1, 1, 2]))
+        faults: list[Fault] = [KillWorkers(workers, empty=play.rng.random() < 0.3)]
+        faults += [Kill(play.stage.brokers, brokers)] if brokers else []
+        play.rng.shuffle(faults)
+        ends = [play.begins(fault) for fault in faults]
+        play.calm(play.rng.uniform(0, 3))
+        play.rng.shuffle(ends)
+        for end in ends:
+            end()
+        healed = play.history.now()
+        play.await_progress()
+        served_again(play, healed)
+        _await_counts(play, app)
+        play.calm(play.rng.uniform(0, 3))
+
+
+def _await_counts(play: Play, app: CounterWorkload) -> None:
+    """Until more is counted."""
+    before = -1
+
+    def has_grown() -> bool:
+        nonlocal before
+        try:
+            now = app.progress()
+        except KafkaException:
+            return False
+        before = now if before < 0 else before
+        return now > before
+
+    play.wait_until(has_grown, "the app counts on")

@@ -11,6 +11,7 @@ from chaos.history import (
     Bounds,
     Commit,
     Committed,
+    Counted,
     Fault,
     FinalRead,
     Goal,
@@ -139,6 +140,10 @@ def transaction(
     )
 
 
+def counted(key: str, *counts: int, log: str = "in", outcome: Outcome = OK) -> Counted:
+    return Counted(client="look", log=log, key=key, counts=list(counts), outcome=outcome)
+
+
 def created(log: str, topic_id: str) -> TopicChange:
     return TopicChange(client="churn", action="created", log=log, topic_id=topic_id, outcome=OK)
 
@@ -179,6 +184,7 @@ RIGHT: list[Operation] = [
     transaction("t:2", commit=False),
     Fault(client="chaos", kind="kill", what="kill 1", brokers=[1], outcome=OK),
     Goal(client="chaos", what="a goal", outcome=OK),
+    counted("in-0", 1),
 ]
 
 
@@ -301,6 +307,16 @@ WRONG: dict[str, list[tuple[str, list[Operation]]]] = {
         ),
         ("its last is at -1", [put("k", "a:0", 0), final(log="dict")]),
     ],
+    "counted": [
+        ("counted 3 times, and has 2 at place 3", [final("a:0", "a:20", log="in"), counted("a-0", 1, 2, 2)]),
+        ("counted 1 times, and ends at 1", [final("a:0", "a:20", log="in"), counted("a-0", 1)]),
+        ("counted 2 times, and has 3 at place 2", [final("a:0", "a:20", log="in"), counted("a-0", 1, 3)]),
+        (
+            "a-1 came 1 times, was counted 0 times",
+            [final("a:0", "a:1", log="in"), counted("a-0", 1)],
+        ),
+        ("a-7 came 0 times", [final("a:0", log="in"), counted("a-0", 1), counted("a-7", 1)]),
+    ],
     "replicas-equal": [
         ("differs", [replica(1, "x"), replica(2, "y")]),
         ("a bad CRC", [replica(1, "x", FAILED, "a bad CRC")]),
@@ -340,6 +356,7 @@ UNFINISHED: dict[str, list[Operation]] = {
     "dense": [send("a:0", 0)],
     "replicas-equal": [send("a:0", 0), final("a:0")],
     "load": [final()],
+    "counted": [send("in:0", 0, log="in"), final("in:0", log="in"), counted("", outcome=UNKNOWN)],
     "goals": [Goal(client="c", what="a goal", seen="9 s, the machine stood still for 5", outcome=UNKNOWN)],
 }
 

@@ -6,6 +6,7 @@ import importlib
 from typing import Final
 
 from chaos.workloads.compacted import CompactedWorkload
+from chaos.workloads.counter import CounterWorkload
 from chaos.workloads.groups import GroupWorkload
 from chaos.workloads.log import LogWorkload
 from chaos.workloads.topics import TopicWorkload
@@ -20,6 +21,7 @@ WORKLOADS: Final[dict[str, type[Workload]]] = {
     "topics": TopicWorkload,
     "transactions": TransactionWorkload,
     "compacted": CompactedWorkload,
+    "counter": CounterWorkload,
 }
 
 
