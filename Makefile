@@ -8,7 +8,7 @@ SITE   := $(VENV)/site
 # Hundreds of brokers and clients are started: none should compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-versions check format lint types quick docs site dist picture bench bench-kafka test-kafka test-foreign chaos toxiproxy clean
+.PHONY: help demo test test-all test-versions check format lint types quick docs site dist picture bench bench-kafka bench-streams test-kafka test-foreign chaos toxiproxy clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -76,6 +76,9 @@ bench: $(READY)  ## throughput and latency of a broker started for it; ARGS='--s
 
 bench-kafka: $(READY)  ## the same loads on raftlog and Apache Kafka in turn, three brokers each; needs Java, Maven
 	@$(BIN)/python -m tests.side_by_side $(ARGS)
+
+bench-streams: $(READY)  ## the CPU time a record of raftlog.streams, Kafka Streams and Quix Streams in turn; needs Java, Maven
+	@$(BIN)/python -m tests.streams_bench $(ARGS)
 
 test-kafka: $(READY)  ## the tests of the client and of `raftlog console` against Apache Kafka from Maven Central; needs Java and Maven
 	$(BIN)/python -m tests.kafka_peer run -- $(BIN)/pytest tests/client tests/http/test_http_outside.py tests/console/test_console_outside.py $(ARGS)
