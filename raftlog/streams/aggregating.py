@@ -44,22 +44,22 @@ class Aggregating(Node):
 
     def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
         store, down = room.store(self.stores[0].name), downs[OUT]
-        get, put = store.get, store.set
+        fold = store.fold
         initial, add, result = self.aggregate.initial, self.aggregate.add, self.aggregate.result
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
                 room.note_dropped(NO_KEY)
                 return
-            so_far = get(key)
-            put(key, add(initial if so_far is None else so_far, value), timestamp)
+            fold(key, add, initial, value, timestamp)
 
         def emit() -> None:
             for key, timestamp in list(store.dirty.items()):
                 value = store.get(key)
                 down(key, None if value is None else result(value), timestamp)
 
-        room.before_commit(emit)
+        if OUT in downs:
+            room.before_commit(emit)
         return (push,)
 
 
@@ -80,9 +80,10 @@ class Windowing(Node):
     def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
         store = room.store(self.stores[0].name)
         assert isinstance(store, Timed), store
-        get, put, late = store.get, store.set, downs[LATE]
+        fold, late = store.fold, downs[LATE]
         initial, add, view = self.aggregate.initial, self.aggregate.add, self.view
         starts, size, grace = self.windows.starts, self.windows.size_ms, self.windows.grace_ms
+        is_told, is_tumbling = CHANGES in downs, self.windows.every_ms == size
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
@@ -90,13 +91,11 @@ class Windowing(Node):
                 return
             over = room.watermark - size - grace
             is_late = False
-            for start in starts(timestamp):
+            for start in (timestamp - timestamp % size,) if is_tumbling else starts(timestamp):
                 if start <= over:
                     is_late = True
-                    continue
-                window = (start, key)
-                so_far = get(window)
-                put(window, add(initial if so_far is None else so_far, value), timestamp)
+                else:
+                    fold((start, key), add, initial, value, timestamp)
             if is_late:
                 room.note_dropped("late for its window")
                 late(key, value, timestamp)
@@ -111,11 +110,12 @@ class Windowing(Node):
 
         def close(start: int, key: Any) -> None:
             value = store.get((start, key))
-            if (changed := store.dirty.get((start, key))) is not None:
+            if is_told and (changed := store.dirty.get((start, key))) is not None:
                 tell(start, key, value, changed)  # no commit will: it is gone by then
             downs[FINAL](key, view((start, key), value), start + size - 1)
 
-        room.before_commit(emit)
+        if is_told:
+            room.before_commit(emit)
         room.closing(store, close)
         return (push,)
 

@@ -8,7 +8,8 @@ with the changelogs and the offsets (KIP-447).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import trio
@@ -18,6 +19,7 @@ from raftlog.client.delivery import Delivery
 from raftlog.client.errors import CommitUnknown
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
+from raftlog.client.partitioner import murmur2_partition
 from raftlog.client.producer import Producer
 from raftlog.client.transactional import Transaction
 from raftlog.streams.outputs import Output, Prepared
@@ -29,6 +31,10 @@ log: Final = logging.getLogger("raftlog.streams")
 UNSETTLED_SECONDS_MAX: Final = 600.0
 """A worker that does not hear for so long whether its commit has succeeded ends, for somebody to look."""
 SETTLE_PAUSE_SECONDS: Final = 0.2
+KEYS_CACHED_MAX: Final = 65_536
+"""Keys whose partition is kept: some 10 MB of short ones. The client keeps 4,096, which the keys of a store
+pass through in turn, so that each is hashed once a commit."""
+partition_of: Final = lru_cache(maxsize=KEYS_CACHED_MAX)(murmur2_partition)
 Ends = dict[tuple[str, int], tuple[str, int]]
 """By changelog and partition: the topic's id, and the offset behind what was written."""
 
@@ -66,25 +72,29 @@ class Commits:
         if self._once:
             self._held_back.setdefault(task, []).extend(outputs)
         else:
-            for output in outputs:
-                await self._send_one(output)
+            await self._send_all(outputs)
 
-    async def _send_one(self, output: Output) -> Delivery:
-        if output.partition == ALL_PARTITIONS:
-            for partition in range(await self._producer.partitions(output.topic)):
-                delivery = await self._send_to(output, partition)
-            return delivery
-        return await self._send_to(output, output.partition)
-
-    async def _send_to(self, output: Output, partition: int | None) -> Delivery:
-        return await self._producer.send_soon(
-            output.topic,
-            output.value,
-            key=output.key,
-            partition=partition,
-            timestamp_ms=max(output.timestamp, 0),
-            headers=output.headers or None,
-        )
+    async def _send_all(self, outputs: Iterable[Output]) -> None:
+        producer, counts = self._producer, dict[str, int]()
+        for topic, key, value, timestamp, partition, headers in outputs:
+            if partition == ALL_PARTITIONS or (partition is None and key is not None):
+                count = counts.get(topic)
+                if count is None:
+                    count = counts[topic] = await producer.partitions(topic)
+                places: Sequence[int | None] = range(count)
+                if key is not None and partition is None:
+                    places = (partition_of(key, count),)
+            else:
+                places = (partition,)
+            for place in places:
+                await producer.send_soon(
+                    topic,
+                    value,
+                    key=key,
+                    partition=place,
+                    timestamp_ms=timestamp if timestamp > 0 else 0,
+                    headers=headers or None,
+                )
 
     async def _at_least_once(self, prepared: Mapping[Task, Prepared]) -> Ends:
         last = await self._send_changes(prepared)
@@ -101,8 +111,7 @@ class Commits:
         try:
             async with self._producer.transaction() as transaction:
                 for task in prepared:
-                    for output in (*held_back.get(task, ()), *task.take_watermarks()):
-                        await self._send_one(output)
+                    await self._send_all((*held_back.get(task, ()), *task.take_watermarks()))
                 last = await self._send_changes(prepared)
                 await transaction.send_offsets(_offsets(prepared), group)
         except CommitUnknown:
@@ -126,9 +135,16 @@ class Commits:
         last = {}
         for task, each in prepared.items():
             for topic, changes in each.changes.items():
-                for change in changes:
-                    output = Output(topic, change.key, change.value, change.timestamp, task.partition)
-                    last[topic, task.partition] = await self._send_to(output, task.partition)
+                for key, value, timestamp in changes:
+                    delivery = await self._producer.send_soon(
+                        topic,
+                        value,
+                        key=key,
+                        partition=task.partition,
+                        timestamp_ms=max(timestamp, 0),
+                        headers=None,
+                    )
+                last[topic, task.partition] = delivery
         return last
 
     async def _ends(self, last: Mapping[tuple[str, int], Delivery]) -> Ends:

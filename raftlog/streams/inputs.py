@@ -7,17 +7,20 @@ writers have sent along: a writer that lags must not have its records be late.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 from raftlog.client.record import Record as Read
+from raftlog.streams.errors import StateError
 from raftlog.streams.nodes import Source
 
 WATERMARK: Final = "raftlog.watermark"
 """The header of a record that only says how far its writer is: `TASK TIME`, key and value null."""
 
 NO_TIME: Final = -1
+METADATA_FORMAT: Final = 1
 
 
 class Input:
@@ -84,3 +87,13 @@ class Input:
     def __repr__(self) -> str:
         name = f"{self.topic}-{self.partition}"
         return f"<Input {name} at={self.position} time={self.time} buffered={len(self.records)}>"
+
+
+def read_metadata(text: str) -> dict[str, Any]:
+    """The metadata of a commit; none when somebody else has committed."""
+    if not text.startswith('{"v":'):
+        return {}
+    told: dict[str, Any] = json.loads(text)
+    if told["v"] > METADATA_FORMAT:
+        raise StateError(f"the group was committed by a newer raftlog (format {told['v']}): start that one")
+    return told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from raftlog.client.record import Record as Read
 from raftlog.streams.stores import Change
@@ -14,8 +14,7 @@ _DLQ: Final = "__streams.errors."
 """How the headers of a record in the DLQ begin: as Kafka Streams has them (KIP-1034)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A record to be sent. Without a `partition` the key chooses it."""
 
     topic: str
@@ -43,6 +42,14 @@ class Restore:
     position: int
     end: int | None
     topic_id: str
+
+
+class Unprocessable(Exception):
+    """The record in hand cannot be processed, says a node."""
+
+    def __init__(self, reason: str, to_dlq: bool) -> None:
+        super().__init__(reason)
+        self.to_dlq = to_dlq
 
 
 def dead_letter(topic: str, read: Read, error: Exception) -> Output:

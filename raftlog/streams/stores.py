@@ -11,7 +11,7 @@ import itertools
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from raftlog.streams.errors import StreamsError
 from raftlog.streams.serdes import Serde
@@ -49,8 +49,7 @@ class Rows(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A key's new value, for the changelog; `value` None is a tombstone."""
 
     key: bytes
@@ -105,6 +104,22 @@ class Store:
         if self._guarded is not None:
             self._guarded.pop(key, None)
 
+    def fold(
+        self, key: Any, add: Callable[[Any, Any], Any], initial: Any, value: Any, timestamp: int
+    ) -> None:
+        """Set a key to what `add` makes of its value (`initial` when it has none) and another one: `get` and
+        `set` in one step, as every record of an aggregate takes it."""
+        live, dirty = self.live, self.dirty
+        before = live.get(key, MISSING)
+        if before is MISSING or self._guarded is not None:
+            before = self.get(key)
+        made = add(initial if before is None else before, value)
+        self.undoable.append((key, before, dirty.get(key, MISSING)))
+        live[key] = made
+        dirty[key] = timestamp
+        if self._guarded is not None:
+            self._guarded.pop(key, None)
+
     def scan(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[Any, Any]]:
         """Keys with values, in the order of their encoded keys, changes included."""
         changed = {self.encoded(key): key for key in self.dirty}
@@ -139,12 +154,8 @@ class Store:
 
     # -- one record's changes
 
-    def keep(self) -> None:
-        """What was changed since the last call stays: the record is done."""
-        self.undoable.clear()
-
     def undo(self) -> None:
-        """Take back what was changed since the last `keep`: the record failed."""
+        """Take back what the record in hand has changed: it failed."""
         while self.undoable:
             key, value, changed = self.undoable.pop()
             for table, old in ((self.live, value), (self.dirty, changed)):
@@ -231,8 +242,12 @@ class Timed(Store):
     def over(self, watermark: int) -> list[int]:
         """The times, in order, whose keys are needed no more at a watermark."""
         assert self.spec.lasts_ms is not None, self.spec
-        last, first = watermark - self.spec.lasts_ms, self._first_time()
-        return [] if first is None or first > last else sorted(time for time in self.times if time <= last)
+        last, heap = watermark - self.spec.lasts_ms, self._first
+        while heap and heap[0] <= last:
+            if heap[0] in self.times:
+                return sorted(time for time in self.times if time <= last)
+            heapq.heappop(heap)
+        return []
 
     def times_of(self, key: Any) -> list[int]:
         """A key's times, in order. Only for stores that are asked `by_key`."""
@@ -256,6 +271,14 @@ class Timed(Store):
         super().set(key, value, timestamp)
         (self._remove if value is None else self._add)(*key)
 
+    def fold(
+        self, key: Any, add: Callable[[Any, Any], Any], initial: Any, value: Any, timestamp: int
+    ) -> None:
+        if key[1] in self.times.get(key[0], ()):
+            super().fold(key, add, initial, value, timestamp)
+        else:
+            self.set(key, add(initial, value), timestamp)
+
     def undo(self) -> None:
         touched = {key for key, _, _ in self.undoable}
         super().undo()
@@ -277,12 +300,16 @@ class Timed(Store):
         """Forget a time with all its keys. The changelog keeps them as long as it keeps anything; `load`
         leaves them out."""
         low, high = _TIME.pack(time), _TIME.pack(time + 1)
+        live, dirty, undoable, encode = self.live, self.dirty, self.undoable, self.spec.key.encode
         rows = []
-        for key in list(self.times.get(time, ())):
+        keys = self.times.pop(time, set())
+        for key in keys:
             place = (time, key)
-            self.undoable.append((place, self.live.pop(place, MISSING), self.dirty.pop(place, MISSING)))
-            rows.append(low + self.spec.key.encode(key))
-            self._remove(time, key)
+            undoable.append((place, live.pop(place, MISSING), dirty.pop(place, MISSING)))
+            rows.append(low + encode(key))
+        if self._of_key is not None:
+            for key in keys:
+                self._remove(time, key)
         self._dropping.append((low, high, rows))
 
     def committed(self) -> None:
@@ -296,13 +323,6 @@ class Timed(Store):
     def flushed(self) -> None:
         super().flushed()
         self.dropped.clear()
-
-    def _first_time(self) -> int | None:
-        """The least time that has a key."""
-        heap = self._first
-        while heap and heap[0] not in self.times:
-            heapq.heappop(heap)
-        return heap[0] if heap else None
 
     def _add(self, time: int, key: Any) -> None:
         keys = self.times.get(time)

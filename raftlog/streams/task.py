@@ -18,24 +18,15 @@ from typing import Any, Final, NoReturn
 from raftlog.client.record import Record as Read
 from raftlog.streams.database import Database
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError
-from raftlog.streams.inputs import NO_TIME, WATERMARK, Input
+from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, read_metadata
 from raftlog.streams.nodes import Node, Push, Record, Sink, Source
-from raftlog.streams.outputs import Output, Prepared, Restore, dead_letter
+from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
 from raftlog.streams.stores import Store, Timed
 from raftlog.streams.timers import Fire, Timers
 from raftlog.streams.ways import Ways, delays_of
 
 ALL_PARTITIONS: Final = -1
-METADATA_FORMAT: Final = 1
-
-
-class Unprocessable(Exception):
-    """The record in hand cannot be processed, says a node."""
-
-    def __init__(self, reason: str, to_dlq: bool) -> None:
-        super().__init__(reason)
-        self.to_dlq = to_dlq
 
 
 class Task:
@@ -129,7 +120,7 @@ class Task:
                 topic_id, start = self._changelogs.get(spec.name, ("", 0))
                 found.append(Restore(spec.name, changelog(self.plan.app, spec), start, None, topic_id))
         for topic, (offset, metadata) in committed.items():
-            told = _metadata(metadata)
+            told = read_metadata(metadata)
             if told and told["f"] != self.part.fingerprint:
                 raise StateError(
                     f"{topic}-{self.partition} was committed by a sub-topology {told['f']}, and this one is "
@@ -189,17 +180,12 @@ class Task:
     def run(self, limit: int = 1 << 30) -> int:
         """Process up to so many records, those with the least time first. Gives how many. Raises
         RecordFailed."""
-        done = 0
-        if len(self.inputs) == 1:
+        if len(self.inputs) == 1 and not self._is_of_tables:
             (only,) = self.inputs.values()
-            records = only.records
-            while records and done < limit:
-                self._take(only, records.popleft())
-                done += 1
-            return done
+            return self._take(only, min(limit, len(only.records)))
+        done = 0
         while done < limit and (chosen := self._choose()) is not None:
-            self._take(chosen, chosen.records.popleft())
-            done += 1
+            done += self._take(chosen, 1)
         return done
 
     def _choose(self) -> Input | None:
@@ -216,34 +202,50 @@ class Task:
                     return None
         return min(ready, key=Input.head_time)
 
-    def _take(self, each: Input, read: Read) -> None:
-        source = each.source
-        self._read = read
-        outputs = len(self._outputs)
-        try:
-            if source.internal and read.key is None and read.headers and read.headers[0][0] == WATERMARK:
-                each.hear(read.headers[0][1] or b"")
-                self._time_passes()
-            else:
-                key = None if read.key is None else source.key.decode(read.key)
-                value = None if read.value is None else source.value.decode(read.value)
-                timestamp = (
-                    read.timestamp if source.timestamp is None or value is None else source.timestamp(value)
-                )
-                if timestamp > self._now + source.max_ahead_ms:
-                    self.dropped["ahead of the clock"] += 1
+    def _take(self, each: Input, count: int) -> int:
+        """The next records of an input. Most of a worker's time is spent in this loop."""
+        source, following, push = each.source, each.records.popleft, self._pushes[each.topic]
+        decode_key, decode_value, timestamp_of = source.key.decode, source.value.decode, source.timestamp
+        latest, outputs, undos = self._now + source.max_ahead_ms, self._outputs, self._undos
+        is_internal, is_only = source.internal, len(self.inputs) == 1
+        ends_something = not self._is_alone or self._closings or self._timers.event
+        for _ in range(count):
+            read = self._read = following()
+            _, _, offset, timestamp, key, value, headers = read
+            sent = len(outputs)
+            try:
+                if is_internal and key is None and headers and headers[0][0] == WATERMARK:
+                    each.hear(headers[0][1] or b"")
+                    self._time_passes()
                 else:
-                    self._pushes[each.topic](key, value, timestamp)
-                    if timestamp > each.stream_time:
-                        self._time_of(each, timestamp)
-        except Exception as error:
-            self._take_back(outputs)
-            self._failed(read, error)
-        else:
-            for undo in self._undos:
-                undo.clear()
-        each.position = read.offset + 1
-        each.quiet_since = self._now
+                    if key is not None:
+                        key = decode_key(key)
+                    if value is not None:
+                        value = decode_value(value)
+                        if timestamp_of is not None:
+                            timestamp = timestamp_of(value)
+                    if timestamp > latest:
+                        self.dropped["ahead of the clock"] += 1
+                    else:
+                        push(key, value, timestamp)
+                        if timestamp <= each.stream_time:
+                            pass
+                        elif is_internal and is_only:  # its time is what it hears
+                            each.stream_time = timestamp
+                        elif ends_something:
+                            self._time_of(each, timestamp)
+                        else:
+                            each.stream_time = timestamp
+                            self.watermark = max(self.watermark, timestamp)
+            except Exception as error:
+                self._take_back(sent)
+                self._failed(read, error)
+            else:
+                for undo in undos:
+                    undo.clear()
+            each.position = offset + 1
+        each.quiet_since = self._now if count else each.quiet_since
+        return count
 
     def _take_back(self, outputs: int) -> None:
         """Undo what the record in hand has changed, and what was sent since there were so many outputs."""
@@ -286,8 +288,8 @@ class Task:
                 f"task {self.part.number}-{self.partition}: a window that closes, or a timer, has failed: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        for store in self._stores.values():
-            store.keep()
+        for undo in self._undos:
+            undo.clear()
 
     def _time_of(self, each: Input, timestamp: int) -> None:
         """An input's time is later now, unless a window that closes then fails."""
@@ -480,13 +482,3 @@ class _RoomOf:
 
     def fail(self, reason: str, to_dlq: bool) -> NoReturn:
         raise Unprocessable(reason, to_dlq)
-
-
-def _metadata(text: str) -> dict[str, Any]:
-    """The metadata of a commit; none when somebody else has committed."""
-    if not text.startswith('{"v":'):
-        return {}
-    told: dict[str, Any] = json.loads(text)
-    if told["v"] > METADATA_FORMAT:
-        raise StateError(f"the group was committed by a newer raftlog (format {told['v']}): start that one")
-    return told

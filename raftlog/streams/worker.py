@@ -15,6 +15,8 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, Literal
 
 import trio
@@ -64,6 +66,8 @@ OnSourceLost = Literal["fail", "skip"]
 """What becomes of a task whose committed offset is below the start of its topic."""
 Place = tuple[int, int]
 """Part and partition."""
+_PLACE: Final = itemgetter(0, 1)
+"""A record's topic and partition."""
 
 
 async def run(
@@ -229,10 +233,10 @@ class Worker:
     def _deal_out(self, records: Sequence[Read]) -> None:
         """Give each task its records, and say how far its inputs are read."""
         seats = {key: seat for seat in self.seats.values() for key in seat.partitions}
-        for record in records:
-            seat = seats.get(TopicPartition(record.topic, record.partition))
+        for key, run in groupby(records, key=_PLACE):  # they come by partitions
+            seat = seats.get(TopicPartition(*key))
             if seat is not None and seat.task is not None:
-                seat.task.add(record.topic, (record,))
+                seat.task.add(key[0], run)
         for key, position in self._consumer.positions().items():
             seat = seats.get(key)
             if seat is not None and seat.task is not None:
