@@ -157,8 +157,11 @@ def counter(play: Play) -> None:
         faults: list[Fault] = [KillWorkers(workers, empty=play.rng.random() < 0.3)]
         faults += [Kill(play.stage.brokers, brokers)] if brokers else []
         play.rng.shuffle(faults)
-        ends = [play.begins(fault) for fault in faults]
-        play.calm(play.rng.uniform(0, 3))
+        ends = []
+        for fault in faults:
+            ends.append(play.begins(fault))
+            play.calm(play.rng.uniform(0, 1))  # a commit may hang that a worker is killed in
+        play.calm(play.rng.uniform(0, 2))
         play.rng.shuffle(ends)
         for end in ends:
             end()
