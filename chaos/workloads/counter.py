@@ -3,6 +3,7 @@ to be killed together with brokers. In the end each key's counts are 1, 2, … u
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import ClassVar, Final
 
 from confluent_kafka import KafkaException
 
+from chaos.access import Access
 from chaos.faults.fault import Fault, NoEffect
 from chaos.history import Counted, Outcome
 from chaos.look import ends_of, read_committed
@@ -24,6 +26,7 @@ from chaos.workloads.counter_app import COUNTS, EVENTS, HASTY
 from chaos.workloads.producers import ConfluentProducer, TrioProducer
 from chaos.workloads.worker import Worker
 from chaos.workloads.workload import Site, Workload, create_topics
+from raftlog.testing.security import client_properties
 
 PARTITIONS: Final = 2
 REPLICAS: Final = 3
@@ -39,7 +42,7 @@ ERROR_LINES: Final = 3
 class AppProcess:
     """One worker of the app, with a state folder that it keeps."""
 
-    def __init__(self, bootstrap: str, folder: Path, name: str, plant: str) -> None:
+    def __init__(self, access: Access, folder: Path, name: str, plant: str) -> None:
         self.name = name
         self.state = folder / name
         self._log = folder / f"{name}.log"
@@ -47,7 +50,7 @@ class AppProcess:
             sys.executable,
             "-m",
             "chaos.workloads.counter_app",
-            bootstrap,
+            json.dumps(client_properties(access.bootstrap, access.security)),
             str(self.state),
             name,
         ]
@@ -111,9 +114,9 @@ class CounterWorkload(Workload):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        create_topics(site.bootstrap, {COUNTS: PARTITIONS}, REPLICAS, {})
+        create_topics(site.access, {COUNTS: PARTITIONS}, REPLICAS, {})
         self._folder = Path(tempfile.mkdtemp(prefix="raftlog-counter-"))
-        self.workers = [AppProcess(site.bootstrap, self._folder, name, self.plant) for name in WORKERS]
+        self.workers = [AppProcess(site.access, self._folder, name, self.plant) for name in WORKERS]
 
     def make_producers(self, site: Site) -> Sequence[Worker]:
         target = site.target(EVENTS)
@@ -150,18 +153,18 @@ class CounterWorkload(Workload):
 
     def progress(self) -> int:
         """Grows as counts are committed. Raises KafkaException."""
-        return sum(ends_of(self.site.bootstrap, COUNTS, PARTITIONS))
+        return sum(ends_of(self.site.access, COUNTS, PARTITIONS))
 
     def _until_counted(self) -> None:
-        bootstrap, deadline = self.site.bootstrap, time.monotonic() + COUNTED_MAX_S
-        wanted = sum(ends_of(bootstrap, EVENTS, PARTITIONS))
-        while len(read_committed(bootstrap, COUNTS, PARTITIONS)) < wanted and time.monotonic() < deadline:
+        access, deadline = self.site.access, time.monotonic() + COUNTED_MAX_S
+        wanted = sum(ends_of(access, EVENTS, PARTITIONS))
+        while len(read_committed(access, COUNTS, PARTITIONS)) < wanted and time.monotonic() < deadline:
             time.sleep(LOOK_S)
 
     def _enter(self) -> None:
         history = self.site.history
         counts: dict[str, list[int]] = defaultdict(list)
-        for name, value in read_committed(self.site.bootstrap, COUNTS, PARTITIONS):
+        for name, value in read_committed(self.site.access, COUNTS, PARTITIONS):
             counts[name.decode()].append(int(value))
         for key, each in sorted(counts.items()):
             entered = history.begin(Counted(client="look", log=EVENTS, key=key, counts=each))

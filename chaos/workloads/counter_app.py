@@ -1,10 +1,11 @@
-"""The app of the workload `counter`, as a process of its own: BOOTSTRAP STATE NAME, and a bug to be planted.
+"""The app of the workload `counter`, as a process of its own: PROPERTIES STATE NAME, and a bug to be planted.
 
 Each event is counted under its key, behind a repartition, exactly once, and each count is sent on.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import trio
 
 from chaos.values import key_of, name_of
 from chaos.workloads.producers import TRIO
-from raftlog import open_client
+from raftlog import from_properties
 from raftlog import streams as rs
 from raftlog.streams.task import Task
 
@@ -70,13 +71,13 @@ def plant(name: str) -> None:
     Task.prepare = hasty  # type: ignore[method-assign]
 
 
-async def main(bootstrap: str, state: str, name: str) -> None:
+async def main(properties: str, state: str, name: str) -> None:
     """Until SIGTERM."""
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
 
             async def work() -> None:
-                async with open_client(bootstrap, client_id=name, **TRIO) as client:
+                async with from_properties(json.loads(properties), client_id=name, **TRIO) as client:
                     await rs.run(counter(), Impatient(client), state=state, name=name)  # type: ignore[arg-type]
 
             nursery.start_soon(work)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from chaos.access import Access
 from chaos.workloads.workload import create_topics
 from tests.side_by_side import running
 from tests.streams_bench.workers import KINDS, Kind, Worker
@@ -49,7 +50,7 @@ class Sample:
 def fill(bootstrap: str, records: int) -> dict[str, str]:
     """The input topic of each load. The records of `count` and `windows` are a millisecond apart."""
     topics = {"records": PARTITIONS, "lines": PARTITIONS}
-    create_topics(bootstrap, topics, 3, {})
+    create_topics(Access(bootstrap), topics, 3, {})
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -109,7 +110,7 @@ def measure(bootstrap: str, name: str, load: str, source: str, records: int, fol
     kind = KINDS[name]
     app = f"{name}-{load}-{uuid.uuid4().hex[:6]}"
     target = f"{app}-out"
-    create_topics(bootstrap, {target: PARTITIONS}, 3, {})
+    create_topics(Access(bootstrap), {target: PARTITIONS}, 3, {})
     progress = Progress(bootstrap, load, kind, app, source)
     until = kind.warm + records * kind.share
     samples = [Sample(0, 0, time.monotonic())]
