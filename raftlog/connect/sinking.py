@@ -136,7 +136,7 @@ class SinkRunner:
         until = trio.current_time() + self._pause_s
         while (left := until - trio.current_time()) > POLL_SECONDS_MAX:
             await self._consumer.poll(1, max_wait_ms=POLL_SECONDS_MAX * 1000)
-            self._pause_s = left
+        self._pause_s = max(0.0, left)
 
     async def _keep(self, error: Exception) -> None:
         """Commit what a sink has that cannot go on, so that it does not come again."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
-from raftlog.connect import parse
+from raftlog.connect import parse, sinking
 from raftlog.connect.contract import Offsets, Sink
 from raftlog.connect.errors import ConnectError, Unavailable
 from raftlog.connect.sinking import SinkRunner
@@ -99,17 +100,17 @@ class Tens(Sink):
         self.buffer = []
 
 
-async def _run(log: Log, sink: Tens, count: int, **options: Any) -> None:
+async def _run(log: Log, sink: Tens, count: int, *, patience_s: float = 20, **options: Any) -> None:
     given = {"class": "stdout", "topics": ["t"], "batch_records": 5, **options}
     (spec,) = parse({"connector": {"it": given}}, "test")
     log.runner = runner = SinkRunner(spec, log, Status())  # type: ignore[arg-type]
     runner._sink, runner._consumer = sink, log  # type: ignore[assignment]
     await runner.given(log.assignment)
-    with trio.fail_after(20):
+    with trio.fail_after(patience_s):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runner._loop)
-            while len(sink.there) < count:
-                await trio.lowlevel.checkpoint()
+            while len(sink.there) < count:  # noqa: ASYNC110 - of the sink
+                await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
 
 
@@ -141,6 +142,35 @@ async def test_what_a_sink_has_before_it_cannot_go_on_does_not_come_again() -> N
     await _run(log, sink, 10)
     assert sink.there == list(range(10))
     assert [offsets[0] for offsets in given] == [0, 3, 8]
+
+
+async def test_a_long_pause_that_a_target_asks_for_is_kept_and_the_group_is_heard_in_it(
+    autojump_clock: MockClock,
+) -> None:
+    """Who does not poll for long is taken for dead."""
+
+    class Timed(Log):
+        waits: ClassVar[list[float]] = []
+
+        async def poll(self, count: int, *, max_wait_ms: float) -> list[Record]:
+            found = await super().poll(count, max_wait_ms=max_wait_ms)
+            if not found:
+                self.waits.append(max_wait_ms / 1000)
+                await trio.sleep(max_wait_ms / 1000)
+            return found
+
+    class Busy(Tens):
+        async def write(self, records: Sequence[Record]) -> None:
+            tried.append(trio.current_time())
+            if len(tried) == 1:
+                raise Unavailable("too busy", after_s=35)
+            await super().write(records)
+
+    tried: list[float] = []
+    log = Timed(end=10)
+    await _run(log, Busy(log), 10, patience_s=100)
+    assert tried[1] - tried[0] >= 35
+    assert max(log.waits) <= sinking.POLL_SECONDS_MAX
 
 
 async def test_a_sink_that_starts_at_the_end_and_is_down_at_once_leaves_nothing_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import tomllib
@@ -14,10 +15,10 @@ from typing import Any
 import pytest
 
 from raftlog.client.record import Record
-from raftlog.connect import Source, SourceRecord, load, parse
+from raftlog.connect import Source, SourceRecord, load, parse, postgres, s3, web
 from raftlog.connect.contract import Unit
 from raftlog.connect.deadletters import headers
-from raftlog.connect.errors import Refused
+from raftlog.connect.errors import ConnectError, Refused
 from raftlog.connect.options import describe
 from raftlog.connect.pipeline import SinkSettings, SourceSettings
 from raftlog.connect.plugins import BUILT_IN, find, installed
@@ -152,6 +153,26 @@ def test_a_file_that_is_none(text: str | None, said: str, tmp_path: Path) -> Non
         path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         load(str(path))
+
+
+def test_what_extras_bring_is_imported_by_who_uses_it() -> None:
+    """To list the connectors takes none of it, nor the time that it takes."""
+    code = (
+        "import sys; from raftlog.connect.plugins import installed; found, broken = installed();"
+        "assert not broken and 's3-sink' in found, broken;"
+        "print({'obstore', 'httpx2', 'psycopg', 'boto3'} & sys.modules.keys())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("obstore", "s3"), ("httpx2", "http"), ("psycopg", "postgres")]
+)
+def test_an_extra_that_is_missing_is_named(module: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    library = {"obstore": s3.library, "httpx2": web.library, "psycopg": postgres.driver}[module]
+    with pytest.raises(ConnectError, match=rf"pip install 'raftlog\[{extra}\]'"):
+        library()
 
 
 def test_the_pipelines_of_the_guide_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
