@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import trio
 
@@ -14,6 +15,8 @@ from raftlog.protocol.produce import NodeEndpoint
 from raftlog.rights import Operation
 from raftlog.types import BrokerId
 
+SAME_S: Final = 5.0
+"""How long a broker that is cut off names the same one of the others."""
 LeaderHint = tuple[int, int]
 """(leader id, leader epoch)"""
 
@@ -87,6 +90,12 @@ def elsewhere(backend: Backend) -> list[BrokerId]:
     if not backend.presence.is_cut_off:
         return []
     return [broker.id for broker in named_brokers(backend) if broker.id != backend.broker_id]
+
+
+def any_of(brokers: Sequence[BrokerId]) -> BrokerId:
+    """One of them, after a while another. Not another in each answer: when two answers in a row name two
+    leaders, librdkafka 2.16 goes on sending to the first, whatever it is told of the second."""
+    return brokers[int(trio.current_time() // SAME_S) % len(brokers)]
 
 
 async def confirm_leaders(replicas: Sequence[Partition], now: float) -> None:

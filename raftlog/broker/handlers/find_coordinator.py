@@ -11,7 +11,6 @@ Missing on purpose: coordinators of share groups.
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,7 +19,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.errors import NO_TRANSACTIONS
 from raftlog.broker.registry import Answer
 from raftlog.broker.rights import REFUSED
-from raftlog.broker.routing import elsewhere
+from raftlog.broker.routing import any_of, elsewhere
 from raftlog.metadata.catalog import BrokerInfo
 from raftlog.metadata.features import known_to_all
 from raftlog.metadata.transaction_steps import TRANSACTIONS_LEVEL
@@ -78,7 +77,7 @@ async def _find_leader(call: Call) -> dict[str, object]:
             if broker is not None:
                 return _somebody(call, broker)
             if others := elsewhere(backend):
-                return _somebody(call, backend.catalog.brokers[random.choice(others)])
+                return _somebody(call, backend.catalog.brokers[any_of(others)])
             await trio.sleep(RETRY_S)
     return _nobody(ErrorCode.COORDINATOR_NOT_AVAILABLE, "nobody leads the metadata group just now")
 

@@ -6,15 +6,14 @@ waits until it has leaders, so that it can be produced to at once. The controlle
 (KRaft does the same): what it cannot do itself it passes on. A leader is named only when it is alive, and
 listed then, for a client cannot reach another. The in-sync replicas are those on brokers that are alive: a
 majority of them holds everything that is committed.
-A broker that is cut off sends clients on: where it knows no leader it names one of the other replicas, each
-time any of them. That one leads, or says who does. librdkafka asks for metadata where it last sent something;
-it would stay here, without a leader, for as long as the broker is cut off.
+A broker that is cut off sends clients on: where it knows no leader it names one of the other replicas. That
+one leads, or says who does. librdkafka asks for metadata where it last sent something; it would stay here,
+without a leader, for as long as the broker is cut off.
 Missing on purpose: offline folders.
 """
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
@@ -27,7 +26,7 @@ from raftlog.broker.call import Call
 from raftlog.broker.creating import may_create
 from raftlog.broker.errors import admin_error_code
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import elsewhere, named_brokers
+from raftlog.broker.routing import any_of, elsewhere, named_brokers
 from raftlog.broker.steps import Turns
 from raftlog.cluster.admin import AdminError, AdminFailure, NewTopic
 from raftlog.metadata.catalog import Topic
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
 
 CREATION_TIMEOUT_S: Final = 5.0
 """How long an answer waits for a topic it creates; clients ask again after LEADER_NOT_AVAILABLE."""
+NO_EPOCH: Final = -1
+"""Of a replica that may lead: it says itself since when."""
 ELECTION_WAIT_S: Final = 1.0
 CREATED_AT_ONCE_MAX: Final = 100
 """Topics that one request creates; the rest are created when it is repeated."""
@@ -227,7 +228,7 @@ class _View:
         if leader in self.alive:
             return leader, epoch
         hosts = [host for host in topic.partitions[index].hosts if host in self.others]
-        return random.choice(hosts) if hosts else None, epoch
+        return (any_of(hosts), NO_EPOCH) if hosts else (None, epoch)
 
     def _fields(self, topic: Topic, leaders: Sequence[_Leader]) -> dict[str, object]:
         return {
