@@ -282,8 +282,11 @@ class Leadership:
         is_as_at_begin = current == committed == self._membership_at_begin
         if self._electors is not None and is_as_at_begin and 2 * len(self._electors) <= len(current.voters):
             return True  # a new group: who lost its log elects nobody until it is welcomed
-        # Of three, the third has to answer, and knows whether it is that candidate.
-        if len(current.voters | committed.voters) > 3 and now <= peer.lost_since + self._timing.vote_life:
+        # Of three, the third has to answer, and knows whether it is that candidate. What a learner
+        # acknowledges commits nothing; once it votes again, who counts on its old vote is out of date.
+        voters = current.voters | committed.voters
+        is_counted = peer.broker in voters and len(voters) > 3
+        if is_counted and now <= peer.lost_since + self._timing.vote_life:
             return False
         answered = {other.broker for other in self._peers if other.acked_round >= peer.rejoin_round}
         answered = (answered | {self._self_id}) - {peer.broker}

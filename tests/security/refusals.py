@@ -27,9 +27,9 @@ from raftlog.security.kit import ADMIN, Place, make_kit
 from raftlog.testing.processes import BrokerDidNotStart, BrokerProcess, free_port
 from tests.certificates import authority, write_authority
 from tests.kafka_peer.jars import VERSION as KAFKA
-from tests.secured import PATIENCE_S
 from tests.security.programs import GIVEN_UP_S, JAVA_GIVES_UP_S, OPEN, SECRET, Way, command
 
+PATIENCE_S: Final = 60.0
 PYTHON: Final = ("confluent-kafka", "kafka-python", "aiokafka")
 CLIENTS: Final = (*PYTHON, "kcat", "Java")
 USER: Final = "app"

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final
 
 from raftlog.cluster import metadata_group
+from raftlog.cluster.this_broker import timing_of
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import Topic
 from raftlog.raft.group import RaftGroup
@@ -445,8 +446,16 @@ class Cluster:
         raise Violation("damage is repaired", f"there is more of it after {REPAIRS_MAX} repairs")
 
     def _wipe_time(self) -> float:
-        """Disks that have to be replaced first take their time."""
-        return 15.0 if any(b.needs_wipe for b in self.brokers.values()) else 0.0
+        """Disks that have to be replaced first take their time. So does a replica that lost its log, in a
+        group of more than three voters: nobody may count its old vote any more."""
+        nodes = [broker.node for broker in self.brokers.values() if broker.node is not None]
+        is_refilled = any(
+            not group.is_trusted and len(group.voters) > 3
+            for node in nodes
+            for group in node.driver.groups.values()
+        )
+        vote_life = timing_of(nodes[0].real.me.config).vote_life if is_refilled else 0.0
+        return vote_life + (15.0 if any(b.needs_wipe for b in self.brokers.values()) else 0.0)
 
     def _lacks_leader(self) -> str | None:
         nodes = [broker.node for broker in self.brokers.values()]

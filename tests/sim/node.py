@@ -136,12 +136,7 @@ class SimNode:
 
     def hand_over(self, then: Callable[[], None]) -> None:
         """Before a planned stop; `then` comes when that is done."""
-
-        async def hand_over() -> None:
-            await self.real.hand_over(HAND_OVER_S)
-            then()
-
-        self.tasks.start(self._trio, hand_over)
+        self.ask(partial(self.real.hand_over, HAND_OVER_S), lambda _: then())
 
     def save(self) -> None:
         """The state machines' state, as of now."""

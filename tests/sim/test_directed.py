@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raftlog.cluster.this_broker import timing_of
 from raftlog.metadata.topics import CreateTopic
 from raftlog.types import METADATA_GROUP
 from tests.sim.cluster import Cluster
@@ -39,6 +40,6 @@ def _lose_metadata(cluster: Cluster) -> None:
         assert node.partition(TOPIC, 0) is partition
 
     cluster.world.after_event = watch
-    cluster.world.run_until(cluster.world.now + 3.0)
+    cluster.world.run_until(cluster.world.now + 3.0 + timing_of(node.real.me.config).vote_life)
     assert catalogs[-1] == 1 and 0 in catalogs, "the catalog was lost, and is there again"
     assert node.metadata.is_caught_up
