@@ -18,7 +18,7 @@ from tests import secured
 from tests.cluster.create import create
 from tests.cluster.raw import RawClient, coordinator_of
 from tests.secured import ClusterProcesses
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S
 
 pytestmark = [
     pytest.mark.slow,
@@ -198,7 +198,10 @@ def test_scenario_48_each_input_has_one_output(tmp_path: Path, kills: int) -> No
                 worker.check()
             return set(outputs(cluster.bootstrap, to_last=False)) >= wanted
 
-        until("every input has its output", are_there)
+        # Each kill may cost a worker one step's patience.
+        deadline = time.monotonic() + kills * PATIENCE_S
+        while not are_there():
+            assert time.monotonic() < deadline, {worker.name: worker.trouble for worker in workers}
         for worker in workers:
             worker.stop()
         for number in range(PARTITIONS):
