@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -264,12 +265,26 @@ def _is_expected(error: BaseException) -> bool:
     return isinstance(error, StreamsError) and "another worker" in str(error)
 
 
+class ChanceOfThread:
+    """Trio has one source of chance for the loops of all threads. This one is the seed's in the thread that
+    made it; the others, as those of embedded brokers, draw from what was there."""
+
+    def __init__(self, mine: random.Random, others: random.Random) -> None:
+        self._thread = threading.get_ident()
+        self._mine = mine
+        self._others = others
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mine if threading.get_ident() == self._thread else self._others, name)
+
+
 @contextmanager
 def one_order_of_tasks(seed: int) -> Iterator[None]:
-    """Trio goes on with tasks that are ready in an order of chance: inside, the seed's."""
+    """Trio goes on with tasks that are ready in an order of chance: inside, the seed's, in this thread."""
     scheduler: Any = trio._core._run
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = True, random.Random(f"tasks/{seed}")
+    chance = ChanceOfThread(random.Random(f"tasks/{seed}"), scheduler._r)
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = True, chance
     try:
         yield
     finally:
