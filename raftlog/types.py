@@ -40,4 +40,9 @@ def group_key(topic_id: bytes, partition: int) -> GroupKey:
     return GroupKey(topic_id + partition.to_bytes(4, "big"))
 
 
+def partition_of_group(key: bytes) -> tuple[bytes, int]:
+    """The topic id and the partition that `group_key` made a key of."""
+    return key[:16], int.from_bytes(key[16:], "big")
+
+
 METADATA_GROUP: Final = group_key(METADATA_TOPIC_ID, 0)

@@ -197,13 +197,14 @@ def _dump_wal(data_dir: str, count: int | None, output: str) -> None:
 
 
 def _group_name(key: bytes) -> str:
-    from raftlog.types import METADATA_GROUP
+    from raftlog.types import METADATA_GROUP, partition_of_group
 
     if key == METADATA_GROUP:
         return "metadata"
     if not any(key):  # the store's own
         return "-"
-    return f"{key[:8].hex()}…-{int.from_bytes(key[16:], 'big')}"
+    topic_id, number = partition_of_group(key)
+    return f"{topic_id[:8].hex()}…-{number}"
 
 
 def _dump_log(data_dir: str, log: str, records: bool, first: int, count: int | None, output: str) -> None:

@@ -22,7 +22,7 @@ from raftlog.partition.partition import Partition
 from raftlog.raft.driver import Driver
 from raftlog.raft.runner import TurnTimes
 from raftlog.transport.links import Links
-from raftlog.types import BrokerId, GroupKey, RaftIndex
+from raftlog.types import BrokerId, GroupKey, RaftIndex, partition_of_group
 from raftlog.version import build
 
 ASK_TIMEOUT_S: Final = 2.0
@@ -185,7 +185,7 @@ class Reports:
 
     def _topic_of(self, group: GroupKey) -> str | None:
         """Said by the broker that has the replica: the one that asks may not know the topic yet."""
-        replica = self._replicas.get((group[:16], int.from_bytes(group[16:], "big")))
+        replica = self._replicas.get(partition_of_group(group))
         return None if replica is None else replica.topic
 
     async def own(self) -> Report:

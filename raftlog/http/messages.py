@@ -18,21 +18,10 @@ Send = Callable[[bytes], Awaitable[None]]
 Stream = Callable[[Send], Awaitable[None]]
 """Writes a body for as long as it likes."""
 
-STATUS_OF: Final = {
-    "BAD_REQUEST": 400,
-    "UNAUTHENTICATED": 401,
-    "FORBIDDEN": 403,
-    "READ_ONLY": 403,
-    "NOT_FOUND": 404,
-    "TOO_LARGE": 413,
-    "TIMED_OUT": 504,
-}
-"""The codes that are not Kafka's."""
-
 
 class Refusal(Exception):
     """A request that is not served, with what the client is told. `code` is Kafka's name of an error, or
-    one of STATUS_OF."""
+    one of HTTP's own, such as BAD_REQUEST."""
 
     def __init__(
         self,

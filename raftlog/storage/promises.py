@@ -1,5 +1,5 @@
-"""What a replica has promised to its group, beside the entries that it acknowledges: its term, its vote, and
-that it says when it may lack what it has acknowledged.
+"""What a replica has promised to its group, beside the entries that it acknowledges: its term and its vote. A
+replica that may lack entries which it acknowledged has promised to say so.
 
 Invariants, each a SafetyError when broken: a term never falls, and a vote is never changed.
 """

@@ -116,7 +116,7 @@ async def _stop_when_cancelled(worker: Worker, life: trio.CancelScope) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What becomes of a task whose changelog, or whose input, has lost what it needs."""
+    """What a worker does with a task whose changelog or input lacks records that the task needs."""
 
     changelog: OnLost = "fail"
     source: OnSourceLost = "fail"

@@ -1,8 +1,8 @@
 """`python -m tests.exactly_once.workers CLIENT BOOTSTRAP INPUT OUTPUT ID`: one process is one worker.
 
-A worker reads, writes what it read, and commits both. It ends at the first error, whatever that is: whoever
-started it starts it again with the same transactional id, which ends what it had left open. So nothing here
-has to be right about errors, only about what belongs into a transaction.
+A worker reads, writes what it read, and commits both. It ends at the first error, whatever that is. The
+test starts the worker again with the same transactional id, and the coordinator ends the open transaction.
+So the worker has to be right about what belongs into a transaction, and not about errors.
 """
 
 from __future__ import annotations

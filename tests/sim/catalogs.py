@@ -1,7 +1,7 @@
 """What a catalog was, and whether another one is the same: after every command, on every broker.
 
-What the next command leaves as it is, both moments share. What a catalog keeps is read where it lies, and not
-what it has encoded of that, which is what a snapshot is made of and may be wrong.
+What the next command leaves as it is, both moments share. The catalog's rows are read, and not the bytes that
+the catalog has encoded of them: a snapshot is made of those bytes, and they may be wrong.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from raftlog.http.reading import alive_brokers
 from raftlog.http.shared import Shared
 from raftlog.http.view import View
 from raftlog.metadata.catalog import Catalog, Topic
-from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key, partition_of_group
 
 METADATA_NAME: Final = "__cluster_metadata"
 
@@ -82,9 +82,9 @@ class Api:
         """A group's name for people; `topic` is what a broker that has a replica calls it."""
         if group == METADATA_GROUP:
             return f"{METADATA_NAME}-0"
-        known = self.catalog.topic(group[:16])
-        name = topic or (known.name if known else group[:16].hex())
-        return f"{name}-{int.from_bytes(group[16:], 'big')}"
+        topic_id, number = partition_of_group(group)
+        known = self.catalog.topic(topic_id)
+        return f"{topic or (known.name if known else topic_id.hex())}-{number}"
 
     def states_of(self, topic: Topic, alive: frozenset[BrokerId]) -> list[PartitionState]:
         """As Metadata says it: a replica is in sync while its broker is alive."""

@@ -11,7 +11,7 @@ from raftlog.http.exposition import Pace
 from raftlog.http.guard import Need
 from raftlog.http.messages import Refusal, Request, Response, bad_request
 from raftlog.http.routes import Route
-from raftlog.types import METADATA_GROUP, BrokerId, GroupKey
+from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, partition_of_group
 
 GROUPS_MAX = 200
 _INDEXES = ("last_index", "synced_index", "commit_index", "applied_index")
@@ -73,8 +73,8 @@ class Raft:
     def _members(self, key: GroupKey) -> list[BrokerId]:
         if key == METADATA_GROUP:
             return sorted(self._api.view.inside.metadata.group.membership.members)
-        topic = self._api.catalog.topic(key[:16])
-        number = int.from_bytes(key[16:], "big")
+        topic_id, number = partition_of_group(key)
+        topic = self._api.catalog.topic(topic_id)
         return sorted(topic.partitions[number].hosts) if topic else []
 
     async def transfer(self, request: Request, topic: str, partition: str) -> Response:
