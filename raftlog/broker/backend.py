@@ -78,6 +78,7 @@ class Producing(Protocol):
         now_ms: int,
         on_done: Callable[[ProduceResult], None],
         verify: Verify | None = None,
+        expected_offset: int | None = None,
     ) -> None: ...
 
 

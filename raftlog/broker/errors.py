@@ -66,6 +66,9 @@ def partition_error_code(error: PartitionError | None) -> ErrorCode:
             return ErrorCode.INVALID_TXN_STATE
         case PartitionError.WRONG_PRODUCER_ID:
             return ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        case PartitionError.OFFSET_MISMATCH:
+            # No client tries again after it, and Produce has no other use of it.
+            return ErrorCode.OFFSET_OUT_OF_RANGE
         case PartitionError.UNVERIFIED:
             # Not a code of coordinators: every client sends the batch again after this one.
             return ErrorCode.NOT_ENOUGH_REPLICAS

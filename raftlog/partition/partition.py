@@ -201,7 +201,7 @@ class Partition:
         transactions = self.producing.transactions
         transactions.applied_to(self._applied, entries[-1].next_offset)
         transactions.aborted.drop_before(self.log.retention.start_offset)
-        self.producing.answer_repeats()
+        self.producing.answer_settled()
         self.producing.marking.answer_copies()
         if not self._was_ready and self.group.is_ready:
             self._was_ready = True

@@ -7,7 +7,7 @@ be, or with a retriable error when neither is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from raftlog.errors import CorruptBatch, InvalidBatch, InvalidInput, UnsupportedBatch
 from raftlog.memory import MemoryBudget
@@ -67,6 +67,16 @@ _ERROR_OF: Final = {
 }
 
 
+class _Settling(NamedTuple):
+    """An answer that waits until the entry at `rests_on` is committed. `otherwise` it is this error, when the
+    leadership ends before."""
+
+    rests_on: RaftIndex
+    result: ProduceResult
+    otherwise: PartitionError
+    on_done: OnProduced
+
+
 class Producing:
     """The side of one replica that producers ask, and what it remembers of them."""
 
@@ -91,7 +101,7 @@ class Producing:
         self.marking = Marking(group, log, self._producers, self.transactions, self._verifying)
         self._refused = Refused()
         self._ready_at = float("inf")
-        self._repeats: list[tuple[RaftIndex, Offset, OnProduced]] = []
+        self._settling: list[_Settling] = []
         self.uncommitted_bytes = 0
         self._state_index = RaftIndex(0)
         self.restore(log.saved.state)
@@ -104,9 +114,11 @@ class Producing:
         now_ms: int,
         on_done: OnProduced,
         verify: Verify | None = None,
+        expected_offset: int | None = None,
     ) -> None:
         """Append one v2 batch; `batch` is writable, and this partition's from here on. `verify` asks the
-        coordinator of the transactional id that the request names.
+        coordinator of the transactional id that the request names. With `expected_offset` it is appended only
+        where it gets that offset: a repeat of what was appended so succeeds, like any other.
 
         `on_done` is called exactly once: at once for most refusals, and otherwise from the driver's turn
         after the fsync and the majority that the answer rests on.
@@ -118,10 +130,14 @@ class Producing:
             on_done(refusal)
             return
         header = refusal
+        if expected_offset is not None and (header.producer_id == NO_PRODUCER or header.is_transactional):
+            message = "only an idempotent producer outside of transactions may say which offset it expects"
+            on_done(ProduceResult(PartitionError.INVALID_RECORD, message=message))
+            return
         if header.is_transactional and verify is None:
             on_done(ProduceResult(PartitionError.NO_TRANSACTIONAL_ID))
             return
-        waiting = Waiting(batch, header, self.settings, now_ms, verify, on_done)
+        waiting = Waiting(batch, header, self.settings, now_ms, verify, on_done, expected_offset)
         if header.producer_id == NO_PRODUCER:
             self._append(waiting)
         elif self._verifying.holds_up(header.producer_id):
@@ -174,7 +190,10 @@ class Producing:
                 self._answer_gap(gap, now, on_done)
                 return
         self._refused.forget(producer_id)
-        self._append(waiting)
+        if self._fits(waiting.expected_offset):
+            self._append(waiting)
+        else:
+            self._answer_mismatch(waiting, now)
 
     def _resume(self, waiting: Waiting, now: float, membership: Membership | None) -> None:
         """The coordinator has answered: go on with the batch that asked, or with one behind it."""
@@ -192,7 +211,7 @@ class Producing:
             self._judge(waiting, now, membership=membership)
 
     def _append(self, waiting: Waiting) -> None:
-        batch, header, settings, now_ms, _, on_done = waiting
+        batch, header, settings, now_ms, _, on_done, _ = waiting
         base_offset = self._log.log_end_offset
         append_time = -1
         if settings.log_append_time:
@@ -293,12 +312,37 @@ class Producing:
             return False
         return sequence == 0 or self._group.term == FIRST_TERM or now - self._ready_at >= SETTLE_S
 
+    def _fits(self, expected_offset: int | None) -> bool:
+        """Whether what is appended now gets the offset that its producer expects."""
+        return expected_offset in (None, self._log.log_end_offset)
+
     def _answer_repeat(self, base_offset: Offset, index: RaftIndex, on_done: OnProduced) -> None:
         """A repeat succeeds when what it repeats is committed (DUPLICATE_SEQUENCE_NUMBER is success)."""
-        if index <= self._log.commit_index:
-            on_done(ProduceResult(None, base_offset, -1, self._start.told))
+        result = ProduceResult(None, base_offset)
+        self._settle(_Settling(index, result, PartitionError.MAY_STILL_HAPPEN, on_done))
+
+    def _answer_mismatch(self, waiting: Waiting, now: float) -> None:
+        """That the log ends elsewhere is final to the producer, so it is said as a read is: by who leads for
+        certain (another may have appended since), and when all that makes this the end is committed (a leader
+        that is replaced may lose its tail, and with it what is in the way)."""
+        end, index, on_done = self._log.log_end_offset, self._log.last_index, waiting.on_done
+        message = f"the log ends at {end}, not at {waiting.expected_offset}"
+        result = ProduceResult(PartitionError.OFFSET_MISMATCH, end, message=message)
+
+        def confirmed(leads: bool) -> None:
+            if leads:
+                self._settle(_Settling(index, result, PartitionError.NOT_LEADER, on_done))
+            else:
+                on_done(ProduceResult(PartitionError.NOT_LEADER))
+
+        self._group.read_barrier(now, confirmed)
+
+    def _settle(self, waiting: _Settling) -> None:
+        """Answer when what the answer rests on is committed."""
+        if waiting.rests_on <= self._log.commit_index:
+            waiting.on_done(waiting.result._replace(log_start_offset=self._start.told))
         else:
-            self._repeats.append((index, base_offset, on_done))
+            self._settling.append(waiting)
 
     def _answer_gap(self, gap: str, now: float, on_done: OnProduced) -> None:
         """A gap ends an idempotent producer's sequence, so it is said only by who leads for certain: a leader
@@ -377,30 +421,22 @@ class Producing:
 
     def stop(self) -> None:
         """Whoever waits for something of a leadership that is over is told so."""
-        self.fail_repeats()
+        settling, self._settling = self._settling, []
+        for waiting in settling:
+            waiting.on_done(ProduceResult(waiting.otherwise))
         self.marking.fail_copies()
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:
         self._verifying.give_up(lambda waiting: waiting.on_done(ProduceResult(PartitionError.NOT_LEADER)))
 
-    def answer_repeats(self) -> None:
+    def answer_settled(self) -> None:
         """More is committed than before."""
-        if not self._repeats:
+        if not self._settling:
             return
-        waiting, self._repeats = self._repeats, []
-        for repeat in waiting:
-            index, base_offset, on_done = repeat
-            if index <= self._log.commit_index:
-                on_done(ProduceResult(None, base_offset, -1, self._start.told))
-            else:
-                self._repeats.append(repeat)
-
-    def fail_repeats(self) -> None:
-        """What the repeats wait for belonged to a leadership that is over."""
-        waiting, self._repeats = self._repeats, []
-        for _, _, on_done in waiting:
-            on_done(ProduceResult(PartitionError.MAY_STILL_HAPPEN))
+        settling, self._settling = self._settling, []
+        for waiting in settling:
+            self._settle(waiting)
 
 
 def _check_keys(header: BatchHeader, batch: memoryview) -> ProduceResult | None:

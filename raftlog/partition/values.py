@@ -42,12 +42,15 @@ class PartitionError(Enum):
     """The partition is not in an open transaction of the producer, or the batch is outside of one that is."""
     WRONG_PRODUCER_ID = auto()
     """The transactional id is another producer's, or nobody's."""
+    OFFSET_MISMATCH = auto()
+    """The log does not end where the batch was to begin; the answer says where it does."""
     UNVERIFIED = auto()
     """The coordinator could not be asked; nothing was appended."""
 
 
 class ProduceResult(NamedTuple):
-    """The answer to one batch. Offsets are -1 with an error; `append_time` is -1 under CreateTime."""
+    """The answer to one batch. Offsets are -1 with an error, but for OFFSET_MISMATCH, whose base offset is
+    the log's end; `append_time` is -1 under CreateTime."""
 
     error: PartitionError | None
     base_offset: int = -1

@@ -52,6 +52,7 @@ class Waiting(NamedTuple):
     now_ms: int
     verify: Verify | None
     on_done: Callable[[ProduceResult], None]
+    expected_offset: int | None = None
 
 
 class _Question:

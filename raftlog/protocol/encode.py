@@ -16,7 +16,15 @@ from uuid import UUID
 
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.guard import write_varint
-from raftlog.protocol.schema import REQUIRED, ZERO_UUID, Direction, Field, Struct, message_struct
+from raftlog.protocol.schema import (
+    REQUIRED,
+    ZERO_UUID,
+    Direction,
+    Field,
+    Struct,
+    message_struct,
+    written_struct,
+)
 
 Buffer = bytes | bytearray | memoryview
 Fields = Mapping[str, object]
@@ -109,7 +117,7 @@ def prepare_to_encode(api: ApiKey, version: int, direction: Direction) -> None:
 
 @cache
 def _message_writer(api: int, version: int, direction: Direction) -> _Write:
-    return _struct_writer(message_struct(api, version, direction))
+    return _struct_writer(written_struct(api, version, direction))
 
 
 @cache

@@ -4,6 +4,8 @@ kio would copy the records once and take 26 µs for an answer. Here records are 
 came in (writable when the frame is: the leader stamps offsets in place), and an answer costs a microsecond.
 `tests/property/test_protocol_fast_paths.py` holds both against kio for every version.
 
+A partition may name the offset that its batch must get (`expected_offset`), which Kafka does not know.
+
 Versions 0 to 13; kio has none before 3, which are read so that they can be refused politely. From 9 on
 lengths are compact; 13 names topics by id (KIP-516).
 """
@@ -16,6 +18,7 @@ from typing import Final, NamedTuple
 
 from raftlog.errors import InvalidInput
 from raftlog.protocol.codec import RequestHeader, skip_tags
+from raftlog.protocol.expected_offset import TAG as EXPECTED_OFFSET_TAG
 from raftlog.protocol.guard import read_varint, write_varint
 
 FLEXIBLE_FROM: Final = 9
@@ -39,6 +42,8 @@ class ProduceData(NamedTuple):
 
     partition: int
     records: memoryview | None
+    expected_offset: int | None = None
+    """The offset that the batch must get; None: any."""
 
 
 class ProduceTopic(NamedTuple):
@@ -55,6 +60,8 @@ class ProduceRequest(NamedTuple):
     acks: int
     timeout_ms: int
     topics: list[ProduceTopic]
+    compares: bool = False
+    """Whether a partition has an `expected_offset`."""
 
 
 class NodeEndpoint(NamedTuple):
@@ -67,7 +74,8 @@ class NodeEndpoint(NamedTuple):
 
 
 class ProduceAnswer(NamedTuple):
-    """One partition's answer. `leader` is (id, epoch), for an error that another leader would not give."""
+    """One partition's answer. `base_offset` is the log's end where that is not what was expected; `leader` is
+    (id, epoch), for an error that another leader would not give."""
 
     partition: int
     error: int
@@ -110,6 +118,7 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
     topic_count, position = read_varint(view, position + 6)
     topics: list[ProduceTopic] = []
     left = PARTITIONS_MAX
+    compares = False
     for _ in range(_count(topic_count - 1, min(end - position, left))):
         topic: str | bytes
         if version >= TOPIC_IDS_FROM:
@@ -129,13 +138,36 @@ def _decode_flexible(view: memoryview, position: int, version: int) -> ProduceRe
             records = None
             if size:
                 records, position = _slice(view, position, size - 1)
-            position = skip_tags(view, position) if view[position] else position + 1
-            partitions.append(ProduceData(index, records))
+            if view[position]:
+                expected, position = _read_expected_offset(view, position)
+                compares = compares or expected is not None
+                partitions.append(ProduceData(index, records, expected))
+            else:
+                position += 1
+                partitions.append(ProduceData(index, records))
         position = skip_tags(view, position) if view[position] else position + 1
         topics.append(ProduceTopic(topic, partitions))
     if view[position]:
         skip_tags(view, position)
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
+    return ProduceRequest(transactional_id, acks, timeout_ms, topics, compares)
+
+
+def _read_expected_offset(view: memoryview, position: int) -> tuple[int | None, int]:
+    """What the tagged fields of a partition say of it, and the position behind them."""
+    behind = skip_tags(view, position)
+    count, position = read_varint(view, position)
+    expected = None
+    for _ in range(count):
+        tag, position = read_varint(view, position)
+        size, position = read_varint(view, position)
+        if tag == EXPECTED_OFFSET_TAG:
+            if size != _I64.size:
+                raise InvalidInput(f"an expected offset of {size} bytes")
+            (expected,) = _I64.unpack_from(view, position)
+            if expected < 0:
+                raise InvalidInput(f"an expected offset of {expected}")
+        position += size
+    return expected, behind
 
 
 def _decode_legacy(view: memoryview, position: int, version: int) -> ProduceRequest:

@@ -15,11 +15,12 @@ import types
 import typing
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, Literal
 
 from raftlog.errors import InvalidInput
+from raftlog.protocol import expected_offset
 from raftlog.protocol.api import VERSIONS, ApiKey
 
 Direction = Literal["request", "response"]
@@ -97,6 +98,30 @@ def reader(api: int, version: int, direction: Direction) -> Reader:
 def message_struct(api: int, version: int, direction: Direction) -> Struct:
     """The layout of a message."""
     return _describe(message_class(api, version, direction))
+
+
+@cache
+def written_struct(api: int, version: int, direction: Direction) -> Struct:
+    """The layout of a message as it is written here: with the fields that Kafka does not have."""
+    layout = message_struct(api, version, direction)
+    if api != ApiKey.PRODUCE or direction != "request" or not layout.flexible:
+        return layout
+    topics = layout.fields[-1]
+    assert topics.struct is not None
+    partitions = topics.struct.fields[-1]
+    assert partitions.struct is not None
+    own = Field(
+        name=expected_offset.FIELD,
+        kind="int64",
+        array=False,
+        nullable=False,
+        struct=None,
+        tag=expected_offset.TAG,
+        default=expected_offset.NOT_GIVEN,
+    )
+    partition = replace(partitions.struct, tagged={**partitions.struct.tagged, expected_offset.TAG: own})
+    topic = replace(topics.struct, fields=(*topics.struct.fields[:-1], replace(partitions, struct=partition)))
+    return replace(layout, fields=(*layout.fields[:-1], replace(topics, struct=topic)))
 
 
 def _describe(cls: type[Any]) -> Struct:

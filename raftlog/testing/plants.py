@@ -28,9 +28,10 @@ from raftlog.partition.log_start import LogStart, encode_log_start
 from raftlog.partition.markers import Marker
 from raftlog.partition.partition import Partition
 from raftlog.partition.producers import NewBatch, Producers
+from raftlog.partition.producing import Producing
 from raftlog.partition.reading import Reading
 from raftlog.partition.transactions import MarkerVerdict, Transactions
-from raftlog.partition.values import FetchResult, PartitionError
+from raftlog.partition.values import FetchResult, PartitionError, ProduceResult
 from raftlog.raft import following, leadership, membership, replica, turning
 from raftlog.raft.driver import Driver
 from raftlog.raft.flow import Ready
@@ -425,6 +426,36 @@ def _cleaning_counts_aborted() -> list[Patch]:
     return [(Compacting, "job", job)]
 
 
+def _not_compared() -> list[Patch]:
+    """The offset that a producer expects is read, and that is all."""
+
+    def fits(self: Producing, expected_offset: int | None) -> bool:
+        return True
+
+    return [(Producing, "_fits", fits)]
+
+
+def _compared_before_repeats() -> list[Patch]:
+    """A batch is compared first, and a repeat finds itself in its way."""
+    original = Producing._judge
+
+    def judge(self: Producing, waiting: Any, now: float, *, membership: Any) -> None:
+        if not self._fits(waiting.expected_offset):
+            return self._answer_mismatch(waiting, now)
+        return original(self, waiting, now, membership=membership)
+
+    return [(Producing, "_judge", judge)]
+
+
+def _mismatch_not_awaited() -> list[Patch]:
+    """A leader says at once that its log ends elsewhere, whether or not it still leads and keeps its tail."""
+
+    def answer_mismatch(self: Producing, waiting: Any, now: float) -> None:
+        waiting.on_done(ProduceResult(PartitionError.OFFSET_MISMATCH, self._log.log_end_offset))
+
+    return [(Producing, "_answer_mismatch", answer_mismatch)]
+
+
 PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "ack before fsync": _ack_before_fsync,
     "leader counts its unsynced entry": _leader_counts_unsynced,
@@ -453,6 +484,9 @@ PLANTS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "a decision told before it is kept": _decision_not_awaited,
     "cleaning above the last stable offset": _cleaning_above_what_is_stable,
     "cleaning counts what was aborted": _cleaning_counts_aborted,
+    "an expected offset is not compared": _not_compared,
+    "compared before repeats are known": _compared_before_repeats,
+    "a mismatch told before it is kept": _mismatch_not_awaited,
 }
 
 

@@ -117,6 +117,7 @@ class FakePartition:
         now_ms: int,
         on_done: Callable[[ProduceResult], None],
         verify: Verify | None = None,
+        expected_offset: int | None = None,
     ) -> None:
         if isinstance(self.failure, Exception):
             raise self.failure
@@ -135,6 +136,9 @@ class FakePartition:
             on_done(ProduceResult(PartitionError.CORRUPT_BATCH, message=str(error)))
             return
         base = self.log_end_offset
+        if expected_offset not in (None, base):
+            on_done(ProduceResult(PartitionError.OFFSET_MISMATCH, base, message="another was faster"))
+            return
         stamp(batch, base, self.leader_epoch)
         self.log_end_offset += header.last_offset_delta + 1
         self._held.append((bytes(batch), base, on_done))

@@ -43,6 +43,7 @@ async def test_features_say_what_is_finalized(version: int, nursery: trio.Nurser
             "metadata.version": (25, 25),
             METADATA_LEVEL: (1, LEVEL_KNOWN),
             TRANSACTION_VERSION: (1, 2),
+            "raftlog.expected_offset": (1, 1),
         }
     await served.aclose()
 

@@ -42,6 +42,11 @@ endpoints = st.lists(
 records = st.none() | st.binary(max_size=300)
 
 
+def expected_offsets(version: int) -> st.SearchStrategy[int | None]:
+    """Which offset a batch must get: in a tagged field, which the first versions do not have."""
+    return st.none() | st.integers(0, 2**63 - 1) if version >= 9 else st.none()
+
+
 def topics_of(version: int, ids_from: int, partitions: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.lists(
         st.tuples(ids if version >= ids_from else names, st.lists(partitions, max_size=3)), max_size=3
@@ -53,7 +58,7 @@ def topics_of(version: int, ids_from: int, partitions: st.SearchStrategy[Any]) -
 def test_produce_requests_are_read_as_they_were_written(
     data: st.DataObject, version: int, acks: int, timeout: int, name: str | None
 ) -> None:
-    topics = data.draw(topics_of(version, 13, st.tuples(i32, records)))
+    topics = data.draw(topics_of(version, 13, st.tuples(i32, records, expected_offsets(version))))
     fields = {
         "transactional_id": name,
         "acks": acks,
@@ -62,7 +67,10 @@ def test_produce_requests_are_read_as_they_were_written(
             {
                 "name": topic,
                 "topic_id": topic,
-                "partition_data": [{"index": index, "records": each} for index, each in partitions],
+                "partition_data": [
+                    {"index": index, "records": each, "expected_offset": -1 if expected is None else expected}
+                    for index, each, expected in partitions
+                ],
             }
             for topic, partitions in topics
         ],
@@ -72,6 +80,8 @@ def test_produce_requests_are_read_as_they_were_written(
     assert request.transactional_id == name
     assert (request.acks, request.timeout_ms) == (acks, timeout)
     assert [(topic, [tuple(each) for each in partitions]) for topic, partitions in request.topics] == topics
+    expected = [each[2] for _, partitions in topics for each in partitions]
+    assert request.compares is any(each is not None for each in expected)
     for end in range(data.draw(st.integers(10, len(frame) - 1)), len(frame)):
         with pytest.raises(InvalidInput):
             cut = frame[:end]

@@ -40,6 +40,7 @@ COUNTS = (
     "topics",
     "moves",
     "transactions",
+    "compared",
     "compacted",
 )
 """What of a report is summed."""
@@ -103,7 +104,7 @@ class Totals:
                 f"{self.seconds / 3600:.2f} virtual hours, {counts['events']} events",
                 f"a seed: {mean('acked')} records acknowledged of {mean('sent')}, {mean('read')} read, "
                 f"{mean('elections')} elections, {mean('starts')} starts, {mean('topics')} topics, "
-                f"{mean('moves')} moves, {mean('transactions')} transactions, "
+                f"{mean('moves')} moves, {mean('transactions')} transactions, {mean('compared')} compared, "
                 f"{mean('compacted')} compacted; "
                 f"longest gap without an acknowledgement {self.gap:.1f} s",
                 f"profiles: {dict(sorted(self.profiles.items()))}",

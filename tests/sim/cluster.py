@@ -27,6 +27,7 @@ from raftlog.raft.values import Membership
 from raftlog.storage.store import StoreSettings
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
 from tests.sim.admin import Admin
+from tests.sim.appenders import Appender
 from tests.sim.broker import TURN_DELAYS, SimBroker
 from tests.sim.clients import Producer
 from tests.sim.consumer import Consumer
@@ -69,6 +70,8 @@ CONFIG: Final = {
 
 TRANSACTORS: Final = (0, 0, 1, 2)
 """Producers with a transactional id that a seed has, one of these numbers."""
+APPENDERS: Final = (0, 0, 2, 3)
+"""Producers that compare and append, one of these numbers."""
 
 PRODUCER_IDS: Final = 1 << 20
 
@@ -95,6 +98,8 @@ class Report:
     moves: int
     transactions: int
     """Begun by their producers."""
+    compared: int
+    """Records that were appended where they were expected."""
     gap: float
     """The longest virtual time without an acknowledgement while faults were on."""
     is_stranded: bool
@@ -107,7 +112,8 @@ class Report:
             f"seed {self.seed} {self.profile}: {self.brokers} brokers, {self.seconds:.0f} s, "
             f"{self.events} events in {self.cpu:.2f} s, {self.acked} of {self.sent} records acknowledged, "
             f"{self.read} read, {self.elections} elections, {self.starts} starts, {self.topics} topics, "
-            f"{self.moves} moves, {self.transactions} transactions, {self.compacted} compacted, "
+            f"{self.moves} moves, {self.transactions} transactions, {self.compared} compared, "
+            f"{self.compacted} compacted, "
             f"gap {self.gap:.1f} s, {dict(self.faults)}, trace {self.trace}"
         )
 
@@ -197,6 +203,7 @@ class Cluster:
         self.producers: list[Producer] = []
         self.consumers: list[Consumer] = []
         self.transactors: list[Transactor] = []
+        self.appenders: list[Appender] = []
         self.admin: Admin | None = None
         self.crowd: Crowd | None = None
         self.members: Members | None = None
@@ -345,6 +352,7 @@ class Cluster:
             topics=admin.created,
             moves=admin.moved,
             transactions=sum(len(transactor.done) for transactor in self.transactors),
+            compared=sum(appender.appended for appender in self.appenders),
             gap=self.gap,
             is_stranded=self.is_stranded,
             compacted=invariants.compacted,
@@ -383,6 +391,10 @@ class Cluster:
             kind = Copier if dice.random() < 0.5 else Transactor
             made = random.Random(dice.getrandbits(64))
             self.transactors.append(kind(self, made, f"{kind.__name__.lower()}{number}"))
+        dice = random.Random(f"appends {world.seed}")
+        for number in range(dice.choice(APPENDERS)):
+            made = random.Random(dice.getrandbits(64))
+            self.appenders.append(Appender(self, made, f"appender{number}"))
         world.run_until(world.now + rng.uniform(0.3, 1.5))
         self._acked_at = world.now
         self.faults.begin()
@@ -533,7 +545,7 @@ class Cluster:
         return None
 
     def _unanswered(self) -> str | None:
-        waiting = [producer.name for producer in self.producers if not producer.is_idle]
+        waiting = [one.name for one in (*self.producers, *self.appenders) if not one.is_idle]
         if waiting:
             return f"producers {waiting} wait"
         for consumer in self.consumers:

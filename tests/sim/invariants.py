@@ -7,9 +7,9 @@ acknowledged in a term is cut in it; one membership change at a time. The log's:
 on all replicas; a restart finds what was durable, no more and no less. The broker's: an acknowledged record
 is in the committed log where the producer was told; one that will not happen never is; no duplicate of an
 idempotent producer's record; the start of a log is where the committed log says, on every replica, and moves
-back for nobody; nothing above the committed end is served; the metadata state is equal at equal
-index; the state machines apply each entry once, in order. The driver's: no group that has work is left out of
-the next turn.
+back for nobody; an end of a log that a producer is told is committed; nothing above the committed end is
+served; the metadata state is equal at equal index; the state machines apply each entry once, in order. The
+driver's: no group that has work is left out of the next turn.
 
 A group's history is a `Ledger`: every entry that was ever committed, once, as its first committer had it.
 """
@@ -208,6 +208,7 @@ class Invariants:
         """By a broker's life and partition: the last stable offset that a reader was told."""
         self._acks: list[tuple[GroupKey, int, bytes]] = []
         self._starts: list[tuple[GroupKey, int]] = []
+        self._ends: list[tuple[GroupKey, int, int]] = []
         self._begins: dict[tuple[GroupKey, int], int] = {}
         self._hosted: dict[BrokerId, set[GroupKey]] = {}
         self._watched: dict[BrokerId, _Watched] = {}
@@ -238,6 +239,16 @@ class Invariants:
     def told_start(self, key: GroupKey, start: int) -> None:
         """Somebody is told where the log begins; looked at after this event."""
         self._starts.append((key, start))
+
+    def committed_end(self, key: GroupKey) -> int:
+        """The offset behind all that is committed, as far as anybody knows."""
+        ledger = self.ledgers.get(key)
+        return ledger.end_offset if ledger is not None else 0
+
+    def told_end(self, key: GroupKey, committed: int, end: int) -> None:
+        """A producer is told that a log ends there; when it asked, it was committed up to `committed`. Looked
+        at after this event."""
+        self._ends.append((key, committed, end))
 
     def fetched(self, key: GroupKey, start: int, end: int, found: Found, high_watermark: int) -> None:
         """A consumer was given these records between two offsets, and this high watermark."""
@@ -428,6 +439,10 @@ class Invariants:
             starts, self._starts = self._starts, []
             for told in starts:
                 self._check_told_start(*told)
+        if self._ends:
+            ends, self._ends = self._ends, []
+            for told_end in ends:
+                self._check_told_end(*told_end)
 
     def _watch(self, broker: SimBroker, node: SimNode) -> _Watched:
         """Other groups run here than when this was looked at last: find what belongs to each."""
@@ -795,6 +810,15 @@ class Invariants:
             there = ledger.records[offset : offset + 1]
             raise Violation(
                 "acknowledged is committed", f"{ledger.name}: {value!r} at {offset}, where {there} is"
+            )
+
+    def _check_told_end(self, key: GroupKey, committed: int, end: int) -> None:
+        ledger = self.ledgers[key]
+        if not ledger.is_deleted and not committed <= end <= ledger.end_offset:
+            raise Violation(
+                "an end that is told is committed, and not of before",
+                f"{ledger.name}: {end} is told; {committed} was committed when it was asked for, and"
+                f" {ledger.end_offset} is now",
             )
 
     def _check_told_start(self, key: GroupKey, start: int) -> None:

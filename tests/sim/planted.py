@@ -85,5 +85,8 @@ PROFILES: Final = {
     "a decision told before it is kept": ("crashes", "network"),
     "cleaning above the last stable offset": ("calm", "unruly"),
     "cleaning counts what was aborted": ("calm", "unruly"),
+    "an expected offset is not compared": ("calm", "network"),
+    "compared before repeats are known": ("calm", "network"),
+    "a mismatch told before it is kept": ("network", "crashes"),
 }
 PLANTS: Final = tuple(Plant(name, profiles) for name, profiles in PROFILES.items())

@@ -67,10 +67,17 @@ class World:
             self.now += 0.001
             self.driver.turn(self.now)
 
-    def produce(self, batch: bytearray, *, turns: int = 4) -> list[ProduceResult]:
+    def produce(
+        self, batch: bytearray, *, turns: int = 4, expected: int | None = None
+    ) -> list[ProduceResult]:
         results: list[ProduceResult] = []
-        view = memoryview(batch)
-        self.partition.producing.produce(view, now=self.now, now_ms=NOW_MS, on_done=results.append)
+        self.partition.producing.produce(
+            memoryview(batch),
+            now=self.now,
+            now_ms=NOW_MS,
+            on_done=results.append,
+            expected_offset=expected,
+        )
         self.turns(turns)
         return results
 
@@ -390,3 +397,75 @@ def test_what_is_only_looked_at_does_not_count_as_sent() -> None:
     assert world.partition.reading.fetch(0, 100).slice is not None
     assert world.partition.counters.bytes_out == 0
     assert (world.partition.counters.batches_in, world.partition.counters.records_in) == (1, 1)
+
+
+def numbered(value: bytes, producer_id: int = 7, *, epoch: int = 0, sequence: int = 0) -> bytearray:
+    return batch(value, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
+
+
+def test_of_two_that_expect_the_same_offset_one_is_appended_and_the_other_told_the_end() -> None:
+    world = World()
+    world.produce(batch(b"a"))
+    won = world.produce(numbered(b"mine"), expected=1)
+    lost = world.produce(numbered(b"theirs", 8), expected=1)
+    assert won == [ProduceResult(None, 1, -1, 0)]
+    assert lost == [
+        ProduceResult(PartitionError.OFFSET_MISMATCH, 2, -1, 0, "the log ends at 2, not at 1"),
+    ]
+    again = world.produce(numbered(b"mine"), expected=1)
+    assert again == won, "a repeat of the winner is told where it was, whatever has come since"
+    assert world.produce(numbered(b"theirs", 8, epoch=1), expected=2)[0].base_offset == 2
+    assert [record.value for record in world.read()] == [b"a", b"mine", b"theirs"]
+
+
+def test_an_offset_that_the_log_has_not_reached_is_no_match_either() -> None:
+    world = World()
+    (answer,) = world.produce(numbered(b"x"), expected=3)
+    assert (answer.error, answer.base_offset) == (PartitionError.OFFSET_MISMATCH, 0)
+    assert world.partition.log.log_end_offset == 0
+
+
+def test_what_is_in_the_way_is_named_when_it_is_committed_and_not_before() -> None:
+    """A leader that is replaced may lose its tail, and with it what is in the way."""
+    world = World()
+    group = world.partition.group
+    group.turning.hooks.commits = Allowance(0)
+    won = world.produce(numbered(b"mine"), expected=0)
+    lost = world.produce(numbered(b"theirs", 8), expected=0)
+    repeat = world.produce(numbered(b"mine"), expected=0)
+    assert not won and not lost and not repeat
+    group.turning.hooks.commits = Allowance()
+    group.turning.commit_what_is_due(world.now)
+    group.turning.wake()
+    world.turns()
+    assert [(one.error, one.base_offset) for one in (*won, *lost, *repeat)] == [
+        (None, 0),
+        (PartitionError.OFFSET_MISMATCH, 1),
+        (None, 0),
+    ]
+
+
+def test_a_mismatch_of_a_leadership_that_is_over_comes_again() -> None:
+    """What was in the way may be lost now: the next leader decides."""
+    world = World()
+    group = world.partition.group
+    group.turning.hooks.commits = Allowance(0)
+    won = world.produce(numbered(b"mine"), expected=0)
+    lost = world.produce(numbered(b"theirs", 8), expected=0)
+    world.partition.close()
+    assert not won and [one.error for one in lost] == [PartitionError.NOT_LEADER]
+
+
+def test_a_gap_in_the_sequence_is_said_before_the_offset_is_compared() -> None:
+    world = World()
+    world.produce(numbered(b"a"))
+    (answer,) = world.produce(numbered(b"c", sequence=2), expected=9)
+    assert answer.error is PartitionError.OUT_OF_SEQUENCE
+
+
+@pytest.mark.parametrize("options", [{}, {"producer_id": 7, "producer_epoch": 0, "transactional": True}])
+def test_who_cannot_send_again_safely_may_not_expect_an_offset(options: dict[str, object]) -> None:
+    world = World()
+    (answer,) = world.produce(batch(b"a", base_sequence=0, **options), expected=0)
+    assert answer.error is PartitionError.INVALID_RECORD and "idempotent" in str(answer.message)
+    assert world.partition.log.log_end_offset == 0

@@ -5,6 +5,7 @@ error 35 and the range of this API (KIP-511): see `registry.unsupported_version_
 Features (KIP-584): consoles read Kafka's version from `metadata.version`; no client decides anything by it.
 What is finalized of raftlog's own is `raftlog.metadata.level`. Producers go by `transaction.version`: what
 belongs to its level 2 is told together with it, since some look at the versions of APIs alone (KIP-890).
+`raftlog.expected_offset` is only supported, and says that Produce may name the offset that it expects.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from raftlog.metadata.features import (
     features_epoch,
     transaction_version,
 )
+from raftlog.protocol import expected_offset
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.codec import frame_response
 from raftlog.protocol.encode import Fields, encode
@@ -89,6 +91,7 @@ def _features(catalog: Catalog) -> Fields:
         KAFKAS_FEATURE: (KAFKA_4_0, KAFKA_4_0),
         METADATA_LEVEL: (1, LEVEL_KNOWN),
         TRANSACTION_VERSION: TRANSACTION_VERSIONS,
+        expected_offset.FEATURE: (1, 1),
     }
     return {
         "supported_features": [

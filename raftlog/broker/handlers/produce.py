@@ -9,6 +9,8 @@ v0 to v2 are advertised, for librdkafka's sake, and refused with UNSUPPORTED_VER
 Batches of a transaction need a transactional id in the request; the first of a transaction on a partition
 waits until the coordinator has said that the partition is in it (KIP-890). From v12 on the coordinator adds
 the partition instead: such a producer says nothing else before its first batch.
+A batch that says which offset it expects (`protocol.expected_offset`, which Kafka does not have) is alone in
+its request. When the log ends elsewhere it is answered OFFSET_OUT_OF_RANGE, the end being the base offset.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ decode = decode_produce_request
 def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
     pending = _Pending(call, request)
     refusal = _refusal(call, request)
+    ill_compared = _ill_compared(request) if request.compares else None
     call.expect_answer_within(request.timeout_ms / 1000, pending.expire)
     now, now_ms, backend = call.now, call.now_ms, call.backend
     asking = None
@@ -59,7 +62,10 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
     for row, (topic, partitions) in enumerate(request.topics):
         is_internal = topic in INTERNAL_TOPICS
         denied = refusal or call.topic_refusal(Operation.WRITE, topic)
-        for column, (index, records) in enumerate(partitions):
+        for column, (index, records, expected) in enumerate(partitions):
+            if ill_compared and not denied:
+                pending.refuse(row, column, ErrorCode.INVALID_REQUEST, ill_compared)
+                continue
             if denied:
                 pending.refuse(row, column, denied)
                 continue
@@ -75,7 +81,14 @@ def handle(call: Call, request: ProduceRequest) -> Awaitable[None] | None:
                 continue
             verify = None if asking is None else partial(asking.verify, (replica.topic_id, index))
             on_done = partial(pending.resolve, row, column)
-            replica.producing.produce(records, now=now, now_ms=now_ms, on_done=on_done, verify=verify)
+            replica.producing.produce(
+                records,
+                now=now,
+                now_ms=now_ms,
+                on_done=on_done,
+                verify=verify,
+                expected_offset=expected,
+            )
     if pending.leaderless and not backend.presence.is_cut_off:
         return _wait_for_leaders(backend, pending)
     pending.all_started()
@@ -103,6 +116,15 @@ def _refusal(call: Call, request: ProduceRequest) -> ErrorCode | None:
         Operation.WRITE, ResourceKind.TRANSACTIONAL_ID, transactional_id
     ):
         return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    return None
+
+
+def _ill_compared(request: ProduceRequest) -> str | None:
+    """Why no batch of the request may say which offset it expects."""
+    if sum(len(partitions) for _, partitions in request.topics) > 1:
+        return "a batch that expects an offset is alone in its request"
+    if request.acks == 0:
+        return "a batch that expects an offset wants an answer: acks=0 has none"
     return None
 
 
@@ -151,9 +173,13 @@ class _Pending:
             return  # answered by `expire` before
         try:
             error, base_offset, append_time, log_start_offset, message, keyless = result
+            index = self._request.topics[row].partitions[column].partition
             if error is None:
-                index = self._request.topics[row].partitions[column].partition
                 self._put(row, column, ProduceAnswer(index, 0, base_offset, append_time, log_start_offset))
+            elif error is PartitionError.OFFSET_MISMATCH:  # nothing is wrong: another writer was faster
+                code = self._code(error)
+                answer = ProduceAnswer(index, code, base_offset, -1, log_start_offset, message)
+                self._put(row, column, answer)
             else:
                 self.refuse(row, column, self._code(error), message, keyless)
         except Exception:
