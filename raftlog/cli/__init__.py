@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "streams": "Run and describe stream processing apps.",
     "registry": "Run a schema registry.",
     "connect": "Bring files and tables into topics, and topics elsewhere.",
+    "sql": "Ask in SQL about topics, and about an app's stores.",
     "bench": "Measure a Kafka-protocol broker.",
     "log": "Look into the files of a broker.",
 }

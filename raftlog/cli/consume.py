@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from raftlog.cli import parsed
+from raftlog.cli.ranges import starts
 from raftlog.cli.target import Target, known_topic, with_brokers
 from raftlog.cli.template import Print, as_json, compile_template, keyed, unescape
 from raftlog.cli.times import PLACES, Place, parse_place
@@ -213,9 +214,9 @@ async def _reading(client: Client, wanted: _Wanted) -> AsyncIterator[Consumer]:
             )
     reset: Any = "earliest" if wanted.kind == "beginning" else "latest"
     if wanted.kind in ("offset", "last", "time"):
-        starts = await _starts(client, wanted.place or Place("end"), partitions)
+        begin = await starts(client, wanted.place or Place("end"), partitions)
         async with client.consumer(group=wanted.group, partitions=partitions) as consumer:
-            for (topic, partition), offset in starts.items():
+            for (topic, partition), offset in begin.items():
                 consumer.seek(topic, partition, offset)
             yield consumer
     elif wanted.partition is not None:
@@ -226,38 +227,6 @@ async def _reading(client: Client, wanted: _Wanted) -> AsyncIterator[Consumer]:
     else:
         async with client.consumer(wanted.topic, group=wanted.group, auto_offset_reset=reset) as consumer:
             yield consumer
-
-
-async def _starts(
-    client: Client, place: Place, partitions: list[TopicPartition]
-) -> dict[TopicPartition, int]:
-    """The offset to start at in each partition, within what the partition holds."""
-    from raftlog.client.assignment import EARLIEST, LATEST
-
-    first = await client.admin.list_offsets(dict.fromkeys(partitions, EARLIEST))
-    end = await client.admin.list_offsets(dict.fromkeys(partitions, LATEST))
-    at_time = (
-        await client.admin.list_offsets(dict.fromkeys(partitions, place.value))
-        if place.kind == "time"
-        else dict.fromkeys(partitions)
-    )
-    starts = {}
-    for key in partitions:
-        lowest, highest = (found.offset if (found := side[key]) else 0 for side in (first, end))
-        match place.kind:
-            case "time":
-                wanted = found.offset if (found := at_time[key]) else highest
-            case "last":
-                wanted = max(lowest, highest - place.value)
-            case _:
-                wanted = place.value
-        starts[key] = min(max(wanted, lowest), highest)
-        if starts[key] != wanted:
-            click.echo(
-                f"{key!r} holds offsets {lowest} to {highest}: starting at {starts[key]} instead of {wanted}",
-                err=True,
-            )
-    return starts
 
 
 async def _ends(client: Client, wanted: _Wanted) -> dict[TopicPartition, int] | None:

@@ -34,8 +34,10 @@ at older ones. At Python's own (700, 10, 10) a worker spends a tenth to a fifth 
 record is some tuples, and thousands of them wait at a time."""
 
 
-def _named(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def app_named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Refuse what is not FILE.py:NAME, before anything is run."""
+    if value is None:
+        return None
     file, _, name = value.rpartition(":")
     if not file or not name:
         raise click.BadParameter(f"{value!r} is not FILE.py:NAME, such as wordcount.py:app", ctx, param)
@@ -89,7 +91,7 @@ Examples:
   raftlog streams run wordcount.py:app --listen 127.0.0.1:8088
 """,
 )
-@click.argument("app", metavar="FILE.py:NAME", callback=_named)
+@click.argument("app", metavar="FILE.py:NAME", callback=app_named)
 @click.option(
     "--workers", type=click.IntRange(1, WORKERS_MAX), default=1, show_default=True, help="Processes."
 )
@@ -208,7 +210,7 @@ Examples:
   raftlog streams describe wordcount.py:app --format mermaid
 """,
 )
-@click.argument("app", metavar="FILE.py:NAME", callback=_named)
+@click.argument("app", metavar="FILE.py:NAME", callback=app_named)
 @click.option("--format", "output", type=click.Choice(["text", "mermaid"]), default="text", show_default=True)
 def describe(app: str, output: str) -> None:
     """Print an app's sub-topologies, topics and stores. No broker is asked."""

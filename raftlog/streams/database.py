@@ -54,7 +54,7 @@ class Database:
         )
         for name in self._stores:
             run(
-                f"create table if not exists {_table(name)} "
+                f"create table if not exists {table_of(name)} "
                 "(key blob primary key, value blob not null) without rowid"
             )
         if run("pragma quick_check(1)").fetchone()[0] != "ok":
@@ -73,14 +73,14 @@ class Database:
 
     def get(self, store: str, key: bytes) -> bytes | None:
         """A row's value."""
-        row = self._ask(f"select value from {_table(store)} where key = ?", key)
+        row = self._ask(f"select value from {table_of(store)} where key = ?", key)
         return row[0] if row else None
 
     def scan(self, store: str, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Rows in order of their keys, from `low`, up to before `high`. The table may be written meanwhile:
         rows are read in slices."""
         while True:
-            sql = f"select key, value from {_table(store)} where key >= ?"
+            sql = f"select key, value from {table_of(store)} where key >= ?"
             arguments: tuple[bytes, ...] = (low,)
             if high is not None:
                 sql, arguments = sql + " and key < ?", (low, high)
@@ -104,9 +104,9 @@ class Database:
             run("begin immediate")
             try:
                 for store, ranges in dropped.items():
-                    many(f"delete from {_table(store)} where key >= ? and key < ?", ranges)
+                    many(f"delete from {table_of(store)} where key >= ? and key < ?", ranges)
                 for store, changes in rows.items():
-                    table = _table(store)
+                    table = table_of(store)
                     many(
                         f"delete from {table} where key = ?",
                         ((key,) for key, value in changes.items() if value is None),
@@ -128,7 +128,7 @@ class Database:
     def clear(self, store: str) -> None:
         """Remove all rows of a store, before it is made again from its changelog."""
         try:
-            self._sql.execute(f"delete from {_table(store)}")
+            self._sql.execute(f"delete from {table_of(store)}")
         except sqlite3.DatabaseError as error:
             raise _told(error, self.path) from error
 
@@ -146,7 +146,8 @@ class Database:
         return f"<Database {self.path}>"
 
 
-def _table(store: str) -> str:
+def table_of(store: str) -> str:
+    """The table of a store, quoted."""
     return f'"s_{store}"'
 
 

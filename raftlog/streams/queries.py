@@ -72,11 +72,11 @@ class Queries:
         """How many tasks run, and how many do not yet."""
         restoring = sum(len(self._seats.restoring(part.number)) for part in self._seats.plan.parts)
         running = len(self._seats.tasks)
-        return _json({"app": self._seats.plan.app.name, "running": running, "restoring": restoring})
+        return to_json({"app": self._seats.plan.app.name, "running": running, "restoring": restoring})
 
     def stores(self) -> str:
         """Which stores there are."""
-        return _json(
+        return to_json(
             [
                 {
                     "name": name,
@@ -99,14 +99,14 @@ class Queries:
         size, complete = 0, True
         for partition, store in self._stores(name):
             for key, value in self._items(store, limit + 1, low, high):
-                text = _json({"key": _key(store, key), **_shown(store, key, value), "partition": partition})
+                text = to_json({"key": _key(store, key), **shown(store, key, value), "partition": partition})
                 size += len(text)
                 if len(found) == limit or size > ANSWER_BYTES_MAX:
                     complete = False
                     break
                 found.append(text)
         restoring = sorted(self._seats.restoring(self._places[name][0].number))
-        tail = _json({"complete": complete, "restoring": restoring})[1:]
+        tail = to_json({"complete": complete, "restoring": restoring})[1:]
         return f'{{"rows":[{",".join(found)}],{tail}'
 
     def row(self, name: str, key: str, limit: int, low: int = 0, high: int = TIME_MAX) -> str:
@@ -119,12 +119,12 @@ class Queries:
             if isinstance(store, Timed):
                 times = ((t, v) for t, v in store.as_committed().of(wanted) if low <= t <= high)
                 windows = [
-                    _shown(store, (t, wanted), v) for (t, v), _ in zip(times, range(limit), strict=False)
+                    shown(store, (t, wanted), v) for (t, v), _ in zip(times, range(limit), strict=False)
                 ]
                 if windows:
-                    return _json({"key": wanted, "windows": windows, "partition": partition})
+                    return to_json({"key": wanted, "windows": windows, "partition": partition})
             elif (value := store.as_committed().get(wanted)) is not None:
-                return _json({"key": wanted, **_shown(store, wanted, value), "partition": partition})
+                return to_json({"key": wanted, **shown(store, wanted, value), "partition": partition})
         if self._seats.restoring(part.number):
             raise NotYet(f"store {name!r} is being restored here")
         here = [partition for partition, _ in stores]
@@ -152,7 +152,7 @@ class Queries:
         return store.as_committed().items(limit, _TIME.pack(low), end)
 
 
-def _shown(store: Store, key: Any, value: Any) -> dict[str, Any]:
+def shown(store: Store, key: Any, value: Any) -> dict[str, Any]:
     """A row as others see it, but for its key."""
     view = store.spec.view
     if isinstance(store, Timed):
@@ -176,7 +176,8 @@ def _read_key(serde: Serde, text: str) -> Any:
         raise BadKey(f"{text[:100]!r} is no {serde.name}: {error}") from error
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """JSON for others to read."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 

@@ -342,6 +342,11 @@ class Timed(Store):
                     del table[at]
 
 
+def store_of(spec: StoreSpec, rows: Rows) -> Store:
+    """The kind of store that a spec wants."""
+    return (Store if spec.lasts_ms is None else Timed)(spec, rows)
+
+
 class Committed:
     """A store as of the last commit. Good until the task works on."""
 

@@ -22,7 +22,7 @@ from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, r
 from raftlog.streams.nodes import Node, Push, Record, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
-from raftlog.streams.stores import Store, Timed
+from raftlog.streams.stores import Store, Timed, store_of
 from raftlog.streams.timers import Fire, Timers
 from raftlog.streams.ways import Ways, delays_of
 
@@ -51,9 +51,7 @@ class Task:
         self.inputs = {s.topic: Input(s, partition, writers.get(s.topic, 1), now_ms) for s in part.sources}
         self._now = now_ms
         self._database = database
-        self._stores = {
-            spec.name: (Store if spec.lasts_ms is None else Timed)(spec, database) for spec in part.stores
-        }
+        self._stores = {spec.name: store_of(spec, database) for spec in part.stores}
         self._undos = [store.undoable for store in self._stores.values()]
         self._is_alone = len(self.inputs) == 1 and not part.sources[0].internal and not part.sources[0].table
         """It reads one topic of records: its time is that of the last one."""

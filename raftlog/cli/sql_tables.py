@@ -1,0 +1,249 @@
+"""Records and rows as tables of DuckDB, in memory, and a query's answer.
+
+The database is closed in: no file, no network, no extension but those that are built in, and no setting that
+a query could change. What a table holds went through Arrow, a batch at a time. DuckDB has so much memory and
+no place to put more: a query that needs more fails, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import duckdb
+import pyarrow
+
+from raftlog.errors import RaftlogError
+
+if TYPE_CHECKING:
+    from raftlog.client.record import Record
+    from raftlog.streams.looking import Row
+
+MEMORY_LEAST_MIB: Final = 512
+MEMORY_A_BYTE: Final = 4
+"""DuckDB's memory for each byte that a table may hold: the table itself takes up to twice its bytes, and a
+query that sorts or groups as much again."""
+ROWS_A_FETCH: Final = 1000
+STORED: Final = "stored"
+"""The schema of what was put in, behind the views that have columns from JSON."""
+
+_HEADER: Final = pyarrow.struct([("key", pyarrow.string()), ("value", pyarrow.string())])
+_RAW_HEADER: Final = pyarrow.struct([("key", pyarrow.string()), ("value", pyarrow.binary())])
+
+
+class SqlError(RaftlogError):
+    """DuckDB refuses a query, or has not the memory for it."""
+
+
+class Tables:
+    """The database of one command."""
+
+    def __init__(self, *, bytes_max: int, raw: bool) -> None:
+        """`raw` gives keys, values and headers as BLOB; else as text, with `\\xHH` for what is no UTF-8."""
+        mib = MEMORY_LEAST_MIB + MEMORY_A_BYTE * bytes_max // (1 << 20)
+        self._sql = duckdb.connect(
+            ":memory:",
+            config={
+                "enable_external_access": "false",
+                "autoload_known_extensions": "false",
+                "autoinstall_known_extensions": "false",
+                "python_enable_replacements": "false",
+                "temp_directory": "",
+                "memory_limit": f"{mib}MiB",
+            },
+        )
+        self._raw = raw
+        self._memory = f"{mib} MiB"
+        self._run("set TimeZone = 'UTC'")
+        self._run(f"create schema {STORED}")
+
+    def named(self, query: str) -> list[str]:
+        """The tables that a query reads. Raises SqlError when it is none, or several."""
+        (tree,) = self._run("select json_serialize_sql(?)", query).fetchone()
+        parsed = json.loads(tree)
+        if parsed["error"]:
+            raise SqlError(parsed["error_message"])
+        if len(parsed["statements"]) != 1:
+            raise SqlError("one SELECT, please")
+        tables, own = set[str](), set[str]()
+        for node in _nodes(parsed):
+            if node.get("type") == "BASE_TABLE":
+                tables.add(node["table_name"])
+            own.update(each["key"] for each in node.get("cte_map", {}).get("map", ()))
+        return sorted(tables - own)
+
+    # -- putting in
+
+    def add_topic(self, name: str) -> None:
+        """An empty table for records of a topic."""
+        of = "blob" if self._raw else "varchar"
+        self._create(
+            name,
+            f'partition integer, "offset" bigint, timestamp timestamp_ms, key {of}, value {of}, '
+            f"headers struct(key varchar, value {of})[]",
+        )
+
+    def add_records(self, name: str, records: Sequence[Record[bytes, bytes]]) -> None:
+        """Records behind those that a topic's table has."""
+        _, partitions, offsets, timestamps, keys, values, headers = zip(*records, strict=True)
+        if any(headers):
+            text = _binary if self._raw else _text
+            headers = tuple(
+                [{"key": each, "value": text(value)} for each, value in several] for several in headers
+            )
+        kind = _RAW_HEADER if self._raw else _HEADER
+        self._append(
+            name,
+            {
+                "partition": pyarrow.array(partitions, pyarrow.int32()),
+                "offset": pyarrow.array(offsets, pyarrow.int64()),
+                "timestamp": _times(timestamps),
+                "key": self._texts(keys),
+                "value": self._texts(values),
+                "headers": pyarrow.array(headers, pyarrow.list_(kind)),
+            },
+        )
+
+    def add_store(self, name: str, *, timed: bool) -> None:
+        """An empty table for rows of a store; a `timed` one has `time`, too."""
+        time = "time timestamp_ms, " if timed else ""
+        self._create(name, f"worker varchar, partition integer, {time}key varchar, value varchar")
+
+    def add_rows(self, name: str, rows: Sequence[Row]) -> None:
+        """Worker, partition, time, key and value of rows of a store; without `time` where that is None."""
+        workers, partitions, times, keys, values = zip(*rows, strict=True)
+        self._append(
+            name,
+            {
+                "worker": pyarrow.array(workers, pyarrow.string()),
+                "partition": pyarrow.array(partitions, pyarrow.int32()),
+                **({} if times[0] is None else {"time": _times(times)}),
+                "key": pyarrow.array(keys, pyarrow.string()),
+                "value": pyarrow.array(values, pyarrow.string()),
+            },
+        )
+
+    def _create(self, name: str, columns: str) -> None:
+        self._run(f"create table {STORED}.{_quoted(name)} ({columns})")
+        self._run(f"create view {_quoted(name)} as select * from {STORED}.{_quoted(name)}")
+
+    def _append(self, name: str, columns: dict[str, Any]) -> None:
+        self._sql.register("batch", pyarrow.table(columns))
+        self._run(f"insert into {STORED}.{_quoted(name)} select * from batch")
+        self._sql.unregister("batch")
+
+    def _texts(self, values: Sequence[bytes | None]) -> Any:
+        found = pyarrow.array(values, pyarrow.binary())
+        if self._raw:
+            return found
+        try:
+            return found.cast(pyarrow.string())
+        except pyarrow.ArrowInvalid:
+            return pyarrow.array([_text(value) for value in values], pyarrow.string())
+
+    # -- JSON
+
+    def spread(self, name: str) -> int:
+        """Columns from JSON: `value` gets the type that its values have in common, and the members of objects
+        become columns, those of whose name there is one already only as `value.NAME`. Where members differ in
+        case only, which SQL does not tell apart, the first one is a column, and the object itself stays JSON.
+        Gives how many values are no JSON; they are null then."""
+        table = f"{STORED}.{_quoted(name)}"
+        json_of = "case when json_valid(value) then value::json end"
+        structure, bad = self._run(
+            f"select json_group_structure({json_of})::varchar, "
+            f"count(*) filter (value is not null and not json_valid(value)) from {table}"
+        ).fetchone()
+        found = json.loads(structure or '"JSON"')
+        kind = _plain_kind(found)
+        parsed = f"json_transform({json_of}, {_text_of(json.dumps(kind))})"
+        value = parsed if kind == found and found not in ("JSON", "NULL") else json_of
+        columns = []
+        if isinstance(kind, dict):
+            taken = {column.lower() for column, *_ in self._run(f"describe {table}").fetchall()}
+            columns = [
+                f", _parsed.{_quoted(member)} as {_quoted(member)}"
+                for member in kind
+                if member.lower() not in taken
+            ]
+        self._run(
+            f"create or replace view {_quoted(name)} as select * exclude (_parsed){''.join(columns)} "
+            f"from (select * replace ({value} as value), {parsed} as _parsed from {table})"
+        )
+        return int(bad)
+
+    # -- asking
+
+    def ask(self, query: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """The columns and the rows, some at a time. From now on nothing can be set."""
+        self._run("set lock_configuration = true")
+        self._run(query)
+        return [name for name, *_ in self._sql.description], self._rows()
+
+    def _rows(self) -> Iterator[list[tuple[Any, ...]]]:
+        try:
+            while rows := self._sql.fetchmany(ROWS_A_FETCH):
+                yield rows
+        except duckdb.Error as error:
+            raise self._told(error) from error
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._sql.close()
+
+    def _run(self, statement: str, *arguments: str) -> Any:
+        try:
+            return self._sql.execute(statement, arguments)
+        except duckdb.Error as error:
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> SqlError:
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return SqlError(
+                f"that takes more than DuckDB's {self._memory} here: read less, or give more with --max-mib"
+            )
+        return SqlError(str(error).split("\n\n")[0])  # without the picture of the place
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """All objects of a JSON tree."""
+    if isinstance(tree, dict):
+        yield tree
+    for each in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(each)
+
+
+def _plain_kind(kind: Any, is_root: bool = True) -> Any:
+    """A structure of JSON values that can be a type of SQL."""
+    if isinstance(kind, list):
+        return [_plain_kind(each, False) for each in kind]
+    if not isinstance(kind, dict):
+        return kind
+    members: dict[str, Any] = {}
+    for name, inner in kind.items():
+        if name.lower() not in {each.lower() for each in members}:
+            members[name] = _plain_kind(inner, False)
+    return members if is_root or len(members) == len(kind) else "JSON"
+
+
+def _text_of(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _times(milliseconds: Sequence[int | None]) -> Any:
+    """Points in time in UTC; null where a record has none."""
+    known = [None if each is None or each < 0 else each for each in milliseconds]
+    return pyarrow.array(known, pyarrow.timestamp("ms"))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="backslashreplace")
+
+
+def _binary(value: bytes | None) -> bytes | None:
+    return value

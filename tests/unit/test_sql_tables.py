@@ -1,0 +1,175 @@
+"""The tables of `raftlog sql`: what a query names, what columns there are, and what it cannot do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftlog.cli.sql import _place, _until
+from raftlog.cli.sql_tables import SqlError, Tables
+from raftlog.cli.times import Place, parse_time
+from raftlog.client.record import Record
+
+
+def tables(raw: bool = False) -> Tables:
+    return Tables(bytes_max=64 << 20, raw=raw)
+
+
+def records(*values: bytes | None, key: bytes | None = b"k") -> list[Record[bytes, bytes]]:
+    return [Record("t", 0, at, 1_700_000_000_000 + at, key, value, ()) for at, value in enumerate(values)]
+
+
+def answer(of: Tables, query: str) -> list[tuple[Any, ...]]:
+    return [row for rows in of.ask(query)[1] for row in rows]
+
+
+@pytest.fixture
+def clicks() -> Iterator[Tables]:
+    found = tables()
+    found.add_topic("clicks")
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("select 1", []),
+        ("from orders", ["orders"]),
+        ('select * from "page.views" join b using (x)', ["b", "page.views"]),
+        ("with q as (select * from a) select * from q where x in (select y from b)", ["a", "b"]),
+        ('summarize "a-b"', ["a-b"]),
+        ("select * from a union all select (select max(x) from c) from b", ["a", "b", "c"]),
+    ],
+)
+def test_what_a_query_reads(clicks: Tables, query: str, names: list[str]) -> None:
+    assert clicks.named(query) == names
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("selec 1", "syntax error"),
+        ("select 1; select 2", "one SELECT"),
+        ("", "one SELECT"),
+        ("copy clicks to 'x.csv'", "Only SELECT"),
+        ("drop table clicks", "Only SELECT"),
+        ("set memory_limit = '1TB'", "Only SELECT"),
+    ],
+)
+def test_what_is_no_query(clicks: Tables, query: str, said: str) -> None:
+    with pytest.raises(SqlError, match=said):
+        clicks.named(query)
+
+
+def test_columns_of_a_topic(clicks: Tables) -> None:
+    clicks.add_records("clicks", records(b"a", None))
+    headers = (("trace", b"1"), ("trace", None))
+    clicks.add_records("clicks", [Record("clicks", 3, 7, -1, None, b"\xff\x00", headers)])
+    rows = answer(clicks, 'select * from clicks order by partition, "offset"')
+    assert [row[:2] for row in rows] == [(0, 0), (0, 1), (3, 7)]
+    assert [row[3:5] for row in rows] == [("k", "a"), ("k", None), (None, "\\xff\x00")]
+    assert rows[0][2].isoformat() == "2023-11-14T22:13:20" and rows[2][2] is None
+    assert rows[0][5] == [] and rows[2][5] == [
+        {"key": "trace", "value": "1"},
+        {"key": "trace", "value": None},
+    ]
+
+
+def test_bytes_as_they_are() -> None:
+    found = tables(raw=True)
+    found.add_topic("t")
+    found.add_records("t", [Record("t", 0, 0, 0, b"\xff", None, (("h", b"\x00"),))])
+    assert answer(found, "select key, value, headers[1].value from t") == [(b"\xff", None, b"\x00")]
+
+
+def test_columns_from_json(clicks: Tables) -> None:
+    values = (
+        b'{"user": {"id": 7}, "ms": 1.5, "partition": "eu"}',
+        b'{"ms": 2, "tags": ["a", "b"]}',
+        b"none",
+        None,
+    )
+    clicks.add_records("clicks", records(*values))
+    assert clicks.spread("clicks") == 1
+    rows = answer(
+        clicks, 'select user.id, ms, tags, partition, value.partition from clicks order by "offset"'
+    )
+    assert rows[:2] == [(7, 1.5, None, 0, "eu"), (None, 2.0, ["a", "b"], 0, None)]
+    assert rows[2:] == [(None, None, None, 0, None)] * 2
+
+
+def test_members_that_differ_in_case_only(clicks: Tables) -> None:
+    clicks.add_records("clicks", records(b'{"user": {"Id": 7, "id": 8}, "User": 1, "ms": 1}'))
+    assert clicks.spread("clicks") == 0
+    query = "select ms, user->>'Id', user->>'id', value->>'User' from clicks"
+    assert answer(clicks, query) == [(1, "7", "8", "1")]
+
+
+def test_json_that_is_no_object_gives_value_its_type(clicks: Tables) -> None:
+    clicks.add_records("clicks", records(b"1", b"2"))
+    assert clicks.spread("clicks") == 0
+    assert answer(clicks, "select sum(value) from clicks") == [(3,)]
+
+
+def test_json_of_nothing_and_of_everything(clicks: Tables) -> None:
+    assert clicks.spread("clicks") == 0
+    clicks.add_records("clicks", records(b"1", b'{"a": 1}', b"[2]", b'"it\'s"'))
+    assert clicks.spread("clicks") == 0
+    rows = answer(clicks, "select value->>'$.a', value::varchar from clicks order by \"offset\"")
+    assert [row[0] for row in rows] == [None, "1", None, None] and rows[3][1] == '"it\'s"'
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from read_csv('{path}')",
+        "select * from '{path}'",
+        "select * from glob('{folder}/*')",
+        "select * from read_text('{path}')",
+        "select * from sqlite_scan('{path}', 't')",
+        "select * from parquet_scan('https://127.0.0.1:1/x')",
+        "copy (select 1) to '{folder}/out.csv'",
+        "attach '{folder}/out.db'",
+        "export database '{folder}/out'",
+        "install httpfs",
+        "load '{path}'",
+        "set enable_external_access = true",
+        "set memory_limit = '1TB'",
+        "set temp_directory = '{folder}/spill'",
+        "select * from batch",
+        "select * from os",
+    ],
+)
+def test_a_query_reaches_no_file_and_changes_no_setting(clicks: Tables, query: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret.csv"
+    path.write_text("a,b\n1,2\n")
+    clicks.add_records("clicks", records(b"1"))
+    with pytest.raises(SqlError):
+        answer(clicks, query.format(path=path, folder=tmp_path))
+    assert os.listdir(tmp_path) == ["secret.csv"]
+
+
+def test_a_query_that_needs_more_memory_fails_and_says_so() -> None:
+    found = Tables(bytes_max=1 << 20, raw=False)
+    with pytest.raises(SqlError, match="more than DuckDB's 516 MiB here"):
+        answer(found, "select list(i::varchar || repeat('x', 100)) from range(30_000_000) t(i)")
+
+
+def test_places() -> None:
+    assert _place("beginning") == Place("beginning")
+    assert _place("-10") == Place("last", 10)
+    assert _place("10") == Place("offset", 10)
+    day = Place("time", parse_time("2026-11-21"))
+    assert _place("2026-11-21") == _place("s@2026-11-21") == _until("2026-11-21") == day
+    assert _until("end") == Place("end")
+    for text in ("stored", "e@1", "2026-13-01", "middle"):
+        with pytest.raises(ValueError, match="is no"):
+            _place(text)
+    for text in ("beginning", "-5"):
+        with pytest.raises(ValueError, match="is no place to end"):
+            _until(text)
