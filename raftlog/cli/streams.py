@@ -99,6 +99,11 @@ Examples:
 @click.option(
     "--name", default="worker", show_default=True, help="Tells workers apart; it outlives restarts."
 )
+@click.option(
+    "--instance",
+    metavar="NAME",
+    help="Its name in the group: a worker that comes back within its session (45 s) keeps its tasks.",
+)
 @click.option("--skip-lost", is_flag=True, help="Go on where records were gone before they were read.")
 @click.option("--rebuild-lost", is_flag=True, help="Begin state anew whose changelog was made anew.")
 @click.option(
@@ -122,6 +127,7 @@ def run(
     workers: int,
     state: str,
     name: str,
+    instance: str | None,
     skip_lost: bool,
     rebuild_lost: bool,
     listen: tuple[str, int] | None,
@@ -132,7 +138,7 @@ def run(
     if workers > 1 and listen is not None:
         raise click.UsageError("--listen is one worker's: start each with its own --name and --listen")
     if workers > 1:
-        raise SystemExit(_run_processes(workers, name))
+        raise SystemExit(_run_processes(workers, name, instance))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     loaded = load(app)
     http = _http(listen, token_file, hosts) if listen is not None else None
@@ -146,6 +152,7 @@ def run(
             client,
             state=state,
             name=name,
+            instance=instance,
             on_source_lost="skip" if skip_lost else "fail",
             on_changelog_lost="rebuild" if rebuild_lost else "fail",
             http=http,
@@ -173,17 +180,19 @@ def _http(listen: tuple[str, int], token_file: str | None, hosts: tuple[str, ...
         fail(f"raftlog streams: cannot listen on {listen[0]}:{listen[1]}: {error.strerror}")
 
 
-def _run_processes(workers: int, name: str) -> int:
-    """This command once a worker, each with a name and a folder of its own. When one fails, all are
+def _run_processes(workers: int, name: str, instance: str | None) -> int:
+    """This command once a worker, each with names and a folder of its own. When one fails, all are
     stopped."""
     given = [each for each in sys.argv[1:] if not each.startswith("--workers=")]
     while "--workers" in given:
         at = given.index("--workers")
         del given[at : at + 2]
-    started = [
-        subprocess.Popen([sys.executable, "-m", "raftlog", *given, "--name", f"{name}-{number}"])
-        for number in range(1, workers + 1)
-    ]
+    started = []
+    for number in range(1, workers + 1):
+        own = ["--name", f"{name}-{number}"]
+        if instance is not None:
+            own += ["--instance", f"{instance}-{number}"]
+        started.append(subprocess.Popen([sys.executable, "-m", "raftlog", *given, *own]))
 
     def pass_on(number: int, frame: object) -> None:
         for each in started:

@@ -76,6 +76,7 @@ async def run(
     *,
     state: str = "streams-state",
     name: str = "worker",
+    instance: str | None = None,
     on_changelog_lost: OnLost = "fail",
     on_source_lost: OnSourceLost = "fail",
     http: Http | None = None,
@@ -84,8 +85,9 @@ async def run(
 
     `brokers` are addresses, or a client, whose `async with` must outlive this call when it is cancelled.
     `state` is the folder of its stores, `name` tells workers apart: of two with one name, with
-    "exactly_once", the second fences the first. `on_changelog_lost` says what becomes of state on disk whose
-    changelog was made anew; `on_source_lost`, of offsets that are below the start of their topic: "skip" goes
+    "exactly_once", the second fences the first. With `instance`, a name in the group that outlives restarts,
+    the worker keeps its tasks while it is away for less than its session (45 s): it does not leave the group
+    when it ends. `on_changelog_lost` says what becomes of state on disk whose changelog was made anew; `on_source_lost`, of offsets that are below the start of their topic: "skip" goes
     on there. With `http` the worker answers questions about its stores.
 
     Raises OSError when nobody can listen at `http`, TopologyError when the topics do not fit, or one has
@@ -97,7 +99,7 @@ async def run(
     async with background() as nursery:
         with life:
             async with open_client(brokers) if isinstance(brokers, str) else nullcontext(brokers) as client:
-                worker = Worker(app, client, state=state, name=name, losses=losses)
+                worker = Worker(app, client, state=state, name=name, instance=instance, losses=losses)
                 nursery.start_soon(_stop_when_cancelled, worker, life)
                 if http is not None:
                     nursery.start_soon(open_server(worker, http).run)
@@ -137,13 +139,23 @@ class Seat:
 class Worker:
     """The tasks of one process."""
 
-    def __init__(self, app: App, client: Client, *, state: str, name: str, losses: Losses) -> None:
+    def __init__(
+        self,
+        app: App,
+        client: Client,
+        *,
+        state: str,
+        name: str,
+        losses: Losses,
+        instance: str | None = None,
+    ) -> None:
         self.plan: Plan = plan(app)
         self.app = app
         self.seats: dict[Place, Seat] = {}
         self._client = client
         self._state = os.path.join(state, app.name, name)
         self._name = name
+        self._instance = instance
         self._losses = losses
         self._lock = trio.Lock()
         self._exactly_once = app.guarantee == "exactly_once"
@@ -194,6 +206,7 @@ class Worker:
                     *self.plan.sources,
                     *self.plan.repartitions,
                     group=self.app.name,
+                    group_instance_id=self._instance,
                     listener=_Listener(self),
                     auto_offset_reset="earliest",
                     enable_auto_commit=False,

@@ -16,6 +16,7 @@ import trio
 import raftlog
 from raftlog import streams as rs
 from raftlog.client.nursery import background
+from raftlog.streams.worker import Losses, Worker
 from raftlog.testing import EmbeddedCluster
 
 PATIENCE_S = 60
@@ -68,6 +69,17 @@ class Stage:
             nursery.start_soon(work)
             yield scope
             scope.cancel()
+
+    @asynccontextmanager
+    async def seen(self, app: rs.App, name: str, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker whose tasks can be looked at. It stops at the end, unless it has ended."""
+        made = Worker(
+            app, self.client, state=str(self.folder / name), name=name, losses=Losses(), **settings
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.run)
+            yield made
+            made.stop()
 
     async def counted(self) -> dict[str, int]:
         """The last count of each word that readers of committed records see."""
@@ -340,3 +352,40 @@ async def test_a_table_is_loaded_before_the_stream_is_joined(stage: Stage):
             while len(found) < 3:
                 found |= {record.value for record in await consumer.poll(max_wait_ms=100)}
     assert found == {b"in-row1", b"in-row2", b"in-row3"}
+
+
+async def test_scenario_19_a_static_member_restarts_and_nobody_else_s_task_moves(stage: Stage):
+    """It has its own tasks again, too, and the state that it had."""
+    three = stage.topic("three", partitions=3)
+
+    def app() -> rs.App:
+        made = rs.App(stage.name)
+        made.stream(three, value=rs.TEXT).count("counts").changes().to(f"{stage.name}-out", value=rs.JSON)
+        return made
+
+    async def feed() -> None:
+        async with stage.client.producer() as producer:
+            for partition in range(3):
+                await producer.send(three, b"x", key=b"k%d" % partition, partition=partition)
+                stage.sent[f"k{partition}"] += 1
+        await stage.until_counted()
+
+    async with stage.seen(app(), "a", instance="a") as a, stage.seen(app(), "b", instance="b") as b:
+        async with stage.seen(app(), "c", instance="c") as c:
+
+            async def shared_out() -> bool:
+                return [len(each.tasks) for each in (a, b, c)] == [1, 1, 1]
+
+            await until(shared_out, lambda: f"{a} {b} {c}")
+            await feed()
+            places = set(c.seats)
+        others = {**a.seats, **b.seats}
+        async with stage.seen(app(), "c", instance="c") as c:
+
+            async def is_back() -> bool:
+                return len(c.tasks) == 1
+
+            await until(is_back, lambda: f"{c}")
+            await feed()
+            assert set(c.seats) == places
+            assert {**a.seats, **b.seats} == others  # the very same: none was closed and opened again
