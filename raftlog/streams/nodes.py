@@ -48,6 +48,9 @@ class Room(Protocol):
     def record(self, key: Any, value: Any, timestamp: int) -> Record:
         """A record as users' functions see it, with the headers of the one in hand."""
 
+    def ask(self, node: Any, key: Any, value: Any, timestamp: int, down: Push) -> None:
+        """A question of an AsyncMap, whose answer goes `down`."""
+
     def note_dropped(self, why: str) -> None:
         """Count a record that goes no further, by reason."""
 

@@ -1,8 +1,9 @@
 """A task: one sub-topology on one partition. It decides; it does no I/O but to its own database.
 
 Who runs it hands it records (`add`), has it work (`run`), tells it the time (`advance`), sends what it gives
-(`take_outputs`), and commits: `prepare`, then `committed` once the commit is known to have succeeded, then
-`flush` at times. After a commit that failed a task is closed, and a new one goes on from what is committed.
+(`take_outputs`), answers its `questions`, and commits: `emit`, `prepare`, then `committed` once the commit is
+known to have succeeded, then `flush` at times. After a commit that failed a task is closed, and a new one
+goes on from what is committed.
 
 A record is processed as a whole or not at all: when a function raises, what it has changed and sent is taken
 back.
@@ -11,19 +12,20 @@ back.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, NoReturn
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from raftlog.client.record import Record as Read
 from raftlog.streams.database import Database
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError
 from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, read_metadata
-from raftlog.streams.nodes import Node, Push, Record, Sink, Source
+from raftlog.streams.lookups import AsyncMap, Question
+from raftlog.streams.nodes import Push, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
+from raftlog.streams.room import Hooks, RoomOf
 from raftlog.streams.stores import Store, Timed, store_of
-from raftlog.streams.timers import Fire, Timers
 from raftlog.streams.ways import Ways, delays_of
 
 ALL_PARTITIONS: Final = -1
@@ -58,11 +60,10 @@ class Task:
         self._is_of_tables = all(source.table for source in part.sources)
         """It reads no stream: then the time is that of its tables."""
         self._outputs: list[Output] = []
-        self._read: Read | None = None
-        self._closings: list[tuple[int, int, Timed, Callable[[int, Any], None] | None]] = []
-        """A node's number, the delay of its watermark, a store whose times end, who is given their keys."""
-        self._emits: list[tuple[int, Callable[[], None]]] = []
-        self._timers = Timers(now_ms)
+        self.questions: deque[Question] = deque()
+        """What asynchronous functions are to be called with, in order; see `lookups`."""
+        self._questions_max = sum(node.concurrency for node in part.nodes if isinstance(node, AsyncMap))
+        self._hooks = Hooks(now_ms, self._send)
         self._sent_watermarks: dict[str, int] = {}
         self._delays = delays_of(part)
         self._pushes = self._build()
@@ -79,13 +80,12 @@ class Task:
         pushes: dict[str, Push] = {}
         for node in reversed(self.part.nodes):
             ways = Ways({port: ps for (number, port), ps in downs.items() if number == node.number})
-            built = node.build(_RoomOf(self, node, self._delays[node.number]), ways)
+            built = node.build(RoomOf(self, self._hooks, node, self._delays[node.number]), ways)
             for edge, push in zip(node.parents, built, strict=False):
                 downs.setdefault((edge.node.number, edge.port), []).append(push)
             if isinstance(node, Source):
                 pushes[node.topic] = built[0]
-        self._closings.sort(key=lambda each: each[0])
-        self._emits.sort(key=lambda each: each[0])
+        self._hooks.sort()
         return pushes
 
     def _begin_from_disk(self) -> None:
@@ -147,7 +147,7 @@ class Task:
         """The stores are restored. `load_to` is the end of each topic, as of now: tables are read up to there
         first."""
         self._tables_at.clear()
-        for _, delay, store, _ in self._closings:
+        for _, delay, store, _ in self._hooks.closings:
             store.load(self.watermark - delay)
         for topic, end in load_to.items():
             self.inputs[topic].load_to = end
@@ -166,11 +166,6 @@ class Task:
             each.position = max(each.position, position)
 
     @property
-    def buffered(self) -> int:
-        """How many records wait."""
-        return sum(len(each.records) for each in self.inputs.values())
-
-    @property
     def changed(self) -> int:
         """How many keys and outputs the next commit has to write."""
         return sum(len(store.dirty) for store in self._stores.values()) + len(self._outputs)
@@ -178,9 +173,11 @@ class Task:
     def run(self, limit: int = 1 << 30) -> int:
         """Process up to so many records, those with the least time first. Gives how many. Raises
         RecordFailed."""
+        if self._questions_max:
+            limit = min(limit, self._questions_max - len(self.questions))
         if len(self.inputs) == 1 and not self._is_of_tables:
             (only,) = self.inputs.values()
-            return self._take(only, min(limit, len(only.records)))
+            return self._take(only, max(0, min(limit, len(only.records))))
         done = 0
         while done < limit and (chosen := self._choose()) is not None:
             done += self._take(chosen, 1)
@@ -204,11 +201,18 @@ class Task:
         """The next records of an input. Most of a worker's time is spent in this loop."""
         source, following, push = each.source, each.records.popleft, self._pushes[each.topic]
         decode_key, decode_value, timestamp_of = source.key.decode, source.value.decode, source.timestamp
-        latest, outputs, undos = self._now + source.max_ahead_ms, self._outputs, self._undos
+        hooks, latest, outputs, undos = (
+            self._hooks,
+            self._now + source.max_ahead_ms,
+            self._outputs,
+            self._undos,
+        )
         is_internal, is_only = source.internal, len(self.inputs) == 1
-        ends_something = not self._is_alone or self._closings or self._timers.event
+        ends_something = (
+            not self._is_alone or self._hooks.closings or self._hooks.timers.event or self._questions_max
+        )
         for _ in range(count):
-            read = self._read = following()
+            read = hooks.read = following()
             _, _, offset, timestamp, key, value, headers = read
             sent = len(outputs)
             try:
@@ -236,8 +240,12 @@ class Task:
                             each.stream_time = timestamp
                             self.watermark = max(self.watermark, timestamp)
             except Exception as error:
-                self._take_back(sent)
-                self._failed(read, error)
+                self._take_back(sent, sum(question.read is not read for question in self.questions))
+                try:
+                    self._failed(read, error)
+                except RecordFailed:
+                    each.records.appendleft(read)
+                    raise
             else:
                 for undo in undos:
                     undo.clear()
@@ -245,24 +253,46 @@ class Task:
         each.quiet_since = self._now if count else each.quiet_since
         return count
 
-    def _take_back(self, outputs: int) -> None:
-        """Undo what the record in hand has changed, and what was sent since there were so many outputs."""
+    def take_answer(self) -> None:
+        """Go on with the answer to the oldest question. Raises RecordFailed when there is none, or what
+        follows fails: then do not commit, for what came after that record has been processed."""
+        question = self.questions.popleft()
+        read = self._hooks.read = question.read
+        outputs, questions = len(self._outputs), len(self.questions)
+        try:
+            if question.error is not None:
+                raise question.error
+            question.down(question.key, question.answer, question.timestamp)
+        except Exception as error:
+            self._take_back(outputs, questions)
+            self._failed(read, error)
+        for undo in self._undos:
+            undo.clear()
+
+    def _take_back(self, outputs: int, questions: int) -> None:
+        """Undo what the record in hand has changed, and what was sent and asked since there were so many
+        outputs and questions."""
         del self._outputs[outputs:]
+        while len(self.questions) > questions:
+            self.questions.pop()
         for store in self._stores.values():
             store.undo()
 
-    def _failed(self, read: Read, error: Exception) -> None:
+    def _failed(self, read: Read | None, error: Exception) -> None:
         """The app's rule on errors."""
         app = self.plan.app
         to_dlq = error.to_dlq if isinstance(error, Unprocessable) else app.dlq is not None
         reason = str(error) if isinstance(error, Unprocessable) else f"{type(error).__name__}: {error}"
-        if to_dlq and app.dlq is not None:
+        if to_dlq and app.dlq is not None and read is not None:
             self.dropped["sent to the DLQ"] += 1
             self._outputs.append(dead_letter(app.dlq, read, error))
         elif app.on_error == "skip":
             self.dropped["failed"] += 1
+        elif read is None:
+            raise StreamsError(
+                f"{self!r}: what a window or a commit has asked for failed: {reason}"
+            ) from error
         else:
-            self.inputs[read.topic].records.appendleft(read)
             raise RecordFailed(read.topic, read.partition, read.offset, reason) from error
 
     # -- time
@@ -275,13 +305,13 @@ class Task:
             each.is_caught_up = each.topic in caught_up
             if each.records:
                 each.quiet_since = now_ms
-        outputs = len(self._outputs)
+        outputs, questions, self._hooks.read = len(self._outputs), len(self.questions), None
         try:
             self._time_passes()
-            for at_ms, fire in self._timers.due_by_clock(now_ms):
+            for at_ms, fire in self._hooks.timers.due_by_clock(now_ms):
                 fire(at_ms)
         except Exception as error:
-            self._take_back(outputs)
+            self._take_back(outputs, questions)
             raise StreamsError(
                 f"task {self.part.number}-{self.partition}: a window that closes, or a timer, has failed: "
                 f"{type(error).__name__}: {error}"
@@ -301,11 +331,11 @@ class Task:
     def _time_passes(self, watermark: int | None = None) -> None:
         if watermark is None:
             watermark = self._watermark_now()
-        if watermark <= self.watermark:
+        if watermark <= self.watermark or self.questions:
             return
         before = self.watermark
         try:
-            for at_ms, fire in self._timers.due(before, watermark) if self._timers.event else ():
+            for at_ms, fire in self._hooks.timers.due(before, watermark) if self._hooks.timers.event else ():
                 self._windows_close(at_ms)
                 self.watermark = at_ms
                 fire(at_ms)
@@ -316,7 +346,7 @@ class Task:
         self.watermark = watermark
 
     def _windows_close(self, watermark: int) -> None:
-        for _, delay, store, give in self._closings:
+        for _, delay, store, give in self._hooks.closings:
             if over := store.over(watermark - delay):
                 store.close(over, give)
 
@@ -348,7 +378,7 @@ class Task:
         outputs, self._outputs = self._outputs, []
         return outputs
 
-    def send(self, sink: Sink, key: Any, value: Any, timestamp: int) -> None:
+    def _send(self, sink: Sink, key: Any, value: Any, timestamp: int) -> None:
         """A record to a topic, for the nodes."""
         encoded = None if key is None else sink.key.encode(key)
         self._outputs.append(
@@ -357,10 +387,18 @@ class Task:
 
     # -- commits
 
-    def prepare(self) -> Prepared:
-        """What a commit has to write, besides the outputs, which may have become more."""
-        for _, emit in self._emits:
+    def emit(self) -> Iterator[None]:
+        """What is told once a commit becomes outputs. At each step all questions must be answered first: a
+        table may be changed by what another one has told."""
+        self._hooks.read = None
+        for _, emit in self._hooks.emits:
+            yield
             emit()
+        yield
+
+    def prepare(self) -> Prepared:
+        """What a commit has to write, besides the outputs. Comes after `emit`."""
+        assert not self.questions, f"{self!r} has {len(self.questions)} open questions"
         changes = {}
         for name, store in self._stores.items():
             store.assert_unchanged()
@@ -441,42 +479,5 @@ class Task:
         self._database.close()
 
     def __repr__(self) -> str:
-        return (
-            f"<Task {self.part.number}-{self.partition} watermark={self.watermark} buffered={self.buffered}>"
-        )
-
-
-class _RoomOf:
-    """What one node sees of its task. `delay` is how long the windows before it hold records back."""
-
-    def __init__(self, task: Task, node: Node, delay: int) -> None:
-        self._task = task
-        self._node = node
-        self._delay = delay
-        self.send = task.send
-        self.store = task.store
-
-    @property
-    def watermark(self) -> int:
-        return self._task.watermark - self._delay
-
-    def closing(self, store: Timed, give: Callable[[int, Any], None] | None) -> None:
-        self._task._closings.append((self._node.number, self._delay, store, give))
-
-    def before_commit(self, emit: Callable[[], None]) -> None:
-        self._task._emits.append((self._node.number, emit))
-
-    def every(self, period_ms: int, clock: str, fire: Fire) -> None:
-        self._task._timers.add(period_ms, clock, fire)
-
-    def record(self, key: Any, value: Any, timestamp: int) -> Record:
-        read = self._task._read
-        if read is None:
-            return Record(key, value, timestamp)
-        return Record(key, value, timestamp, read.headers, read.topic, read.partition, read.offset)
-
-    def note_dropped(self, why: str) -> None:
-        self._task.dropped[why] += 1
-
-    def fail(self, reason: str, to_dlq: bool) -> NoReturn:
-        raise Unprocessable(reason, to_dlq)
+        buffered = sum(len(each.records) for each in self.inputs.values())
+        return f"<Task {self.part.number}-{self.partition} watermark={self.watermark} buffered={buffered}>"

@@ -18,7 +18,9 @@ from raftlog.streams.aggregates import count as counted
 from raftlog.streams.aggregates import reduce as reduced
 from raftlog.streams.aggregating import CHANGES, FINAL, LATE, Aggregating, Sessioning, Windowing, view_of
 from raftlog.streams.errors import TopologyError
+from raftlog.streams.functions import of_both, unless_none
 from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin
+from raftlog.streams.lookups import AsyncMap
 from raftlog.streams.nodes import (
     Edge,
     Filter,
@@ -208,21 +210,33 @@ class Stream:
 
     def map(self, function: Function) -> Stream:
         """What the function makes of each value."""
-        return self._next(Map(self.edge, _of_both(function)), serdes.JSON)
+        return self._next(Map(self.edge, of_both(function)), serdes.JSON)
 
     def filter(self, function: Function) -> Stream:
         """The records for which the function is true."""
-        return self._next(Filter(self.edge, _of_both(function)))
+        return self._next(Filter(self.edge, of_both(function)))
 
     def flat_map(self, function: Function) -> Stream:
         """All values that the function gives for each value."""
-        return self._next(FlatMap(self.edge, _of_both(function)), serdes.JSON)
+        return self._next(FlatMap(self.edge, of_both(function)), serdes.JSON)
+
+    def async_map(self, function: Function, *, concurrency: int = 32, timeout_s: float = 10.0) -> Stream:
+        """What an asynchronous function makes of each value, on Trio: a look-up. Of each partition so many
+        are under way at a time, and results keep its order. A commit waits for all of them; one that raises,
+        or has no answer within `timeout_s`, is a record that failed."""
+        if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
+            raise TopologyError(
+                f"async_map: {function!r} is no `async def`: for a plain function there is map()"
+            )
+        if concurrency < 1 or timeout_s <= 0:
+            raise TopologyError(f"async_map: concurrency={concurrency}, timeout_s={timeout_s}: above 0 each")
+        return self._next(AsyncMap(self.edge, of_both(function), concurrency, timeout_s), serdes.JSON)
 
     def key_by(self, function: Function, *, key: Serde = serdes.TEXT, value: Serde | None = None) -> Stream:
         """Other keys. What needs all records of a key in one place, such as a window or a join, then reads
         them through a topic that is named after its store, written with these serdes (`value`: JSON, unless
         the values are the topic's own)."""
-        node = self.app.add(KeyBy(self.edge, _of_both(function)))
+        node = self.app.add(KeyBy(self.edge, of_both(function)))
         return Stream(self.app, Edge(node), key, value or self.value, rekeyed=True)
 
     def merge(self, *others: Stream) -> Stream:
@@ -238,7 +252,7 @@ class Stream:
         """Each record to the first of the named streams whose function is true, or to `rest`."""
         if not ports or Split.REST in ports:
             raise TopologyError('split: name a function a stream, and none "rest": that is what is left')
-        node = self.app.add(Split(self.edge, {name: _of_both(function) for name, function in ports.items()}))
+        node = self.app.add(Split(self.edge, {name: of_both(function) for name, function in ports.items()}))
         return {
             port: Stream(self.app, Edge(node, port), self.key, self.value, rekeyed=self.rekeyed)
             for port in (*ports, Split.REST)
@@ -442,17 +456,17 @@ class Table:
 
     def map(self, function: Function) -> Table:
         """The table with other values, worked out when a row is looked at; None is no row."""
-        inner, outer = self.view, _of_both(function)
+        inner, outer = self.view, of_both(function)
         view = (
             outer
             if inner is None
             else lambda key, row: None if (seen := inner(key, row)) is None else outer(key, seen)
         )
-        return Table(self.app, Edge(self.app.add(Map(self.edge, _unless_none(outer)))), self.spec, view=view)
+        return Table(self.app, Edge(self.app.add(Map(self.edge, unless_none(outer)))), self.spec, view=view)
 
     def filter(self, function: Function) -> Table:
         """The table with only those rows for which the function is true."""
-        wanted = _of_both(function)
+        wanted = of_both(function)
         return self.map(lambda key, value: value if wanted(key, value) else None)
 
     def changes(self) -> Stream:
@@ -468,27 +482,3 @@ def _name(what: str, name: str) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise TopologyError(f"{what} name {name!r}: up to 80 letters, digits, dots, underscores and hyphens")
     return name
-
-
-def _unless_none(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda key, value: None if value is None else function(key, value)
-
-
-def _of_both(function: Function) -> Callable[[Any, Any], Any]:
-    """A function of key and value, whatever its author wrote."""
-    try:
-        names = [
-            parameter.name
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.default is parameter.empty
-            and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-    except (TypeError, ValueError):  # built in, such as str.lower
-        names = ["value"]
-    if names == ["key", "value"]:
-        return function
-    if len(names) > 1:
-        raise TopologyError(
-            f"{function!r} takes {', '.join(names)}: it gets the value, or both as `key, value`"
-        )
-    return lambda key, value: function(value)

@@ -37,6 +37,7 @@ from raftlog.client.record import Record as Read
 from raftlog.streams.committing import Commits
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError, TopologyError
 from raftlog.streams.folders import Folder
+from raftlog.streams.lookups import Lookups
 from raftlog.streams.plan import Plan, SubTopology, plan
 from raftlog.streams.restorer import Restorer
 from raftlog.streams.restoring import OnLost
@@ -87,8 +88,9 @@ async def run(
     `state` is the folder of its stores, `name` tells workers apart: of two with one name, with
     "exactly_once", the second fences the first. With `instance`, a name in the group that outlives restarts,
     the worker keeps its tasks while it is away for less than its session (45 s): it does not leave the group
-    when it ends. `on_changelog_lost` says what becomes of state on disk whose changelog was made anew; `on_source_lost`, of offsets that are below the start of their topic: "skip" goes
-    on there. With `http` the worker answers questions about its stores.
+    when it ends. `on_changelog_lost` says what becomes of state on disk whose changelog was made anew;
+    `on_source_lost`, of offsets that are below the start of their topic: "skip" goes on there. With `http`
+    the worker answers questions about its stores.
 
     Raises OSError when nobody can listen at `http`, TopologyError when the topics do not fit, or one has
     grown, RecordFailed for a record that cannot be processed, once all before it is committed, StateError,
@@ -161,6 +163,7 @@ class Worker:
         self._exactly_once = app.guarantee == "exactly_once"
         self._changed = False
         self._stopping = False
+        self._woken = False
         self._polling = trio.CancelScope()
         self._topics: Topics
         self._counts: dict[int, int] = {}
@@ -168,6 +171,7 @@ class Worker:
         self._consumer: Consumer
         self._commits: Commits
         self._restorer: Restorer
+        self._lookups: Lookups
         self._nursery: trio.Nursery
         self._commit_at = self._flush_at = 0.0
 
@@ -201,6 +205,7 @@ class Worker:
             ) as producer,
             background() as self._nursery,
         ):
+            self._lookups = Lookups(self._nursery, self._wake)
             try:
                 async with self._client.consumer(
                     *self.plan.sources,
@@ -227,11 +232,14 @@ class Worker:
         self._commit_at = trio.current_time() + self.app.commit_ms / 1000
         self._flush_at = trio.current_time() + FLUSH_SECONDS
         while not self._stopping:
-            wait_ms = max(0.0, (self._commit_at - trio.current_time()) * 1000)
+            wait_ms = 0.0 if self._woken else max(0.0, (self._commit_at - trio.current_time()) * 1000)
+            self._woken = False
             records: list[Read] = []
             self._polling = trio.CancelScope()
             with self._polling:
                 records = await self._consumer.poll(POLL_RECORDS_MAX, max_wait_ms=min(wait_ms, 100))
+            if self._woken:
+                records = await self._consumer.poll(POLL_RECORDS_MAX, max_wait_ms=0)
             async with self._lock:
                 self._deal_out(records)
                 await self._process()
@@ -242,6 +250,11 @@ class Worker:
             self._flush()
         if self._grown is not None:
             raise self._grown
+
+    def _wake(self) -> None:
+        """A task can go on with an answer."""
+        self._woken = True
+        self._polling.cancel()
 
     def _deal_out(self, records: Sequence[Read]) -> None:
         """Give each task its records, and say how far its inputs are read."""
@@ -262,6 +275,7 @@ class Worker:
             before = task.watermark
             caught_up = {t for t in task.inputs if lag.get(TopicPartition(t, task.partition)) == 0}
             task.advance(now_ms, caught_up)
+            self._lookups.go_on(task)
             try:
                 while done := task.run(RUN_RECORDS_MAX):
                     self._changed = True
@@ -274,6 +288,7 @@ class Worker:
                 self._changed = True
                 await self._commit()
                 raise
+            self._lookups.go_on(task)
             self._changed = self._changed or task.watermark > before or task.changed > 0
             await self._commits.send(task, task.take_outputs())
             self._hold_back(task)
@@ -300,6 +315,9 @@ class Worker:
         self._changed = False
         tasks = self.tasks
         try:
+            for task in tasks:
+                for _ in task.emit():
+                    await self._lookups.finish(task)
             prepared = {task: task.prepare() for task in tasks}
             for task in tasks:
                 await self._commits.send(task, task.take_outputs())
@@ -370,6 +388,7 @@ class Worker:
         seat.scope.cancel()
         if seat.task is not None:
             self._commits.forget(seat.task)
+            self._lookups.forget(seat.task)
             seat.task.close()
             seat.task = None
         if seat.folder is not None:

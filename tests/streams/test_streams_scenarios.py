@@ -384,6 +384,90 @@ def test_8_changes_beyond_their_bound_are_committed_early(monkeypatch: pytest.Mo
     assert most[0] <= 2 * (50 + 100)  # a round more, and each key with its output while it is committed
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("rule", ["fail", "skip"])
+def test_scenario_9_a_look_up_that_hangs_is_waited_for_and_no_offset_passes_it(
+    guarantee: str, rule: Any
+) -> None:
+    """`commit_ms` passes again and again meanwhile. Then it has failed, by the app's rule."""
+    hung = []
+
+    async def look_up(value: str) -> str:
+        if value == "hang":
+            hung.append(trio.current_time())
+            await trio.sleep_forever()
+        await trio.sleep(rng.random() / 10)
+        return value
+
+    rng = random.Random(5)
+
+    async def one(stage: Stage) -> None:
+        app = rs.App("app", guarantee=guarantee, on_error=rule, commit_ms=200, idle_ms=None)  # type: ignore[arg-type]
+        looked_up = app.stream("in", value=rs.TEXT).async_map(look_up, concurrency=4, timeout_s=5)
+        looked_up.count("counts").changes().to("out", value=rs.JSON)
+        stage.start(app=app)
+        stage.feed()
+        await stage.counted()
+        place = TopicPartition("in", 0)
+        hangs_at = stage.log.append(place, Entry(b"hang", b"hang", 1_000, (), COMMITTED))
+        stage.feed()
+        await stage.until(lambda: bool(hung))
+        while trio.current_time() - hung[0] < 4.5:
+            assert stage.log.committed[place].offset <= hangs_at
+            await trio.sleep(0.1)
+        if rule == "fail":
+            await stage.until(lambda: "w" in stage.ended)
+            assert 4.5 < trio.current_time() - hung[0] < 6
+            assert stage.log.committed[place].offset <= hangs_at
+            assert f"in-0 at offset {hangs_at}: TimeoutError: no answer within 5 s" in _text(stage.ended["w"])
+        else:
+            await stage.counted()
+            assert "hang" not in stage.told() and len(hung) == 1
+            assert stage.log.committed[place].offset > hangs_at
+
+    play(one)
+
+
+def test_scenario_9_answers_come_in_the_order_of_records_through_kills() -> None:
+    """Each is counted once, whichever call is the last one; and a task that is given up calls no more."""
+    under_way = [0]
+
+    async def look_up(value: str) -> str:
+        under_way[0] += 1
+        try:
+            await trio.sleep(rng.random() / 20)
+        finally:
+            under_way[0] -= 1
+        return value
+
+    rng, deaths = random.Random(5), 0
+
+    async def one(stage: Stage) -> None:
+        nonlocal deaths
+        app = rs.App("app", guarantee="exactly_once", idle_ms=None)
+        looked_up = app.stream("in", value=rs.TEXT).async_map(look_up, concurrency=4)
+        looked_up.count("counts").changes().to("out", value=rs.JSON)
+        client = Dying(stage.log, stage.group, stage.weather)
+        client.left = calls
+        stage.start(app=app, client=client)
+        for _ in range(10):
+            stage.feed()
+            await trio.sleep(0.1)
+        client.left = 10**9
+        deaths += client.died
+        if client.died:
+            stage.kill("w", client)
+            await trio.sleep(0.1)
+            assert under_way[0] == 0
+            stage.start(app=app)
+            stage.feed()
+        await stage.counted()
+
+    for calls in range(5, 100, 6):
+        play(one, seed=calls)
+    assert deaths > 5
+
+
 def slow_restores(monkeypatch: pytest.MonkeyPatch, begins: list[tuple[TopicPartition, int]]) -> None:
     """A changelog is read ten records a second, and flushed each ten; where each reader begins is noted."""
     monkeypatch.setattr(restorer, "FLUSH_RECORDS", 10)

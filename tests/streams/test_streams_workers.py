@@ -73,9 +73,7 @@ class Stage:
     @asynccontextmanager
     async def seen(self, app: rs.App, name: str, **settings: Any) -> AsyncIterator[Worker]:
         """A worker whose tasks can be looked at. It stops at the end, unless it has ended."""
-        made = Worker(
-            app, self.client, state=str(self.folder / name), name=name, losses=Losses(), **settings
-        )
+        made = Worker(app, self.client, state=str(self.folder / name), name=name, losses=Losses(), **settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.run)
             yield made

@@ -1,0 +1,87 @@
+"""What a node sees of the task that it runs in."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+from raftlog.client.record import Record as Read
+from raftlog.streams.lookups import AsyncMap, Question
+from raftlog.streams.nodes import Node, Push, Record, Sink
+from raftlog.streams.outputs import Unprocessable
+from raftlog.streams.stores import Store, Timed
+from raftlog.streams.timers import Fire, Timers
+
+Closing = tuple[int, int, Timed, Callable[[int, Any], None] | None]
+"""A node's number, the delay of its watermark, a store whose times end, who is given their keys."""
+
+
+Send = Callable[[Sink, Any, Any, int], None]
+
+
+class Hooks:
+    """What the nodes of a task want to be called for, in the order of nodes; and what they ask."""
+
+    def __init__(self, now_ms: int, send: Send) -> None:
+        self.send = send
+        self.read: Read | None = None
+        """The record in hand."""
+        self.closings: list[Closing] = []
+        self.emits: list[tuple[int, Callable[[], None]]] = []
+        self.timers = Timers(now_ms)
+
+    def sort(self) -> None:
+        """All nodes are built: they come from the last to the first."""
+        self.closings.sort(key=lambda each: each[0])
+        self.emits.sort(key=lambda each: each[0])
+
+
+class Within(Protocol):
+    """A task, as far as its nodes need it."""
+
+    watermark: int
+    questions: deque[Question]
+    dropped: Counter[str]
+
+    def store(self, name: str) -> Store: ...
+
+
+class RoomOf:
+    """For one node. `delay` is how long the windows before it hold records back."""
+
+    def __init__(self, task: Within, hooks: Hooks, node: Node, delay: int) -> None:
+        self._task = task
+        self._hooks = hooks
+        self._node = node
+        self._delay = delay
+        self.send = hooks.send
+        self.store = task.store
+
+    @property
+    def watermark(self) -> int:
+        return self._task.watermark - self._delay
+
+    def closing(self, store: Timed, give: Callable[[int, Any], None] | None) -> None:
+        self._hooks.closings.append((self._node.number, self._delay, store, give))
+
+    def before_commit(self, emit: Callable[[], None]) -> None:
+        self._hooks.emits.append((self._node.number, emit))
+
+    def every(self, period_ms: int, clock: str, fire: Fire) -> None:
+        self._hooks.timers.add(period_ms, clock, fire)
+
+    def record(self, key: Any, value: Any, timestamp: int) -> Record:
+        read = self._hooks.read
+        if read is None:
+            return Record(key, value, timestamp)
+        return Record(key, value, timestamp, read.headers, read.topic, read.partition, read.offset)
+
+    def ask(self, node: AsyncMap, key: Any, value: Any, timestamp: int, down: Push) -> None:
+        self._task.questions.append(Question(node, key, value, timestamp, down, self._hooks.read))
+
+    def note_dropped(self, why: str) -> None:
+        self._task.dropped[why] += 1
+
+    def fail(self, reason: str, to_dlq: bool) -> NoReturn:
+        raise Unprocessable(reason, to_dlq)
