@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from raftlog.cli import CommandGroup, fail, parsed
-from raftlog.cli.target import STOPPED, Target, with_brokers
+from raftlog.cli import CommandGroup
+from raftlog.cli.listening import Listening, serves_http
+from raftlog.cli.output import log_to_stderr
+from raftlog.cli.target import Target, with_brokers
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
@@ -50,7 +50,7 @@ def run(target: Target, pipelines: tuple[str, ...], offsets_topic: str) -> None:
     from raftlog.connect.pipeline import load
     from raftlog.errors import ConfigError
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         specs = [spec for pipeline in pipelines for spec in load(pipeline)]
     except ConfigError as error:
@@ -62,17 +62,7 @@ def run(target: Target, pipelines: tuple[str, ...], offsets_topic: str) -> None:
         click.echo(f"running {' '.join(f'{spec.name}={spec.kind}' for spec in specs)}")
         await work(specs, client, positions_topic=offsets_topic)
 
-    try:
-        target.run(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX)
-    except SystemExit as ended:
-        if ended.code not in STOPPED:
-            raise
-
-
-def _address(text: str) -> tuple[str, int]:
-    from raftlog.config.addresses import parse_host_port
-
-    return parse_host_port(text)
+    target.serve(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX)
 
 
 @command.command(
@@ -83,27 +73,7 @@ Examples:
   curl -s localhost:8083/connectors
 """,
 )
-@click.option(
-    "--listen",
-    default="127.0.0.1:8083",
-    show_default=True,
-    metavar="HOST:PORT",
-    callback=parsed(_address),
-    help="Where HTTP is served; port 0 takes a free one.",
-)
-@click.option(
-    "--token-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Ask clients for the token in this file. Needed to serve others than this machine.",
-)
-@click.option(
-    "--viewer-token-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="A token with which nothing can be changed.",
-)
-@click.option(
-    "--host", "hosts", multiple=True, metavar="NAME", help="A name by which clients reach this one."
-)
+@serves_http("127.0.0.1:8083")
 @click.option(
     "--configs-topic",
     default="connect-configs",
@@ -119,10 +89,7 @@ Examples:
 @with_brokers
 def serve(
     target: Target,
-    listen: tuple[str, int],
-    token_file: str | None,
-    viewer_token_file: str | None,
-    hosts: tuple[str, ...],
+    listening: Listening,
     configs_topic: str,
     offsets_topic: str,
 ) -> None:
@@ -131,21 +98,8 @@ def serve(
     Prints one line `ready connect=http://127.0.0.1:8083 …` when it serves. A connector that fails stays where
     it is, and its status says why.
     """
-    from raftlog.broker.binding import listen as listen_at
-    from raftlog.http.guard import Tokens, read_token
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    tokens = Tokens(
-        read_token(token_file, "--token-file") if token_file else None,
-        read_token(viewer_token_file, "--viewer-token-file") if viewer_token_file else None,
-    )
-    try:
-        sockets = listen_at(*listen)
-    except OSError as error:
-        fail(
-            f"raftlog connect: cannot listen on {listen[0]}:{listen[1]}: {error.strerror};"
-            " choose another with --listen HOST:PORT"
-        )
+    log_to_stderr()
+    tokens, sockets = listening.tokens(), listening.open()
 
     async def main(client: Client) -> None:
         from raftlog.config.addresses import join_host_port
@@ -162,16 +116,12 @@ def serve(
             sockets,
             ready,
             tokens=tokens,
-            hosts=hosts,
+            hosts=listening.hosts,
             configs_topic=configs_topic,
             positions_topic=offsets_topic,
         )
 
-    try:
-        target.run(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX, client_id="raftlog-connect")
-    except SystemExit as ended:
-        if ended.code not in STOPPED:
-            raise
+    target.serve(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX, client_id="raftlog-connect")
 
 
 @command.command(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +21,13 @@ def with_format(command: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         help="For people or for programs.",
     )(command)
+
+
+def log_to_stderr() -> None:
+    """What a service says beside its `ready` line."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
 
 
 def print_json(value: Any) -> None:

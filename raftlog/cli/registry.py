@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from raftlog.cli import fail, parsed
-from raftlog.cli.target import STOPPED, Target, with_brokers
+from raftlog.cli import fail
+from raftlog.cli.listening import Listening, serves_http
+from raftlog.cli.output import log_to_stderr
+from raftlog.cli.target import Target, with_brokers
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
@@ -19,12 +19,6 @@ GOODBYE_SECONDS_MAX: Final = 5.0
 """A change that is under way is finished or given up."""
 EXTRA: Final = ("avro", "jsonschema", "google.protobuf", "grpc_tools", "google.type")
 """What the extra brings, looked for before anybody waits for brokers."""
-
-
-def _address(text: str) -> tuple[str, int]:
-    from raftlog.config.addresses import parse_host_port
-
-    return parse_host_port(text)
 
 
 def _is_missing(module: str) -> bool:
@@ -42,31 +36,11 @@ Examples:
   curl -s localhost:8081/subjects
 """
 )
-@click.option(
-    "--listen",
-    default="127.0.0.1:8081",
-    show_default=True,
-    metavar="HOST:PORT",
-    callback=parsed(_address),
-    help="Where HTTP is served; port 0 takes a free one.",
-)
-@click.option(
-    "--token-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Ask clients for the token in this file. Without it only this machine is served.",
-)
+@serves_http("127.0.0.1:8081")
 @click.option(
     "--insecure",
     is_flag=True,
     help="Serve others than this machine, whoever they are, when there is no token.",
-)
-@click.option(
-    "--viewer-token-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="A token with which nothing can be changed.",
-)
-@click.option(
-    "--host", "hosts", multiple=True, metavar="NAME", help="A name by which clients reach this one."
 )
 @click.option("--topic", default="_schemas", show_default=True, help="The topic that keeps everything.")
 @click.option(
@@ -79,11 +53,8 @@ Examples:
 @with_brokers
 def command(
     target: Target,
-    listen: tuple[str, int],
-    token_file: str | None,
+    listening: Listening,
     insecure: bool,
-    viewer_token_file: str | None,
-    hosts: tuple[str, ...],
     topic: str,
     replication_factor: int,
 ) -> None:
@@ -95,23 +66,8 @@ def command(
     missing = [name for name in EXTRA if _is_missing(name)]
     if missing:
         fail(f"raftlog registry: {missing[0]} is not installed; pip install 'raftlog[registry]' brings it", 2)
-    from raftlog.broker.binding import listen as listen_at
-    from raftlog.http.guard import Tokens, read_token
-
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    tokens = Tokens(
-        read_token(token_file, "--token-file") if token_file else None,
-        read_token(viewer_token_file, "--viewer-token-file") if viewer_token_file else None,
-    )
-    try:
-        sockets = listen_at(*listen)
-    except OSError as error:
-        fail(
-            f"raftlog registry: cannot listen on {listen[0]}:{listen[1]}: {error.strerror};"
-            " choose another with --listen HOST:PORT"
-        )
+    log_to_stderr()
+    tokens, sockets = listening.tokens(), listening.open()
 
     async def main(client: Client) -> None:
         from raftlog.config.addresses import join_host_port
@@ -123,7 +79,9 @@ def command(
         reader = Reader()
         try:
             async with open_topic(client, topic, replication_factor) as schemas:
-                server = open_server(Registry(schemas, reader), sockets, tokens, hosts, is_insecure=insecure)
+                server = open_server(
+                    Registry(schemas, reader), sockets, tokens, listening.hosts, is_insecure=insecure
+                )
                 state = schemas.state
                 click.echo(
                     f"ready registry=http://{join_host_port(*server.address)} topic={topic}"
@@ -133,8 +91,4 @@ def command(
         finally:
             await reader.aclose()
 
-    try:
-        target.run(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX, client_id="raftlog-registry")
-    except SystemExit as ended:
-        if ended.code not in STOPPED:
-            raise
+    target.serve(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX, client_id="raftlog-registry")

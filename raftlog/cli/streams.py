@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import logging
 import os
 import signal
 import subprocess
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from raftlog.cli import CommandGroup, fail, parsed
-from raftlog.cli.target import STOPPED, Target, with_brokers
+from raftlog.cli import CommandGroup
+from raftlog.cli.listening import Listening, serves_http
+from raftlog.cli.output import log_to_stderr
+from raftlog.cli.target import Target, with_brokers
 
 if TYPE_CHECKING:
     from raftlog.client.client import Client
@@ -44,12 +45,6 @@ def app_named(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     if not os.path.isfile(file):
         raise click.BadParameter(f"there is no file {file!r}", ctx, param)
     return value
-
-
-def _address(text: str) -> tuple[str, int]:
-    from raftlog.config.addresses import parse_host_port
-
-    return parse_host_port(text)
 
 
 def load(named: str) -> App:
@@ -106,20 +101,7 @@ Examples:
 )
 @click.option("--skip-lost", is_flag=True, help="Go on where records were gone before they were read.")
 @click.option("--rebuild-lost", is_flag=True, help="Begin state anew whose changelog was made anew.")
-@click.option(
-    "--listen",
-    metavar="HOST:PORT",
-    callback=parsed(_address),
-    help="Answer questions about the worker's stores over HTTP.",
-)
-@click.option(
-    "--token-file",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Ask them for the token in this file. Needed to answer others than this machine.",
-)
-@click.option(
-    "--host", "hosts", multiple=True, metavar="NAME", help="A name by which they reach this worker."
-)
+@serves_http(None, listen="Answer questions about the worker's stores over HTTP.", viewers=False)
 @with_brokers
 def run(
     target: Target,
@@ -130,18 +112,16 @@ def run(
     instance: str | None,
     skip_lost: bool,
     rebuild_lost: bool,
-    listen: tuple[str, int] | None,
-    token_file: str | None,
-    hosts: tuple[str, ...],
+    listening: Listening | None,
 ) -> None:
     """Run an app until Ctrl-C, which commits and leaves its group."""
-    if workers > 1 and listen is not None:
+    if workers > 1 and listening is not None:
         raise click.UsageError("--listen is one worker's: start each with its own --name and --listen")
     if workers > 1:
         raise SystemExit(_run_processes(workers, name, instance))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     loaded = load(app)
-    http = _http(listen, token_file, hosts) if listen is not None else None
+    http = None if listening is None else _http(listening)
 
     async def main(client: Client) -> None:
         from raftlog.streams.worker import run as work
@@ -160,24 +140,15 @@ def run(
 
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-    try:
-        target.run(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX)
-    except SystemExit as ended:
-        if ended.code not in STOPPED:
-            raise
+    target.serve(main, goodbye_seconds_max=GOODBYE_SECONDS_MAX)
 
 
-def _http(listen: tuple[str, int], token_file: str | None, hosts: tuple[str, ...]) -> Http:
-    """Where the stores are served. Ends the command when nobody can listen there."""
-    from raftlog.broker.binding import listen as listen_at
-    from raftlog.http.guard import read_token
+def _http(listening: Listening) -> Http:
+    """Where the stores are served."""
     from raftlog.streams.serving import Http
 
-    token = read_token(token_file, "--token-file") if token_file else None
-    try:
-        return Http(listen=listen_at(*listen), token=token, hosts=hosts)
-    except OSError as error:
-        fail(f"raftlog streams: cannot listen on {listen[0]}:{listen[1]}: {error.strerror}")
+    tokens = listening.tokens()
+    return Http(listen=listening.open(), token=tokens.admin, hosts=listening.hosts)
 
 
 def _run_processes(workers: int, name: str, instance: str | None) -> int:

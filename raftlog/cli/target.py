@@ -30,7 +30,7 @@ API_TIMEOUT_MS: Final = 30_000
 GOODBYE_SECONDS_MAX: Final = 0.9
 """Ctrl-C ends a command within a second, whatever it still has to say to the brokers."""
 STOPPED: Final = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""The exit codes of a signal. Of a service it is no failure that it was asked to stop, and did."""
+"""The exit codes of a signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,16 @@ class Target:
             raise _failure(error) from error
         if received:
             raise SystemExit(128 + received[0])
+
+    def serve(
+        self, main: Callable[[Client], Awaitable[None]], *, goodbye_seconds_max: float, **options: Any
+    ) -> None:
+        """As `run`, of a service: that it was asked to stop, and did, is no failure."""
+        try:
+            self.run(main, goodbye_seconds_max=goodbye_seconds_max, **options)
+        except SystemExit as ended:
+            if ended.code not in STOPPED:
+                raise
 
     @asynccontextmanager
     async def _client(self, options: dict[str, Any]) -> AsyncIterator[Client]:

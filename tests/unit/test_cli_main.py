@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from raftlog.cli import COMMANDS, main
+from raftlog.cli import COMMANDS, main, streams
 from raftlog.cli.output import counted, print_table
+from raftlog.streams.topology import App
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -78,6 +80,25 @@ def test_a_wrong_command_line_is_one_line_and_exits_with_2(arguments: list[str],
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("raftlog")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["registry"], ["connect", "serve"], ["streams", "run", f"{__file__}:app"]]
+)
+def test_who_cannot_serve_http_says_so_before_any_broker_is_asked(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "load", lambda named: App("app"))
+    (tmp_path / "short").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        at = [*arguments, "--listen", f"127.0.0.1:{port}"]
+        result = CliRunner().invoke(main, at)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.stderr
+        result = CliRunner().invoke(main, [*at, "--token-file", str(tmp_path / "short")])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--token-file = '{tmp_path}/short': a token is at least 16" in result.stderr
 
 
 @pytest.mark.parametrize(
