@@ -9,6 +9,8 @@ knows must not be shown as one. Brokers of raftlog have their own way to send ea
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
@@ -66,6 +68,15 @@ async def handle(call: Call, request: WriteTxnMarkersRequest) -> Answer:
             codes.append(await _end(call, each, owners))
     else:
         codes = [ErrorCode.COORDINATOR_NOT_AVAILABLE] * len(wanted)
+    return _answer(request, codes)
+
+
+def refused(request: WriteTxnMarkersRequest, code: ErrorCode, text: str) -> Answer:
+    return _answer(request, itertools.repeat(code))
+
+
+def _answer(request: WriteTxnMarkersRequest, codes: Iterable[ErrorCode]) -> Answer:
+    """A code for each partition, in the order in which the request names them."""
     left = iter(codes)
     return {
         "markers": [
@@ -76,27 +87,6 @@ async def handle(call: Call, request: WriteTxnMarkersRequest) -> Answer:
                         "name": topic.name,
                         "partitions": [
                             {"partition_index": index, "error_code": next(left)}
-                            for index in topic.partition_indexes
-                        ],
-                    }
-                    for topic in marker.topics
-                ],
-            }
-            for marker in request.markers
-        ]
-    }
-
-
-def refused(request: WriteTxnMarkersRequest, code: ErrorCode, text: str) -> Answer:
-    return {
-        "markers": [
-            {
-                "producer_id": marker.producer_id,
-                "topics": [
-                    {
-                        "name": topic.name,
-                        "partitions": [
-                            {"partition_index": index, "error_code": code}
                             for index in topic.partition_indexes
                         ],
                     }
