@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 import raftlog
+from tests.docs.story import ROOT
 from tests.docs.walks import walks
 
 HERE: Final = Path(raftlog.__file__).parent
@@ -31,10 +35,13 @@ class Class:
     members: set[str] = field(default_factory=set)
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+def modules(which_say: str = "") -> Iterator[tuple[str, ast.Module]]:
+    """Those that have this text."""
     for path in sorted(HERE.rglob("*.py")):
         parts = path.relative_to(HERE.parent).with_suffix("").parts
-        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())
+        text = path.read_text()
+        if which_say in text:
+            yield ".".join(part for part in parts if part != "__init__"), ast.parse(text)
 
 
 def classes(module: str, tree: ast.Module) -> Iterator[Class]:
@@ -89,8 +96,8 @@ def is_enum(found: dict[str, Class], name: str) -> bool:
     return name.rpartition(".")[2] in ENUMS or any(is_enum(found, base) for base in bases)
 
 
-def counted(trees: dict[str, ast.Module]) -> dict[str, int]:
-    found = {one.name: one for module, tree in trees.items() for one in classes(module, tree)}
+def counted(trees: Iterable[tuple[str, ast.Module]]) -> dict[str, int]:
+    found = {one.name: one for module, tree in trees for one in classes(module, tree)}
     return {name: len(public_members(found, name)) for name in found if not is_enum(found, name)}
 
 
@@ -109,7 +116,7 @@ def uses_of(name: str, tree: ast.Module) -> Iterator[tuple[str, bool]]:
 
 
 def test_no_class_can_do_too_much() -> None:
-    larger = {name: count for name, count in counted(dict(modules())).items() if count > MEMBERS_MAX}
+    larger = {name: count for name, count in counted(modules()).items() if count > MEMBERS_MAX}
     assert larger == {}
 
 
@@ -136,14 +143,14 @@ def test_members_are_counted() -> None:
         "class C(Enum):\n"
         "    ELEVEN = 1\n"
     )
-    assert counted({"m": tree}) == {"m.A": 7, "m.B": 8}
+    assert counted([("m", tree)]) == {"m.A": 7, "m.B": 8}
 
 
 def test_nobody_holds_the_node() -> None:
     """One function opens it, and gives away its life and its parts."""
     importers = {
         module: tree
-        for module, tree in modules()
+        for module, tree in modules("raftlog.cluster.node")
         if any(
             isinstance(node, ast.ImportFrom) and node.module == "raftlog.cluster.node"
             for node in ast.walk(tree)
@@ -182,3 +189,15 @@ def test_the_walks_name_what_is_there() -> None:
         path = HERE / file
         assert path.exists(), step
         assert function in set(defined(ast.parse(path.read_text()))), step
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "tests/README.md"])
+def test_the_files_that_are_named_are_there(page: str) -> None:
+    """By their path from somewhere in the repository."""
+    named = {
+        name
+        for name in re.findall(r"`([\w./]*\w\.(?:py|js|md|txt|toml))\b", (ROOT / page).read_text())
+        if not any((ROOT / top / name).exists() for top in ("", "raftlog", "raftlog/cluster", "tests"))
+    }
+    unseen = {name for name in named if not any(ROOT.glob(f"[a-z]*/**/{name}"))}
+    assert unseen == set()
