@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from raftlog.metadata.quota_table import Entity
 from raftlog.metadata.quotas import AlterQuotas, QuotaChange
 from raftlog.protocol.api import ApiKey
 from raftlog.records.record import NewRecord, encode_batch
 from raftlog.types import RaftIndex
+from tests.clocks import thread_clock
 from tests.memory.broker_fakes import FakeNode, Served
 from tests.memory.test_broker_authorized import fetch
 
@@ -22,6 +24,11 @@ ANONYMOUS: Entity = (("user", "ANONYMOUS"),)
 def limit(node: FakeNode, entity: Entity = ANONYMOUS, **values: str) -> None:
     index = RaftIndex(node.catalog.applied_index + 1)
     node.state.apply(AlterQuotas(changes=(QuotaChange(entity=entity, values=values),)), index)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    return thread_clock(monkeypatch)
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def produce(size: int, *, acks: int = -1) -> dict[str, Any]:
     return {"transactional_id": None, "acks": acks, "timeout": 5000, "topic_data": rows}
 
 
-async def test_who_produces_too_much_is_told_and_waits(broker: Served) -> None:
+async def test_who_produces_too_much_is_told_and_waits(clock: MockClock, broker: Served) -> None:
     limit(broker.node, producer_byte_rate="10000")
     peer = await broker.connect()
     answer = await peer.ask(ApiKey.PRODUCE, 9, **produce(10_000))
@@ -55,7 +62,7 @@ async def test_who_produces_too_much_is_told_and_waits(broker: Served) -> None:
     assert answer.throttle_time.total_seconds() > 0
 
 
-async def test_acks_0_is_slowed_down_too(broker: Served) -> None:
+async def test_acks_0_is_slowed_down_too(clock: MockClock, broker: Served) -> None:
     """Scenario 58."""
     limit(broker.node, producer_byte_rate="10000")
     peer = await broker.connect()
@@ -66,7 +73,7 @@ async def test_acks_0_is_slowed_down_too(broker: Served) -> None:
     assert trio.current_time() - begun >= 0.6
 
 
-async def test_who_fetches_too_much_is_told_and_given_nothing(broker: Served) -> None:
+async def test_who_fetches_too_much_is_told_and_given_nothing(clock: MockClock, broker: Served) -> None:
     peer = await broker.connect()
     await peer.ask(ApiKey.PRODUCE, 9, **produce(34_000))
     limit(broker.node, consumer_byte_rate="10000")
@@ -128,7 +135,7 @@ async def test_quotas_are_set_described_and_removed(broker: Served) -> None:
     assert await described(2, None) == []
 
 
-async def test_connections_of_an_address_come_at_a_rate(broker: Served) -> None:
+async def test_connections_of_an_address_come_at_a_rate(clock: MockClock, broker: Served) -> None:
     limit(broker.node, (("ip", "127.0.0.1"),), connection_creation_rate="2")
     begun = trio.current_time()
     for _ in range(6):

@@ -24,6 +24,7 @@ from raftlog.protocol.api import ApiKey
 from raftlog.protocol.schema import message_struct
 from raftlog.rights import CLUSTER_NAME, Operation, Pattern, Permission, ResourceKind
 from raftlog.types import RaftIndex
+from tests.clocks import thread_clock
 from tests.memory.broker_fakes import FakeNode, Peer, Served
 from tests.memory.test_broker_authorized import (
     World,
@@ -47,9 +48,9 @@ def clock() -> MockClock:
 
 
 @pytest.fixture
-def steady_clock() -> MockClock:
-    """Goes on by itself, and does not jump while a thread hashes a password."""
-    return MockClock(rate=1.0)
+def patient_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    """Does not jump while a thread hashes a password."""
+    return thread_clock(monkeypatch)
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ async def test_a_user_by_the_name_of_nobody_stays_logged_in(
     ],
 )
 async def test_logins_are_audited(
+    patient_clock: MockClock,
     serve: Callable[[FakeNode], Served],
     audit_log: pytest.LogCaptureFixture,
     password: str,
@@ -154,7 +156,7 @@ async def test_logins_are_audited(
 
 
 async def test_refused_logins_of_one_address_are_one_line_a_minute(
-    steady_clock: MockClock,
+    patient_clock: MockClock,
     serve: Callable[[FakeNode], Served],
     audit_log: pytest.LogCaptureFixture,
 ) -> None:
@@ -162,14 +164,14 @@ async def test_refused_logins_of_one_address_are_one_line_a_minute(
     for number in range(4):
         await log_in(await served.connect(SASL), f"nobody-{number}", "guess", "SCRAM-SHA-256")
     assert len(audited(audit_log)) == 1
-    steady_clock.jump(61)
+    patient_clock.jump(61)
     await trio.sleep(1)
     first, counted = audited(audit_log)
     assert "repeated" not in first and counted["repeated"] == 3
 
 
 async def test_each_broker_of_a_process_counts_its_own_refusals(
-    steady_clock: MockClock, serve: Callable[[FakeNode], Served], audit_log: pytest.LogCaptureFixture
+    patient_clock: MockClock, serve: Callable[[FakeNode], Served], audit_log: pytest.LogCaptureFixture
 ) -> None:
     """Embedded brokers run in event loops of their own, with clocks that begin anywhere."""
     first, second = serve(sasl_node()), serve(sasl_node())

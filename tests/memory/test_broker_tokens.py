@@ -160,7 +160,7 @@ class Counting(http.server.BaseHTTPRequestHandler):
 def issuer() -> Iterator[str]:
     Counting.asked, Counting.fails = 0, False
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Counting)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds between looks for its end
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -85,7 +85,7 @@ def clock() -> MockClock:
 
 
 @pytest.fixture
-async def fake(clock: MockClock, nursery: trio.Nursery) -> Fake:
+async def fake(nursery: trio.Nursery) -> Fake:
     fake = Fake()
     nursery.start_soon(fake.verification.run)
     await trio.testing.wait_all_tasks_blocked()
@@ -105,7 +105,9 @@ async def test_the_coordinator_itself_knows(fake: Fake) -> None:
     assert fake.asked == []
 
 
-async def test_another_is_asked_once_for_all_partitions_and_again_when_it_cannot_tell(fake: Fake) -> None:
+async def test_another_is_asked_once_for_all_partitions_and_again_when_it_cannot_tell(
+    clock: MockClock, fake: Fake
+) -> None:
     fake.leader = OTHER
     fake.answers = [Unreachable("away"), [], "nonsense", ["IN_TRANSACTION", "NOT_IN_TRANSACTION"]]
     fake.verify(AT, (ORDERS, 7), AT)
@@ -114,7 +116,7 @@ async def test_another_is_asked_once_for_all_partitions_and_again_when_it_cannot
     assert fake.asked == [["t", fake.ids.producer_id, 0, [[ORDERS, 0], [ORDERS, 7]]]] * 4
 
 
-async def test_who_was_replaced_does_not_say_yes(fake: Fake) -> None:
+async def test_who_was_replaced_does_not_say_yes(clock: MockClock, fake: Fake) -> None:
     fake.leads = False
     before = trio.current_time()
     fake.verify(AT)
@@ -123,7 +125,7 @@ async def test_who_was_replaced_does_not_say_yes(fake: Fake) -> None:
     assert trio.current_time() - before == pytest.approx(PATIENCE_S, abs=0.2)
 
 
-async def test_without_a_leader_nobody_knows(fake: Fake) -> None:
+async def test_without_a_leader_nobody_knows(clock: MockClock, fake: Fake) -> None:
     fake.leader = None
     fake.verify(AT)
     await settle(fake, 1)
@@ -170,7 +172,7 @@ async def test_the_coordinator_adds_partitions_all_of_a_request_at_once(fake: Fa
     ],
 )
 async def test_a_partition_that_is_not_added(
-    fake: Fake, error: TransactionError, membership: Membership
+    clock: MockClock, fake: Fake, error: TransactionError, membership: Membership
 ) -> None:
     """What may change is asked again, for as long as there is patience."""
     fake.adding = error
@@ -180,7 +182,7 @@ async def test_a_partition_that_is_not_added(
     assert (len(fake.added) > 1) is (membership is Membership.UNKNOWN)
 
 
-async def test_another_coordinator_adds_partitions(fake: Fake) -> None:
+async def test_another_coordinator_adds_partitions(clock: MockClock, fake: Fake) -> None:
     fake.leader = OTHER
     fake.answers = [Unreachable("gone"), ["ADDED"]]
     fake.verify(AT, adds=True)

@@ -11,13 +11,21 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from raftlog.connect.contract import Unit
 from raftlog.connect.errors import ConnectError, PositionLost
 from raftlog.connect.file_source import FileSource, FileSourceConfig
 from raftlog.connect.tailing import CHUNK_BYTES, Tail
+from tests.clocks import thread_clock
 
 WAIT_S = 2.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    """Files are read in threads."""
+    return thread_clock(monkeypatch)
 
 
 class Log:
@@ -239,7 +247,7 @@ def test_a_file_that_is_deleted_is_let_go_of(log: Log, restarted: bool):
     assert log.tail is not None and not log.tail.gone
 
 
-async def test_a_pattern_lets_deleted_files_go_and_a_path_by_name_waits(tmp_path: Path):
+async def test_a_pattern_lets_deleted_files_go_and_a_path_by_name_waits(clock: MockClock, tmp_path: Path):
     path = tmp_path / "app.log"
     for pattern, ends in (("app.*", True), ("app.log", False)):
         path.write_text("line 0\n")
