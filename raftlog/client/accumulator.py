@@ -10,6 +10,7 @@ Invariants:
   only to a batch that is certainly not in the log, under the next epoch, when nothing of the partition is
   under way (KIP-360): so a retry never writes twice. In transactions nothing is numbered anew: a batch that
   failed ends its transaction, and the coordinator gives the next epoch.
+* A batch that expects an offset travels alone: nothing of its partition is under way with it.
 * `buffered` counts the bytes of every batch that is not done.
 """
 
@@ -28,7 +29,7 @@ from raftlog.client.errors import (
 )
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.settings import ProducerSettings
-from raftlog.client.undelivered import failure_of
+from raftlog.client.undelivered import failure_of, mismatch
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.batch import Codec
 from raftlog.records.record import Headers, decode_batch
@@ -153,6 +154,11 @@ class Accumulator:
         self.buffered += batch.builder.size
         self.statistics.batches += 1
 
+    def close_alone(self, queue: Queue, expected_offset: int) -> None:
+        """The open batch, of one record, takes no other, and must get this offset."""
+        assert queue.open is not None
+        queue.open.expected_offset, queue.open.sealed, queue.open = expected_offset, True, None
+
     # -- what to send
 
     def drain(
@@ -201,7 +207,8 @@ class Accumulator:
                 continue
             if leader not in rooms:
                 rooms[leader] = room(leader)
-            batches, size = filling.get(leader, ([], 0))
+            is_alone = batch.expected_offset is not None
+            batches, size = ([], 0) if is_alone else filling.get(leader, ([], 0))
             if not batches or size + batch.builder.size > self.settings.max_request_size:
                 if rooms[leader] <= 0:
                     continue
@@ -210,7 +217,8 @@ class Accumulator:
                 requests.append((leader, batches))
             self._launch(queue, batch)
             batches.append(batch)
-            filling[leader] = (batches, size + batch.builder.size)
+            if not is_alone:
+                filling[leader] = (batches, size + batch.builder.size)
             found = True
             # Who was served goes to the end, so that one full request does not starve the rest.
             self._active[key] = self._active.pop(key)
@@ -225,6 +233,8 @@ class Accumulator:
             return None, batch.not_before
         under_way = queue.under_way
         if under_way and (batch.attempts or queue.gap or under_way[0].attempts > 1):
+            return None, FOREVER
+        if under_way and any(one.expected_offset is not None for one in (batch, under_way[0])):
             return None, FOREVER
         if queue.gap and self._is_worn_out(queue) and not (batch.uncertain and batch.base_sequence >= 0):
             self.on_worn_out()
@@ -332,6 +342,8 @@ class Accumulator:
                 batch.builder.record_count > 1
             ):
                 self._split(queue, batch)
+            case ErrorCode.OFFSET_OUT_OF_RANGE if batch.expected_offset is not None:
+                self._give_up(queue, batch, mismatch(batch, base_offset))
             case _ if error.retriable and batch.attempts <= self.settings.retries:
                 batch.uncertain = True
                 batch.reason = broker_error(code, message)
@@ -351,6 +363,13 @@ class Accumulator:
                 self._retry(queue, batch, now)
             else:
                 self._give_up(queue, batch, error)
+        self._settle(queue)
+
+    def refuse(self, batch: Batch, error: ClientError) -> None:
+        """A batch was not sent, and will not be."""
+        queue = self._landed(batch)
+        if not batch.done:
+            self._give_up(queue, batch, error)
         self._settle(queue)
 
     def abandon(self, error: ClientError) -> None:
@@ -436,7 +455,7 @@ class Accumulator:
             half.identity = batch.identity
             if batch.base_sequence >= 0:
                 half.base_sequence = (batch.base_sequence + position) & SEQUENCE_MASK
-            half.parent, half.parent_index = batch, position
+            half.parent = batch
             position += len(part)
             self.buffered += half.builder.size
             halves.append(half)

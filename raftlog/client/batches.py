@@ -24,6 +24,7 @@ class Batch:
         "done",
         "error",
         "event",
+        "expected_offset",
         "halves",
         "identity",
         "log_append_time",
@@ -31,7 +32,6 @@ class Batch:
         "observed",
         "order",
         "parent",
-        "parent_index",
         "partition",
         "reason",
         "refused_at",
@@ -65,18 +65,17 @@ class Batch:
         self.base_offset = -1
         self.log_append_time = -1
         self.event: trio.Event | None = None
+        self.expected_offset: int | None = None  # the offset that its record must get; it goes alone
         self.halves: tuple[Batch, Batch] | None = None  # of a batch that was split
         self.parent: Batch | None = None  # of a half: where its records' handles point
-        self.parent_index = 0
 
     def part_of(self, index: int) -> tuple[Batch, int]:
         """Where a record of this batch travelled in the end, should the batch have been split."""
         if self.halves is None:
             return self, index
         first, second = self.halves
-        if index < second.parent_index:
-            return first.part_of(index)
-        return second.part_of(index - second.parent_index)
+        middle = first.builder.record_count
+        return first.part_of(index) if index < middle else second.part_of(index - middle)
 
     def __repr__(self) -> str:
         state = "done" if self.done else f"attempts={self.attempts}"

@@ -83,6 +83,8 @@ class Connection:
         self._hint = hint
         self._held: list[_Held] | None = None
         self.versions: Mapping[int, tuple[int, int]] = {}
+        self.features: frozenset[str] = frozenset()
+        """What the broker supports beyond its versions, by name (KIP-584)."""
         self.closed: ClientError | None = None
         self._stream = stream
         self._queue = SendQueue(stream, bytes_max=UNBOUNDED)  # who submits bounds what is in flight
@@ -214,6 +216,7 @@ class Connection:
                 self.versions = {
                     int(key.api_key): (key.min_version, key.max_version) for key in answer.api_keys
                 }
+                self.features = frozenset(str(one.name) for one in getattr(answer, "supported_features", ()))
                 return
         raise UnsupportedVersion(f"{self.name} does not answer ApiVersions: {answer.error_code}")
 

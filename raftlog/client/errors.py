@@ -122,6 +122,15 @@ class DeliveryError(ClientError):
         self.may_be_written = may_be_written
 
 
+class NotSupported(UnsupportedVersion, DeliveryError):
+    """A record was to be appended in a way that the broker does not know. Nothing was sent."""
+
+    def __init__(self, message: str, *, topic: str, partition: int) -> None:
+        DeliveryError.__init__(
+            self, message, topic=topic, partition=partition, records=1, may_be_written=False
+        )
+
+
 class BrokerError(ClientError):
     """The broker's answer was an error."""
 
@@ -163,6 +172,21 @@ class RecordTooLarge(BrokerError, DeliveryError):
             records=1,
             may_be_written=False,
         )
+
+
+class OffsetMismatch(BrokerError, DeliveryError):
+    """The partition's log does not end at the `expected_offset` that the record was to get: it ends at `end`,
+    and another record may be there already. The record was not appended."""
+
+    def __init__(
+        self, message: str, *, end: int, expected: int, topic: str, partition: int, may_be_written: bool
+    ) -> None:
+        self.code = ErrorCode.OFFSET_OUT_OF_RANGE
+        DeliveryError.__init__(
+            self, message, topic=topic, partition=partition, records=1, may_be_written=may_be_written
+        )
+        self.end = end
+        self.expected = expected
 
 
 class OffsetOutOfRange(BrokerError):

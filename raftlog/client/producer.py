@@ -105,12 +105,22 @@ class Producer(Generic[K_contra, V_contra]):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         headers: HeaderInput | None = None,
+        expected_offset: int | None = None,
     ) -> RecordMetadata:
         """Write a record and wait until it is acknowledged.
 
         `key` and `value` are bytes, or what the serializers take; None is no key, and a tombstone, and
         reaches no serializer. `partition` is chosen by the key unless it is given. `timestamp_ms`, since the
         epoch, is now unless it is given.
+
+        With `expected_offset` the record is appended only where it gets that offset, the log's end: of two
+        who expect the same, one appends, and the other gets OffsetMismatch, whose `end` says where the log
+        ends. It takes a `partition` and an idempotent producer without a `transactional_id` (ConfigError),
+        and a broker that compares, as raftlog does: otherwise NotSupported comes, and nothing is sent.
+        The record travels alone: what was sent before to the partition is answered first, and what is sent
+        later goes when its own fate is known. A retry of what was appended is told its offset. Cancelled, or
+        with a DeliveryError that `may_be_written`, read what is at that offset to learn what came of it: the
+        same call again is not a retry, and would find its own record in its way.
 
         Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`, RecordTooLarge
         when it is more than the producer, the topic or the broker takes, UnknownTopic when the topic or the
@@ -119,7 +129,13 @@ class Producer(Generic[K_contra, V_contra]):
         or may not be written.
         """
         delivery = await self.send_soon(
-            topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=headers
+            topic,
+            value,
+            key=key,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            headers=headers,
+            expected_offset=expected_offset,
         )
         if not self.settings.linger_ms:
             self._sender.pump()
@@ -135,6 +151,7 @@ class Producer(Generic[K_contra, V_contra]):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         headers: HeaderInput | None = None,
+        expected_offset: int | None = None,
     ) -> Delivery:
         """Hand over a record to be written; await the result for the acknowledgement, now or later.
 
@@ -170,6 +187,8 @@ class Producer(Generic[K_contra, V_contra]):
             size += len(value_bytes)
         if size > self._size_max:
             raise too_large(size, self._size_max, topic)
+        if expected_offset is not None:
+            self._check_expected(expected_offset, partition)
         accumulator, coordination = self._accumulator, self._coordination
         transaction = coordination.enter() if coordination is not None else None
         if self._yield_due or self._closed or accumulator.buffered >= self._buffer_max:
@@ -193,13 +212,17 @@ class Producer(Generic[K_contra, V_contra]):
         if coordination is not None:
             coordination.enter(transaction)  # it may have ended meanwhile
         queue = known.queues[partition]
-        batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
+        batch = None
+        if expected_offset is None:
+            batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
         if batch is None:
             accumulator.open(queue, trio.current_time())
             self._yield_due = True
             self._sender.wake()
             batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
             assert batch is not None, "a new batch takes a record of any size"
+        if expected_offset is not None:
+            accumulator.close_alone(queue, expected_offset)
         return Delivery(batch, batch.builder.record_count - 1, timestamp_ms)
 
     async def flush(self) -> None:
@@ -274,6 +297,19 @@ class Producer(Generic[K_contra, V_contra]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         return f"<Producer {state} acks={self.settings.acks} buffered={self._accumulator.buffered}>"
+
+    def _check_expected(self, offset: int, partition: int | None) -> None:
+        """Whether a record may expect an offset. Raises TypeError, ValueError, ConfigError."""
+        if demand("send: expected_offset", offset, int) < 0:
+            raise ValueError(f"send: expected_offset is an offset, from 0 on, not {offset}")
+        if partition is None:
+            raise ValueError("send: expected_offset is of one partition: give partition, too")
+        if self.settings.transactional_id is not None:
+            raise ConfigError("expected_offset is for a producer without transactional_id")
+        if not self.settings.enable_idempotence:
+            raise ConfigError(
+                "expected_offset needs enable_idempotence=True: without, a retry would find its own record"
+            )
 
     # -- waiting for room and topics
 

@@ -16,8 +16,9 @@ import trio
 from raftlog.client.accumulator import FOREVER, Accumulator
 from raftlog.client.batches import Batch
 from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
-from raftlog.client.errors import ClientError, Closed, RequestTimedOut
+from raftlog.client.errors import ClientError, Closed, NotSupported, RequestTimedOut
 from raftlog.client.settings import ProducerSettings
+from raftlog.protocol import expected_offset
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.schema import timestamp_ms
 
@@ -121,9 +122,16 @@ class Sender:
 
     def _submit(self, leader: int, batches: list[Batch]) -> None:
         connection = self._cluster.connections.maybe(leader, self.lane, self.wake)
+        knows = connection is None or expected_offset.FEATURE in connection.features
+        if batches[0].expected_offset is not None and not knows:
+            self._refuse_to_compare(batches[0], leader)
+            return
         topics: dict[str, list[dict[str, Any]]] = {}
         for batch in batches:
-            topics.setdefault(batch.topic, []).append({"index": batch.partition, "records": batch.wire})
+            data = {"index": batch.partition, "records": batch.wire}
+            if batch.expected_offset is not None:
+                data[expected_offset.FIELD] = batch.expected_offset
+            topics.setdefault(batch.topic, []).append(data)
         acks = self._settings.acks_number
         fields = {
             "transactional_id": self._settings.transactional_id,
@@ -155,6 +163,19 @@ class Sender:
         if not acks:
             for batch in batches:
                 self._accumulator.complete(batch, 0, -1, -1, None, trio.current_time())
+
+    def _refuse_to_compare(self, batch: Batch, leader: int) -> None:
+        """A broker that does not know the field would pass over it, and append."""
+        self._accumulator.refuse(
+            batch,
+            NotSupported(
+                f"expected_offset: broker {leader} does not compare offsets (it announces no feature"
+                f" {expected_offset.FEATURE}, as Apache Kafka does not): nothing was sent",
+                topic=batch.topic,
+                partition=batch.partition,
+            ),
+        )
+        self._wake.set()
 
     def _answered(self, leader: int, batches: list[Batch], answer: Any) -> None:
         self._under_way[leader].popleft()

@@ -562,6 +562,43 @@ async def test_produce_errors(peer: Peer, request_: dict[str, Any], error: str) 
     assert (one.error_code.name, one.base_offset) == (error, -1)
 
 
+def expecting(*offsets: int, acks: int = -1) -> dict[str, Any]:
+    """A batch for each partition, that must get the offset."""
+    data = [
+        {"index": index, "records": batch(b"x"), "expected_offset": offset}
+        for index, offset in enumerate(offsets)
+    ]
+    topics = [{"name": "t", "topic_id": bytes(16), "partition_data": data}]
+    return {"acks": acks, "timeout": 30_000, "topic_data": topics}
+
+
+@pytest.mark.parametrize("version", [9, 12])
+async def test_a_batch_that_does_not_get_the_offset_it_expects_is_told_the_end(
+    peer: Peer, version: int
+) -> None:
+    for expected, code, offset in ((0, "none", 0), (0, "offset_out_of_range", 1), (1, "none", 1)):
+        answer = await peer.ask(ApiKey.PRODUCE, version, **expecting(expected))
+        (one,) = answer.responses[0].partition_responses
+        assert (one.error_code.name, one.base_offset) == (code, offset)
+        assert (one.error_message is None) == (code == "none")
+
+
+@pytest.mark.parametrize("request_", [expecting(0, 0), expecting(0, -1)])
+async def test_a_batch_that_expects_an_offset_is_alone_in_its_request(
+    broker: Served, peer: Peer, request_: dict[str, Any]
+) -> None:
+    answer = await peer.ask(ApiKey.PRODUCE, 9, **request_)
+    for one in answer.responses[0].partition_responses:
+        assert one.error_code.name == "invalid_request" and "alone" in one.error_message
+    assert broker.node.partitions["t", 0].log_end_offset == 0
+
+
+async def test_who_expects_an_offset_wants_an_answer(broker: Served, peer: Peer) -> None:
+    await peer.send(ApiKey.PRODUCE, 9, **expecting(0, acks=0))
+    assert await peer.is_closed()
+    assert broker.node.partitions["t", 0].log_end_offset == 0
+
+
 async def test_a_produce_of_nothing_is_answered(peer: Peer) -> None:
     answer = await peer.ask(ApiKey.PRODUCE, 9, acks=-1, timeout=1, topic_data=[])
     assert answer.responses == ()

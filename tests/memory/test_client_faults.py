@@ -86,6 +86,16 @@ async def test_order_survives_faults_in_the_middle(
         assert cluster.logs[KEY].values == [b"%03d" % i for i in range(200)]
 
 
+async def test_a_broker_that_does_not_compare_is_sent_nothing_to_compare(autojump_clock: MockClock) -> None:
+    """It would pass over the field that it does not know, and append."""
+    async with world() as (cluster, client), client.producer() as producer:
+        with pytest.raises(raftlog.NotSupported, match="does not compare offsets") as caught:
+            await producer.send("t", b"one", partition=0, expected_offset=0)
+        assert not caught.value.may_be_written and isinstance(caught.value, raftlog.DeliveryError)
+        assert not cluster.requests(ApiKey.PRODUCE)
+        assert (await producer.send("t", b"two", partition=0)).offset == 0
+
+
 async def test_a_new_leader_is_found(autojump_clock: MockClock) -> None:
     async with world(2) as (cluster, client), client.producer() as producer:
         assert (await producer.send("t", b"one", partition=0)).offset == 0

@@ -15,7 +15,7 @@ import pytest
 
 from raftlog.client.accumulator import EPOCH_MAX, Accumulator
 from raftlog.client.batches import Batch
-from raftlog.client.errors import Disconnected
+from raftlog.client.errors import Disconnected, OffsetMismatch
 from raftlog.client.settings import ProducerSettings
 from raftlog.protocol.errors import ErrorCode
 from raftlog.records.batch import read_header
@@ -34,13 +34,15 @@ class ModelBroker:
     last_sequence: int = -1
     remembered: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def append(self, wire: bytes) -> tuple[ErrorCode, int]:
+    def append(self, wire: bytes, expected: int | None) -> tuple[ErrorCode, int]:
         header = read_header(wire)
         if header.producer_id >= 0:
             error, offset = self._check(header.producer_epoch, header.base_sequence, header.last_sequence)
             if error is not ErrorCode.NONE or offset >= 0:
                 return error, offset
         base = len(self.log)
+        if expected not in (None, base):
+            return ErrorCode.OFFSET_OUT_OF_RANGE, base
         self.log += [record.value for record in decode_batch(wire)]
         if header.producer_id >= 0:
             self.epoch, self.last_sequence = header.producer_epoch, header.last_sequence
@@ -80,7 +82,7 @@ class World:
         self.sent: list[tuple[bytes, Batch, int]] = []
         self.wire: list[tuple[Batch, bytes]] = []
         self.leader: int | None = 1
-        self.late: list[tuple[float, bytes]] = []
+        self.late: list[tuple[float, Batch, bytes]] = []
         """What is still in the buffers of connections that have ended, by when the broker reads it."""
 
     def send(self, size: int = 20) -> None:
@@ -93,6 +95,16 @@ class World:
         assert batch is not None
         self.sent.append((value, batch, batch.builder.record_count - 1))
 
+    def compare(self, expected: int) -> Batch:
+        """Send a record that must get this offset."""
+        value = b"%d.compared" % len(self.sent)
+        self.accumulator.open(self.queue, self.now)
+        batch = self.accumulator.append(self.queue, 0, None, value, ())
+        assert batch is not None
+        self.accumulator.close_alone(self.queue, expected)
+        self.sent.append((value, batch, 0))
+        return batch
+
     def pump(self) -> float:
         limit = self.accumulator.settings.max_in_flight_requests_per_connection
         requests, again, _ = self.accumulator.drain(
@@ -100,6 +112,9 @@ class World:
         )
         for _, (batch,) in requests:
             assert batch.wire is not None
+            beside = [other for other, _ in self.wire if other is not batch]
+            compared = [each for each in (batch, *beside) if each.expected_offset is not None]
+            assert not beside or not compared, "it goes alone"
             self.wire.append((batch, bytes(batch.wire)))
         return again
 
@@ -107,28 +122,29 @@ class World:
         """The oldest request is answered: truly, or with `error` after it was written or not."""
         self.read_late()
         batch, data = self.wire.pop(0)
-        code, offset = self.broker.append(data) if write else (ErrorCode.NONE, -1)
-        if error is not None and code is ErrorCode.NONE:
+        append = self.broker.append
+        code, offset = append(data, batch.expected_offset) if write else (ErrorCode.NONE, -1)
+        if error is not None and code in (ErrorCode.NONE, ErrorCode.OFFSET_OUT_OF_RANGE):
             code, offset = error, -1
         self.accumulator.complete(batch, code, offset, -1, None, self.now)
 
     def cut(self, written: int, *, later: float | None = None) -> None:
         """The connection breaks; the first `written` requests under way were carried out. The others are
         lost, or carried out `later`, in seconds."""
-        for _, data in self.wire[:written]:
-            self.broker.append(data)
+        for batch, data in self.wire[:written]:
+            self.broker.append(data, batch.expected_offset)
         wire, self.wire = self.wire, []
         if later is not None:
-            self.late += [(self.now + later, data) for _, data in wire[written:]]
+            self.late += [(self.now + later, batch, data) for batch, data in wire[written:]]
         for batch, _ in wire:
             self.accumulator.interrupt(batch, Disconnected("cut"), self.now)
 
     def read_late(self) -> None:
         """The broker goes on with what it had not read yet."""
-        due = [data for at, data in self.late if at <= self.now]
-        self.late = [(at, data) for at, data in self.late if at > self.now]
-        for data in due:
-            self.broker.append(data)
+        due = [one for one in self.late if one[0] <= self.now]
+        self.late = [one for one in self.late if one[0] > self.now]
+        for _, batch, data in due:
+            self.broker.append(data, batch.expected_offset)
 
     def finish(self) -> None:
         """Without faults, everything ends."""
@@ -148,6 +164,7 @@ class World:
             batch, place = whole.part_of(index)
             assert batch.done
             if batch.error is None:
+                assert batch.expected_offset in (None, batch.base_offset)
                 assert log[batch.base_offset + place] == value
                 assert log.count(value) == 1
             elif batch.error.may_be_written:
@@ -170,6 +187,8 @@ def test_whatever_happens_what_it_says_is_true(seed: int) -> None:
     rng = world.rng
     for _ in range(150):
         match rng.randrange(12):
+            case 0 if rng.random() < 0.7:
+                world.compare(max(0, len(world.broker.log) + rng.choice((0, 0, 0, 0, 1, 3, -1))))
             case 0 | 1 | 2 | 3:
                 world.send(rng.choice([5, 20, 60, 300]))
             case 4 | 5:
@@ -205,6 +224,39 @@ def test_without_faults_nothing_fails(seed: int) -> None:
     world.check()
     assert world.accumulator.statistics.records_failed == 0
     assert world.accumulator.statistics.retries == 0
+
+
+def test_a_record_that_expects_an_offset_goes_alone_and_one_that_fails_holds_up_nobody() -> None:
+    world = World()
+    world.send()
+    fits = world.compare(1)
+    fails = world.compare(1)
+    world.send()
+    for count in (1, 1, 1, 1):
+        world.pump()
+        assert len(world.wire) == count
+        world.answer()
+    world.check()
+    assert fits.base_offset == 1 and isinstance(fails.error, OffsetMismatch)
+    assert (fails.error.end, fails.error.may_be_written) == (2, False)
+    assert len(world.broker.log) == 3 and world.broker.epoch == 1, "numbered anew: the other is in no log"
+
+
+def test_an_end_before_what_is_expected_is_not_final_while_a_copy_may_be_under_way() -> None:
+    """The log may come there, and the copy find that it has."""
+    world = World()
+    batch = world.compare(2)
+    world.pump()
+    world.cut(0, later=0.5)
+    world.now += 0.1
+    world.pump()
+    world.answer()
+    assert isinstance(batch.error, OffsetMismatch) and batch.error.end == 0
+    assert batch.error.may_be_written and "may be in the log" in str(batch.error)
+    world.broker.log += [b"0", b"1"]
+    world.now += 1.0
+    world.read_late()
+    assert world.broker.log[2:] == [b"0.compared"]
 
 
 def test_a_partial_batch_waits_while_one_is_under_way() -> None:
