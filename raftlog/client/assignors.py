@@ -20,6 +20,29 @@ Counts = Mapping[str, int]
 Assignments = dict[str, list[TopicPartition]]
 
 
+class Assignor:
+    """One of a user's own: what its members tell each other, and who gets what. `client.consumer(…,
+    assignor=…)` offers it before the others; the group takes it when all members do."""
+
+    name: str
+    """Under which members find that they have the same one."""
+    rejoin: Callable[[], None] = staticmethod(lambda: None)
+    """Asks the group to share out anew. A consumer puts its own here."""
+
+    def user_data(self) -> bytes:
+        """What this member tells the leader, each time that it joins: what it owned is given up by then."""
+        return b""
+
+    def assign(self, members: Members, counts: Counts) -> Mapping[str, tuple[list[TopicPartition], bytes]]:
+        """As the leader: partitions for each member, and what it is told. Whatever others have told, this
+        must not raise."""
+        raise NotImplementedError
+
+    def assigned(self, user_data: bytes) -> None:
+        """What the leader told this member, before it gets its partitions; nothing when the group has taken
+        another assignor."""
+
+
 def assign_range(members: Members, counts: Counts) -> Assignments:
     """Each topic by itself: neighbouring partitions to each member, one more to the first ones."""
     assignments: Assignments = {member: [] for member in members}

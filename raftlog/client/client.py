@@ -12,6 +12,7 @@ import trio
 
 from raftlog.client.admin import Admin
 from raftlog.client.arguments import checked, demand, flat
+from raftlog.client.assignors import Assignor
 from raftlog.client.cluster import Cluster
 from raftlog.client.connection import ConnectionStatistics, OpenSocket
 from raftlog.client.consumer import Consumer, RebalanceListener
@@ -40,6 +41,7 @@ class _Reading(ConsumerOptions, total=False):
     pattern: Pattern | None
     partitions: Iterable[TopicPartition | tuple[str, int]]
     listener: RebalanceListener | None
+    assignor: Assignor | None
 
 
 @checked()
@@ -140,13 +142,15 @@ class Client:
         pattern: Pattern | None = None,
         partitions: Iterable[TopicPartition | tuple[str, int]] = (),
         listener: RebalanceListener | None = None,
+        assignor: Assignor | None = None,
         key_deserializer: Callable[[bytes], Any] | None = None,
         value_deserializer: Callable[[bytes], Any] | None = None,
         **options: Unpack[ConsumerOptions],
     ) -> AbstractAsyncContextManager[Consumer[Any, Any]]:
         """A consumer of topics, of those that match a pattern as a whole, or of partitions, to be used in
         `async with`. Topics may be given one by one or in a list. With `group` the members of the group share
-        the partitions, and offsets can be committed. ConsumerSettings says what the options are."""
+        the partitions, and offsets can be committed; `assignor` is a way of your own to share them.
+        ConsumerSettings says what the options are."""
         functions = _given(key_deserializer=key_deserializer, value_deserializer=value_deserializer)
         values = {**self._defaults.consumer, **functions, **options}
         if group is not None:
@@ -158,6 +162,7 @@ class Client:
             pattern=pattern,
             partitions=partitions,
             listener=listener,
+            assignor=assignor,
         )
         return Opening(consumer.running(), "async with client.consumer('orders') as consumer:")
 

@@ -15,6 +15,7 @@ import trio
 
 from raftlog.client.arguments import checked, flat
 from raftlog.client.assignment import EARLIEST, LATEST, Decoder, Partition
+from raftlog.client.assignors import Assignor
 from raftlog.client.cluster import Cluster
 from raftlog.client.commits import Commits, GroupMetadata
 from raftlog.client.errors import ClientError, Closed, NotAssigned, timed_out
@@ -84,10 +85,11 @@ class Consumer(Generic[K_co, V_co]):
         pattern: Pattern | None = None,
         partitions: Iterable[TopicPartition | tuple[str, int]] = (),
         listener: RebalanceListener | None = None,
+        assignor: Assignor | None = None,
     ) -> None:
         self.settings = settings
         self._cluster = cluster
-        self._group = Membership(cluster, settings) if settings.group_id is not None else None
+        self._group = Membership(cluster, settings, assignor) if settings.group_id is not None else None
         self._fetcher = Fetcher(
             cluster,
             settings,

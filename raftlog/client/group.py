@@ -10,20 +10,21 @@ KIP-848's protocol has its place beside this one, with the same `Owner`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 import trio
 
-from raftlog.client.assignors import ASSIGNORS
+from raftlog.client.assignors import ASSIGNORS, Assignor
 from raftlog.client.backoff import Backoff
 from raftlog.client.cluster import Cluster
 from raftlog.client.errors import BrokerError, ClientError, broker_error, is_retriable
 from raftlog.client.group_protocol import (
     Subscription,
-    decode_assignment,
     decode_subscription,
+    decode_told,
     encode_assignment,
     encode_subscription,
 )
@@ -147,8 +148,13 @@ class Membership:
 
     _owner: Owner
 
-    def __init__(self, cluster: Cluster, settings: ConsumerSettings) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: ConsumerSettings, assignor: Assignor | None = None
+    ) -> None:
         assert settings.group_id is not None
+        self._assignor = assignor
+        if assignor is not None:
+            assignor.rejoin = self.request_rejoin
         self.group = settings.group_id
         self.member = Member(settings.group_instance_id)
         self.rebalances = 0
@@ -276,14 +282,20 @@ class Membership:
         settings, member = self._settings, self.member
         owned = self._owner.owned() if self.cooperative else frozenset()
         topics = self._owner.wanted_topics()
-        subscription = encode_subscription(
-            Subscription(
-                topics=topics,
-                owned=tuple(sorted(owned)),
-                generation=member.generation,
-                rack=settings.client_rack or None,
-            )
+        subscription = Subscription(
+            topics=topics,
+            owned=tuple(sorted(owned)),
+            generation=member.generation,
+            rack=settings.client_rack or None,
         )
+        offers: list[Fields] = [
+            {"name": name, "metadata": encode_subscription(subscription)}
+            for name in settings.partition_assignment_strategy
+        ]
+        own = self._assignor
+        if own is not None:
+            telling = replace(subscription, user_data=own.user_data())
+            offers.insert(0, {"name": own.name, "metadata": encode_subscription(telling)})
         fields = {
             "group_id": self.group,
             "session_timeout": int(settings.session_timeout_ms),
@@ -291,9 +303,7 @@ class Membership:
             "member_id": member.member_id,
             "group_instance_id": member.instance_id,
             "protocol_type": "consumer",
-            "protocols": [
-                {"name": name, "metadata": subscription} for name in settings.partition_assignment_strategy
-            ],
+            "protocols": offers,
         }
         coordinator = await self.coordinator()
         answer = await self._ask_long(coordinator, ApiKey.JOIN_GROUP, fields)
@@ -310,16 +320,20 @@ class Membership:
             "protocol_type": "consumer",
             "protocol_name": member.protocol,
             "assignments": [
-                {"member_id": name, "assignment": encode_assignment(partitions)}
-                for name, partitions in assignments.items()
+                {"member_id": name, "assignment": encode_assignment(partitions, told)}
+                for name, (partitions, told) in assignments.items()
             ],
         }
         answer = await self._ask_long(coordinator, ApiKey.SYNC_GROUP, fields)
         self._raise_for(answer)
-        return frozenset(decode_assignment(bytes(answer.assignment)))
+        assignment, told = decode_told(bytes(answer.assignment))
+        if own is not None:
+            own.assigned(told if member.protocol == own.name else b"")
+        return frozenset(assignment)
 
-    async def _assignments(self, answer: Any) -> dict[str, list[TopicPartition]]:
-        """As the leader: everybody's partitions. A member that cannot be read gets none."""
+    async def _assignments(self, answer: Any) -> Mapping[str, tuple[list[TopicPartition], bytes]]:
+        """As the leader: everybody's partitions, and what they are told. A member that cannot be read gets
+        none."""
         if getattr(answer, "skip_assignment", False):
             return {}
         members = {}
@@ -336,7 +350,10 @@ class Membership:
             await self._cluster.describe_topics(sorted(topics))
         known = self._cluster.metadata.topics
         self._counts = {name: len(known[name].partitions) if name in known else 0 for name in topics}
-        return ASSIGNORS[answer.protocol_name](members, self._counts)
+        if self._assignor is not None and answer.protocol_name == self._assignor.name:
+            return self._assignor.assign(members, self._counts)
+        shares = ASSIGNORS[answer.protocol_name](members, self._counts)
+        return {member: (partitions, b"") for member, partitions in shares.items()}
 
     # -- staying
 

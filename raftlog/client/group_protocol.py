@@ -31,6 +31,8 @@ class Subscription:
     generation: int = NO_GENERATION
     rack: str | None = None
     instance_id: str | None = None
+    user_data: bytes | None = None
+    """What an assignor has its members tell."""
 
 
 def encode_subscription(subscription: Subscription) -> bytes:
@@ -38,7 +40,9 @@ def encode_subscription(subscription: Subscription) -> bytes:
     parts = [_I16.pack(SUBSCRIPTION_VERSION), _I32.pack(len(subscription.topics))]
     parts += [_string(topic) for topic in subscription.topics]
     # The Java client before 2.x of the protocol looks for the generation in the user data.
-    parts += [_I32.pack(4), _I32.pack(subscription.generation)]
+    told = subscription.user_data
+    told = _I32.pack(subscription.generation) if told is None else told
+    parts += [_I32.pack(len(told)), told]
     parts += [_partitions(subscription.owned), _I32.pack(subscription.generation)]
     rack = subscription.rack
     parts.append(_I16.pack(-1) if rack is None else _string(rack))
@@ -57,25 +61,39 @@ def decode_subscription(data: bytes, instance_id: str | None = None) -> Subscrip
         owned = reader.partitions()
     if version >= 2:
         generation = reader.i32()
-    elif user_data is not None and len(user_data) == _I32.size:
-        (generation,) = _I32.unpack(user_data)
+    if user_data is not None and len(user_data) == _I32.size:  # a generation, and no assignor's own
+        generation = _I32.unpack(user_data)[0] if version < 2 else generation
+        user_data = None
     if version >= 3:
         rack = reader.maybe_string()
-    return Subscription(topics=topics, owned=owned, generation=generation, rack=rack, instance_id=instance_id)
+    return Subscription(
+        topics=topics,
+        owned=owned,
+        generation=generation,
+        rack=rack,
+        instance_id=instance_id,
+        user_data=user_data,
+    )
 
 
-def encode_assignment(partitions: Iterable[TopicPartition]) -> bytes:
-    """An assignment."""
-    return _I16.pack(ASSIGNMENT_VERSION) + _partitions(partitions) + _I32.pack(-1)
+def encode_assignment(partitions: Iterable[TopicPartition], user_data: bytes = b"") -> bytes:
+    """An assignment, and what an assignor has for the member."""
+    told = _I32.pack(len(user_data)) + user_data if user_data else _I32.pack(-1)
+    return _I16.pack(ASSIGNMENT_VERSION) + _partitions(partitions) + told
 
 
 def decode_assignment(data: bytes) -> tuple[TopicPartition, ...]:
     """An assignment of any version; no bytes are an empty one."""
+    return decode_told(data)[0]
+
+
+def decode_told(data: bytes) -> tuple[tuple[TopicPartition, ...], bytes]:
+    """The same, and what an assignor has for the member."""
     if not data:
-        return ()
+        return (), b""
     reader = _Reader(data)
     reader.i16()
-    return reader.partitions()
+    return reader.partitions(), reader.bytes() or b""
 
 
 def by_topic(partitions: Iterable[TopicPartition]) -> Mapping[str, list[int]]:

@@ -68,7 +68,10 @@ class Plan:
 
     def describe(self) -> str:
         """For people: parts, nodes and what they hang on, topics, stores."""
+        standbys = self.app.standbys
         lines = [f"app {self.app.name}, {self.app.guarantee.replace('_', ' ')}"]
+        if standbys:
+            lines[0] += f", {standbys} standby{'' if standbys == 1 else 's'} of each task with a changelog"
         for part in self.parts:
             lines.append(f"sub-topology {part.number}")
             for node in part.nodes:

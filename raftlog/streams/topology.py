@@ -46,6 +46,9 @@ NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,80}")
 MAX_AHEAD_S: Final = 3600
 """A record's time may be so far ahead of the wall clock, as with the broker's own limit."""
 
+STANDBYS_MAX: Final = 3
+"""Each reads the changelogs once more."""
+
 Guarantee = Literal["at_least_once", "exactly_once"]
 OnError = Literal["fail", "skip"]
 Missing = Literal["skip", "none", "fail", "dlq"]
@@ -64,7 +67,8 @@ class App:
     `commit_ms` is how often results are committed: by default 1000, and 200 with "exactly_once". `idle_ms` is
     how long an input without records holds up windows: None is for ever. `wait_ms` is how long a task that
     reads several topics waits for a record of one that has not been read to its end, so that records meet in
-    the order of their times.
+    the order of their times. `standbys` is how many other workers keep a copy of each task's state, to take
+    it over at once.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class App:
         commit_ms: int | None = None,
         idle_ms: int | None = 30_000,
         wait_ms: int = 0,
+        standbys: int = 0,
     ) -> None:
         self.name = _name("app", name)
         if guarantee not in ("at_least_once", "exactly_once"):
@@ -89,6 +94,9 @@ class App:
         self.commit_ms = commit_ms if commit_ms is not None else 200 if guarantee == "exactly_once" else 1000
         self.idle_ms = idle_ms
         self.wait_ms = wait_ms
+        if not 0 <= standbys <= STANDBYS_MAX:
+            raise TopologyError(f"standbys={standbys}: it is from 0 to {STANDBYS_MAX}")
+        self.standbys = standbys
         self.nodes: list[Node] = []
         self.stores: dict[str, StoreSpec] = {}
         self._sources: dict[str, Source] = {}

@@ -14,10 +14,9 @@ import os
 import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Final, Literal
+from typing import Final
 
 import trio
 
@@ -34,14 +33,16 @@ from raftlog.client.errors import (
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.client.record import Record as Read
+from raftlog.streams.assign import Place, StreamsAssignor, Told
 from raftlog.streams.committing import Commits
-from raftlog.streams.errors import RecordFailed, StateError, StreamsError, TopologyError
-from raftlog.streams.folders import Folder
+from raftlog.streams.errors import RecordFailed, StreamsError, TopologyError
 from raftlog.streams.lookups import Lookups
-from raftlog.streams.plan import Plan, SubTopology, plan
+from raftlog.streams.plan import Plan, plan
 from raftlog.streams.restorer import Restorer
 from raftlog.streams.restoring import OnLost
+from raftlog.streams.seating import Losses, OnSourceLost, Seat, Seating
 from raftlog.streams.serving import Http, open_server
+from raftlog.streams.standbys import Standbys
 from raftlog.streams.task import Task
 from raftlog.streams.topics import Topics, prepare
 from raftlog.streams.topology import App
@@ -63,10 +64,6 @@ STOP_SECONDS_MAX: Final = 10.0
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 """An open transaction of a worker that died holds up its successor for so long."""
 
-OnSourceLost = Literal["fail", "skip"]
-"""What becomes of a task whose committed offset is below the start of its topic."""
-Place = tuple[int, int]
-"""Part and partition."""
 _PLACE: Final = itemgetter(0, 1)
 """A record's topic and partition."""
 
@@ -118,26 +115,6 @@ async def _stop_when_cancelled(worker: Worker, life: trio.CancelScope) -> None:
         life.deadline = trio.current_time() + STOP_SECONDS_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What a worker does with a task whose changelog or input lacks records that the task needs."""
-
-    changelog: OnLost = "fail"
-    source: OnSourceLost = "fail"
-
-
-@dataclass(eq=False)
-class Seat:
-    """A task's place in this worker; `task` is there once it is restored."""
-
-    place: Place
-    partitions: frozenset[TopicPartition]
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    ended: trio.Event = field(default_factory=trio.Event)
-    folder: Folder | None = None
-    task: Task | None = None
-
-
 class Worker:
     """The tasks of one process."""
 
@@ -170,7 +147,9 @@ class Worker:
         self._grown: TopologyError | None = None
         self._consumer: Consumer
         self._commits: Commits
-        self._restorer: Restorer
+        self._ran: frozenset[Place] = frozenset()
+        self._seating: Seating
+        self._standbys: Standbys
         self._lookups: Lookups
         self._nursery: trio.Nursery
         self._commit_at = self._flush_at = 0.0
@@ -197,7 +176,9 @@ class Worker:
         """As `run` says, until `stop`."""
         self._topics = await prepare(self.plan, self._client.admin)
         self._counts = self._topics.counts
-        self._restorer = Restorer(self._client, self._topics.changelog_ids, self._losses.changelog)
+        ids = self._topics.changelog_ids
+        self._standbys = Standbys(self.plan, self._client, self._state, ids, lambda: assignor.rejoin())
+        assignor = StreamsAssignor(self.plan, self.app.standbys, self._tell, self._listen)
         transactional = f"{self.app.name}-{self._name}" if self._exactly_once else None
         async with (
             self._client.producer(
@@ -213,12 +194,18 @@ class Worker:
                     group=self.app.name,
                     group_instance_id=self._instance,
                     listener=_Listener(self),
+                    assignor=assignor if self.app.standbys else None,
                     auto_offset_reset="earliest",
                     enable_auto_commit=False,
                     partition_assignment_strategy=("range",),
                     isolation_level="read_committed" if self._exactly_once else "read_uncommitted",
                 ) as self._consumer:
-                    self._commits = Commits(self.app, producer, self._consumer, self._topics.changelog_ids)
+                    self._commits = Commits(self.app, producer, self._consumer, ids)
+                    restorer = Restorer(self._client, ids, self._losses.changelog)
+                    self._seating = Seating(
+                        self.plan, self._consumer, restorer, self._counts, self._state, self._losses
+                    )
+                    self._nursery.start_soon(self._standbys.run)
                     log.info("%s of app %s: %s", self._name, self.app.name, ", ".join(self.plan.sources))
                     await self._loop()
             finally:
@@ -366,6 +353,7 @@ class Worker:
                 keys = frozenset(TopicPartition(topic, partition) for topic in part.topics)
                 place = part.number, partition
                 if keys <= held and place not in self.seats:
+                    self._standbys.leave(place)
                     self._sit_down(Seat(place, keys))
 
     async def taken(self, partitions: frozenset[TopicPartition], *, lost: bool) -> None:
@@ -373,11 +361,22 @@ class Worker:
         async with self._lock:
             if not lost:
                 await self._commit()
+            running = frozenset(seat.place for seat in self.seats.values() if seat.task is not None)
+            self._ran = frozenset() if lost else running
             for seat in list(self.seats.values()):
                 if seat.partitions & partitions:
                     if not lost and seat.task is not None:
                         seat.task.flush()
                     self._leave(seat)
+
+    def _tell(self) -> Told:
+        """What the group's leader is to know."""
+        return Told(self._ran, self._standbys.reached)
+
+    def _listen(self, standbys: frozenset[Place], warming: frozenset[Place]) -> None:
+        """What the group's leader has told."""
+        self._ran = frozenset()
+        self._standbys.want(standbys, warming)
 
     def _sit_down(self, seat: Seat) -> None:
         self.seats[seat.place] = seat
@@ -389,6 +388,10 @@ class Worker:
         if seat.task is not None:
             self._commits.forget(seat.task)
             self._lookups.forget(seat.task)
+        if seat.database is not None:
+            self._standbys.note(seat.place, seat.database)
+            seat.database = None
+        if seat.task is not None:
             seat.task.close()
             seat.task = None
         if seat.folder is not None:
@@ -410,65 +413,13 @@ class Worker:
         """Restore a task, and let it run."""
         with seat.scope:
             try:
-                await self._restore(seat)
+                await self._seating.fill(seat)
             except RebalanceNeeded:
                 return
             except ClientError as error:
                 raise StreamsError(
                     f"task {seat.place} of app {self.app.name} cannot begin: {error}"
                 ) from error
-
-    async def _restore(self, seat: Seat) -> None:
-        part, partition = self.plan.parts[seat.place[0]], seat.place[1]
-        committed = {
-            key.topic: (at.offset, at.metadata)
-            for key, at in (await self._consumer.committed(*seat.partitions)).items()
-            if at is not None
-        }
-        await trio.lowlevel.checkpoint_if_cancelled()  # a seat that was left must not lock the folder
-        seat.folder = folder = Folder(os.path.join(self._state, f"{part.number}-{partition}"))
-        database = folder.open(spec.name for spec in part.stores)
-        task = Task(
-            self.plan, part, partition, database, writers=self._writers(part), now_ms=int(time.time() * 1000)
-        )
-        try:
-            starts = await self._consumer.beginning_offsets(*seat.partitions)
-            for restore in task.restores(committed):
-                await self._restorer.restore(task, database, restore)
-            ends = await self._consumer.end_offsets(*seat.partitions)
-            await trio.lowlevel.checkpoint_if_cancelled()  # nor seek in what is another's by now
-            task.start({key.topic: end for key, end in ends.items()})
-            for key, start in starts.items():
-                self._check_start(task, key, start, key.topic in committed)
-        except BaseException:
-            task.close()
-            raise
-        seat.task = task
-        for key in seat.partitions:
-            self._consumer.seek(key.topic, key.partition, task.inputs[key.topic].position)
-        self._consumer.resume(*seat.partitions)
-
-    def _check_start(self, task: Task, key: TopicPartition, start: int, is_committed: bool) -> None:
-        each = task.inputs[key.topic]
-        if each.position >= start:
-            return
-        if is_committed and each.source.table is None:
-            lost = start - each.position
-            if self._losses.source == "fail":
-                raise StateError(
-                    f"{key.topic}-{key.partition} begins at {start}, and the app was at {each.position}: "
-                    f'{lost} records are lost to it. on_source_lost="skip" goes on with what there is'
-                )
-            log.error("%s-%d: %d records were gone before they were read", key.topic, key.partition, lost)
-            task.dropped["gone before they were read"] += lost
-        each.position = start
-
-    def _writers(self, part: SubTopology) -> dict[str, int]:
-        return {
-            source.topic: self._counts[self.plan.part_writing(source.topic).number]
-            for source in part.sources
-            if source.internal
-        }
 
     def __repr__(self) -> str:
         return f"<Worker {self._name} of {self.app.name} tasks={len(self.tasks)}/{len(self.seats)}>"

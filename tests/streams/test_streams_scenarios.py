@@ -18,8 +18,9 @@ import trio.testing
 from raftlog import streams as rs
 from raftlog.client.errors import TransactionAborted
 from raftlog.client.metadata import TopicPartition
-from raftlog.streams import restorer, worker
-from raftlog.streams.worker import Losses, Worker
+from raftlog.streams import assign, restorer, standbys, worker
+from raftlog.streams.seating import Losses
+from raftlog.streams.worker import Worker
 from tests.streams.world.client import (
     TRANSACTION_SECONDS_MAX,
     Weather,
@@ -594,6 +595,117 @@ def test_18_a_worker_that_is_stopped_leaves_and_another_has_its_tasks_within_a_s
         assert trio.current_time() - stopped < 2
         stage.feed()
         await stage.counted()
+
+    play(one)
+
+
+def standing_by(stage: Stage, *names: str) -> int:
+    """How many tasks have a copy that has reached the end of its changelog."""
+    ends = {p: len(each) for p, each in enumerate(stage.log.topics["app-counts-changelog"])}
+    found = 0
+    for name in names:
+        copies = stage.workers[name]._standbys
+        found += sum(copies.reached[place] == ends[place[1]] for place in copies.places)
+    return found
+
+
+def rows_of(task: Any) -> dict[str, int]:
+    return dict(task.store("counts").scan())
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_scenarios_18_and_20_a_standby_takes_over_with_the_state_of_the_old_owner(
+    how: str, guarantee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads what it has not read yet, which is next to nothing, and not the changelog from its begin."""
+    begins: list[tuple[TopicPartition, int]] = []
+
+    async def one(stage: Stage) -> None:
+        apps = [counting(guarantee, standbys=1) for _ in range(2)]
+        client = stage.start("a", apps[0])
+        stage.start("b", apps[1])
+        for _ in range(30):
+            stage.feed(6)
+            await stage.counted(once=guarantee == "exactly_once")
+        await stage.until(lambda: standing_by(stage, "a", "b") == PARTITIONS)
+        old = {task.partition: rows_of(task) for task in stage.workers["a"].tasks}
+        assert 1 <= len(old) <= 2 and len(stage.workers["b"].tasks) == PARTITIONS - len(old)
+        ends = {p: len(each) for p, each in enumerate(stage.log.topics["app-counts-changelog"])}
+        slow_restores(monkeypatch, begins)
+        ended = trio.current_time()
+        if how == "killed":
+            stage.kill("a", client)
+        else:
+            stage.workers["a"].stop()
+        await stage.until(lambda: len(stage.workers["b"].tasks) == PARTITIONS)
+        if how == "stopped":
+            assert trio.current_time() - ended < 2
+        for task in stage.workers["b"].tasks:
+            if task.partition in old:
+                assert rows_of(task) == old[task.partition]
+        for key, at in begins:
+            assert at >= ends[key.partition] - 1, (begins, ends)  # a marker may be left
+        assert stage.workers["b"]._standbys.places == frozenset()
+        stage.feed()
+        await stage.counted(once=guarantee == "exactly_once")
+
+    play(one)
+
+
+def test_scenario_20_one_that_comes_without_state_warms_up_while_the_task_runs_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begins: list[tuple[TopicPartition, int]] = []
+
+    async def one(stage: Stage) -> None:
+        stage.start("a", counting(standbys=1))
+        for _ in range(30):
+            stage.feed(6)
+            await stage.counted()
+        monkeypatch.setattr(assign, "NEAR", 20)
+        monkeypatch.setattr(standbys, "NEAR", 20)
+        slow_restores(monkeypatch, begins)
+        stage.start("b", counting(standbys=1))
+        await stage.until(lambda: "b" in stage.workers and len(stage.group.members) == 2)
+        await stage.until(lambda: bool(stage.workers["b"]._standbys.places))
+        await stage.until(lambda: len(stage.workers["a"].tasks) == PARTITIONS)
+        assert not stage.workers["b"].tasks
+        stage.feed()
+        await stage.counted()
+        begins.clear()
+        await stage.until(lambda: len(stage.workers["b"].tasks) == 1)
+        assert begins == [] or min(at for _, at in begins) > 30, begins
+        assert len(stage.workers["a"].seats) == PARTITIONS - 1
+        stage.feed()
+        await stage.counted()
+
+    play(one)
+
+
+def test_scenario_20_copies_forget_windows_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their owners forget them without a word in the changelog."""
+
+    async def one(stage: Stage) -> None:
+        def app() -> rs.App:
+            made = rs.App("app", guarantee="exactly_once", idle_ms=None, standbys=1)
+            windows = made.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=1))
+            windows.count("windows").final().to("out", value=rs.JSON)
+            return made
+
+        stage.start("a", app())
+        stage.start("b", app())
+        await stage.until(lambda: all(len(each.tasks) for each in stage.workers.values()))
+        for number in range(400):
+            for partition in range(PARTITIONS):
+                entry = Entry(b"k", b"x", 1_000 * number, (), COMMITTED)
+                stage.log.append(TopicPartition("in", partition), entry)
+            await trio.sleep(0.5)
+        await trio.sleep(2 * standbys.FORGET_SECONDS)
+        copies = [c for each in stage.workers.values() for c in each._standbys._copies.values()]
+        assert len(copies) == PARTITIONS
+        for copy in copies:
+            assert 1 <= len(list(copy.database.scan("windows"))) < 5
 
     play(one)
 

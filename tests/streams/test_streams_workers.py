@@ -16,7 +16,12 @@ import trio
 import raftlog
 from raftlog import streams as rs
 from raftlog.client.nursery import background
-from raftlog.streams.worker import Losses, Worker
+from raftlog.streams.database import Database
+from raftlog.streams.outputs import Restore
+from raftlog.streams.restorer import Restorer
+from raftlog.streams.seating import Losses
+from raftlog.streams.task import Task
+from raftlog.streams.worker import Worker
 from raftlog.testing import EmbeddedCluster
 
 PATIENCE_S = 60
@@ -387,3 +392,56 @@ async def test_scenario_19_a_static_member_restarts_and_nobody_else_s_task_moves
             await feed()
             assert set(c.seats) == places
             assert {**a.seats, **b.seats} == others  # the very same: none was closed and opened again
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+async def test_scenarios_18_and_20_a_standby_takes_over_without_a_restore(
+    stage: Stage, how: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Its state equals the old owner's, and it has read nothing that it had."""
+    begins: dict[tuple[str, int], int] = {}
+    restore_one = Restorer.restore
+
+    async def noting(self: Restorer, task: Task, database: Database, restore: Restore) -> None:
+        begins[restore.topic, task.partition] = restore.position
+        await restore_one(self, task, database, restore)
+
+    words = " ".join(f"w{number}" for number in range(300))
+    async with stage.seen(stage.counting("exactly_once", standbys=1), "b") as b:
+        async with stage.seen(stage.counting("exactly_once", standbys=1), "a") as a:
+
+            def counting_tasks(worker: Worker) -> dict[int, dict[str, int]]:
+                found = [task for task in worker.tasks if task.part.stores]
+                return {task.partition: dict(task.store("counts").scan()) for task in found}
+
+            async def shared_out() -> bool:
+                return bool(counting_tasks(a)) and len(a.tasks) + len(b.tasks) == 4
+
+            await until(shared_out, lambda: f"{a} {b}")
+            await stage.feed(*[words] * 3)
+            await stage.until_counted()
+            ends = await stage.client.admin.end_offsets(f"{stage.name}-counts-changelog")
+
+            async def near() -> bool:
+                copies = (a._standbys.reached, b._standbys.reached)
+                return all(
+                    max(each.get((1, key.partition), 0) for each in copies) >= end - 1
+                    for key, end in ends.items()
+                )
+
+            await until(near, lambda: f"{a._standbys} {b._standbys} {ends}")
+            old = counting_tasks(a)
+            monkeypatch.setattr(Restorer, "restore", noting)
+            if how == "cancelled":
+                a._nursery.cancel_scope.cancel()
+
+        async def has_all() -> bool:
+            return len(b.tasks) == 4
+
+        await until(has_all, lambda: f"{b}")
+        for partition, rows in old.items():
+            assert counting_tasks(b)[partition] == rows
+            key = raftlog.TopicPartition(f"{stage.name}-counts-changelog", partition)
+            assert begins[key] >= ends[key] - 1, (begins, ends)
+        await stage.feed(words)
+        await stage.until_counted()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from raftlog.client.group_protocol import (
     Subscription,
     decode_assignment,
     decode_subscription,
+    decode_told,
     encode_assignment,
     encode_subscription,
 )
@@ -36,6 +38,15 @@ def test_an_assignment_both_ways() -> None:
     assert decode_assignment(encode_assignment(reversed(OWNED))) == OWNED
     assert decode_assignment(b"") == ()
     assert decode_assignment(encode_assignment(())) == ()
+
+
+def test_what_an_assignor_tells_goes_both_ways() -> None:
+    told = replace(SUBSCRIPTION, user_data=b"of my own")
+    assert decode_subscription(encode_subscription(told)) == told
+    mine = [TopicPartition("t", 1)]
+    assert decode_told(encode_assignment(mine, b"yours")) == (tuple(mine), b"yours")
+    assert decode_told(encode_assignment(mine)) == (tuple(mine), b"")
+    assert decode_told(b"") == ((), b"")
 
 
 def test_older_versions_are_read() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 
+from raftlog.client.assignors import Assignor
 from raftlog.client.consumer import RebalanceListener
 from raftlog.client.delivery import RecordMetadata
 from raftlog.client.errors import (
@@ -90,6 +91,7 @@ class WorldClient:
         partitions: Iterable[TopicPartition] = (),
         group: str | None = None,
         listener: RebalanceListener | None = None,
+        assignor: Assignor | None = None,
         isolation_level: str = "read_uncommitted",
         **_: Any,
     ) -> AsyncIterator[WorldConsumer]:
@@ -99,7 +101,9 @@ class WorldClient:
             yield consumer
             return
         assert listener is not None
-        member = Member(consumer, listener, self, frozenset(topics))
+        member = Member(consumer, listener, self, frozenset(topics), assignor)
+        if assignor is not None:
+            assignor.rejoin = self.group.shake
         self.joined.append(member)
         self.group.join(member)
         consumer.member = member
@@ -130,6 +134,10 @@ class WorldAdmin:
             if name not in topics:
                 raise UnknownTopic(3, name)  # UNKNOWN_TOPIC_OR_PARTITION
         return {name: SimpleNamespace(partitions=topics[name], topic_id=name.encode()) for name in names}
+
+    async def group_offsets(self, group: str) -> dict[TopicPartition, CommittedOffset]:
+        await self._client.call()
+        return dict(self._client.log.committed)
 
     async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         await self._client.call()

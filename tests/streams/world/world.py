@@ -23,7 +23,8 @@ import trio.testing
 from raftlog import streams as rs
 from raftlog.client.metadata import TopicPartition
 from raftlog.streams.errors import StreamsError
-from raftlog.streams.worker import Losses, Worker
+from raftlog.streams.seating import Losses
+from raftlog.streams.worker import Worker
 from tests.streams.world.client import TRANSACTION_SECONDS_MAX, Weather, WorldClient
 from tests.streams.world.group import Group, Member
 from tests.streams.world.log import COMMITTED, Entry, Log
@@ -53,9 +54,9 @@ class Report:
     shakes: int
 
 
-def make(name: str, guarantee: str) -> rs.App:
+def make(name: str, guarantee: str, standbys: int) -> rs.App:
     """The app: a count of all time, and a count by windows, behind one repartition each."""
-    app = rs.App(name, guarantee=guarantee, idle_ms=None)  # type: ignore[arg-type]
+    app = rs.App(name, guarantee=guarantee, idle_ms=None, standbys=standbys)  # type: ignore[arg-type]
     words = app.stream("in", value=rs.TEXT).key_by(lambda value: value)
     words.count("counts").changes().to("counts", value=rs.JSON)
     words.window(rs.tumbling(size_s=WINDOW_MS / 1000)).count("windows").final().to("windows", value=rs.JSON)
@@ -69,6 +70,7 @@ class World:
         self.seed = seed
         self.guarantee = guarantee
         self.rng = random.Random(f"world/{seed}/{guarantee}")
+        self.standbys = random.Random(f"standbys/{seed}").choice((0, 0, 1))
         self.log = Log()
         self.group = Group(self.log)
         bad = self.rng.choice((0.0, 0.01, 0.1))
@@ -146,7 +148,7 @@ class World:
     async def _work(self, slot: int, client: WorldClient, scope: trio.CancelScope) -> None:
         state = f"{self._folder}/{slot if self.rng.random() < 0.7 else self.rng.random()}"
         worker = Worker(
-            make("app", self.guarantee),
+            make("app", self.guarantee, self.standbys),
             client,
             state=state,
             name=f"w{slot}",
