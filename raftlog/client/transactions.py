@@ -113,6 +113,10 @@ class Additions:
         self._wanted.clear()
         return keys
 
+    def stop(self) -> None:
+        """What has not been asked for is wanted no more."""
+        self._wanted.clear()
+
     def ask_group(self, group: str) -> bool:
         """Whether the coordinator must be asked to add a group; then it counts as asked."""
         self._groups_asked.add(group)
@@ -235,6 +239,7 @@ class Transactions:
         """Give it up. A partition or a group that the coordinator may still be asked to add is late then."""
         assert self.phase in (Phase.OPEN, Phase.FLUSHING), self
         self.phase = Phase.ABORTING
+        self.additions.stop()
         self.is_stale = self.is_stale or self.additions.are_in_doubt
 
     def was_never_begun(self, code: ErrorCode) -> bool:

@@ -98,6 +98,16 @@ def test_what_an_earlier_transaction_asked_for_is_not_added_to_this_one() -> Non
     assert not state.admits(A)
 
 
+def test_what_was_not_asked_for_before_the_abort_is_asked_for_no_more() -> None:
+    """The task that asks may wake up when the next transaction has another epoch, and be fenced."""
+    state = opened()
+    state.admits(A)
+    before = state.additions
+    state.abort()
+    assert not state.is_stale and not before.wants_more and before.ask() == []
+    assert not before.were_asked_for, "there is nothing for the coordinator to end"
+
+
 def test_a_doomed_transaction_takes_nothing_and_sends_nothing() -> None:
     state = opened()
     state.admits(A)
