@@ -45,7 +45,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 quick: $(READY)
-	$(BIN)/pytest -q -m 'not slow' tests/unit tests/memory $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist worksteal -m 'not slow' tests/unit tests/memory $(ARGS)
 
 format: $(READY)  ## make the code look as `check` wants it
 	$(BIN)/ruff format .

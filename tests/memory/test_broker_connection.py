@@ -319,7 +319,6 @@ def _cycles() -> Iterator[list[object]]:
     """What only the collector frees of what is made in the block; filled in at its end."""
     found: list[object] = []
     gc.collect()
-    gc.freeze()  # it takes long to look again at all that tests have made before
     gc.disable()
     try:
         yield found
@@ -329,7 +328,6 @@ def _cycles() -> Iterator[list[object]]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-        gc.unfreeze()
         gc.enable()
 
 

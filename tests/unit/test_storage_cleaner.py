@@ -276,9 +276,9 @@ def test_a_job_with_many_aborted_transactions_is_encoded_soon() -> None:
     log.roll()
     job = log.job(aborted=[AbortedRange(7, number, number + 1) for number in range(90_000)])
     begun = time.process_time()
-    for _ in range(20):
+    for _ in range(5):
         encoded = job.encode()
-    assert time.process_time() - begun < 2.5
+    assert time.process_time() - begun < 0.65
     assert CleaningJob.decode(encoded) == job
 
 
