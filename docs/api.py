@@ -123,8 +123,10 @@ def _fields(cls: type[Any]) -> list[str]:
 
 
 def _methods(cls: type[Any]) -> Iterator[tuple[str, Any]]:
-    """Public ones, in the order in which they are written; of an error's base only once."""
-    for name, found in vars(cls).items():
+    """Public ones, in the order in which they are written; of an error's base only once. Those of a part that
+    an App is put together from are its own."""
+    parts = [base for base in cls.__bases__ if base.__module__ == "raftlog.streams.commands"]
+    for name, found in [pair for one in (cls, *parts) for pair in vars(one).items()]:
         if name.startswith("_") or (name in dir(tuple) and issubclass(cls, tuple)):
             continue
         if isinstance(found, property) or (inspect.isroutine(found) and name != "running"):

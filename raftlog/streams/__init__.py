@@ -18,6 +18,7 @@ test, without a broker.
 """
 
 from raftlog.streams.aggregates import Aggregate, count, fields, last, max, mean, min, reduce, sum
+from raftlog.streams.commands import Entities, Refused
 from raftlog.streams.driver import Driver, driver
 from raftlog.streams.errors import RecordFailed, StateDamaged, StateError, StreamsError, TopologyError
 from raftlog.streams.nodes import Record, State
@@ -37,9 +38,11 @@ __all__ = [
     "Aggregate",
     "App",
     "Driver",
+    "Entities",
     "Http",
     "Record",
     "RecordFailed",
+    "Refused",
     "Results",
     "Serde",
     "Sessions",

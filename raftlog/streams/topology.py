@@ -17,6 +17,7 @@ from raftlog.streams.aggregates import Aggregate
 from raftlog.streams.aggregates import count as counted
 from raftlog.streams.aggregates import reduce as reduced
 from raftlog.streams.aggregating import CHANGES, FINAL, LATE, Aggregating, Sessioning, Windowing, view_of
+from raftlog.streams.commands import Commanding
 from raftlog.streams.errors import TopologyError
 from raftlog.streams.functions import of_both, unless_none
 from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin
@@ -56,7 +57,7 @@ Clock = Literal["event", "wall"]
 Function = Callable[..., Any]
 
 
-class App:
+class App(Commanding):
     """A stream processing app: its name is its group's, and begins the names of its topics.
 
     `guarantee` says what a crash may do: with "at_least_once" some records are processed again, with

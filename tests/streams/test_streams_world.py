@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,6 +145,18 @@ def _dirty_state_outlives_an_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worker, "_begin_again", lambda self: None)
 
 
+def _versions_are_on_the_disk_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of an aggregate is not in its changelog: who begins with an empty disk counts anew."""
+    prepare = Task.prepare
+
+    def forgetful(self: Task) -> Any:
+        prepared = prepare(self)
+        kept = {topic: found for topic, found in prepared.changes.items() if topic != "app-sums-changelog"}
+        return replace(prepared, changes=kept)
+
+    monkeypatch.setattr(Task, "prepare", forgetful)
+
+
 @pytest.mark.parametrize(
     ("plant", "guarantee"),
     [
@@ -152,6 +165,7 @@ def _dirty_state_outlives_an_abort(monkeypatch: pytest.MonkeyPatch) -> None:
         (_no_watermark_is_sent_along, "exactly_once"),
         (_a_restore_waits_for_the_last_record, "exactly_once"),
         (_dirty_state_outlives_an_abort, "exactly_once"),
+        (_versions_are_on_the_disk_alone, "exactly_once"),
     ],
     ids=lambda each: each.__name__.strip("_") if callable(each) else each,
 )

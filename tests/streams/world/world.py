@@ -2,7 +2,8 @@
 are judged.
 
 With exactly_once each input has its effect once, in state and in what is committed; with at_least_once at
-least once. A window is given at its end with all of its records: once, or at least once.
+least once. A window is given at its end with all of its records: once, or at least once. Commands, of which
+there are some with exactly_once, have just the events and replies that follow from their order.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import trio.testing
 
 from raftlog import streams as rs
 from raftlog.client.metadata import TopicPartition
+from raftlog.client.partitioner import murmur2_partition
 from raftlog.streams.errors import StreamsError
 from raftlog.streams.seating import Losses
 from raftlog.streams.worker import Worker
@@ -60,7 +62,23 @@ def make(name: str, guarantee: str, standbys: int) -> rs.App:
     words = app.stream("in", value=rs.TEXT).key_by(lambda value: value)
     words.count("counts").changes().to("counts", value=rs.JSON)
     words.window(rs.tumbling(size_s=WINDOW_MS / 1000)).count("windows").final().to("windows", value=rs.JSON)
+    if guarantee == "exactly_once":
+        sums = app.aggregate(
+            "events", name="sums", initial=int, apply=lambda total, event: total + event["add"]
+        )
+        app.commands("commands", sums, replies="replies")(decide)
     return app
+
+
+def decide(command: dict[str, Any], total: int, version: int) -> Any:
+    """Some command an old version, and some more than there is."""
+    if command["expect"] not in (None, version):
+        return rs.Refused("conflict", expected=command["expect"])
+    if total + command["add"] < 0:
+        return rs.Refused("too much", total=total)
+    return [
+        {"id": command["id"], "n": version + 1 + i, "add": command["add"]} for i in range(command["times"])
+    ]
 
 
 class World:
@@ -77,6 +95,7 @@ class World:
         self.weather = Weather(self.rng, lost=bad, unanswered=bad)
         self.fed: Counter[str] = Counter()
         self.windows: Counter[tuple[str, int]] = Counter()
+        self.commands = 0
         self.happened: Counter[str] = Counter()
         self._folder = folder
         self._clients: list[WorldClient | None] = [None] * self.rng.choice((1, 2, 3))
@@ -85,7 +104,7 @@ class World:
 
     async def play(self) -> Report:
         """All of it. Raises Wrong."""
-        for topic in ("in", "counts", "windows"):
+        for topic in ("in", "counts", "windows", "commands", "events", "replies"):
             self.log.create(topic, PARTITIONS)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -117,6 +136,8 @@ class World:
         while trio.current_time() < until:
             for _ in range(rng.randrange(8)):
                 self._feed(rng.choice(KEYS), rng.randrange(PARTITIONS))
+            if self.guarantee == "exactly_once" and rng.random() < 0.7:
+                self._command(rng.choice(KEYS))
             await trio.sleep(rng.expovariate(4))
             slot = rng.randrange(len(self._clients))
             match rng.choices(("nothing", "kill", "pause", "shake", "stop"), (30, 2, 1, 2, 1))[0]:
@@ -138,6 +159,16 @@ class World:
         self.log.append(TopicPartition("in", partition), Entry(None, key.encode(), at, (), COMMITTED))
         self.fed[key] += 1
         self.windows[key, at - at % WINDOW_MS] += 1
+
+    def _command(self, key: str) -> None:
+        """As somebody who knows about how many events there are."""
+        rng, self.commands = self.rng, self.commands + 1
+        place = TopicPartition("commands", murmur2_partition(key.encode(), PARTITIONS))
+        seen = sum(entry.key == key.encode() for entry in self._read("events"))
+        expect = None if rng.random() < 0.5 else max(0, seen - rng.choice((0, 0, 0, 1)))
+        add, times = rng.choice((5, 3, -4)), rng.choice((1, 1, 2))
+        command = {"id": self.commands, "expect": expect, "add": add, "times": times}
+        self.log.append(place, Entry(key.encode(), rs.JSON.encode(command), self._ends[0], (), COMMITTED))
 
     def _start(self, slot: int) -> None:
         client = self._clients[slot] = WorldClient(self.log, self.group, self.weather)
@@ -209,9 +240,14 @@ class World:
         raise Wrong(f"{self}: not settled: {self._told()}")
 
     def _is_settled(self) -> bool:
-        return all(
-            any(value >= count for value in self._counted().get(key, ())) for key, count in self.fed.items()
-        ) and all(self._windowed().get(window, ()) for window in self.windows)
+        return (
+            len(self._read("replies")) >= self.commands
+            and all(
+                any(value >= count for value in self._counted().get(key, ()))
+                for key, count in self.fed.items()
+            )
+            and all(self._windowed().get(window, ()) for window in self.windows)
+        )
 
     # -- judgement
 
@@ -238,6 +274,7 @@ class World:
         return found
 
     def _judge(self) -> None:
+        self._judge_commands()
         once = self.guarantee == "exactly_once"
         for key, count in self.fed.items():
             counts = self._counted()[key]
@@ -251,6 +288,31 @@ class World:
                 raise Wrong(f"{self}: window {window} has {count} records, and was given as {given}")
             if not once and max(given) < count:
                 raise Wrong(f"{self}: window {window} has {count} records, and was given as {given}")
+
+    def _judge_commands(self) -> None:
+        """In each partition, what follows from the commands in their order: no event more, none twice."""
+        for partition in range(PARTITIONS):
+            versions, sums = Counter[str](), Counter[str]()
+            events: list[tuple[str, Any]] = []
+            replies: list[tuple[str, Any]] = []
+            for offset, entry in self.log.read(TopicPartition("commands", partition), 0, committed=True):
+                assert entry.key is not None and entry.value is not None
+                key = entry.key.decode()
+                made = decide(rs.JSON.decode(entry.value), sums[key], versions[key])
+                told: dict[str, Any] = {"version": versions[key], "command": [partition, offset]}
+                if isinstance(made, rs.Refused):
+                    told |= {**made.details, "refused": made.reason}
+                else:
+                    versions[key] += len(made)
+                    sums[key] += sum(event["add"] for event in made)
+                    events += [(key, event) for event in made]
+                    told |= {"version": versions[key], "events": len(made)}
+                replies.append((key, told))
+            for topic, wanted in (("events", events), ("replies", replies)):
+                entries = self.log.read(TopicPartition(topic, partition), 0, committed=True)
+                found = [(e.key.decode(), rs.JSON.decode(e.value)) for _, e in entries if e.key and e.value]
+                if found != wanted:
+                    raise Wrong(f"{self}: {topic}-{partition} has {found[-9:]}, and not {wanted[-9:]}")
 
     def _told(self) -> dict[str, Any]:
         counted = {key: values[-1] for key, values in self._counted().items()}
