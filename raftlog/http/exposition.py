@@ -21,6 +21,11 @@ from raftlog.http.messages import Request, Response
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_S: Final = 0.001
 """How long the text is written before others have their turn."""
+RESTING_SLICE_S: Final = 0.0005
+REST_TIMES: Final = 4
+"""A rest is so many times as long as the slice before it: a fifth of the loop at most."""
+RESTLESS_S: Final = 0.005
+"""What is spent in all before the first rest: small clusters are looked at without any."""
 LOOKS_EVERY: Final = 25
 """Samples between two looks at the clock."""
 KEPT_MAX_S: Final = 5.0
@@ -118,15 +123,19 @@ Pieces = Iterator[Sequence[object] | None]
 
 
 class Pace:
-    """Lets others have their turn once a slice is over, and adds up what was spent."""
+    """Lets others have their turn once a slice is over, and adds up what was spent. One that rests leaves the
+    loop alone for a while after each slice, once it is more than a few: what takes hundreds of slices, and is
+    in no hurry, is then in the way of one turn of the loop in several, and not of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rests: bool = False) -> None:
         self._spent = 0.0
+        self._rests = rests
+        self._slice_s = RESTING_SLICE_S if rests else SLICE_S
         self._since = time.perf_counter()
 
     @property
     def is_over(self) -> bool:
-        return time.perf_counter() - self._since >= SLICE_S
+        return time.perf_counter() - self._since >= self._slice_s
 
     @property
     def spent(self) -> float:
@@ -134,8 +143,12 @@ class Pace:
 
     async def breathe(self) -> None:
         if self.is_over:
-            self._spent += time.perf_counter() - self._since
-            await trio.lowlevel.checkpoint()
+            spent = time.perf_counter() - self._since
+            self._spent += spent
+            if self._rests and self._spent > RESTLESS_S:
+                await trio.sleep(REST_TIMES * spent)
+            else:
+                await trio.lowlevel.checkpoint()
             self._since = time.perf_counter()
 
 

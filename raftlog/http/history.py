@@ -14,7 +14,7 @@ from raftlog.protocol.api import ApiKey
 
 POINTS: Final = 600
 INTERVAL_S: Final = 1.0
-STEP: Final = 200
+STEP: Final = 100
 """Partitions that are added up before others have their turn."""
 
 COUNTED: Final = ("records_in", "batches_in", "bytes_in", "bytes_out", "requests")
@@ -39,6 +39,7 @@ class History:
         self._points: deque[Point] = deque(maxlen=POINTS)
         self._buckets: list[int] = []
         self._lag = 0
+        self._leading = 0
         view.inside.reports.history = self.since
 
     async def run(self) -> None:
@@ -68,8 +69,12 @@ class History:
         return [[at, *(None if f is None else round(f, 3) for f in figures)] for at, figures in points]
 
     async def _totals(self) -> list[int]:
+        """What is counted. What is led is found on the way: asking all groups for it at once took tens of
+        milliseconds of ten thousand."""
         records = batches = taken = given = 0
+        leading = int(self._view.inside.metadata.group.is_leader)
         for number, partition in enumerate(self._view.inside.replicas.partitions, 1):
+            leading += partition.is_leader
             counters = partition.counters
             records += counters.records_in
             batches += counters.batches_in
@@ -77,6 +82,7 @@ class History:
             given += counters.bytes_out
             if number % STEP == 0:
                 await trio.lowlevel.checkpoint()
+        self._leading = leading
         kafka = self._view.kafka()
         return [records, batches, taken, given, kafka.statistics()["requests"] if kafka else 0]
 
@@ -86,7 +92,7 @@ class History:
         return [
             kafka.statistics()["connections"] if kafka else 0,
             memory.requests + memory.kept + memory.answers,
-            inside.driver.statistics()["leading"],
+            self._leading,
             inside.metadata.group.term,
         ]
 

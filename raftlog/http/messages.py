@@ -44,6 +44,10 @@ class Refusal(Exception):
         return Response.of({"error": error}, self.status, headers=self.headers)
 
 
+def json_of(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def bad_request(message: str) -> Refusal:
     return Refusal(400, "BAD_REQUEST", message)
 
@@ -116,7 +120,7 @@ class Response:
     @classmethod
     def of(cls, value: object, status: int = 200, *, headers: tuple[tuple[str, str], ...] = ()) -> Response:
         """A value as JSON. It should be small: it is encoded in one go."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        body = json_of(value).encode("utf-8", "replace")
         return cls(status=status, body=body, headers=headers)
 
 

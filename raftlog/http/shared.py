@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-GOOD_FOR: Final = 20.0
-"""An answer is good for so many times as long as it took: making it again and again takes a twentieth of the
-event loop at most. In a small cluster that is no time at all."""
+GOOD_FOR: Final = 100.0
+"""An answer is good for so many times as long as it took: making it again and again takes a hundredth of the
+event loop at most, until GOOD_S_MAX. In a small cluster that is no time at all."""
 GOOD_S_MAX: Final = 2.0
 
 T = TypeVar("T")

@@ -2,13 +2,15 @@
 
 One broker with 10,000 partitions and 200 records a second. Produce's latencies alone, beside a scrape of
 /metrics a second, and beside 20 browsers, in turn: what else the machine does befalls all three. A browser is
-a stream of events and what the overview asks every two seconds. Then, in Chromium, what the page weighs on
-its way, and how long until the first row of 1,000 topics.
+a stream of events, and a connection on which it asks what the overview does every two seconds. Then, in
+Chromium, what the page weighs on its way, and how long until the first row of 1,000 topics.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import socket
 import statistics
@@ -16,12 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
-from raftlog.client.admin import NewTopic
+from raftlog.client.admin_values import NewTopic
 from raftlog.client.client import open_client
 from raftlog.testing.processes import BrokerProcess, http_address
 from tests.http.raw import listen
@@ -31,9 +34,10 @@ PARTITIONS: Final = 10
 RECORDS_S: Final = 200
 RECORD: Final = bytes(100)
 BROWSERS: Final = 20
-SETTLE_S: Final = 1.0
-"""Of a window, before its latencies count."""
-ASKED: Final = ("cluster", "metrics/history", "brokers")
+EVERY_S: Final = 2.0
+SETTLE_S: Final = 3.0
+"""Of a window, before its latencies count: all browsers are there by then."""
+BESIDE: Final = ("alone", "scrape", "browsers")
 
 
 # Those who look: processes of their own
@@ -42,14 +46,14 @@ ASKED: Final = ("cluster", "metrics/history", "brokers")
 def scrape(address: str) -> None:
     while True:
         began = time.monotonic()
-        _get(address, "/metrics", "127.0.0.1")
+        _get(address, "/metrics")
         time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
 
 
-def _get(address: str, path: str, source: str) -> int:
-    """Bytes of the answer. Each browser has its own address: a broker serves eight connections of one."""
+def _get(address: str, path: str) -> int:
+    """Bytes of the answer."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), 30.0, source_address=(source, 0)) as sock:
+    with socket.create_connection((host, int(port)), 30.0) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         size = 0
         while chunk := sock.recv(1 << 18):
@@ -58,29 +62,54 @@ def _get(address: str, path: str, source: str) -> int:
 
 
 async def browse(address: str) -> None:
+    """Pages that were opened at different moments: a page asks every two seconds."""
     async with trio.open_nursery() as nursery:
         for number in range(BROWSERS):
             nursery.start_soon(_browser, address, f"127.0.1.{1 + number}")
+            await trio.sleep(EVERY_S / BROWSERS)
 
 
 async def _browser(address: str, source: str) -> None:
-    host, _, port = address.rpartition(":")
-    stream = await trio.open_tcp_stream(host, int(port), local_address=source)
-    await stream.send_all(f"GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
-    head = bytes(await stream.receive_some(65536))
-    assert head.startswith(b"HTTP/1.1 200"), head
+    """Each has its own address: a broker serves eight connections of one."""
 
-    async def read() -> None:
+    async def read(stream: trio.SocketStream) -> None:
         async for _ in stream:
             pass
         raise AssertionError("the stream ended")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read)
+        events = await _connect(address, source)
+        await events.send_all(f"GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+        head = bytes(await events.receive_some(65536))
+        assert head.startswith(b"HTTP/1.1 200"), head
+        nursery.start_soon(read, events)
+        asking, since = await _connect(address, source), 0
         while True:
-            for path in ASKED:
-                await trio.to_thread.run_sync(_get, address, f"/api/v1/{path}", source)
-            await trio.sleep(2.0)
+            await _ask(asking, address, "cluster")
+            history = await _ask(asking, address, f"metrics/history?since={since}")
+            since = int(history["at"][-1]) - 2000
+            await _ask(asking, address, "brokers")
+            await trio.sleep(EVERY_S)
+
+
+async def _connect(address: str, source: str) -> trio.SocketStream:
+    host, _, port = address.rpartition(":")
+    return await trio.open_tcp_stream(host, int(port), local_address=source)
+
+
+async def _ask(stream: trio.SocketStream, address: str, path: str) -> Any:
+    """On a connection that is kept, as browsers do."""
+    await stream.send_all(f"GET /api/v1/{path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive_some(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    found = re.search(rb"(?i)content-length: (\d+)", head)
+    assert found is not None, head
+    while len(body) < int(found[1]):
+        body += await stream.receive_some(65536)
+    return json.loads(body)
 
 
 # Who produces
@@ -173,6 +202,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each window")
     parser.add_argument("--look", choices=("scrape", "browsers"), help=argparse.SUPPRESS)
     parser.add_argument("--at", help=argparse.SUPPRESS)
+    parser.add_argument("--beside", nargs="*", choices=BESIDE, default=BESIDE, help="windows of a round")
     given = parser.parse_args()
     if given.look == "scrape":
         return scrape(given.at)
@@ -181,28 +211,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         broker = BrokerProcess(Path(folder) / "data", arguments=listen()).start()
         try:
-            measure(broker, given.rounds, given.seconds)
+            measure(broker, given.rounds, given.seconds, given.beside)
         finally:
             broker.kill()
 
 
-def measure(broker: BrokerProcess, rounds: int, seconds: float) -> None:
+def measure(broker: BrokerProcess, rounds: int, seconds: float, windows: Sequence[str]) -> None:
     began = time.monotonic()
     trio.run(create, broker.bootstrap)
     print(f"{TOPICS * PARTITIONS:,} partitions created in {time.monotonic() - began:.0f} s")
-    print(f"a scrape is {_get(http_address(broker), '/metrics', '127.0.0.1') / 1e6:.1f} MB", flush=True)
+    print(f"a scrape is {_get(http_address(broker), '/metrics') / 1e6:.1f} MB", flush=True)
     p99: dict[str, list[float]] = {}
     print(f"produce, {RECORDS_S}/s, ms    p50    p99    max")
     for _ in range(rounds):
-        for beside in ("alone", "scrape", "browsers"):
+        for beside in windows:
             found = sorted(window(broker, beside, seconds))
             cut = [found[int(share * len(found))] for share in (0.5, 0.99)]
             p99.setdefault(beside, []).append(cut[1])
             print(f"{beside:20} {cut[0]:8.2f} {cut[1]:6.1f} {found[-1]:6.1f}", flush=True)
-    alone = p99["alone"]
-    for beside in ("scrape", "browsers"):
-        ratios = [one / other for one, other in zip(p99[beside], alone, strict=True)]
-        print(f"p99 beside {beside}: {statistics.median(ratios):.2f} times that alone (median of the rounds)")
+    for beside in p99.keys() - {"alone"}:
+        ratios = sorted(one / other for one, other in zip(p99[beside], p99["alone"], strict=True))
+        print(
+            f"p99 beside {beside}: {statistics.median(ratios):.2f} times that alone"
+            f" (median of the rounds, {ratios[0]:.2f} to {ratios[-1]:.2f})"
+        )
     size, row = page(http_address(broker))
     print(f"the page: {size / 1000:.1f} kB on its way; first of {TOPICS:,} topics after {row:.3f} s")
 

@@ -19,7 +19,7 @@ async def test_many_who_ask_at_once_and_soon_after_get_what_was_made_once(
     shared, made, got = Shared(), list[float](), list[float]()
 
     async def make() -> float:
-        await trio.sleep(0.05)
+        await trio.sleep(0.01)
         made.append(trio.current_time())
         return made[-1]
 
@@ -29,7 +29,7 @@ async def test_many_who_ask_at_once_and_soon_after_get_what_was_made_once(
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(ask)
-    await trio.sleep(0.9)  # it took 0.05 s: good for 1 s
+    await trio.sleep(0.9)  # it took 0.01 s: good for 1 s
     await ask()
     assert (len(made), set(got)) == (1, {made[0]})
     await trio.sleep(0.2)

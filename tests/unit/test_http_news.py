@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -44,8 +45,9 @@ async def groups_told(topics: list[str | None] | None) -> list[str]:
     )
     async with trio.open_nursery() as nursery:
         news.ask(nursery)
-    (row,) = news.told[2].rows.values()
-    return cast(list[str], row["groups"])
+    (line,) = news.told[2].lines.values()
+    assert json.loads(line.text) == line.row
+    return cast(list[str], line.row["groups"])
 
 
 async def test_a_topic_that_this_broker_does_not_know_yet_is_named_by_the_broker_that_has_it() -> None:

@@ -24,7 +24,7 @@ export class Raft extends Asking {
   }
 }
 
-const lagOf = (row) => Math.max(0, ...row.followers.map((one) => Number(one.behind)));
+const lagOf = (row) => Math.max(0, ...row.followers.map((one) => Number(one.behind ?? 0)));
 const trouble = (row) => (row.leader === null ? 4 : 0) + (row.trusted ? 0 : 2) + (row.followers.some((one) => one.state === "silent") ? 1 : 0);
 
 /** `orders-0` is partition 0 of orders; a topic's name may have dashes of its own. */

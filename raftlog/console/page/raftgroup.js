@@ -134,9 +134,9 @@ class Groups extends Asking {
 
 function Replicas({ data, brokers, onTransfer }) {
   const followers = new Map((data.leads?.[1].followers ?? []).map((one) => [one.broker, one]));
-  const most = Math.max(1, ...[...followers.values()].map((one) => Number(one.behind)));
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="replicas"><table class="compact"><thead><tr><th scope="col">broker</th><th scope="col">role</th><th scope="col">state</th>
-      <th scope="col" class="num">on disk<${Ask} word="disk" /></th><th scope="col" class="num">behind<${Ask} word="behind" /></th><th scope="col"><span class="skip">how far behind</span></th><th scope="col" class="num">heard</th>
+  const most = Math.max(1, ...[...followers.values()].map((one) => Number(one.behind ?? 0)));
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="replicas"><table class="compact replicas"><thead><tr><th scope="col">broker</th><th scope="col">role</th><th scope="col">state</th>
+      <th scope="col" class="num">on disk<${Ask} word="disk" /></th><th scope="col" class="num">behind<${Ask} word="behind" /></th><th scope="col" class="num">heard</th>
       <th scope="col">last entries<${Ask} word="log" /></th>${onTransfer && html`<th scope="col"><span class="skip">hand over</span></th>`}</tr></thead>
     <tbody>${brokers.map((broker) => html`<${Replica} key=${broker} broker=${broker} view=${data.said_by[broker]} row=${followers.get(broker)} leads=${data.leads && Number(data.leads[0]) === broker} most=${most} onTransfer=${onTransfer} />`)}</tbody></table></div>`;
 }
@@ -145,8 +145,8 @@ function Replica({ broker, view, row, leads, most, onTransfer }) {
   const state = leads ? "leads" : row?.state ?? (view ? (view.role === "leader" ? "thinks it leads" : "waits") : "says nothing");
   const isBad = state === "silent" || state === "says nothing" || state === "thinks it leads";
   return html`<tr><td><b>${broker}</b></td><td>${view?.role ?? "–"}</td><td class=${isBad ? "warn" : ""}>${state}</td>
-    <td class="num">${whole(view?.synced_index ?? row?.match)}</td><td class="num">${leads ? "0" : whole(row?.behind)}</td>
-    <td>${row && Number(row.behind) > 0 && html`<${Meter} share=${Number(row.behind) / most} label=${`${row.behind} entries behind`} />`}</td>
+    <td class="num">${whole(row ? row.on_disk : view?.synced_index)}</td>
+    <td class="num">${leads ? "0" : whole(row?.behind)}${Number(row?.behind) > 0 && html`<${Meter} share=${Number(row.behind) / most} label=${`${row.behind} entries behind`} />`}</td>
     <td class="num">${leads || !row ? "–" : `${rate(row.heard_ms)} ms`}</td><td><${Cells} view=${view} /></td>
     ${onTransfer && html`<td>${!leads && view && html`<button type="button" onClick=${() => onTransfer(broker)} aria-label=${`hand the leadership to broker ${broker}`}>lead</button>`}</td>`}</tr>`;
 }

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any, Final
+
+import trio
 
 from raftlog.http.api.context import Api
 from raftlog.http.exposition import Pace
 from raftlog.http.guard import Need, Role
 from raftlog.http.history import LATENCIES, SERIES
-from raftlog.http.messages import Request, Response, bad_request
+from raftlog.http.messages import Request, Response, bad_request, json_of
 from raftlog.http.reading import alive_brokers
 from raftlog.http.routes import Route
 from raftlog.metadata.catalog import BrokerInfo
 from raftlog.types import BrokerId
 from raftlog.version import version
+
+Points = list[list[float | None]]
 
 LARGEST: Final = ("term", *LATENCIES)
 """Series of which a cluster has its largest, not the sum."""
@@ -73,7 +78,7 @@ class Cluster:
     async def _preferred(self) -> dict[BrokerId, int]:
         """How many partitions each broker should lead."""
         preferred: dict[BrokerId, int] = {}
-        pace = Pace()
+        pace = Pace(rests=True)
         for topic in list(self._api.catalog.topics.values()):
             for assignment in topic.partitions:
                 home = assignment.preferred_leader
@@ -91,24 +96,29 @@ class Cluster:
         minutes = request.int("minutes", 10, 1, 10)
         since = request.int("since", time.time_ns() // 1_000_000 - 60_000 * minutes, 0, 1 << 53)
         points = await self._api.histories(since, 60 * minutes)
-        return Response.of(together(points, names))
+        columns = []
+        for name, column in together(points, names):
+            columns.append(f"{json_of(name)}:{json_of(column)}")
+            await trio.lowlevel.checkpoint()
+        return Response(body=f"{{{','.join(columns)}}}".encode())
 
 
-def together(points: list[list[float | None]], names: tuple[str, ...]) -> dict[str, list[float | None]]:
-    """Points of several brokers as columns by name, a row a second, the second's beginning as `at` (ms)."""
-    seconds: dict[int, list[list[float | None]]] = {}
+def together(points: Points, names: tuple[str, ...]) -> Iterator[tuple[str, list[float | None]]]:
+    """Points of several brokers as columns by name, one after the other: `at` is the beginning of each second
+    (ms), the others have a figure for each second."""
+    seconds: dict[int, Points] = {}
     for point in points:
         seconds.setdefault(int(point[0] or 0) // 1000, []).append(point)
     order = sorted(seconds)
-    columns: dict[str, list[float | None]] = {"at": [1000.0 * second for second in order]}
+    yield "at", [1000.0 * second for second in order]
     for name in names:
         place = 1 + SERIES.index(name)
         add = max if name in LARGEST else sum
-        columns[name] = []
+        column: list[float | None] = []
         for second in order:
             figures = [f for point in seconds[second] if (f := point[place]) is not None]
-            columns[name].append(round(add(figures), 3) if figures else None)
-    return columns
+            column.append(round(add(figures), 3) if figures else None)
+        yield name, column
 
 
 async def summary(api: Api) -> dict[str, Any]:

@@ -94,14 +94,14 @@ class Api:
                 number,
                 leader_of(topic, number)[0],
                 len(assignment.hosts),
-                sum(broker in alive for broker in assignment.hosts),
+                len(alive.intersection(assignment.hosts)),
             )
             for number, assignment in enumerate(topic.partitions)
         ]
 
     async def each_topic(self) -> AsyncIterator[tuple[Topic, list[PartitionState]]]:
-        """All topics and how they are; others have their turn in between."""
-        alive, pace = alive_brokers(self.view), Pace()
+        """All topics and how they are; others have their turn in between, and more than that."""
+        alive, pace = alive_brokers(self.view), Pace(rests=True)
         for topic in list(self.catalog.topics.values()):
             yield topic, self.states_of(topic, alive)
             await pace.breathe()

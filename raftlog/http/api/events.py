@@ -1,30 +1,28 @@
 """What happens, as it happens: server-sent events.
 
 `hello` is what a page begins with, `rates` comes once a second, `raft` within a tenth of one, `bye` when the
-broker stops. What happened is told of all brokers (`news`), and an event's id says how much of each: a
-browser that comes back with it, to whichever broker, is given what it missed. A client that reads slowly
-gets the newest figures and costs no memory: nothing is kept for it.
+broker stops. A stream sleeps in between, and what all are told is written once for all of them. What happened
+is told of all brokers (`news`), and an event's id says how much of each: a browser that comes back with it,
+to whichever broker, is given what it missed. A client that reads slowly gets the newest figures and costs no
+memory: nothing is kept for it.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
+from typing import Final
 
 import trio
 
 from raftlog.http.api.cluster import summary
 from raftlog.http.api.context import Api
-from raftlog.http.api.news import News, Place, parse_place, text_of
+from raftlog.http.api.news import Line, News, Place, parse_place, text_of
 from raftlog.http.guard import Need
-from raftlog.http.messages import Request, Response, Send
+from raftlog.http.messages import Request, Response, Send, json_of
 from raftlog.http.routes import Route
 
-POLL_S = 0.1
-RATES_S = 1.0
-COMMENT_S = 15.0
-AT_ONCE_MAX = 100
+RATES_S: Final = 1.0
+AT_ONCE_MAX: Final = 100
 """Events in one message; the next has the others."""
 
 
@@ -32,6 +30,8 @@ class Events:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._news = News(api)
+        self._rates = b""
+        self._rates_due = float("-inf")
 
     async def stream(self, request: Request) -> Response:
         seen = parse_place(request.headers.get("last-event-id", ""))
@@ -42,60 +42,62 @@ class Events:
         )
 
     async def _follow(self, send: Send, seen: Place) -> None:
-        api = self._api
-        await send(b"retry: 1000\n\n" + _message("hello", None, await summary(api)))
-        rates_due = comment_due = trio.current_time()
+        api, news = self._api, self._news
+        await send(b"retry: 1000\n\n" + _message("hello", json_of(await summary(api))))
+        rates_due = trio.current_time()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(news.keep)
             while not api.view.stopping.is_set():
-                now = trio.current_time()
-                self._news.ask(nursery)
-                if rows := self._fresh(seen):
-                    await send(_message("raft", text_of(seen), rows))
-                    comment_due = now + COMMENT_S
-                if now >= rates_due:
-                    rates_due = now + RATES_S
-                    comment_due = now + COMMENT_S
-                    await send(_message("rates", None, self._rates()))
-                if now >= comment_due:
-                    comment_due = now + COMMENT_S
-                    await send(b":\n\n")
-                with trio.move_on_after(POLL_S):
-                    await api.view.stopping.wait()
+                changed = news.changed
+                if lines := self._fresh(seen):
+                    text = ",".join([line.text for line in lines])
+                    await send(_message("raft", f"[{text}]", text_of(seen)))
+                    continue
+                if trio.current_time() >= rates_due:
+                    rates_due = trio.current_time() + RATES_S
+                    await send(self._rates_now())
+                with trio.move_on_at(rates_due):
+                    await changed.wait()
             nursery.cancel_scope.cancel()
-        await send(_message("bye", None, {"broker": api.view.inside.me.id}))
+        await send(_message("bye", json_of({"broker": api.view.inside.me.id})))
 
-    def _fresh(self, seen: Place) -> list[dict[str, Any]]:
+    def _fresh(self, seen: Place) -> list[Line]:
         """What was not told yet, so much at once, and noted as told."""
-        found: list[dict[str, Any]] = []
+        found: list[Line] = []
         for told in self._news.told.values():
-            rows = told.since(seen)[: AT_ONCE_MAX - len(found)]
-            if rows:
-                seen[told.incarnation] = rows[-1]["version"]
-                found += rows
+            lines = told.since(seen)[: AT_ONCE_MAX - len(found)]
+            if lines:
+                seen[told.incarnation] = lines[-1].version
+                found += lines
         return found
 
-    def _rates(self) -> dict[str, Any]:
-        metadata = self._api.view.inside.metadata
-        return {
-            "at": str(time.time_ns() // 1_000_000),
-            "leader": metadata.leader,
-            "term": metadata.group.term,
-            "commit_index": str(metadata.group.commit_index),
-            **{name: None if f is None else round(f, 1) for name, f in self._api.history.last.items()},
-        }
+    def _rates_now(self) -> bytes:
+        """A message of half a second ago at most, which all streams send."""
+        now = trio.current_time()
+        if now >= self._rates_due:
+            self._rates_due = now + RATES_S / 2
+            metadata = self._api.view.inside.metadata
+            rates = {
+                "at": str(time.time_ns() // 1_000_000),
+                "leader": metadata.leader,
+                "term": metadata.group.term,
+                "commit_index": str(metadata.group.commit_index),
+                **{name: None if f is None else round(f, 1) for name, f in self._api.history.last.items()},
+            }
+            self._rates = _message("rates", json_of(rates))
+        return self._rates
 
     async def listed(self, request: Request) -> Response:
         """What all brokers told, the newest first."""
         limit = request.int("limit", 100, 1, 1000)
         async with trio.open_nursery() as nursery:
             self._news.ask(nursery)
-        rows = [row for told in self._news.told.values() for row in told.rows.values()]
+        rows = [line.row for told in self._news.told.values() for line in told.lines.values()]
         rows.sort(key=lambda row: int(row["last_at"]), reverse=True)
         return Response.of(rows[:limit])
 
 
-def _message(kind: str, place: str | None, value: object) -> bytes:
-    data = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _message(kind: str, data: str, place: str | None = None) -> bytes:
     head = f"event: {kind}\n" + (f"id: {place}\n" if place is not None else "")
     return f"{head}data: {data}\n\n".encode("utf-8", "replace")
 

@@ -4,20 +4,24 @@ for all who do, and kept for as long as the broker lives, so many of each broker
 from __future__ import annotations
 
 import time
-from itertools import zip_longest
+from dataclasses import dataclass
+from itertools import takewhile, zip_longest
 from typing import Any, Final
 
 import trio
 
 from raftlog.http.api.context import Api
+from raftlog.http.messages import json_of
 from raftlog.types import BrokerId
 
 KEPT_MAX: Final = 300
 """Rows of each broker."""
 PLACES_MAX: Final = 100
 """Of what a browser says that it was told."""
+POLL_S: Final = 0.1
+"""How often this broker's are looked at."""
 ASK_S: Final = 0.5
-"""How often the other brokers are asked; this one's are at hand."""
+"""How often the other brokers are asked."""
 
 Row = dict[str, Any]
 
@@ -40,20 +44,30 @@ def parse_place(text: str) -> Place:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row as it is told, encoded once for all who are told."""
+
+    version: int
+    row: Row
+    text: str
+
+
 class Told:
-    """What one broker told: rows by the number of their event, those that changed last at the end."""
+    """What one broker told: lines by the number of their event, those that changed last at the end."""
 
     def __init__(self) -> None:
         self.incarnation = ""
         self.version = 0
-        self.rows: dict[int, Row] = {}
+        self.lines: dict[int, Line] = {}
         self.asked_at = -ASK_S
         self.is_asked = False
 
-    def since(self, place: Place) -> list[Row]:
-        """What somebody who was told up to a place was not told yet."""
+    def since(self, place: Place) -> list[Line]:
+        """What somebody who was told up to a place was not told yet, the oldest first."""
         seen = place.get(self.incarnation, 0)
-        return [row for row in self.rows.values() if row["version"] > seen]
+        fresh = list(takewhile(lambda line: line.version > seen, reversed(self.lines.values())))
+        return fresh[::-1]
 
 
 class News:
@@ -62,6 +76,24 @@ class News:
     def __init__(self, api: Api) -> None:
         self._api = api
         self.told: dict[BrokerId, Told] = {}
+        self.changed = trio.Event()
+        """Set, and another in its place, when there is something that was not told yet."""
+        self._asking = trio.Lock()
+
+    async def keep(self) -> None:
+        """Ask again and again, until cancelled or the broker stops. Everybody who looks runs this: one of
+        them asks, and when that one leaves, the next does."""
+        async with self._asking, trio.open_nursery() as nursery:
+            while not self._api.view.stopping.is_set():
+                self.ask(nursery)
+                with trio.move_on_after(POLL_S):
+                    await self._api.view.stopping.wait()
+            nursery.cancel_scope.cancel()
+        self._tell()
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
 
     def ask(self, nursery: trio.Nursery) -> None:
         """Ask who was not asked lately. It goes on in the nursery of whoever looks: an answer may take
@@ -82,14 +114,17 @@ class News:
         if answer is None:
             return
         if answer["incarnation"] != told.incarnation:
-            told.incarnation, told.rows = answer["incarnation"], {}
+            told.incarnation, told.lines = answer["incarnation"], {}
         wall_ms = time.time_ns() // 1_000_000
         for event in answer["events"]:
-            told.rows.pop(event["number"], None)
-            told.rows[event["number"]] = self._row(broker, told.incarnation, event, wall_ms)
+            told.lines.pop(event["number"], None)
+            row = self._row(broker, told.incarnation, event, wall_ms)
+            told.lines[event["number"]] = Line(event["version"], row, json_of(row))
         told.version = answer["version"]
-        while len(told.rows) > KEPT_MAX:
-            del told.rows[next(iter(told.rows))]
+        while len(told.lines) > KEPT_MAX:
+            del told.lines[next(iter(told.lines))]
+        if answer["events"]:
+            self._tell()
 
     def _row(self, broker: BrokerId, incarnation: str, event: Row, wall_ms: int) -> Row:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import trio
@@ -37,7 +38,9 @@ class Raft:
         for _, name, key in sorted(names)[:limit]:
             report = await inside.reports.replica_of(inside.me.id, key)
             if report is not None:
-                rows.append({"group": name, **_view(report)})
+                view = _view(report)
+                place_followers(view, {})
+                rows.append({"group": name, **view})
             await pace.breathe()
         return Response.of({"items": rows, "total": total})
 
@@ -59,6 +62,9 @@ class Raft:
         async with trio.open_nursery() as nursery:
             for broker in brokers:
                 nursery.start_soon(ask, broker)
+        for view in said.values():
+            if view is not None:
+                place_followers(view, said)
         known = [view for view in said.values() if view is not None]
         newest = max(known, key=lambda view: view["term"], default=None)
         return Response.of(
@@ -111,6 +117,21 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         {**row, **{name: str(row[name]) for name in _FOLLOWER_INDEXES}} for row in report["followers"]
     ]
     return view
+
+
+def place_followers(view: dict[str, Any], said: Mapping[str, dict[str, Any] | None]) -> None:
+    """How much each follower of a leader has on disk, and how far it is behind by that, one number from the
+    other: what the leader knows, or, where it has heard no place in its term yet, what the follower says
+    itself. None where nobody says: a new leader knows as little of one that is down as of an empty one."""
+    last = int(view["last_index"])
+    for row in view["followers"]:
+        own = said.get(str(row["broker"]))
+        on_disk = int(row["match"])
+        if on_disk == 0 and own is not None:
+            on_disk = min(last, int(own["synced_index"]))
+        is_known = on_disk > 0 or own is not None
+        row["on_disk"] = str(on_disk) if is_known else None
+        row["behind"] = str(last - on_disk) if is_known else None
 
 
 def routes(api: Api) -> list[Route]:
