@@ -222,14 +222,16 @@ def measure(broker: BrokerProcess, rounds: int, seconds: float, windows: Sequenc
     print(f"{TOPICS * PARTITIONS:,} partitions created in {time.monotonic() - began:.0f} s")
     print(f"a scrape is {_get(http_address(broker), '/metrics') / 1e6:.1f} MB", flush=True)
     p99: dict[str, list[float]] = {}
-    print(f"produce, {RECORDS_S}/s, ms    p50    p99    max")
+    print(f"produce, {RECORDS_S}/s, ms    p50    p99    max   the broker's CPU, ms/s")
     for _ in range(rounds):
         for beside in windows:
+            spent, at = broker.cpu_seconds(), time.monotonic()
             found = sorted(window(broker, beside, seconds))
+            spent = 1000 * (broker.cpu_seconds() - spent) / (time.monotonic() - at)
             cut = [found[int(share * len(found))] for share in (0.5, 0.99)]
             p99.setdefault(beside, []).append(cut[1])
-            print(f"{beside:20} {cut[0]:8.2f} {cut[1]:6.1f} {found[-1]:6.1f}", flush=True)
-    for beside in p99.keys() - {"alone"}:
+            print(f"{beside:20} {cut[0]:8.2f} {cut[1]:6.1f} {found[-1]:6.1f} {spent:8.0f}", flush=True)
+    for beside in sorted(p99.keys() - {"alone"}):
         ratios = sorted(one / other for one, other in zip(p99[beside], p99["alone"], strict=True))
         print(
             f"p99 beside {beside}: {statistics.median(ratios):.2f} times that alone"
