@@ -1,7 +1,8 @@
 """The pictures of docs/console.md: `python -m tests.console.pictures`.
 
-`raftlog dev` with a topic, a load and a group, then each screen in both themes, and some on a phone. What is
-shown is a real cluster's, so that every run differs in its figures.
+`raftlog dev` with topics, a load and a group, then each screen in both themes, and some on a phone; the Raft
+group's leader has just been cut off. What is shown is a real cluster's, so that every run differs in its
+figures.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,11 +24,13 @@ from tests.http.raw import ask
 from tests.testing.test_testing_dev import dev, line_of
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "pictures"
-WIDE: Final = (1180, 760)
+WIDE: Final = (1440, 1000)
 PHONE: Final = (420, 800)
 COLOURS: Final = 96
-SETTLE_MS: Final = 2500
-"""Until there are a few seconds in the plots."""
+SETTLE_S: Final = 40
+"""Until there is something in the plots."""
+SEEN_MS: Final = 6_000
+"""How long a Raft group is watched, for its lanes and plots."""
 SHOWN: Final = {
     "overview": "",
     "topics": "topics",
@@ -58,6 +62,7 @@ def main() -> None:
         themes: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
         for theme in themes:
             take(browser, found[1].rstrip("/"), theme, SHOWN, WIDE, "")
+            ask(found[2], "/api/v1/dev/heal", method="POST", body={})
         take(browser, found[1].rstrip("/"), "light", ON_A_PHONE, PHONE, "-phone")
         browser.close()
     total = sum(file.stat().st_size for file in FOLDER.glob("console-*.png"))
@@ -84,7 +89,7 @@ def prepare(server: str) -> None:
         post("topics/orders/records", {**record, "partition": 0})
         post("topics/payments/records", record)
     post("dev/load", {"records_s": 50, "consumers": 2})
-    post("raft/orders/0/transfer", {"to": 2})
+    time.sleep(SETTLE_S)
 
 
 def take(
@@ -96,15 +101,26 @@ def take(
     suffix: str,
 ) -> None:
     with opened(browser, address, theme=theme, size=size) as console:
-        console.page.wait_for_timeout(SETTLE_MS)
         for name in names:
-            shoot(console, SHOWN[name], FOLDER / f"console-{name}-{theme}{suffix}.png")
+            console.show(SHOWN[name])
+            console.page.get_by_role("heading", level=1).wait_for()
+            console.settle()
+            if name == "raft-group" and not suffix:
+                cut_off_its_leader(console)
+            shoot(console, FOLDER / f"console-{name}-{theme}{suffix}.png")
 
 
-def shoot(console: Watched, path: str, file: Path) -> None:
-    console.show(path)
-    console.page.get_by_role("heading", level=1).wait_for()
-    console.settle()
+def cut_off_its_leader(console: Watched) -> None:
+    console.page.wait_for_timeout(SEEN_MS)
+    leader = console.figure("leader")
+    for other in {"1", "2", "3"} - {leader}:
+        low, high = sorted((leader, other))
+        name = f"cut the link between brokers {low} and {high}"
+        console.page.get_by_role("button", name=name).click()
+    console.page.wait_for_timeout(SEEN_MS)
+
+
+def shoot(console: Watched, file: Path) -> None:
     console.page.wait_for_timeout(600)
     console.page.screenshot(path=file)
     with contextlib.suppress(ImportError):  # Pillow makes them a third as large; it is asked for nowhere else
