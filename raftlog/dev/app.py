@@ -20,6 +20,7 @@ from raftlog.dev.load import Load
 from raftlog.dev.news import News
 from raftlog.dev.trace import traced
 from raftlog.http.access import Access, secured
+from raftlog.http.api.raft import group_as_told
 from raftlog.http.guard import Need, Tokens
 from raftlog.http.messages import Head, Refusal, Request, Response, Send, bad_request
 from raftlog.http.page import Page
@@ -134,15 +135,7 @@ class DevApp:
         for answer in told:
             for number, view in answer["said_by"].items():
                 said[number] = view or said.get(number)
-        newest = max((view for view in said.values() if view), key=lambda view: view["term"], default=None)
-        return Response.of(
-            {
-                "group": told[0]["group"],
-                "voters": newest["voters"] if newest else [],
-                "learners": newest["learners"] if newest else [],
-                "said_by": {number: said[number] for number in sorted(said, key=int)},
-            }
-        )
+        return Response.of(group_as_told(told[0]["group"], said))
 
     async def _brokers(self, request: Request) -> Response:
         answers = await self._here(f"{API}/brokers?here=1")

@@ -17,6 +17,17 @@ from tests.waiting import until
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
+IS_ONE_TRUTH = """() => {
+  const number = (one) => Number(one.textContent.replaceAll(",", ""));
+  const find = (those, test) => [...document.querySelectorAll(those)].find(test);
+  const row = find("table.replicas tbody tr", (one) => one.textContent.includes("silent"));
+  const last = find(".figure", (one) => one.textContent.startsWith("last index"));
+  const [onDisk, behind] = [...row.querySelectorAll("td.num")].map(number);
+  return onDisk > 0 && onDisk + behind === number(last.querySelector("b"));
+}"""
+"""Of the replica that is not heard: what it has on disk and what it lacks are together the leader's log."""
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with dev() as process:
@@ -50,6 +61,10 @@ def test_25_and_26_a_leader_is_cut_off_healed_and_led_home(browser: Browser, add
         expect(happened).to_contain_text("link 1-3 is cut by the console")
         expect(happened).to_contain_text(re.compile(r"broker [23] leads orders-0 in term \d+: "))
         expect(happened).to_contain_text("broker 1 steps down in orders-0: no majority was heard")
+        replicas = page.get_by_role("region", name="replicas")
+        expect(replicas.get_by_role("row").filter(has_text="silent")).to_be_visible()
+        page.wait_for_function(IS_ONE_TRUTH)
+        assert replicas.evaluate("(one) => one.scrollWidth <= one.clientWidth"), "nothing is cut off"
         page.get_by_role("button", name="Heal all").click()
         expect(happened).to_contain_text("broker 1 is its preferred leader")
         page.get_by_role("img", name=re.compile(r"broker 1, leader, term \d+")).wait_for()

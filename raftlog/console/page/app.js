@@ -6,7 +6,7 @@ import { giveToken } from "./login.js";
 import { Dialog, Form, Word } from "./parts.js";
 import { change, isDev, onChange, store } from "./store.js";
 import { screenOf, SCREENS } from "./screens.js";
-import { DevBanner } from "./faults.js";
+import { DevBanner, troubles } from "./faults.js";
 
 const THEMES = ["auto", "light", "dark"];
 
@@ -24,6 +24,8 @@ function verdict() {
   if (!cluster) return { kind: "", sign: "…", text: "asking" };
   const problems = cluster.problems ?? [];
   if (link === "reconnecting") return { kind: "warn", sign: "△", text: "unknown now" };
+  const faults = isDev() && store.dev ? troubles(store.dev) : [];
+  if (problems.length === 0 && faults.length) return { kind: "warn", sign: "△", text: faults.length === 1 ? faults[0] : `${faults.length} faults are played` };
   if (problems.length === 0) return { kind: "good", sign: "✓", text: "healthy" };
   return { kind: "bad", sign: "△", text: problems.length === 1 ? problems[0] : `${problems.length} problems` };
 }

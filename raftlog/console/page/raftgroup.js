@@ -34,7 +34,7 @@ export class RaftGroup extends Asking {
     const views = said.map(([, view]) => view);
     data.leads = said.filter(([, view]) => view.role === "leader").sort((a, b) => b[1].term - a[1].term)[0] ?? null;
     data.commit = views.reduce((most, view) => (BigInt(view.commit_index) > most ? BigInt(view.commit_index) : most), 0n);
-    data.last = views.reduce((most, view) => (BigInt(view.last_index) > most ? BigInt(view.last_index) : most), 0n);
+    data.last = data.leads ? BigInt(data.leads[1].last_index) : views.reduce((most, view) => (BigInt(view.last_index) > most ? BigInt(view.last_index) : most), 0n);
     this.samples = [...this.samples, { at: now, terms: Object.fromEntries(said.map(([broker, view]) => [broker, view.term])), leads: data.leads && Number(data.leads[0]), term: data.leads?.[1].term }]
       .filter((sample) => now - sample.at < WINDOW_MS).slice(-SAMPLES_MAX);
     const before = this.committed;
@@ -82,7 +82,7 @@ export class RaftGroup extends Asking {
       <div class="grid">
         <${Card} title="Brokers and links" word="quorum" cls="w4"><${Ring} brokers=${brokers} said=${data.said_by} links=${this.links} onLink=${isDev() && mayChange() ? toggleLink : null} />
           ${isDev() && mayChange() && html`<${BrokerFaults} brokers=${brokers} />`}<//>
-        <${Card} cls="w8"><div class="figures">
+        <${Card} cls="w8 few"><div class="figures">
             <${Figure} name="term" word="term" value=${html`<span style=${{ color: termTint(leads?.[1].term) }}>${leads?.[1].term ?? "–"}</span>`} />
             <${Figure} name="leader" word="leader" value=${leads ? leads[0] : "nobody"} cls=${leads ? "" : "bad"} />
             <${Figure} name="commit index" word="commit" value=${whole(String(data.commit))} /><${Figure} name="last index" value=${whole(String(data.last))} />

@@ -62,19 +62,7 @@ class Raft:
         async with trio.open_nursery() as nursery:
             for broker in brokers:
                 nursery.start_soon(ask, broker)
-        for view in said.values():
-            if view is not None:
-                place_followers(view, said)
-        known = [view for view in said.values() if view is not None]
-        newest = max(known, key=lambda view: view["term"], default=None)
-        return Response.of(
-            {
-                "group": api.name_of(key),
-                "voters": newest["voters"] if newest else [],
-                "learners": newest["learners"] if newest else [],
-                "said_by": {broker: said[broker] for broker in sorted(said, key=int)},
-            }
-        )
+        return Response.of(group_as_told(api.name_of(key), said))
 
     def _members(self, key: GroupKey) -> list[BrokerId]:
         if key == METADATA_GROUP:
@@ -117,6 +105,20 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         {**row, **{name: str(row[name]) for name in _FOLLOWER_INDEXES}} for row in report["followers"]
     ]
     return view
+
+
+def group_as_told(name: str, said: dict[str, Any]) -> dict[str, Any]:
+    """A group by what each of its brokers said of its own replica; None for one that said nothing."""
+    known = [view for view in said.values() if view is not None]
+    for view in known:
+        place_followers(view, said)
+    newest = max(known, key=lambda view: view["term"], default=None)
+    return {
+        "group": name,
+        "voters": newest["voters"] if newest else [],
+        "learners": newest["learners"] if newest else [],
+        "said_by": {broker: said[broker] for broker in sorted(said, key=int)},
+    }
 
 
 def place_followers(view: dict[str, Any], said: Mapping[str, dict[str, Any] | None]) -> None:
