@@ -35,7 +35,7 @@ EXAMPLES: dict[str, Any] = {
     "Admin.describe_configs.broker": None, "Admin.alter_configs.broker": None,
     "Consumer.subscribe.pattern": None, "Client.consumer.pattern": None, "Client.consumer.partitions": [],
     "key_serializer": None, "value_serializer": None, "key_deserializer": None, "value_deserializer": None,
-    "timeout_ms": 1000,
+    "timeout_ms": 1000, "expected_offset": None, "assignor": None,
 }  # fmt: skip
 """What is right, by the parameter's name or in full."""
 FOR_EACH = {"seek_to_beginning", "seek_to_end", "seek_to_time", "pause", "resume", "beginning_offsets"}
