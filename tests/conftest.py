@@ -4,11 +4,13 @@ order tests run, and how many at once."""
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import signal
 from importlib.metadata import entry_points
 
 import pytest
+from trio.abc import Clock
 
 PLUGIN = "raftlog.testing.pytest_plugin"
 
@@ -22,6 +24,15 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)  # when fixtures are made
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """pytest-trio runs a test by the clock that the test itself asks for, and not by one of its fixtures."""
+    own = inspect.signature(item.function).parameters if isinstance(item, pytest.Function) else {}
+    clocks = {name for name, value in getattr(item, "funcargs", {}).items() if isinstance(value, Clock)}
+    unseen = sorted(clocks - set(own))
+    assert not unseen, f"{item.nodeid} waits by the wall's clock: {unseen} must be an argument of its own"
 
 
 @pytest.hookimpl(optionalhook=True)  # also without xdist
