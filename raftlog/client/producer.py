@@ -6,19 +6,20 @@ What is sent when is decided by the accumulator, and sent by the sender; here ar
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Generic, TypeAlias
+from typing import Any, Final, Generic
 
 import trio
 
 from raftlog.client.accumulator import Accumulator, ProducerStatistics
-from raftlog.client.arguments import INT64_MAX, checked, demand, objection
+from raftlog.client.arguments import INT64_MAX, checked, demand
 from raftlog.client.backoff import pause_after
 from raftlog.client.batches import Queue
 from raftlog.client.cluster import Cluster
 from raftlog.client.delivery import Delivery, RecordMetadata
 from raftlog.client.errors import ClientError, Closed, broker_error, timed_out
+from raftlog.client.given import HeaderInput, as_bytes, check_timestamp, wire_headers_of
 from raftlog.client.kinds import K_contra, V_contra
 from raftlog.client.metadata import TopicView
 from raftlog.client.missing import no_partition
@@ -30,12 +31,9 @@ from raftlog.client.transactional import Coordination, Transaction
 from raftlog.client.undelivered import too_large
 from raftlog.errors import ConfigError
 from raftlog.protocol.api import ApiKey
-from raftlog.records.record import Headers
 
 RECORD_OVERHEAD: Final = 40
 """More than a record's lengths and deltas take, for the check against max.request.size."""
-
-HeaderInput: TypeAlias = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]]
 
 
 class _Topic:
@@ -52,7 +50,7 @@ class _Topic:
         self.sticky = sticky
 
 
-@checked("send", "send_soon")
+@checked("send", "send_soon", "send_many_soon")
 class Producer(Generic[K_contra, V_contra]):
     """Writes records. Made by `Client.producer`; lives inside its `async with`. `Producer[str, Order]` is one
     whose serializers take a str and an Order; without them it takes bytes.
@@ -172,14 +170,14 @@ class Producer(Generic[K_contra, V_contra]):
         if self._value_serializer is not None and value is not None:
             value_bytes = self._value_serializer(value)
         if type(key_bytes) is not bytes and key_bytes is not None:
-            key_bytes = _as_bytes("key", key_bytes, self._key_serializer is not None)
+            key_bytes = as_bytes("key", key_bytes, self._key_serializer is not None)
         if type(value_bytes) is not bytes and value_bytes is not None:
-            value_bytes = _as_bytes("value", value_bytes, self._value_serializer is not None)
-        wire_headers = _headers(headers) if headers is not None else ()
+            value_bytes = as_bytes("value", value_bytes, self._value_serializer is not None)
+        wire_headers = wire_headers_of(headers) if headers is not None else ()
         if timestamp_ms is None:
             timestamp_ms = int(time.time() * 1000)
         elif type(timestamp_ms) is not int or not 0 <= timestamp_ms <= INT64_MAX:
-            _check_timestamp(timestamp_ms)
+            check_timestamp(timestamp_ms)
         size = RECORD_OVERHEAD
         if key_bytes is not None:
             size += len(key_bytes)
@@ -224,6 +222,45 @@ class Producer(Generic[K_contra, V_contra]):
         if expected_offset is not None:
             accumulator.close_alone(queue, expected_offset)
         return Delivery(batch, batch.builder.record_count - 1, timestamp_ms)
+
+    async def send_many_soon(
+        self, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes | None, int]]
+    ) -> Delivery | None:
+        """Hand over records of one partition, each a key, a value and a time in milliseconds, without headers
+        and as they are: no serializer sees them. What is given is the last one's, None of none.
+
+        As `send_soon` for each of them, for less. Cancelled or failed, those before are handed over.
+        """
+        accumulator, coordination, size_max = self._accumulator, self._coordination, self._size_max
+        append, buffer_max, known, batch = accumulator.append, self._buffer_max, None, None
+        transaction = coordination.enter() if coordination is not None else None
+        timestamp = 0
+        for key, value, timestamp in records:
+            if type(timestamp) is not int or not 0 <= timestamp <= INT64_MAX:
+                check_timestamp(timestamp)
+            if type(key) is not bytes and key is not None:
+                key = as_bytes("key", key, False)
+            if type(value) is not bytes and value is not None:
+                value = as_bytes("value", value, False)
+            size = RECORD_OVERHEAD + len(key or b"") + len(value or b"")
+            if size > size_max:
+                raise too_large(size, size_max, topic)
+            if self._yield_due or self._closed or accumulator.buffered >= buffer_max:
+                await self._wait_for_room()
+                known = None
+            if known is None:
+                known = await self._topic_with(topic, partition)
+                if coordination is not None:
+                    coordination.enter(transaction)  # it may have ended meanwhile
+                queue = known.queues[partition]
+            batch = append(queue, timestamp, key, value, ())
+            if batch is None:
+                accumulator.open(queue, trio.current_time())
+                self._yield_due = True
+                self._sender.wake()
+                batch = append(queue, timestamp, key, value, ())
+                assert batch is not None, "a new batch takes a record of any size"
+        return None if batch is None else Delivery(batch, batch.builder.record_count - 1, timestamp)
 
     async def flush(self) -> None:
         """Wait until everything that was handed over before is delivered, without lingering.
@@ -455,32 +492,3 @@ class Producer(Generic[K_contra, V_contra]):
 
         answer = await self._cluster.retrying(attempt, what="InitProducerId", timeout_ms=float("inf"))
         self._accumulator.identify(int(answer.producer_id), int(answer.producer_epoch))
-
-
-def _as_bytes(what: str, value: Any, is_serialized: bool) -> bytes:
-    """A key or a value that is not of the type bytes. Raises TypeError."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    kind = type(value).__name__
-    if is_serialized:
-        raise TypeError(f"send: {what}_serializer must give bytes or None, and gave {kind}")
-    raise TypeError(
-        f"send: {what} must be bytes or None, not {kind}: encode it, or give the producer a {what}_serializer"
-    )
-
-
-def _check_timestamp(timestamp_ms: Any) -> None:
-    demand("send: timestamp_ms", timestamp_ms, int)
-    if timestamp_ms < 0:
-        raise ValueError(f"send: timestamp_ms must be milliseconds since the epoch, not {timestamp_ms}")
-
-
-def _headers(headers: HeaderInput) -> Headers:
-    if not isinstance(headers, Iterable) or isinstance(headers, str | bytes):
-        demand("send: headers", headers, Mapping[str, bytes | None] | list[tuple[str, bytes | None]])
-    pairs = [tuple(pair) for pair in (headers.items() if isinstance(headers, Mapping) else headers)]
-    if objection(pairs, list[tuple[str, bytes | None]]) is not None:
-        raise TypeError(
-            "send: headers must be a mapping of a string to bytes or None, or pairs of them: encode values"
-        )
-    return tuple(pairs)

@@ -44,14 +44,14 @@ class Aggregating(Node):
 
     def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
         store, down = room.store(self.stores[0].name), downs[OUT]
-        fold = store.fold
-        initial, add, result = self.aggregate.initial, self.aggregate.add, self.aggregate.result
+        fold = store.folding(self.aggregate.add, self.aggregate.initial, undoes=room.undoes)
+        result = self.aggregate.result
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
                 room.note_dropped(NO_KEY)
-                return
-            fold(key, add, initial, value, timestamp)
+            else:
+                fold(key, value, timestamp)
 
         def emit() -> None:
             for key, timestamp in list(store.dirty.items()):
@@ -80,8 +80,8 @@ class Windowing(Node):
     def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
         store = room.store(self.stores[0].name)
         assert isinstance(store, Timed), store
-        fold, late = store.fold, downs[LATE]
-        initial, add, view = self.aggregate.initial, self.aggregate.add, self.view
+        fold = store.folding(self.aggregate.add, self.aggregate.initial, undoes=room.undoes)
+        late, view = downs[LATE], self.view
         starts, size, grace = self.windows.starts, self.windows.size_ms, self.windows.grace_ms
         is_told, is_tumbling = CHANGES in downs, self.windows.every_ms == size
 
@@ -95,7 +95,7 @@ class Windowing(Node):
                 if start <= over:
                     is_late = True
                 else:
-                    fold((start, key), add, initial, value, timestamp)
+                    fold((start, key), value, timestamp)
             if is_late:
                 room.note_dropped("late for its window")
                 late(key, value, timestamp)

@@ -8,6 +8,7 @@ with the changelogs and the offsets (KIP-447).
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -35,6 +36,8 @@ KEYS_CACHED_MAX: Final = 65_536
 """Keys whose partition is kept: some 10 MB of short ones. The client keeps 4,096, which the keys of a store
 pass through in turn, so that each is hashed once a commit."""
 partition_of: Final = lru_cache(maxsize=KEYS_CACHED_MAX)(murmur2_partition)
+Sent = tuple[bytes | None, bytes | None, int]
+"""Key, value and time of a record."""
 Ends = dict[tuple[str, int], tuple[str, int]]
 """By changelog and partition: the topic's id, and the offset behind what was written."""
 
@@ -76,25 +79,39 @@ class Commits:
 
     async def _send_all(self, outputs: Iterable[Output]) -> None:
         producer, counts = self._producer, dict[str, int]()
-        for topic, key, value, timestamp, partition, headers in outputs:
-            if partition == ALL_PARTITIONS or (partition is None and key is not None):
-                count = counts.get(topic)
-                if count is None:
-                    count = counts[topic] = await producer.partitions(topic)
-                places: Sequence[int | None] = range(count)
-                if key is not None and partition is None:
-                    places = (partition_of(key, count),)
-            else:
-                places = (partition,)
-            for place in places:
-                await producer.send_soon(
-                    topic,
-                    value,
-                    key=key,
-                    partition=place,
-                    timestamp_ms=timestamp if timestamp > 0 else 0,
-                    headers=headers or None,
-                )
+        runs: defaultdict[tuple[str, int], list[Sent]] = defaultdict(list)
+        for output in outputs:
+            topic, key, value, timestamp, partition, headers = output
+            if key is None or partition is not None or headers:
+                await self._send_runs(runs)  # first: a watermark comes behind its records
+                await self._send_one(output)
+                continue
+            count = counts.get(topic)
+            if count is None:
+                count = counts[topic] = await producer.partitions(topic)
+            runs[topic, partition_of(key, count)].append((key, value, timestamp if timestamp > 0 else 0))
+        await self._send_runs(runs)
+
+    async def _send_one(self, output: Output) -> None:
+        topic, key, value, timestamp, partition, headers = output
+        places: Sequence[int | None] = (partition,)
+        if partition == ALL_PARTITIONS:
+            places = range(await self._producer.partitions(topic))
+        for place in places:
+            await self._producer.send_soon(
+                topic,
+                value,
+                key=key,
+                partition=place,
+                timestamp_ms=max(timestamp, 0),
+                headers=headers or None,
+            )
+
+    async def _send_runs(self, runs: dict[tuple[str, int], list[Sent]]) -> None:
+        """What goes to each partition, in order."""
+        for (topic, partition), records in runs.items():
+            await self._producer.send_many_soon(topic, partition, records)
+        runs.clear()
 
     async def _at_least_once(self, prepared: Mapping[Task, Prepared]) -> Ends:
         last = await self._send_changes(prepared)
@@ -135,15 +152,8 @@ class Commits:
         last = {}
         for task, each in prepared.items():
             for topic, changes in each.changes.items():
-                for key, value, timestamp in changes:
-                    delivery = await self._producer.send_soon(
-                        topic,
-                        value,
-                        key=key,
-                        partition=task.partition,
-                        timestamp_ms=max(timestamp, 0),
-                        headers=None,
-                    )
+                delivery = await self._producer.send_many_soon(topic, task.partition, changes)
+                assert delivery is not None, f"no changes for {topic}"
                 last[topic, task.partition] = delivery
         return last
 

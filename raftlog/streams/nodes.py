@@ -25,6 +25,9 @@ OUT = "out"
 class Room(Protocol):
     """What a node sees of the task that it runs in."""
 
+    undoes: bool
+    """Whether a record may fail when it has changed a store already."""
+
     @property
     def watermark(self) -> int:
         """No record before this time is expected any more; -1 at first."""

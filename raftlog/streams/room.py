@@ -23,8 +23,9 @@ Send = Callable[[Sink, Any, Any, int], None]
 class Hooks:
     """What the nodes of a task want to be called for, in the order of nodes; and what they ask."""
 
-    def __init__(self, now_ms: int, send: Send) -> None:
+    def __init__(self, now_ms: int, send: Send, *, undoes: bool) -> None:
         self.send = send
+        self.undoes = undoes
         self.read: Read | None = None
         """The record in hand."""
         self.closings: list[Closing] = []
@@ -57,6 +58,7 @@ class RoomOf:
         self._delay = delay
         self.send = hooks.send
         self.store = task.store
+        self.undoes = hooks.undoes
 
     @property
     def watermark(self) -> int:

@@ -40,6 +40,10 @@ class StoreSpec:
     """What others see of a key's value: of an aggregate, its result. None: the value."""
 
 
+Fold = Callable[[Any, Any, int], None]
+"""Takes a key, a value and a time."""
+
+
 class Rows(Protocol):
     """What a store needs of its database."""
 
@@ -104,21 +108,25 @@ class Store:
         if self._guarded is not None:
             self._guarded.pop(key, None)
 
-    def fold(
-        self, key: Any, add: Callable[[Any, Any], Any], initial: Any, value: Any, timestamp: int
-    ) -> None:
-        """Set a key to what `add` makes of its value (`initial` when it has none) and another one: `get` and
-        `set` in one step, as every record of an aggregate takes it."""
-        live, dirty = self.live, self.dirty
-        before = live.get(key, MISSING)
-        if before is MISSING or self._guarded is not None:
-            before = self.get(key)
-        made = add(initial if before is None else before, value)
-        self.undoable.append((key, before, dirty.get(key, MISSING)))
-        live[key] = made
-        dirty[key] = timestamp
-        if self._guarded is not None:
-            self._guarded.pop(key, None)
+    def folding(self, add: Callable[[Any, Any], Any], initial: Any, *, undoes: bool) -> Fold:
+        """A function that sets a key to what `add` makes of its value (`initial` when it has none) and of
+        another one: `get` and `set` in one step, as every record of an aggregate takes it. When nothing that
+        may fail follows in a record, nothing needs to be noted for `undo`."""
+        live, dirty, undoable, get = self.live, self.dirty, self.undoable, self.get
+
+        def fold(key: Any, value: Any, timestamp: int) -> None:
+            before = live.get(key, MISSING)
+            if before is MISSING or self._guarded is not None:
+                before = get(key)
+            made = add(initial if before is None else before, value)
+            if undoes:
+                undoable.append((key, before, dirty.get(key, MISSING)))
+            live[key] = made
+            dirty[key] = timestamp
+            if self._guarded is not None:
+                self._guarded.pop(key, None)
+
+        return fold
 
     def scan(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[Any, Any]]:
         """Keys with values, in the order of their encoded keys, changes included."""
@@ -172,6 +180,7 @@ class Store:
         found = []
         for key, timestamp in self.dirty.items():
             value = live[key]
+            timestamp = timestamp if timestamp > 0 else 0  # a record may have none
             found.append(Change(self.encoded(key), None if value is None else encode(value), timestamp))
         self._sent = {change.key: change.value for change in found}
         return found
@@ -271,13 +280,16 @@ class Timed(Store):
         super().set(key, value, timestamp)
         (self._remove if value is None else self._add)(*key)
 
-    def fold(
-        self, key: Any, add: Callable[[Any, Any], Any], initial: Any, value: Any, timestamp: int
-    ) -> None:
-        if key[1] in self.times.get(key[0], ()):
-            super().fold(key, add, initial, value, timestamp)
-        else:
-            self.set(key, add(initial, value), timestamp)
+    def folding(self, add: Callable[[Any, Any], Any], initial: Any, *, undoes: bool) -> Fold:
+        known, times = super().folding(add, initial, undoes=undoes), self.times
+
+        def fold(key: Any, value: Any, timestamp: int) -> None:
+            if key[1] in times.get(key[0], ()):
+                known(key, value, timestamp)
+            else:
+                self.set(key, add(initial, value), timestamp)
+
+        return fold
 
     def undo(self) -> None:
         touched = {key for key, _, _ in self.undoable}

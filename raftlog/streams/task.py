@@ -25,8 +25,9 @@ from raftlog.streams.nodes import Push, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
 from raftlog.streams.room import Hooks, RoomOf
+from raftlog.streams.serdes import BYTES
 from raftlog.streams.stores import Store, Timed, store_of
-from raftlog.streams.ways import Ways, delays_of
+from raftlog.streams.ways import Ways, changes_last, delays_of
 
 ALL_PARTITIONS: Final = -1
 
@@ -54,7 +55,8 @@ class Task:
         self._now = now_ms
         self._database = database
         self._stores = {spec.name: store_of(spec, database) for spec in part.stores}
-        self._undos = [store.undoable for store in self._stores.values()]
+        undoes = not changes_last(part)
+        self._undos = [store.undoable for store in self._stores.values()] if undoes else []
         self._is_alone = len(self.inputs) == 1 and not part.sources[0].internal and not part.sources[0].table
         """It reads one topic of records: its time is that of the last one."""
         self._is_of_tables = all(source.table for source in part.sources)
@@ -63,7 +65,7 @@ class Task:
         self.questions: deque[Question] = deque()
         """What asynchronous functions are to be called with, in order; see `lookups`."""
         self._questions_max = sum(node.concurrency for node in part.nodes if isinstance(node, AsyncMap))
-        self._hooks = Hooks(now_ms, self._send)
+        self._hooks = Hooks(now_ms, self._send, undoes=undoes)
         self._sent_watermarks: dict[str, int] = {}
         self._delays = delays_of(part)
         self._pushes = self._build()
@@ -200,7 +202,8 @@ class Task:
     def _take(self, each: Input, count: int) -> int:
         """The next records of an input. Most of a worker's time is spent in this loop."""
         source, following, push = each.source, each.records.popleft, self._pushes[each.topic]
-        decode_key, decode_value, timestamp_of = source.key.decode, source.value.decode, source.timestamp
+        decode_key, timestamp_of = source.key.decode, source.timestamp
+        decode_value = None if source.value is BYTES else source.value.decode
         hooks, latest, outputs, undos = (
             self._hooks,
             self._now + source.max_ahead_ms,
@@ -222,10 +225,10 @@ class Task:
                 else:
                     if key is not None:
                         key = decode_key(key)
-                    if value is not None:
+                    if decode_value is not None and value is not None:
                         value = decode_value(value)
-                        if timestamp_of is not None:
-                            timestamp = timestamp_of(value)
+                    if timestamp_of is not None and value is not None:
+                        timestamp = timestamp_of(value)
                     if timestamp > latest:
                         self.dropped["ahead of the clock"] += 1
                     else:
@@ -240,6 +243,7 @@ class Task:
                             each.stream_time = timestamp
                             self.watermark = max(self.watermark, timestamp)
             except Exception as error:
+                each.position = offset
                 self._take_back(sent, sum(question.read is not read for question in self.questions))
                 try:
                     self._failed(read, error)
@@ -249,8 +253,9 @@ class Task:
             else:
                 for undo in undos:
                     undo.clear()
+        if count:
             each.position = offset + 1
-        each.quiet_since = self._now if count else each.quiet_since
+            each.quiet_since = self._now
         return count
 
     def take_answer(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raftlog.streams.nodes import Node, Push
+from raftlog.streams.aggregating import Aggregating
+from raftlog.streams.nodes import Filter, KeyBy, Map, Node, Push, Source
 from raftlog.streams.plan import SubTopology
 
 
@@ -45,6 +46,22 @@ def delays_of(part: SubTopology) -> dict[int, int]:
         ]
         delays[node.number] = max(before, default=0)
     return delays
+
+
+def changes_last(part: SubTopology) -> bool:
+    """Whether all that a record of this part leaves behind is the change of one aggregate, and nothing that
+    may fail comes after it: then it is processed as a whole or not at all without further care."""
+    (first, *rest), edges = part.nodes, [edge.node for node in part.nodes for edge in node.parents]
+    if len(part.sources) > 1 or not isinstance(first, Source) or first.table is not None:
+        return False
+    node: Node = first
+    while edges.count(node) == 1:
+        node = next(each for each in rest if each.parents and each.parents[0].node is node)
+        if isinstance(node, Aggregating):
+            return all(each is node or not each.stores for each in part.nodes)
+        if type(node) not in (Map, KeyBy, Filter):
+            return False
+    return False
 
 
 def _holds(node: Node) -> int:

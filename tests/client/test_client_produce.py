@@ -82,6 +82,24 @@ async def test_order_is_kept_with_many_requests_under_way(client: Client, topic:
     assert [int(record.value) for record in await read(client, topic, 3000)] == list(range(3000))
 
 
+async def test_many_records_of_one_partition(client: Client, wide_topic: str) -> None:
+    values = [(b"%d" % n, b"x" * 1000 if n % 7 else None, n) for n in range(3000)]
+    async with client.producer(batch_size=16_384, buffer_memory=65_536) as producer:
+        assert await producer.send_many_soon(wide_topic, 2, []) is None
+        last = await producer.send_many_soon(wide_topic, 2, values)
+        assert last is not None
+        assert await last == (wide_topic, 2, 2999, 2999)
+        with pytest.raises(raftlog.RecordTooLarge):
+            await producer.send_many_soon(wide_topic, 2, [(b"k", b"x" * 2_000_000, 0)])
+        with pytest.raises(ValueError):
+            await producer.send_many_soon(wide_topic, 2, [(b"k", b"v", -1)])
+        with pytest.raises(TypeError, match="key must be bytes"):
+            await producer.send_many_soon(wide_topic, 2, [("k", b"v", 0)])  # type: ignore[list-item]
+    records = await read(client, wide_topic, 3000)
+    assert [(one.key, one.value, one.timestamp) for one in records] == values
+    assert {one.partition for one in records} == {2}
+
+
 async def test_keys_go_where_java_puts_them(client: Client, wide_topic: str) -> None:
     async with client.producer() as producer:
         for i in range(50):

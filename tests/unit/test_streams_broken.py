@@ -14,6 +14,7 @@ from raftlog.streams.committing import Commits
 from raftlog.streams.database import MEMORY, Database
 from raftlog.streams.outputs import Output, Prepared
 from raftlog.streams.task import Task
+from raftlog.streams.ways import changes_last
 
 
 def refuse_bad(value: Any) -> Any:
@@ -193,3 +194,33 @@ def test_outputs_of_a_task_that_was_lost_do_not_go_out_with_another_commit():
     assert log.sent == [b"kept"] and commits.waiting == 0
     lost.close()
     kept.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (lambda s: s.count("n"), True),
+        (lambda s: s.filter(refuse_bad).map(refuse_bad).count("n").changes().to("out"), True),
+        (lambda s: s.flat_map(str.split).count("n"), False),  # the second word fails, the first is counted
+        (lambda s: (s.count("n"), s.map(refuse_bad).to("out")), False),
+        (lambda s: s.window(rs.tumbling(size_s=1)).count("n"), False),
+        (lambda s: s.count("n").changes().to_table("last"), False),
+        (lambda s: s.to_table("last"), False),
+        (lambda s: s.to("out"), False),
+    ],
+)
+def test_where_nothing_has_to_be_undone(shape: Any, expected: bool):
+    """Such a task notes nothing for a record that fails: it must be sure that there is nothing."""
+    app = rs.App("shapes")
+    shape(app.stream("in", value=rs.TEXT))
+    (part,) = rs.plan(app).parts
+    assert changes_last(part) == expected
+
+
+def test_a_record_that_fails_before_its_count_changes_nothing():
+    app = rs.App("last", on_error="skip")
+    app.stream("in", value=rs.JSON).map(refuse_bad).count("n").changes().to("out", value=rs.INT)
+    with rs.driver(app) as d:
+        for value in ("good", "bad", "good"):
+            d.feed("in", value, key="a", at=1_000)
+        assert d.store("n")["a"] == 2

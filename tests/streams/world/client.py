@@ -202,6 +202,16 @@ class WorldProducer:
             return WorldDelivery(place, -1)
         return WorldDelivery(place, log.append(place, entry))
 
+    async def send_many_soon(
+        self, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes | None, int]]
+    ) -> WorldDelivery | None:
+        delivery = None
+        for key, value, timestamp in records:
+            delivery = await self.send_soon(
+                topic, value, key=key, partition=partition, timestamp_ms=timestamp, headers=None
+            )
+        return delivery
+
     async def flush(self) -> None:
         await self._client.call()
         if self._failed:
