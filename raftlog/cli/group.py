@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from raftlog.client.metadata import TopicPartition
     from raftlog.client.offsets import CommittedOffset
 
+EARLIEST_OF_SPARK: Final = -2
 DEAD: Final = "Dead"
 """The state of a group that does not exist."""
 
@@ -66,24 +68,41 @@ def list_groups(target: Target, output: str) -> None:
 Examples:
   raftlog group describe billing
   raftlog group describe billing --format json
+  raftlog group describe billing --topic orders --format spark
 """
 )
 @click.argument("group")
-@with_format
+@click.option("--topic", "topics", multiple=True, metavar="TOPIC", help="Only this topic; several times.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json", "spark"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or for Spark's option startingOffsets.",
+)
 @with_brokers
-def describe(target: Target, group: str, output: str) -> None:
+def describe(target: Target, group: str, topics: tuple[str, ...], output: str) -> None:
     """Show a group's members, where it is in each partition, and how far behind.
 
     COMMITTED is where it goes on, END the offset that the next record gets, LAG what lies between. A dash
-    means that the group has committed nothing there.
+    means that the group has committed nothing there; for Spark that is the beginning, -2.
     """
 
     async def main(client: Client) -> None:
         found = await _known_group(client, group)
         committed = await client.admin.group_offsets(group)
         assigned = {key for member in found.members for key in member.partitions}
+        if topics:
+            committed = {key: at for key, at in committed.items() if key.topic in topics}
+            assigned = {key for key in assigned if key.topic in topics}
+        if output == "spark":
+            click.echo(json.dumps(await _for_spark(client, committed, topics)))
+            return
         ends = await _ends(client, sorted(committed.keys() | assigned))
         rows = _progress(found, committed, ends)
+        if topics:
+            rows = [row for row in rows if row[0] in topics]
         if output == "json":
             print_json(_described(found, rows))
             return
@@ -184,6 +203,25 @@ def delete(target: Target, groups: tuple[str, ...]) -> None:
             click.echo(f"deleted group {group}")
 
     target.run(main)
+
+
+async def _for_spark(
+    client: Client, committed: dict[TopicPartition, CommittedOffset], topics: Iterable[str]
+) -> dict[str, dict[str, int]]:
+    """Where the group goes on in each partition of these topics, or of all that it has committed anything
+    of."""
+    from raftlog.client.metadata import TopicPartition
+
+    found = {}
+    for topic in sorted({key.topic for key in committed} | set(topics)):
+        view = await known_topic(client, topic)
+        places = {
+            one.partition: committed.get(TopicPartition(topic, one.partition)) for one in view.partitions
+        }
+        found[topic] = {
+            str(number): EARLIEST_OF_SPARK if at is None else at.offset for number, at in places.items()
+        }
+    return found
 
 
 async def _known_group(client: Client, group: str) -> GroupDescription:

@@ -85,6 +85,28 @@ def test_the_life_of_a_group(raftlog: Run, name: str) -> None:
     assert b"there is no group" in raftlog("group", "delete", name, code=1).stderr
 
 
+def test_where_a_group_is_for_spark(raftlog: Run, name: str) -> None:
+    other = f"{name}-other"
+    for topic in (name, other):
+        raftlog("topic", "create", topic, "-p", "2")
+        raftlog("group", "seek", name, topic, "--to", "earliest", "-p", "1")
+    raftlog("produce", name, "-p", "1", input=b"a\nb\n")
+    raftlog("group", "seek", name, name, "--to", "latest", "-p", "1")
+
+    def told(*topics: str) -> object:
+        options = [word for topic in topics for word in ("--topic", topic)]
+        return json.loads(raftlog("group", "describe", name, *options, "--format", "spark").stdout)
+
+    assert told() == {name: {"0": -2, "1": 2}, other: {"0": -2, "1": 0}}
+    assert told(name) == {name: {"0": -2, "1": 2}}
+    shown = raftlog("group", "describe", name, "--topic", other).stdout.decode()
+    assert other in shown and f"\n{name} " not in shown
+    assert (
+        b"there is no topic"
+        in raftlog("group", "describe", name, "--topic", "nowhere", "--format", "spark", code=1).stderr
+    )
+
+
 def test_the_files_of_a_broker_running_and_stopped(raftlog: Run, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with broker_process(data) as broker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,14 @@ from tests.kafka_peer.jars import cache_dir, jars
 PATIENCE_S: Final = 60.0
 BUILD_PATIENCE_S: Final = 600.0
 KAFKAJS: Final = "2.2.4"
+SPARK: Final = "4.2.0"
+SPARK_JARS: Final = (
+    "spark-sql-kafka-0-10_2.13",
+    "spark-token-provider-kafka-0-10_2.13",
+    "kafka-clients",
+    "commons-pool2",
+)
+"""What Spark does not bring along."""
 TOOLS: Final = {
     "console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
     "reassign": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
@@ -141,8 +150,55 @@ class Node:
         return json.loads(_run(self.command(what, *arguments), 0).splitlines()[-1])
 
 
-def _run(command: list[str], code: int | None, input: str = "") -> str:
-    ended = subprocess.run(command, input=input, capture_output=True, text=True, timeout=2 * PATIENCE_S)
+class Spark:
+    """Programs in `spark/` on Spark of PyPI, in an environment of its own, with what Maven Central has for
+    topics."""
+
+    def __init__(self) -> None:
+        for program in ("java", "mvn"):
+            if shutil.which(program) is None:
+                raise FileNotFoundError(program)
+        folder = cache_dir().parent / f"spark-{SPARK}"
+        self._python, self._jars = folder / "bin" / "python", folder / "jars"
+        if not (folder / "ready").exists():
+            print(f"installing Spark {SPARK} (430 MB) …", file=sys.stderr, flush=True)
+            _run([sys.executable, "-m", "venv", str(folder)], 0, patience_s=BUILD_PATIENCE_S)
+            pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+            _run([*pip, f"pyspark=={SPARK}"], 0, patience_s=BUILD_PATIENCE_S)
+            pom = Path(__file__).with_name("spark") / "pom.xml"
+            copy = [
+                "mvn",
+                "-q",
+                "-B",
+                "-f",
+                str(pom),
+                f"-Dspark.version={SPARK}",
+                "dependency:copy-dependencies",
+            ]
+            only = f"-DincludeArtifactIds={','.join(SPARK_JARS)}"
+            _run([*copy, only, f"-DoutputDirectory={self._jars}"], 0, patience_s=BUILD_PATIENCE_S)
+            (folder / "ready").touch()
+
+    def run(self, name: str, *arguments: object) -> Any:
+        """What a program found, from the JSON in its last line."""
+        settings = {
+            "spark.ui.enabled": "false",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
+        jars = ",".join(map(str, sorted(self._jars.glob("*.jar"))))
+        given = ["--master", "local[2]", "--driver-memory", "700m", "--jars", jars]
+        for key, value in settings.items():
+            given += ["--conf", f"{key}={value}"]
+        program = Path(__file__).with_name("spark") / name
+        told = f"PYSPARK_SUBMIT_ARGS={' '.join(given)} pyspark-shell"
+        command = ["env", told, str(self._python), str(program), *map(str, arguments)]
+        return json.loads(_run(command, 0).splitlines()[-1])
+
+
+def _run(command: list[str], code: int | None, input: str = "", *, patience_s: float = 2 * PATIENCE_S) -> str:
+    ended = subprocess.run(command, input=input, capture_output=True, text=True, timeout=patience_s)
     said = ended.stdout + ended.stderr
     assert code is None or ended.returncode == code, (
         f"{ended.returncode} from {command[-8:]}:\n{said[-3000:]}"

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from raftlog.testing.processes import ClusterProcesses
-from tests.foreign.commands import Go, JavaTools, Node
+from tests.foreign.commands import Go, JavaTools, Node, Spark
 
 OPTIONS: Final = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
 
@@ -65,6 +65,14 @@ def node() -> Node:
         return Node()
     except FileNotFoundError as missing:
         pytest.skip(f"needs node and npm: {missing}")
+
+
+@pytest.fixture(scope="session")
+def spark() -> Spark:
+    try:
+        return Spark()
+    except FileNotFoundError as missing:
+        pytest.skip(f"needs Java and Maven: {missing}")
 
 
 @pytest.fixture
