@@ -15,6 +15,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from raftlog.client.assignors import Assignor, Counts, Members
@@ -88,22 +90,33 @@ def _fairly(
     members: Mapping[str, Told],
     behind: Callable[[str, Place], int],
 ) -> dict[Place, str]:
-    """As many tasks for each member, give or take one; each stays where it ran, or goes to whoever is least
-    behind, as far as that is fair."""
-    each, more = divmod(len(places), len(names))
-    load: Counter[str] = Counter()
+    """Of each part as many tasks for each member, give or take one: parts differ in what they cost. Each task
+    stays where it ran, or goes to whoever is least behind, as far as that is fair."""
     given: dict[Place, str] = {}
+    for _, of_part in groupby(sorted(places), key=itemgetter(0)):
+        given |= _fairly_one(list(of_part), names, members, behind, Counter(given.values()))
+    return given
 
-    def has_room(name: str) -> bool:
-        larger = sum(load[other] > each for other in names)
-        return load[name] < each or (load[name] == each and larger < more)
+
+def _fairly_one(
+    places: Sequence[Place],
+    names: Sequence[str],
+    members: Mapping[str, Told],
+    behind: Callable[[str, Place], int],
+    load: Counter[str],
+) -> dict[Place, str]:
+    """One part's; `load` is how many of the others each has."""
+    each, more = divmod(len(places), len(names))
+    given: dict[Place, str] = {}
+    count: Counter[str] = Counter()
 
     def give(place: Place, candidates: Iterable[str]) -> None:
-        open_to = [name for name in candidates if has_room(name)]
+        larger = sum(count[name] > each for name in names)
+        open_to = [n for n in candidates if count[n] < each or (count[n] == each and larger < more)]
         if open_to:
-            best = min(open_to, key=lambda name: (behind(name, place), load[name], name))
+            best = min(open_to, key=lambda name: (behind(name, place), load[name] + count[name], name))
             given[place] = best
-            load[best] += 1
+            count[best] += 1
 
     def is_elsewhere(place: Place) -> bool:
         return any(behind(name, place) <= NEAR for name in names if place not in members[name].ran)
@@ -112,7 +125,7 @@ def _fairly(
         give(place, (name for name in names if place in members[name].ran))
     for place in places:
         if place not in given:
-            give(place, (name for name in names if behind(name, place) <= NEAR and members[name].reached))
+            give(place, (name for name in names if behind(name, place) <= NEAR))
     for place in places:
         if place not in given:
             give(place, names)

@@ -11,6 +11,8 @@ import trio
 import raftlog
 from raftlog import streams as rs
 from raftlog.client.nursery import background
+from raftlog.streams import assign, standbys
+from raftlog.streams.assign import Place
 from raftlog.streams.database import Database
 from raftlog.streams.outputs import Restore
 from raftlog.streams.restorer import Restorer
@@ -336,3 +338,31 @@ async def test_scenarios_18_and_20_a_standby_takes_over_without_a_restore(
             assert begins[key] >= ends[key] - 1, (begins, ends)
         await stage.feed(words)
         await stage.until_counted()
+
+
+async def test_scenario_20_a_worker_without_state_warms_up_and_then_has_its_share(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    """It asks the group for another sharing when it is near."""
+    warmed: set[tuple[int, int]] = set()
+    want = standbys.Standbys.want
+
+    def noting(self: standbys.Standbys, places: frozenset[Place], warming: frozenset[Place]) -> None:
+        warmed.update(warming)
+        want(self, places, warming)
+
+    monkeypatch.setattr(standbys.Standbys, "want", noting)
+    words = " ".join(f"w{number}" for number in range(200))
+    async with stage.seen(stage.counting("exactly_once", standbys=1), "a") as a:
+        await stage.feed(words)
+        await stage.until_counted()
+        monkeypatch.setattr(assign, "NEAR", 5)
+        monkeypatch.setattr(standbys, "NEAR", 5)
+        async with stage.seen(stage.counting("exactly_once", standbys=1), "b") as b:
+
+            async def has_its_share() -> bool:
+                return len(a.tasks) == len(b.tasks) == 2 and bool(warmed & b.seats.keys())
+
+            await until(has_its_share, lambda: f"{a} {b} {warmed}")
+            await stage.feed(words)
+            await stage.until_counted()

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from raftlog import streams as rs
+from raftlog.streams.standbys import Copy, Standbys
 from raftlog.streams.task import Task
 from raftlog.streams.worker import Worker
 from tests.streams.world.client import WorldConsumer, WorldProducer
@@ -140,6 +141,17 @@ def _a_restore_waits_for_the_last_record(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(WorldConsumer, "positions", last_seen)
 
 
+def _a_copy_is_not_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby writes a position that it has not read to."""
+    flush = Standbys._flush
+
+    def hasty(self: Standbys, copy: Copy) -> None:
+        copy.positions = {key: at + 3 for key, at in copy.positions.items()}
+        flush(self, copy)
+
+    monkeypatch.setattr(Standbys, "_flush", hasty)
+
+
 def _dirty_state_outlives_an_abort(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a commit that failed the tasks go on with what they have in memory."""
     monkeypatch.setattr(Worker, "_begin_again", lambda self: None)
@@ -165,6 +177,7 @@ def _versions_are_on_the_disk_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         (_no_watermark_is_sent_along, "exactly_once"),
         (_a_restore_waits_for_the_last_record, "exactly_once"),
         (_dirty_state_outlives_an_abort, "exactly_once"),
+        (_a_copy_is_not_where_it_says, "exactly_once"),
         (_versions_are_on_the_disk_alone, "exactly_once"),
     ],
     ids=lambda each: each.__name__.strip("_") if callable(each) else each,

@@ -87,6 +87,7 @@ TESTS: Final[dict[int, list[tuple[str, str, str]]]] = {
         ),
         ("w", ACTED, "test_scenario_20_copies_forget_windows_that_are_over"),
         ("b", WORKERS, "test_scenarios_18_and_20_a_standby_takes_over_without_a_restore"),
+        ("b", WORKERS, "test_scenario_20_a_worker_without_state_warms_up_and_then_has_its_share"),
     ],
     21: [("d", STATE, "test_a_changelog_that_holds_more_offsets_than_records_is_restored"), RESTARTS],
     22: [

@@ -54,6 +54,7 @@ class Report:
     kills: int
     pauses: int
     shakes: int
+    standbys: int
 
 
 def make(name: str, guarantee: str, standbys: int) -> rs.App:
@@ -127,6 +128,7 @@ class World:
             self.happened["kill"],
             self.happened["pause"],
             self.happened["shake"],
+            self.standbys,
         )
 
     # -- what happens
