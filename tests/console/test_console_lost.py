@@ -11,6 +11,7 @@ import trio
 from playwright.sync_api import Browser, expect
 
 from raftlog.client.client import open_client
+from raftlog.client.health import NO_LEADER
 from raftlog.client.metadata import TopicPartition
 from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.console.pages import opened
@@ -104,3 +105,15 @@ def test_24_a_page_whose_broker_is_killed_says_so_and_catches_up_when_it_is_back
         expect(page.get_by_role("main")).not_to_have_class("stale")
         console.go("Elections")
         expect(page.get_by_text(re.compile("leads orders-0"))).not_to_have_count(0)
+
+
+def test_2_the_console_of_a_broker_without_a_majority_loads_and_says_so(
+    browser: Browser, cluster: ClusterProcesses
+) -> None:
+    """Last, since it kills two of three."""
+    for number in (2, 3):
+        cluster.brokers[number].kill()
+    with opened(browser, cluster.brokers[1]) as console:
+        wrong = console.page.get_by_role("alert")
+        expect(wrong).to_contain_text(NO_LEADER)
+        expect(wrong).to_contain_text("look at which brokers are down or cut off")

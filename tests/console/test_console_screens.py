@@ -3,7 +3,12 @@ nothing that text of other people can do (scenarios 7 to 10, and 12)."""
 
 from __future__ import annotations
 
+import json
+import socket
+import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import pytest
@@ -12,7 +17,9 @@ from playwright.sync_api import Browser, expect
 
 from raftlog.client.admin_values import NewTopic
 from raftlog.client.client import open_client
-from raftlog.testing.processes import ClusterProcesses
+from raftlog.client.metadata import TopicPartition
+from raftlog.client.offsets import CommittedOffset
+from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.console.pages import PHONE, SCREENS, opened
 from tests.http.raw import ask
 
@@ -25,7 +32,25 @@ PAYLOADS = (
     "</textarea></title><svg onload=alert(1)>",
     "{{7*7}} ${7*7} `${alert(1)}`",
 )
+NOTED = "noted"
+"""A group whose commit has a note, as clients may give it."""
 MISLEADING = "invoice\u202egpj.exe \u200b\u0000\u0007 \ufeff end"
+
+
+HUGE = json.dumps({"all": [2**53 + number for number in range(50_000)]})
+"""Almost a MiB."""
+
+
+@contextmanager
+def connected(broker: BrokerProcess, client_id: str) -> Iterator[None]:
+    """A client that asked for what is served, and stays."""
+    name = client_id.encode()
+    request = struct.pack(">hhih", 18, 0, 1, len(name)) + name
+    host, _, port = broker.bootstrap.rpartition(":")
+    with socket.create_connection((host, int(port)), 60.0) as sock:
+        sock.sendall(struct.pack(">i", len(request)) + request)
+        assert sock.recv(65536)
+        yield
 
 
 async def fill(cluster: ClusterProcesses, topic: str) -> None:
@@ -39,10 +64,13 @@ async def fill(cluster: ClusterProcesses, topic: str) -> None:
             await producer.send(topic, MISLEADING.encode(), key=b"\xff\xfe\x00")
             await producer.send(topic, None, key="😀".encode())
             await producer.send(topic, b'{"id": 9007199254740993, "deep": {"list": [1, {}, []]}}')
+            await producer.send(topic, HUGE.encode())
         async with client.consumer(topic, group=PAYLOADS[1], auto_offset_reset="earliest") as consumer:
             while not await consumer.poll(100, max_wait_ms=200):
                 pass
             await consumer.commit()
+        noted = CommittedOffset(1, metadata=PAYLOADS[3])
+        await client.admin.alter_group_offsets(NOTED, {TopicPartition(topic, 0): noted})
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +119,10 @@ def test_7_and_8_what_others_wrote_is_text_on_every_screen(
         page.get_by_role("link", name=PAYLOADS[1]).click()
         page.get_by_role("heading", level=1, name="Group").wait_for()
         expect(page.get_by_text(PAYLOADS[1]).first).to_be_visible()
-        console.go("Clients")
+        console.show(f"groups?id={NOTED}", until=PAYLOADS[3])
+        with connected(filled.brokers[1], PAYLOADS[0]):
+            console.go("Clients")
+            expect(page.get_by_role("cell", name=PAYLOADS[0], exact=True).first).to_be_visible()
         console.show("topics/%3Cimg%20src=x%20onerror=alert(1)%3E")
         expect(page.get_by_role("alert")).to_contain_text("<img src=x onerror=alert(1)>")
 
@@ -101,6 +132,11 @@ def test_9_what_cannot_be_seen_is_shown_by_its_code(browser: Browser, filled: Cl
         console.show("topics/wild/0/5")
         value = console.page.get_by_label("value", exact=True)
         expect(value).to_have_text("invoice\\u202egpj.exe \\u200b\\0\\u0007 \\ufeff end")
+        console.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        console.page.get_by_role("button", name="copy the value").click()
+        console.page.wait_for_function(
+            "async (text) => await navigator.clipboard.readText() === text", arg=MISLEADING
+        )
         console.show("topics/wild")
         row = console.page.get_by_role("row").filter(has_text="gpj.exe")
         expect(row).to_contain_text("hidden characters")
@@ -114,6 +150,19 @@ def test_10_numbers_keep_their_digits(browser: Browser, filled: ClusterProcesses
         value = console.page.get_by_label("value", exact=True)
         expect(value).to_contain_text('"id": 9007199254740993,')
         assert value.inner_text().count("\n") == 9
+
+
+def test_10_of_a_huge_value_the_page_has_the_beginning_and_the_download_all(
+    browser: Browser, filled: ClusterProcesses
+) -> None:
+    broker = filled.brokers[1]
+    assert len(ask(broker, "/api/v1/topics/wild/records").body) < 16_000
+    with opened(browser, broker) as console:
+        console.show("topics/wild", until="scanned")
+        console.show("topics/wild/0/8", until="download has all")
+        shown = console.page.get_by_label("value", exact=True).inner_text()
+        assert str(2**53 + 1) in shown and len(shown) < len(HUGE)
+    assert ask(broker, "/api/v1/topics/wild/records/0/8/value").body == HUGE.encode()
 
 
 def test_no_screen_is_wider_than_a_phone(browser: Browser, filled: ClusterProcesses) -> None:

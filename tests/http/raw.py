@@ -39,9 +39,10 @@ def address_of(server: BrokerProcess | str) -> str:
     return server if isinstance(server, str) else http_address(server)
 
 
-def connect(broker: BrokerProcess | str) -> socket.socket:
+def connect(broker: BrokerProcess | str, source: str = "") -> socket.socket:
+    """`source` is the address that the other side sees: one may have eight connections."""
     host, _, port = address_of(broker).rpartition(":")
-    return socket.create_connection((host, int(port)), TIMEOUT_S)
+    return socket.create_connection((host, int(port)), TIMEOUT_S, (source, 0))
 
 
 def read_answer(sock: socket.socket) -> Answer | None:

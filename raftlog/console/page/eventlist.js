@@ -38,12 +38,16 @@ export function eventsWhere(wanted, limit) {
   return found.sort((a, b) => b.last_at - a.last_at).slice(0, limit);
 }
 
-/** How long a group was without a leader before this one led, when that is known. */
+/** How long a group was without a leader before this one led, when that is known: not of a leader that was cut
+ * off, and steps down when another leads already. */
 export function gapBefore(event, group) {
   if (event.kind !== "leader") return null;
-  const ended = [...store.events.values()].filter((one) => one.kind === "stepped_down" && one.at <= event.at && event.at - one.at < 60000 && one.groups.includes(group));
-  const last = Math.max(...ended.map((one) => one.at));
-  return Number.isFinite(last) ? (event.at - last) / 1000 : null;
+  let last = null;
+  for (const one of store.events.values()) {
+    if (one === event || (one.kind !== "stepped_down" && one.kind !== "leader") || !one.groups.includes(group)) continue;
+    if (one.at <= event.at && (last === null || one.at > last.at)) last = one;
+  }
+  return last?.kind === "stepped_down" && event.at - last.at < 60000 ? (event.at - last.at) / 1000 : null;
 }
 
 export function EventList({ events, group, empty }) {
