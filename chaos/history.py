@@ -47,13 +47,14 @@ class Operation:
 
 @dataclass(slots=True, kw_only=True)
 class Send(Operation):
-    """One record. `offset` is -1 as long as nobody said where it lies."""
+    """One record. `offset` is -1 as long as nobody said where it lies; `expected` is -1 where any will do."""
 
     log: str
     partition: int
     value: str
     offset: int = -1
     key: str = ""
+    expected: int = -1
 
 
 @dataclass(slots=True, kw_only=True)

@@ -138,6 +138,24 @@ def invented(view: View) -> Finding:
     return found
 
 
+def unexpected(view: View) -> Finding:
+    """Of records that were to be appended at one offset or not at all."""
+    found = Finding(
+        "unexpected",
+        "a record that expects an offset gets that one or none",
+        "a record elsewhere than its producer expected, whatever that was told",
+    )
+    for send in view.sends:
+        if send.expected < 0:
+            continue
+        found.checked += 1
+        wanted = (send.log, send.partition), send.expected
+        for place in view.places.get(send.value, []):
+            if place != wanted:
+                found.violated(f"{send.value} expected {show(*wanted)}, it is at {show(*place)}", send)
+    return found
+
+
 def undead(view: View) -> Finding:
     found = Finding("undead", "what failed did not happen", "a record that was refused for good, and is read")
     for send in view.sends:
@@ -269,6 +287,7 @@ CHECKERS = (
     duplicated,
     reordered,
     invented,
+    unexpected,
     undead,
     out_of_time,
     dense,

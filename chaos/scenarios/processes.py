@@ -44,6 +44,19 @@ def kill_leader(play: Play) -> None:
         play.calm(play.rng.uniform(0, 1.5))
 
 
+@scenario("appends", 5, workload="appends", seconds=25.0)
+def appends(play: Play) -> None:
+    """Several append where they expect to, and the leader of a partition is killed or stands still: of each
+    offset one wins, and who has lost its answer learns what came of it."""
+    for number in play.rounds():
+        victim, began = play.leader(number % 3), play.history.now()
+        fault = play.rng.choice([Kill, Pause])(play.stage.brokers, [victim])
+        play.suffer(fault, play.rng.uniform(0.5, 4))
+        play.await_progress()
+        served_since(play, began)
+        play.calm(play.rng.uniform(0, 1.5))
+
+
 @scenario("kill-majority", 5)
 def kill_majority(play: Play) -> None:
     """Two brokers of three are killed at once, or all of them, and come back."""

@@ -172,6 +172,7 @@ RIGHT: list[Operation] = [
     send("t:0", 0, log="sparse"),
     send("t:1", 2, log="sparse"),
     send("in:0", 0, log="in"),
+    Send(client="a", log="log", partition=0, value="a:9", expected=5, outcome=FAILED, began=1.0, ended=1.1),
     FinalRead(
         client="look", log="sparse", partition=0, low=0, high=4, records=[(0, "t:0"), (2, "t:1")], outcome=OK
     ),
@@ -298,6 +299,16 @@ WRONG: dict[str, list[tuple[str, list[Operation]]]] = {
         (
             "copied 0 times",
             [transaction("a:0", inputs=(0,)), final("a:0"), final("i:0", "i:1", log="in")],
+        ),
+    ],
+    "unexpected": [
+        (
+            "a:1 expected",
+            [
+                send("a:0", 0),
+                Send(client="a", log="log", partition=0, value="a:1", expected=0, began=1.0, ended=1.1),
+                final("a:0", "a:1"),
+            ],
         ),
     ],
     "dictionary": [

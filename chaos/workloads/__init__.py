@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Final
 
+from chaos.workloads.appends import AppendWorkload
 from chaos.workloads.compacted import CompactedWorkload
 from chaos.workloads.counter import CounterWorkload
 from chaos.workloads.groups import GroupWorkload
@@ -21,6 +22,7 @@ WORKLOADS: Final[dict[str, type[Workload]]] = {
     "topics": TopicWorkload,
     "transactions": TransactionWorkload,
     "compacted": CompactedWorkload,
+    "appends": AppendWorkload,
     "counter": CounterWorkload,
 }
 
