@@ -33,6 +33,21 @@ def test_each_alert_fires_on_what_it_is_for_and_none_on_a_cluster_that_is_well()
     promtool("test", "rules", "alerts_test.yml")
 
 
+def test_what_compose_gives_to_prometheus_and_grafana_is_there_and_where_they_look() -> None:
+    """Grafana itself is not run by any test."""
+    promtool("check", "config", "prometheus.yml")
+    compose = (MONITORING.parent / "docker-compose.yml").read_text()
+    given = dict(re.findall(r'"\./(monitoring/[^:"]+):([^:"]+):ro"', compose))
+    assert len(given) == 4
+    assert [source for source in given if not (MONITORING.parent / source).exists()] == []
+    provider = (MONITORING / "grafana" / "dashboards" / "raftlog.yml").read_text()
+    folder = re.search(r"path: ([^}\s]+)", provider)
+    assert folder is not None
+    assert given["monitoring/dashboard.json"].startswith(f"{folder[1]}/")
+    source = (MONITORING / "grafana" / "datasources" / "prometheus.yml").read_text()
+    assert 'url: "http://prometheus:9090"' in source and "\n  prometheus:\n" in compose
+
+
 def known() -> set[str]:
     names = {family.name for family in FAMILIES}
     return names | {f"{name}_bucket" for name in names}
