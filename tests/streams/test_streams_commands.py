@@ -6,9 +6,7 @@ from typing import Any
 
 import raftlog
 from raftlog import streams as rs
-from tests.streams.test_streams_workers import Stage, cluster, stage, until
-
-__all__ = ["cluster", "stage"]
+from tests.streams.stage import Stage, until
 
 
 def counting(name: str) -> rs.App:
