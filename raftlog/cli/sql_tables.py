@@ -197,6 +197,10 @@ class Tables:
             return self._sql.execute(statement, arguments)
         except duckdb.Error as error:
             raise self._told(error) from error
+        except RuntimeError as error:  # what DuckDB makes of Ctrl-C
+            if str(error) != "Query interrupted":
+                raise
+            raise KeyboardInterrupt from error
 
     def _told(self, error: Exception) -> SqlError:
         if isinstance(error, duckdb.OutOfMemoryException):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,18 @@ def test_a_query_that_needs_more_memory_fails_and_says_so() -> None:
     found = Tables(bytes_max=1 << 20, raw=False)
     with pytest.raises(SqlError, match="more than DuckDB's 516 MiB here"):
         answer(found, "select list(i::varchar || repeat('x', 100)) from range(30_000_000) t(i)")
+
+
+def test_ctrl_c_ends_a_query() -> None:
+    found = tables()
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        answer(
+            found,
+            "select count(*) from range(10_000_000) a, range(1_000_000) b where a.range % 7 = b.range % 11",
+        )
+    timer.join()
 
 
 def test_places() -> None:
