@@ -11,6 +11,7 @@ import datetime
 import decimal
 import io
 import json
+import math
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -345,7 +346,11 @@ def _print_text(columns: Sequence[str], rows: Rows) -> None:
 def _print_json(columns: Sequence[str], rows: Rows) -> None:
     for some in rows:
         lines = [
-            json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=_plain)
+            json.dumps(
+                {name: _json(value) for name, value in zip(columns, row, strict=True)},
+                ensure_ascii=False,
+                default=_plain,
+            )
             for row in some
         ]
         click.echo("\n".join(lines))
@@ -376,9 +381,24 @@ def _cell(value: Any) -> object:
     if isinstance(value, str):
         return value
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
+        return json.dumps(_json(value), ensure_ascii=False, default=_plain)
     plain = _plain(value) if not isinstance(value, float | bool) else value
     return str(plain).lower() if isinstance(plain, bool) else plain if isinstance(plain, int) else str(plain)
+
+
+def _json(value: Any) -> Any:
+    """A value with the keys and numbers that JSON has: keys of a map are of any type, a double may be nan."""
+    match value:
+        case dict():
+            return {
+                key if isinstance(key, str) else str(_cell(key)): _json(each) for key, each in value.items()
+            }
+        case list():
+            return [_json(each) for each in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,8 @@ MEMORY_A_BYTE: Final = 4
 """DuckDB's memory for each byte that a table may hold: the table itself takes up to twice its bytes, and a
 query that sorts or groups as much again."""
 ROWS_A_FETCH: Final = 1000
+TIME_MAX_MS: Final = (1 << 63) // 1000 - 1
+"""DuckDB counts microseconds. Nanoseconds that somebody took for milliseconds are past it."""
 STORED: Final = "stored"
 """The schema of what was put in, behind the views that have columns from JSON."""
 
@@ -70,8 +72,8 @@ class Tables:
         for node in _nodes(parsed):
             if node.get("type") == "BASE_TABLE":
                 tables.add(node["table_name"])
-            own.update(each["key"] for each in node.get("cte_map", {}).get("map", ()))
-        return sorted(tables - own)
+            own.update(each["key"].lower() for each in node.get("cte_map", {}).get("map", ()))
+        return sorted(name for name in tables if name.lower() not in own)
 
     # -- putting in
 
@@ -148,15 +150,19 @@ class Tables:
         """Columns from JSON: `value` gets the type that its values have in common, and the members of objects
         become columns, those of whose name there is one already only as `value.NAME`. Where members differ in
         case only, which SQL does not tell apart, the first one is a column, and the object itself stays JSON.
-        Gives how many values are no JSON; they are null then."""
+        So does what is nested too deeply, or has a member without a name. Gives how many values are no JSON;
+        they are null then."""
         table = f"{STORED}.{_quoted(name)}"
         json_of = "case when json_valid(value) then value::json end"
         structure, bad = self._run(
             f"select json_group_structure({json_of})::varchar, "
             f"count(*) filter (value is not null and not json_valid(value)) from {table}"
         ).fetchone()
-        found = json.loads(structure or '"JSON"')
-        kind = _plain_kind(found)
+        try:
+            found = json.loads(structure or '"JSON"')
+            kind = _plain_kind(found)
+        except RecursionError:
+            found = kind = "JSON"
         parsed = f"json_transform({json_of}, {_text_of(json.dumps(kind))})"
         value = parsed if kind == found and found not in ("JSON", "NULL") else json_of
         columns = []
@@ -179,7 +185,7 @@ class Tables:
         """The columns and the rows, some at a time. From now on nothing can be set."""
         self._run("set lock_configuration = true")
         self._run(query)
-        return [name for name, *_ in self._sql.description], self._rows()
+        return _distinct([name for name, *_ in self._sql.description]), self._rows()
 
     def _rows(self) -> Iterator[list[tuple[Any, ...]]]:
         try:
@@ -210,6 +216,17 @@ class Tables:
         return SqlError(str(error).split("\n\n")[0])  # without the picture of the place
 
 
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Columns that have one name, as those of a join, are numbered: an object has a name once."""
+    found: dict[str, None] = {}
+    for column in columns:
+        name, number = column, 1
+        while name in found:
+            name, number = f"{column}_{number}", number + 1
+        found[name] = None
+    return list(found)
+
+
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """All objects of a JSON tree."""
     if isinstance(tree, dict):
@@ -226,7 +243,7 @@ def _plain_kind(kind: Any, is_root: bool = True) -> Any:
         return kind
     members: dict[str, Any] = {}
     for name, inner in kind.items():
-        if name.lower() not in {each.lower() for each in members}:
+        if name and name.lower() not in {each.lower() for each in members}:
             members[name] = _plain_kind(inner, False)
     return members if is_root or len(members) == len(kind) else "JSON"
 
@@ -240,8 +257,8 @@ def _quoted(name: str) -> str:
 
 
 def _times(milliseconds: Sequence[int | None]) -> Any:
-    """Points in time in UTC; null where a record has none."""
-    known = [None if each is None or each < 0 else each for each in milliseconds]
+    """Points in time in UTC; null where a record has none, or one that DuckDB has not."""
+    known = [None if each is None or not 0 <= each <= TIME_MAX_MS else each for each in milliseconds]
     return pyarrow.array(known, pyarrow.timestamp("ms"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from raftlog.cli.sql import _place, _until
+from raftlog.cli.sql import _PRINTERS, _place, _until
 from raftlog.cli.sql_tables import SqlError, Tables
 from raftlog.cli.times import Place, parse_time
 from raftlog.client.record import Record
@@ -44,6 +45,7 @@ def clicks() -> Iterator[Tables]:
         ("from orders", ["orders"]),
         ('select * from "page.views" join b using (x)', ["b", "page.views"]),
         ("with q as (select * from a) select * from q where x in (select y from b)", ["a", "b"]),
+        ("with Q as (select * from a) select * from q", ["a"]),
         ('summarize "a-b"', ["a-b"]),
         ("select * from a union all select (select max(x) from c) from b", ["a", "b", "c"]),
     ],
@@ -124,6 +126,45 @@ def test_json_of_nothing_and_of_everything(clicks: Tables) -> None:
     assert clicks.spread("clicks") == 0
     rows = answer(clicks, "select value->>'$.a', value::varchar from clicks order by \"offset\"")
     assert [row[0] for row in rows] == [None, "1", None, None] and rows[3][1] == '"it\'s"'
+
+
+def test_a_member_without_a_name_is_no_column(clicks: Tables) -> None:
+    clicks.add_records("clicks", records(b'{"": 1, "ms": 2, "user": {"": 3}}'))
+    assert clicks.spread("clicks") == 0
+    assert answer(clicks, "select ms, user::varchar, value->>'ms' from clicks") == [(2, '{"":3}', "2")]
+
+
+def test_json_that_is_nested_too_deeply_stays_json(clicks: Tables) -> None:
+    clicks.add_records("clicks", records(b"[" * 900 + b"]" * 900, b'{"ms": 1}'))
+    assert clicks.spread("clicks") == 0
+    assert answer(clicks, "select value->>'ms' from clicks order by \"offset\"") == [(None,), ("1",)]
+
+
+def test_a_time_that_is_none_holds_up_nothing(clicks: Tables) -> None:
+    """Nanoseconds that a producer took for milliseconds, for instance."""
+    for at in (1_700_000_000_000_000_000, (1 << 63) - 1):
+        clicks.add_records("clicks", [Record("clicks", 0, 0, at, None, None, ())])
+    assert answer(clicks, "select timestamp from clicks") == [(None,), (None,)]
+
+
+@pytest.mark.parametrize("output", sorted(_PRINTERS))
+def test_whatever_an_answer_has_is_printed(
+    clicks: Tables, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clicks.add_records("clicks", records(b"1"))
+    query = "select histogram(timestamp) as h, map(['k'::blob], [1.5]) as m, 'nan'::double as x from clicks"
+    _PRINTERS[output](*clicks.ask(query))
+    assert "2023-11-14T22:13:20.000Z" in (shown := capsys.readouterr().out)
+    if output == "json":
+        expected = {"h": {"2023-11-14T22:13:20.000Z": 1}, "m": {"k": 1.5}, "x": "nan"}
+        assert json.loads(shown, parse_constant=lambda name: pytest.fail(name)) == expected
+
+
+def test_columns_of_one_name_are_told_apart(clicks: Tables, capsys: pytest.CaptureFixture[str]) -> None:
+    clicks.add_records("clicks", records(b"a", b"b"))
+    query = 'select l.value, r.value, 1 as value_1 from clicks l join clicks r on l."offset" < r."offset"'
+    _PRINTERS["json"](*clicks.ask(query))
+    assert json.loads(capsys.readouterr().out) == {"value": "a", "value_1": "b", "value_1_1": 1}
 
 
 @pytest.mark.parametrize(
