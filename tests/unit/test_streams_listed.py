@@ -27,14 +27,17 @@ POWER: Final = ("d", STATE, "test_a_power_cut_leaves_rows_and_position_that_agre
 RESTARTS: Final = ("b", WORKERS, "test_words_are_counted_through_restarts_with_and_without_state")
 COUNTER: Final = ("c", CHAOS, "test_each_record_is_counted_once_though_workers_and_brokers_are_killed")
 
+SIMULATOR: Final = ("w", "tests/sim/test_simulation.py", "test_random_seeds")
+"""Half of its seeds have producers that compare and append."""
+
 LEVELS: Final[dict[int, str]] = {
     1: "wb", 2: "wc", 3: "w", 4: "wb", 5: "d", 6: "d", 7: "wb", 8: "d", 9: "dw", 10: "wb", 11: "w", 12: "w",
     13: "wc", 14: "bc", 15: "bc", 16: "b", 17: "wb", 18: "b", 19: "b", 20: "wb", 21: "db", 22: "db", 23: "db",
     24: "db", 25: "wb", 26: "b", 27: "d", 28: "d", 29: "d", 30: "d", 31: "dw", 32: "d", 33: "dw", 34: "d",
     35: "dw", 36: "w", 37: "d", 38: "d", 39: "db", 40: "b", 41: "w", 42: "db", 43: "db", 44: "d", 45: "d",
-    46: "db", 47: "d",
+    46: "db", 47: "d", 48: "wb", 49: "wc", 50: "wb",
 }  # fmt: skip
-"""48 to 50 are of compare-and-append, 51 to 68 of connectors, which have a list of their own."""
+"""51 to 68 are of connectors, which have a list of their own."""
 
 TESTS: Final[dict[int, list[tuple[str, str, str]]]] = {
     1: [KILLED, CRASH_EO, ("b", BROKERS, "test_scenario_1_a_worker_dies_between_its_outputs_and_the_end")],
@@ -143,6 +146,28 @@ TESTS: Final[dict[int, list[tuple[str, str, str]]]] = {
         ("b", WORKERS, "test_a_table_is_loaded_before_the_stream_is_joined"),
     ],
     47: [("d", STATE, "test_a_record_without_a_key_is_not_counted")],
+    48: [
+        SIMULATOR,
+        (
+            "b",
+            "tests/client/test_client_expected_offset.py",
+            "test_of_two_writers_who_expect_the_same_one_appends_and_the_other_learns_the_end",
+        ),
+        (
+            "b",
+            "tests/client/test_client_expected_offset.py",
+            "test_a_retry_of_the_winner_is_told_where_it_is",
+        ),
+    ],
+    49: [SIMULATOR, ("c", "chaos/scenarios/processes.py", "appends")],
+    50: [
+        SEEDS,
+        (
+            "b",
+            "tests/streams/test_streams_commands.py",
+            "test_50_an_old_version_is_refused_also_by_the_next_worker",
+        ),
+    ],
 }
 ELSEWHERE: Final = {
     (8, "d"): "the bound is the worker's: the driver has none",
