@@ -46,6 +46,8 @@ SHOWN: Final = {
     "apis": "apis",
     "lessons": "lessons",
 }
+RATED: Final = ("topics", "group", "clients")
+"""Of these a page knows rates, or has a plot, once it was open for a while."""
 ON_A_PHONE: Final = ("overview", "messages", "raft-group")
 
 
@@ -105,6 +107,8 @@ def take(
             console.show(SHOWN[name])
             console.page.get_by_role("heading", level=1).wait_for()
             console.settle()
+            if name in RATED:
+                console.page.wait_for_timeout(SEEN_MS)
             if name == "raft-group" and not suffix:
                 cut_off_its_leader(console)
             shoot(console, FOLDER / f"console-{name}-{theme}{suffix}.png")
