@@ -322,6 +322,12 @@ def test_the_history_has_a_point_for_each_second(broker: BrokerProcess) -> None:
     assert ask(broker, f"{BASE}/metrics/history?names=cpu").status == 400
 
 
+def test_a_series_that_is_asked_for_again_and_again_is_told_once(broker: BrokerProcess) -> None:
+    """A request of 1 KB was answered with megabytes, in which an object had a name 200 times."""
+    answer = ask(broker, f"{BASE}/metrics/history?names={','.join(['term'] * 200)}")
+    assert answer.status == 200 and answer.body.count(b'"term":') == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [

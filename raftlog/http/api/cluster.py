@@ -89,7 +89,7 @@ class Cluster:
     async def history(self, request: Request) -> Response:
         """Of all brokers together by the second: sums, but the slowest broker's latencies and the highest
         term."""
-        names = tuple(request.text("names", ",".join(SERIES)).split(","))
+        names = tuple(dict.fromkeys(request.text("names", ",".join(SERIES)).split(",")))
         unknown = [name for name in names if name not in SERIES]
         if unknown:
             raise bad_request(f"there is no series {unknown[0][:40]!r}, only {', '.join(SERIES)}")
