@@ -81,7 +81,7 @@ async def test_a_retry_of_the_winner_is_told_where_it_is(
     lost = losing_answers(monkeypatch)
     async with client.producer() as producer:
         assert (await producer.send(topic, b"mine", partition=0, expected_offset=0)).offset == 0
-        assert len(lost) == 1 and producer.statistics().retries == 1
+        assert len(lost) == 1 and producer.statistics().retries >= 1
     assert await values(client, topic) == [b"mine"]
 
 
