@@ -175,13 +175,19 @@ class Store:
     # -- commits
 
     def changes(self) -> list[Change]:
-        """What was changed since the last commit, for the changelog."""
+        """What was changed since the last commit, for the changelog. Raises StreamsError for what its serde
+        does not take."""
         encode, live = self.spec.value.encode, self.live
         found = []
         for key, timestamp in self.dirty.items():
             value = live[key]
             timestamp = timestamp if timestamp > 0 else 0  # a record may have none
-            found.append(Change(self.encoded(key), None if value is None else encode(value), timestamp))
+            try:
+                found.append(Change(self.encoded(key), None if value is None else encode(value), timestamp))
+            except Exception as error:
+                raise StreamsError(
+                    f"store {self.spec.name!r}: {self.spec.value.name} does not take that of {key!r}: {error}"
+                ) from error
         self._sent = {change.key: change.value for change in found}
         return found
 

@@ -125,6 +125,17 @@ def test_a_state_that_apply_forgets_to_give_is_said() -> None:
         d.feed("commands", 1, key="k")
 
 
+def test_a_state_that_cannot_be_written_is_said_with_its_store_and_key() -> None:
+    app = rs.App("ledger", guarantee="exactly_once")
+    sets = app.aggregate("events", name="sets", initial=set, apply=lambda state, event: state | {event})
+    app.commands("commands", sets)(lambda command, state, version: [command])
+    with (
+        rs.driver(app) as d,
+        pytest.raises(rs.StreamsError, match=r"store 'sets': versioned .* does not take that of 'k'"),
+    ):
+        d.feed("commands", 1, key="k")
+
+
 def test_the_changelog_is_json_that_others_can_read() -> None:
     with rs.driver(ledger()) as d:
         d.feed("commands", deposit(10), key="ann")
