@@ -13,7 +13,7 @@ from typing import Any, Final, Generic
 import trio
 
 from raftlog.client.accumulator import Accumulator, ProducerStatistics
-from raftlog.client.arguments import INT64_MAX, checked, demand
+from raftlog.client.arguments import INT64_MAX, checked, demand, described
 from raftlog.client.backoff import pause_after
 from raftlog.client.batches import Queue
 from raftlog.client.cluster import Cluster
@@ -34,6 +34,7 @@ from raftlog.protocol.api import ApiKey
 
 RECORD_OVERHEAD: Final = 40
 """More than a record's lengths and deltas take, for the check against max.request.size."""
+_TRIPLES: Final = "a list of (key, value, time in milliseconds)"
 
 
 class _Topic:
@@ -231,11 +232,17 @@ class Producer(Generic[K_contra, V_contra]):
 
         As `send_soon` for each of them, for less. Cancelled or failed, those before are handed over.
         """
+        demand("send_many_soon: partition", partition, int)
+        if not isinstance(records, Iterable):
+            raise TypeError(f"send_many_soon: records must be {_TRIPLES}, not {described(records)}")
         accumulator, coordination, size_max = self._accumulator, self._coordination, self._size_max
         append, buffer_max, known, batch = accumulator.append, self._buffer_max, None, None
         transaction = coordination.enter() if coordination is not None else None
         timestamp = 0
-        for key, value, timestamp in records:
+        for record in records:
+            if type(record) is not tuple or len(record) != 3:
+                raise TypeError(f"send_many_soon: records must be {_TRIPLES}, not of {described(record)}")
+            key, value, timestamp = record
             if type(timestamp) is not int or not 0 <= timestamp <= INT64_MAX:
                 check_timestamp(timestamp)
             if type(key) is not bytes and key is not None:

@@ -125,6 +125,7 @@ DELIVERY_S = 120
 CALLS: dict[str, Call] = {
     "Producer.send": _writes(lambda w: w.producer.send("t", b"x"), 0, 1, seconds_max=60 + DELIVERY_S),
     "Producer.send_soon": _writes(lambda w: w.producer.send_soon("t", b"x"), 0),
+    "Producer.send_many_soon": _writes(lambda w: w.producer.send_many_soon("t", 0, [(None, b"x", 1)]), 0),
     "Producer.flush": _writes(
         lambda w: w.producer.flush(), 1, first=World.handed_over, seconds_max=DELIVERY_S
     ),

@@ -36,6 +36,7 @@ EXAMPLES: dict[str, Any] = {
     "Consumer.subscribe.pattern": None, "Client.consumer.pattern": None, "Client.consumer.partitions": [],
     "key_serializer": None, "value_serializer": None, "key_deserializer": None, "value_deserializer": None,
     "timeout_ms": 1000, "expected_offset": None, "assignor": None,
+    "records": [(b"k", b"v", 1)],
 }  # fmt: skip
 """What is right, by the parameter's name or in full."""
 FOR_EACH = {"seek_to_beginning", "seek_to_end", "seek_to_time", "pause", "resume", "beginning_offsets"}
