@@ -236,9 +236,8 @@ class Producer(Generic[K_contra, V_contra]):
         if not isinstance(records, Iterable):
             raise TypeError(f"send_many_soon: records must be {_TRIPLES}, not {described(records)}")
         accumulator, coordination, size_max = self._accumulator, self._coordination, self._size_max
-        append, buffer_max, known, batch = accumulator.append, self._buffer_max, None, None
+        append, buffer_max, known, batch, timestamp = accumulator.append, self._buffer_max, None, None, 0
         transaction = coordination.enter() if coordination is not None else None
-        timestamp = 0
         for record in records:
             if type(record) is not tuple or len(record) != 3:
                 raise TypeError(f"send_many_soon: records must be {_TRIPLES}, not of {described(record)}")
