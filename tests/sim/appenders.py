@@ -144,8 +144,8 @@ class Appender(Caller):
 
     def _told(self, append: Append, result: ProduceResult) -> None:
         """What a leader answers, whether or not it arrives. An end that is behind what was expected is final.
-        One that is before it is not when the batch was sent several times: it may be reached while an earlier
-        copy is still on its way."""
+        One that is before it is final to who hears of it: whoever does not sends the batch again, and the
+        log may have come to where it is expected."""
         invariants = self.cluster.invariants
         if append.at[0] in self.cluster.deleted:
             return
@@ -162,7 +162,7 @@ class Appender(Caller):
                 raise Violation("an end that is told is another", f"{self.name}: {append.expected}")
             if append.is_acknowledged:
                 raise Violation("a repeat is told the same", f"{self.name}: {append.value!r}, {result}")
-            if result.base_offset > append.expected or append.sends == 1:
+            if result.base_offset > append.expected:
                 invariants.will_not_happen(append.key, [append.value])
 
     def _answered(self, append: Append, broker: BrokerId, answer: Any) -> None:
@@ -186,6 +186,8 @@ class Appender(Caller):
                 else:
                     self._append = None
             case PartitionError.OFFSET_MISMATCH:
+                if append.sends == 1:  # otherwise an earlier copy may still be on its way
+                    self.cluster.invariants.will_not_happen(append.key, [append.value])
                 # As the client: what is not in the log is never sent again under the same numbers.
                 place.leader, place.end = broker, result.base_offset
                 place.epoch, place.sequence = place.epoch + 1, 0
