@@ -239,7 +239,7 @@ class Producer(Generic[K_contra, V_contra]):
         append, buffer_max, known, batch, timestamp = accumulator.append, self._buffer_max, None, None, 0
         transaction = coordination.enter() if coordination is not None else None
         for record in records:
-            if type(record) is not tuple or len(record) != 3:
+            if not isinstance(record, tuple) or len(record) != 3:
                 raise TypeError(f"send_many_soon: records must be {_TRIPLES}, not of {described(record)}")
             key, value, timestamp = record
             if type(timestamp) is not int or not 0 <= timestamp <= INT64_MAX:

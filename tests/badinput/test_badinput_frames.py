@@ -49,7 +49,7 @@ def test_a_connection_that_ends_after_any_byte(victim: Victim) -> None:
     for cut in range(len(whole)):
         with victim.connect() as raw:
             raw.send(whole[:cut])
-            raw.sock.shutdown(socket.SHUT_WR)
+            raw.send_no_more()
             assert raw.wait_closed() == b""
 
 
@@ -64,7 +64,7 @@ def test_a_request_cut_off_after_any_byte(victim: Victim, api: str) -> None:
     for cut in range(1, len(request)):
         with victim.connect() as raw:
             raw.send(framed(request[:cut]))
-            raw.sock.shutdown(socket.SHUT_WR)
+            raw.send_no_more()
             answer = raw.wait_closed()
             assert answer == b"" or len(answer) == 4 + struct.unpack(">i", answer[:4])[0]
 
@@ -152,7 +152,7 @@ def test_flexible_headers_where_they_do_not_belong(victim: Victim) -> None:
     for version, tags in ((4, b"\0"), (4, b"\x01\x05\x01a"), (9, b""), (9, b"\xff")):
         with victim.connect() as raw:
             raw.send(framed(header(METADATA, version, tags=tags) + requests.metadata_body()))
-            raw.sock.shutdown(socket.SHUT_WR)
+            raw.send_no_more()
             raw.wait_closed()
 
 
@@ -205,7 +205,7 @@ def test_random_bytes(victim: Victim) -> None:
         data = rng.randbytes(rng.randrange(1, 300))
         with victim.connect() as raw:
             raw.send(framed(data) if round_number % 2 else data)
-            raw.sock.shutdown(socket.SHUT_WR)
+            raw.send_no_more()
             raw.wait_closed()
 
 
@@ -223,7 +223,7 @@ def test_random_bodies_of_every_api(victim: Victim) -> None:
                 body = bytes(byte % 4 for byte in body)  # small numbers look more like something
             with victim.connect() as raw:
                 raw.send(framed(header(api, version, tags=rng.choice((b"", b"\0"))) + body))
-                raw.sock.shutdown(socket.SHUT_WR)
+                raw.send_no_more()
                 raw.wait_closed()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -210,7 +209,7 @@ def test_a_handshake_within_a_login(locked: Victim, tls: ssl.SSLContext) -> None
 def test_what_is_no_tls(locked: Victim, sent: bytes) -> None:
     with Raw(locked.address) as raw:
         raw.send(sent)
-        raw.sock.shutdown(socket.SHUT_WR)
+        raw.send_no_more()
         raw.wait_closed()
 
 
@@ -223,7 +222,7 @@ def test_half_a_handshake(locked: Victim, tls: ssl.SSLContext) -> None:
     for cut in range(1, len(hello), 7):
         with Raw(locked.address) as raw:
             raw.send(hello[:cut])
-            raw.sock.shutdown(socket.SHUT_WR)
+            raw.send_no_more()
             raw.wait_closed()
     with Raw(locked.address) as raw:  # and one that never says what it is asked
         raw.send(hello)

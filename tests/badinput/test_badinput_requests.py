@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import struct
 from contextlib import ExitStack
 from pathlib import Path
@@ -213,7 +212,7 @@ def test_a_number_that_is_longer_than_it_need_be(victim: Victim, number: bytes) 
     """Zero, as nobody writes it: taken for what it is, or refused, and the next request is none the worse."""
     with victim.connect() as raw:
         raw.send(framed(header(API_VERSIONS, 3, tags=number) + _api_versions(number)))
-        raw.sock.shutdown(socket.SHUT_WR)
+        raw.send_no_more()
         raw.wait_closed()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import ssl
@@ -112,6 +113,11 @@ class Raw:
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             pass
+
+    def send_no_more(self) -> None:
+        """Say that nothing comes behind. The broker may have ended the connection before."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def ask(
         self, api: int, version: int, body: bytes, *, tags: bytes = b"", client_id: bytes | None = b"bad"

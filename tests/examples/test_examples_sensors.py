@@ -119,10 +119,10 @@ def page() -> Iterator[str]:
         text=True,
     )
     assert process.stdout is not None
-    yield re.findall(r"http://\S+", process.stdout.readline())[0]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE_S) == 130
-    process.stdout.close()
+    with process.stdout:
+        yield re.findall(r"http://\S+", process.stdout.readline())[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 130
 
 
 def test_the_page_shows_each_room_and_goes_on(page: str, browser: Browser) -> None:
