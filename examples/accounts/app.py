@@ -29,7 +29,7 @@ accounts = app.aggregate("account-events", name="accounts", initial=Account, app
 @app.commands("account-commands", accounts, replies="account-replies")
 def handle(command: dict[str, Any], account: Account, version: int) -> Any:
     """A teller's wish. It says which version of the account the teller has seen."""
-    if command["expect"] != version:
+    if command.get("expect") != version:
         return rs.Refused("conflict", balance=account.balance)
     if command["type"] == "withdraw":
         if account.balance < command["amount"]:

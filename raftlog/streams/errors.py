@@ -20,7 +20,10 @@ class RecordFailed(StreamsError):
     """
 
     def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
-        super().__init__(f"{topic}-{partition} at offset {offset}: {reason}")
+        super().__init__(
+            f"{topic}-{partition} at offset {offset}: {reason}. It comes first next time, too: an App with "
+            'dlq= sets such records aside, with on_error="skip" it counts them and goes on'
+        )
         self.topic = topic
         self.partition = partition
         self.offset = offset

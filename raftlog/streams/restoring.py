@@ -44,7 +44,7 @@ def begin(restore: Restore, found: Changelog, on_lost: OnLost = "fail") -> Begin
             raise StateError(
                 f"changelog {restore.topic} {why}: the store {restore.store!r} on disk is at offset "
                 f"{restore.position}, the changelog ends at {found.end}. "
-                'on_changelog_lost="rebuild" begins with what the changelog has'
+                'on_changelog_lost="rebuild" (--rebuild-lost) begins with what the changelog has'
             )
         return Begin(found.start, end, True)
     if 0 < restore.position < found.start:

@@ -281,6 +281,10 @@ class Stream:
 
     def window(self, windows: Windows | Sessions | Sliding) -> Windowed:
         """Cut time into windows: see `tumbling`, `hopping`, `sliding` and `session`."""
+        if not isinstance(windows, Windows | Sessions | Sliding):
+            raise TopologyError(
+                f"window({windows!r}): give one of tumbling(), hopping(), sliding(), session()"
+            )
         return Windowed(self, windows)
 
     def count(self, name: str) -> Table:

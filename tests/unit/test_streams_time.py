@@ -242,5 +242,7 @@ def test_mistakes_in_windows_are_told_at_once():
         rs.hopping(size_s=10, every_s=20)
     with pytest.raises(rs.TopologyError, match="6000 windows"):
         rs.hopping(size_s=60, every_s=0.01)
+    with pytest.raises(rs.TopologyError, match=r"window\(10\).*tumbling"):
+        rs.App("a").stream("in").window(10)  # type: ignore[arg-type]
     with pytest.raises(rs.TopologyError, match="merge"):
         rs.App("a").stream("in").window(rs.session(gap_s=1)).aggregate("s", rs.Aggregate(0, lambda a, b: a))
