@@ -179,7 +179,7 @@ def test_a_poison_record_ends_the_app_after_what_was_before():
     with rs.driver(poisoned()) as d:
         d.feed("in", 3, key="a")
         for _ in range(2):
-            with pytest.raises(rs.RecordFailed, match="in-0 at offset 1: ZeroDivisionError.*dlq=") as failed:
+            with pytest.raises(rs.RecordFailed, match=r"in-0 at offset 1: ZeroDivisionError.*dlq=") as failed:
                 d.feed("in", 0, key="a") if d.topics["in"].end(0) == 1 else d.settle()
             assert isinstance(failed.value.__cause__, ZeroDivisionError)
             d.commit()
