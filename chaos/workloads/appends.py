@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-import trio
-
 from chaos.history import Outcome
 from chaos.workloads.consumers import TrioReader
 from chaos.workloads.producers import GIVE_UP_MS, TRIO, ConfluentProducer
@@ -34,12 +32,7 @@ class ComparingProducer(TrioWorker):
             target.access.open_client(client_id=self.name, **TRIO) as client,
             client.producer(delivery_timeout_ms=GIVE_UP_MS) as producer,
         ):
-            while not self.stopping.is_set():
-                due = self.sender.next()
-                if isinstance(due, float):
-                    await trio.sleep(due)
-                    continue
-                send, value = due
+            async for send, value in self.sender.until(self.stopping):
                 expected = send.expected = ends[send.partition]
                 try:
                     written = await producer.send(

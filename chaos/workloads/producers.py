@@ -163,12 +163,7 @@ class TrioProducer(TrioWorker):
             client.producer(linger_ms=2, delivery_timeout_ms=GIVE_UP_MS) as producer,
             trio.open_nursery() as nursery,
         ):
-            while not self.stopping.is_set():
-                due = self.sender.next()
-                if isinstance(due, float):
-                    await trio.sleep(due)
-                    continue
-                send, value = due
+            async for send, value in self.sender.until(self.stopping):
                 delivery = await producer.send_soon(
                     target.topic, value, key=(send.key or self.name).encode(), partition=send.partition
                 )

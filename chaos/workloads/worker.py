@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,6 +109,15 @@ class Sender:
         if self._keys:
             send.key = f"{self.name}-{self._number // self.target.partitions % self._keys}"
         return self.target.history.begin(send), value_of(value)
+
+    async def until(self, stopping: threading.Event) -> AsyncIterator[tuple[Send, bytes]]:
+        """Each record when it is due, for a client on Trio."""
+        while not stopping.is_set():
+            due = self.next()
+            if isinstance(due, float):
+                await trio.sleep(due)
+            else:
+                yield due
 
     def ended(self, send: Send, outcome: Outcome, offset: int = -1, why: str = "") -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from raftlog.cli import CommandGroup
-from raftlog.cli.output import counted, print_json, print_table, with_format
+from raftlog.cli.output import counted, print_json, print_table, with_format, with_formats
 from raftlog.cli.target import Target, known_topic, nearest, with_brokers
 from raftlog.cli.times import parse_time
 
@@ -73,14 +73,7 @@ Examples:
 )
 @click.argument("group")
 @click.option("--topic", "topics", multiple=True, metavar="TOPIC", help="Only this topic; several times.")
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json", "spark"]),
-    default="text",
-    show_default=True,
-    help="For people, for programs, or for Spark's option startingOffsets.",
-)
+@with_formats("spark", help="For people, for programs, or for Spark's option startingOffsets.")
 @with_brokers
 def describe(target: Target, group: str, topics: tuple[str, ...], output: str) -> None:
     """Show a group's members, where it is in each partition, and how far behind.

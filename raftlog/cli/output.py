@@ -11,16 +11,19 @@ from typing import Any
 import click
 
 
-def with_format(command: Callable[..., None]) -> Callable[..., None]:
-    """The option that chooses between the two; the command gets it as `output`."""
+def with_formats(*others: str, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option that chooses between text, JSON and others; the command gets it as `output`."""
     return click.option(
         "--format",
         "output",
-        type=click.Choice(["text", "json"]),
+        type=click.Choice(["text", "json", *others]),
         default="text",
         show_default=True,
-        help="For people or for programs.",
-    )(command)
+        help=help,
+    )
+
+
+with_format = with_formats(help="For people or for programs.")
 
 
 def log_to_stderr() -> None:

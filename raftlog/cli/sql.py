@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from raftlog.cli import fail, parsed
-from raftlog.cli.output import print_table
+from raftlog.cli.output import print_table, with_formats
 from raftlog.cli.streams import app_named, load
 from raftlog.cli.target import Target, known_topic, with_brokers
 from raftlog.cli.times import Place, parse_place, parse_time
@@ -127,14 +127,7 @@ Columns of a store:  worker  partition  time (of windows)  key  value
 @click.option(
     "--state", default="streams-state", show_default=True, help="The folder where --app keeps them."
 )
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    show_default=True,
-    help="For people, an object a line, or CSV with a heading.",
-)
+@with_formats("csv", help="For people, an object a line, or CSV with a heading.")
 @with_brokers
 def command(
     target: Target,

@@ -30,7 +30,8 @@ class Assignor:
     """Asks the group to share out anew. A consumer puts its own here."""
 
     def user_data(self) -> bytes:
-        """What this member tells the leader, each time that it joins: what it owned is given up by then."""
+        """What this member tells the group's leader at each join. By then the member has given up its
+        partitions."""
         return b""
 
     def assign(self, members: Members, counts: Counts) -> Mapping[str, tuple[list[TopicPartition], bytes]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from raftlog.client.arguments import demand, objection
+from raftlog.client.settings import ProducerSettings
+from raftlog.errors import ConfigError
 from raftlog.records.record import Headers
 
 HeaderInput: TypeAlias = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]]
@@ -28,6 +30,20 @@ def check_timestamp(timestamp_ms: Any) -> None:
     demand("send: timestamp_ms", timestamp_ms, int)
     if timestamp_ms < 0:
         raise ValueError(f"send: timestamp_ms must be milliseconds since the epoch, not {timestamp_ms}")
+
+
+def check_expected(offset: int, partition: int | None, settings: ProducerSettings) -> None:
+    """Whether a record may expect an offset. Raises TypeError, ValueError, ConfigError."""
+    if demand("send: expected_offset", offset, int) < 0:
+        raise ValueError(f"send: expected_offset is an offset, from 0 on, not {offset}")
+    if partition is None:
+        raise ValueError("send: expected_offset is of one partition: give partition, too")
+    if settings.transactional_id is not None:
+        raise ConfigError("expected_offset is for a producer without transactional_id")
+    if not settings.enable_idempotence:
+        raise ConfigError(
+            "expected_offset needs enable_idempotence=True: without, a retry would find its own record"
+        )
 
 
 def wire_headers_of(headers: HeaderInput) -> Headers:

@@ -15,11 +15,11 @@ import trio
 from raftlog.client.accumulator import Accumulator, ProducerStatistics
 from raftlog.client.arguments import INT64_MAX, checked, demand, described
 from raftlog.client.backoff import pause_after
-from raftlog.client.batches import Queue
+from raftlog.client.batches import Batch, Queue
 from raftlog.client.cluster import Cluster
 from raftlog.client.delivery import Delivery, RecordMetadata
 from raftlog.client.errors import ClientError, Closed, broker_error, timed_out
-from raftlog.client.given import HeaderInput, as_bytes, check_timestamp, wire_headers_of
+from raftlog.client.given import HeaderInput, as_bytes, check_expected, check_timestamp, wire_headers_of
 from raftlog.client.kinds import K_contra, V_contra
 from raftlog.client.metadata import TopicView
 from raftlog.client.missing import no_partition
@@ -31,6 +31,7 @@ from raftlog.client.transactional import Coordination, Transaction
 from raftlog.client.undelivered import too_large
 from raftlog.errors import ConfigError
 from raftlog.protocol.api import ApiKey
+from raftlog.records.record import Headers
 
 RECORD_OVERHEAD: Final = 40
 """More than a record's lengths and deltas take, for the check against max.request.size."""
@@ -117,9 +118,10 @@ class Producer(Generic[K_contra, V_contra]):
         ends. It takes a `partition` and an idempotent producer without a `transactional_id` (ConfigError),
         and a broker that compares, as raftlog does: otherwise NotSupported comes, and nothing is sent.
         The record travels alone: what was sent before to the partition is answered first, and what is sent
-        later goes when its own fate is known. A retry of what was appended is told its offset. Cancelled, or
-        with a DeliveryError that `may_be_written`, read what is at that offset to learn what came of it: the
-        same call again is not a retry, and would find its own record in its way.
+        later goes when its own fate is known. A retry of what was appended is told its offset. After a
+        cancellation, or a DeliveryError with `may_be_written`, only the log says whether the record was
+        appended: read the record at that offset. The same call again is not a retry: it would raise
+        OffsetMismatch because of the record of the first call.
 
         Raises DeliveryError when the record was not acknowledged within `delivery_timeout_ms`, RecordTooLarge
         when it is more than the producer, the topic or the broker takes, UnknownTopic when the topic or the
@@ -187,7 +189,7 @@ class Producer(Generic[K_contra, V_contra]):
         if size > self._size_max:
             raise too_large(size, self._size_max, topic)
         if expected_offset is not None:
-            self._check_expected(expected_offset, partition)
+            check_expected(expected_offset, partition, self.settings)
         accumulator, coordination = self._accumulator, self._coordination
         transaction = coordination.enter() if coordination is not None else None
         if self._yield_due or self._closed or accumulator.buffered >= self._buffer_max:
@@ -215,11 +217,7 @@ class Producer(Generic[K_contra, V_contra]):
         if expected_offset is None:
             batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
         if batch is None:
-            accumulator.open(queue, trio.current_time())
-            self._yield_due = True
-            self._sender.wake()
-            batch = accumulator.append(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
-            assert batch is not None, "a new batch takes a record of any size"
+            batch = self._begin_batch(queue, timestamp_ms, key_bytes, value_bytes, wire_headers)
         if expected_offset is not None:
             accumulator.close_alone(queue, expected_offset)
         return Delivery(batch, batch.builder.record_count - 1, timestamp_ms)
@@ -261,11 +259,7 @@ class Producer(Generic[K_contra, V_contra]):
                 queue = known.queues[partition]
             batch = append(queue, timestamp, key, value, ())
             if batch is None:
-                accumulator.open(queue, trio.current_time())
-                self._yield_due = True
-                self._sender.wake()
-                batch = append(queue, timestamp, key, value, ())
-                assert batch is not None, "a new batch takes a record of any size"
+                batch = self._begin_batch(queue, timestamp, key, value, ())
         return None if batch is None else Delivery(batch, batch.builder.record_count - 1, timestamp)
 
     async def flush(self) -> None:
@@ -341,18 +335,16 @@ class Producer(Generic[K_contra, V_contra]):
         state = "closed" if self._closed else "open"
         return f"<Producer {state} acks={self.settings.acks} buffered={self._accumulator.buffered}>"
 
-    def _check_expected(self, offset: int, partition: int | None) -> None:
-        """Whether a record may expect an offset. Raises TypeError, ValueError, ConfigError."""
-        if demand("send: expected_offset", offset, int) < 0:
-            raise ValueError(f"send: expected_offset is an offset, from 0 on, not {offset}")
-        if partition is None:
-            raise ValueError("send: expected_offset is of one partition: give partition, too")
-        if self.settings.transactional_id is not None:
-            raise ConfigError("expected_offset is for a producer without transactional_id")
-        if not self.settings.enable_idempotence:
-            raise ConfigError(
-                "expected_offset needs enable_idempotence=True: without, a retry would find its own record"
-            )
+    def _begin_batch(
+        self, queue: Queue, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> Batch:
+        """A batch that holds a record which the partition's open one, if there is one, does not take."""
+        self._accumulator.open(queue, trio.current_time())
+        self._yield_due = True
+        self._sender.wake()
+        batch = self._accumulator.append(queue, timestamp_ms, key, value, headers)
+        assert batch is not None, "a new batch takes a record of any size"
+        return batch
 
     # -- waiting for room and topics
 

@@ -13,10 +13,16 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from raftlog.streams.assign import Place
 from raftlog.streams.database import Database
 from raftlog.streams.errors import StateDamaged, StateError
 
 log: Final = logging.getLogger("raftlog.streams")
+
+
+def folder_of(state: str, place: Place) -> str:
+    """A task's folder in that of its worker."""
+    return os.path.join(state, f"{place[0]}-{place[1]}")
 
 
 class Folder:

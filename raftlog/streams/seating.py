@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.streams.assign import Place
 from raftlog.streams.database import Database
 from raftlog.streams.errors import StateError
-from raftlog.streams.folders import Folder
+from raftlog.streams.folders import Folder, folder_of
 from raftlog.streams.plan import Plan, SubTopology
 from raftlog.streams.restorer import Restorer
 from raftlog.streams.restoring import OnLost
@@ -77,7 +76,7 @@ class Seating:
             if at is not None
         }
         await trio.lowlevel.checkpoint_if_cancelled()  # a seat that was left must not lock the folder
-        seat.folder = folder = Folder(os.path.join(self._state, f"{part.number}-{partition}"))
+        seat.folder = folder = Folder(folder_of(self._state, seat.place))
         database = seat.database = folder.open(spec.name for spec in part.stores)
         task = Task(
             self._plan, part, partition, database, writers=self._writers(part), now_ms=int(time.time() * 1000)

@@ -23,7 +23,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.streams.assign import NEAR, Place
 from raftlog.streams.database import Database, position_in
 from raftlog.streams.errors import StreamsError
-from raftlog.streams.folders import Folder
+from raftlog.streams.folders import Folder, folder_of
 from raftlog.streams.inputs import NO_TIME, read_metadata
 from raftlog.streams.plan import Plan
 from raftlog.streams.restoring import Changelog, begin
@@ -142,7 +142,7 @@ class Standbys:
 
     def _open(self, place: Place) -> Copy:
         part = self._plan.parts[place[0]]
-        folder = Folder(os.path.join(self._state, f"{place[0]}-{place[1]}"))
+        folder = Folder(folder_of(self._state, place))
         try:
             database = folder.open(spec.name for spec in part.stores)
             try:

@@ -25,7 +25,7 @@ IS_ONE_TRUTH = """() => {
   const [onDisk, behind] = [...row.querySelectorAll("td.num")].map(number);
   return onDisk > 0 && onDisk + behind === number(last.querySelector("b"));
 }"""
-"""Of the replica that is not heard: what it has on disk and what it lacks are together the leader's log."""
+"""In the row of the silent replica, "on disk" and "behind" add up to the leader's last index."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """`python -m tests.exactly_once.workers CLIENT BOOTSTRAP INPUT OUTPUT ID`: one process is one worker.
 
-A worker reads, writes what it read, and commits both. It ends at the first error, whatever that is. The
+A worker reads records, writes them, and commits both. A worker ends at the first error of any kind. The
 test starts the worker again with the same transactional id, and the coordinator ends the open transaction.
 So the worker has to be right about what belongs into a transaction, and not about errors.
 """

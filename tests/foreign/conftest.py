@@ -6,13 +6,14 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pytest
 
 from raftlog.testing.processes import ClusterProcesses
 from tests.foreign.commands import Go, JavaTools, Node, Spark
 
+T = TypeVar("T")
 OPTIONS: Final = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
 
 
@@ -34,45 +35,38 @@ def mortal(tmp_path: Path) -> Iterator[ClusterProcesses]:
         yield cluster.start()
 
 
+def found(tool: Callable[[], T], what: str) -> T:
+    """A tool of this machine; without it the test is skipped, by what it needs."""
+    try:
+        return tool()
+    except FileNotFoundError as missing:
+        pytest.skip(f"needs {what}: {missing}")
+
+
 @pytest.fixture(scope="session")
 def java() -> JavaTools:
-    try:
-        return JavaTools()
-    except FileNotFoundError as missing:
-        pytest.skip(f"needs Java and Maven: {missing}")
+    return found(JavaTools, "Java and Maven")
 
 
 @pytest.fixture(scope="session")
 def apps() -> JavaTools:
     """Java with Kafka Streams, Connect and MirrorMaker."""
-    try:
-        return JavaTools("apps")
-    except FileNotFoundError as missing:
-        pytest.skip(f"needs Java and Maven: {missing}")
+    return found(lambda: JavaTools("apps"), "Java and Maven")
 
 
 @pytest.fixture(scope="session")
 def go() -> Go:
-    try:
-        return Go()
-    except FileNotFoundError as missing:
-        pytest.skip(f"needs Go: {missing}")
+    return found(Go, "Go")
 
 
 @pytest.fixture(scope="session")
 def node() -> Node:
-    try:
-        return Node()
-    except FileNotFoundError as missing:
-        pytest.skip(f"needs node and npm: {missing}")
+    return found(Node, "node and npm")
 
 
 @pytest.fixture(scope="session")
 def spark() -> Spark:
-    try:
-        return Spark()
-    except FileNotFoundError as missing:
-        pytest.skip(f"needs Java and Maven: {missing}")
+    return found(Spark, "Java and Maven")
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -84,14 +85,21 @@ class Page:
             await stage.follow(self.take)
 
 
+@asynccontextmanager
+async def looking(stage: Stage, pages: list[Page]) -> AsyncIterator[trio.Nursery]:
+    """All pages look, until they leave, the nursery is cancelled, or the broker stops."""
+    async with trio.open_nursery() as nursery:
+        for page in pages:
+            nursery.start_soon(page.look, stage)
+        yield nursery
+
+
 async def test_twenty_pages_ask_the_brokers_as_often_as_one(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each page asked its broker ten times a second for what all of them are told."""
     stage, pages = Stage(monkeypatch), [Page() for _ in range(PAGES)]
-    async with trio.open_nursery() as nursery:
-        for page in pages:
-            nursery.start_soon(page.look, stage)
+    async with looking(stage, pages) as nursery:
         await trio.sleep(10.05)
         assert 90 <= len(stage.asked) <= 10 / news.POLL_S + 2
         for page in pages:
@@ -104,9 +112,7 @@ async def test_what_happens_is_told_within_a_tenth_of_a_second_and_once(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, pages = Stage(monkeypatch), [Page() for _ in range(3)]
-    async with trio.open_nursery() as nursery:
-        for page in pages:
-            nursery.start_soon(page.look, stage)
+    async with looking(stage, pages) as nursery:
         await trio.sleep(5.03)
         pages[0].leave.cancel()  # whichever of them asked for all
         pages[2].leave.cancel()
@@ -124,9 +130,7 @@ async def test_a_broker_that_stops_says_so_to_all_at_once(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, pages = Stage(monkeypatch), [Page() for _ in range(PAGES)]
-    async with trio.open_nursery() as nursery:
-        for page in pages:
-            nursery.start_soon(page.look, stage)
+    async with looking(stage, pages):
         await trio.sleep(3.33)
         stage.view.stopping.set()
         stopped_at = trio.current_time()

@@ -618,7 +618,7 @@ def rows_of(task: Any) -> dict[str, int]:
 def test_scenarios_18_and_20_a_standby_takes_over_with_the_state_of_the_old_owner(
     how: str, guarantee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads what it has not read yet, which is next to nothing, and not the changelog from its begin."""
+    """The standby reads the changelog from where its copy is, next to the end, and not from the start."""
     begins: list[tuple[TopicPartition, int]] = []
 
     async def one(stage: Stage) -> None:
