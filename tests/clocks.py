@@ -1,4 +1,4 @@
-"""A clock that jumps over what is waited for, in tests of code that has threads work."""
+"""Clocks for tests: one that stands still, and one that jumps over what is waited for though threads work."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from raftlog.cluster.steady_clock import SteadyClock
+
 IDLE_S: Final = 0.02
 """Real seconds in which nothing happens before the clock jumps: bytes take fewer over loopback."""
+
+
+STILL: Final = SteadyClock(lambda: 0.0, lambda: 0)
+"""For a broker in whose time nothing is to be seen."""
 
 
 def thread_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:

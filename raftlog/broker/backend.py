@@ -357,6 +357,8 @@ class Backend:
     """This broker's share of the cluster, as handlers see it. The parts live as long as the broker."""
 
     broker_id: BrokerId
+    now_ms: Callable[[], int]
+    """What is written down, and compared with that: see `raftlog.cluster.steady_clock.SteadyClock`."""
     config: BrokerConfig
     memory: MemoryBudget
     catalog: Catalog
@@ -384,8 +386,3 @@ class Backend:
     @property
     def cluster_id(self) -> str:
         return self.catalog.cluster_id or "unnamed"
-
-    @property
-    def controller_id(self) -> BrokerId:
-        """A live broker that takes what Kafka sends to its controller: this one, which passes it on."""
-        return self.broker_id

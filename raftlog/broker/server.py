@@ -163,6 +163,7 @@ def _open_node(
     node = Node.open(config, front=front, disk=disk, rng=rng)
     backend = Backend(
         broker_id=node.me.id,
+        now_ms=node.me.now_ms,
         config=config,
         memory=node.memory,
         catalog=node.catalog,

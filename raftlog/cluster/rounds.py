@@ -16,7 +16,6 @@ from raftlog.cluster.expiry import OffsetExpiry
 from raftlog.cluster.liveness import Liveness
 from raftlog.cluster.proposer import Proposer
 from raftlog.cluster.replicas import Replicas
-from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.cluster.transactions import TransactionTimeouts
 from raftlog.cluster.upkeep import Upkeep
@@ -63,13 +62,12 @@ class Rounds:
         me, replicas = self._me, self._replicas
         retention_s = me.config.int("log.retention.check.interval.ms") / 1000
         retention_at = trio.current_time() + retention_s
-        clock = SteadyClock(trio.current_time(), me.now_ms())
         if self._coordination.is_coordinator:  # a first client need not wait for the first round
             await self._propose([*self._raise_level()])
         while True:
             await trio.sleep(TICK_S)
             now = trio.current_time()
-            now_ms, even_ms = clock.read(now, me.now_ms()), clock.even_ms(now)
+            now_ms, even_ms = me.now_ms(), me.clock.even_ms()
             retention_due = now >= retention_at
             if retention_due:
                 retention_at = now + retention_s

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import base64
 import random
-import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.config import BrokerConfig
 from raftlog.raft.values import RaftTiming
 from raftlog.types import BrokerId
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +22,12 @@ class ThisBroker:
     config: BrokerConfig
     timing: RaftTiming
     rng: random.Random
-    now_ms: Callable[[], int]
-    """The wall clock. Seconds of a monotonic clock come in as `now`, or are Trio's."""
+    clock: SteadyClock
+    """What is written down, and compared with that. Seconds of a monotonic clock come in as `now`, or are
+    Trio's."""
 
     @classmethod
-    def of(
-        cls, config: BrokerConfig, *, rng: random.Random, now_ms: Callable[[], int] = wall_clock_ms
-    ) -> ThisBroker:
+    def of(cls, config: BrokerConfig, *, rng: random.Random, clock: SteadyClock | None = None) -> ThisBroker:
         """As the configuration says. Draws the incarnation."""
         return cls(
             id=BrokerId(config.int("node.id")),
@@ -42,8 +35,12 @@ class ThisBroker:
             config=config,
             timing=timing_of(config),
             rng=rng,
-            now_ms=now_ms,
+            clock=clock if clock is not None else SteadyClock(),
         )
+
+    def now_ms(self) -> int:
+        """The broker's time in milliseconds, which no jump of the wall clock moves."""
+        return self.clock.now_ms()
 
     def new_topic_id(self) -> bytes:
         """A random UUID of version 4, never one of the reserved low ids (KIP-516)."""

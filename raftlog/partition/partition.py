@@ -2,8 +2,8 @@
 
 Put together from its parts: `producing` decides what a leader may append, `marking` how transactions end,
 `reading` what a fetch may see and what an offset, a timestamp or a leader epoch maps to, `log_start` where
-the log begins. It knows no topic but its name, no other partition, no socket and no clock: `now_ms` (wall
-clock, milliseconds) comes in.
+the log begins. It knows no topic but its name, no other partition, no socket and no clock: `now_ms` (the
+broker's time, milliseconds) comes in.
 
 Invariants: offsets are dense; nothing above the high watermark is served; a producer is answered only when
 its batch is committed, or when it is certain that it never will be, or with a retriable error when

@@ -300,6 +300,7 @@ class FakeNode:
         """As handlers see it."""
         return Backend(
             broker_id=self.broker_id,
+            now_ms=self.now_ms,
             config=self.config,
             memory=self.memory,
             catalog=self.catalog,

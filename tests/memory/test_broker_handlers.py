@@ -532,6 +532,15 @@ async def test_produced_records_are_fetched(broker: Served, peer: Peer, version:
     assert found.high_watermark == found.last_stable_offset == 4
 
 
+async def test_what_is_written_down_has_the_brokers_time(broker: Served, peer: Peer) -> None:
+    """Offsets stamped by a wall clock that was set back by ten days were forgotten as soon as a group had no
+    members: expiry goes by the broker's time."""
+    request = superset_request(broker.node, ApiKey.OFFSET_COMMIT)
+    await peer.ask(ApiKey.OFFSET_COMMIT, 8, **request)
+    rows = broker.node.catalog.group_offsets.rows("g", "t")
+    assert [row.commit_timestamp_ms for row in rows.values()] == [broker.node.now_ms()]
+
+
 async def test_a_version_that_nobody_should_send_is_refused_politely(peer: Peer) -> None:
     """Produce v0: acks, time-out, topics; the answer has no throttle time."""
     name = b"\0\x01t"

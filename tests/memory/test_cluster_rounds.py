@@ -24,6 +24,7 @@ from raftlog.metadata.catalog import BrokerInfo, Catalog
 from raftlog.metadata.features import SetFeature
 from raftlog.metadata.noun import Command
 from raftlog.types import BrokerId
+from tests.clocks import STILL
 from tests.groups import Kept
 
 
@@ -57,7 +58,7 @@ class Broker:
         )
         itself = cast(Any, self)
         self.rounds = Rounds(
-            ThisBroker.of(config, rng=random.Random(1), now_ms=lambda: 0),
+            ThisBroker.of(config, rng=random.Random(1), clock=STILL),
             self.catalog,
             itself,
             itself,

@@ -21,6 +21,7 @@ from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import Catalog
 from raftlog.raft.events import Cause
 from raftlog.types import METADATA_GROUP, BrokerId, GroupKey, group_key
+from tests.clocks import STILL
 
 ONE, TWO = BrokerId(1), BrokerId(2)
 KEY = group_key(b"t" * 16, 0)
@@ -53,7 +54,7 @@ class Broker:
     def __init__(self, number: BrokerId, ports: dict[BrokerId, int]) -> None:
         peers = ",".join(f"{id}@127.0.0.1:{port}" for id, port in ports.items())
         config = BrokerConfig.of({"node.id": str(number), "raftlog.peers": peers})
-        self.me = ThisBroker.of(config, rng=random.Random(), now_ms=lambda: 0)
+        self.me = ThisBroker.of(config, rng=random.Random(), clock=STILL)
         self.peers = Peers(self.me, Catalog(), cast(Any, self), None)
         itself = cast(Any, self)
         self.presence = Presence(

@@ -137,7 +137,7 @@ class Appender(Caller):
         partition.producing.produce(
             memoryview(bytearray(append.data)),
             now=self.world.now,
-            now_ms=self.world.now_ms(),
+            now_ms=node.now_ms(),
             on_done=produced,
             expected_offset=append.expected,
         )

@@ -261,7 +261,7 @@ class Producer(Caller):
                 reply((result, node.leader_hint(stream.topic_id, stream.partition)))
 
             partition.producing.produce(
-                memoryview(data), now=world.now, now_ms=world.now_ms(), on_done=produced
+                memoryview(data), now=world.now, now_ms=node.now_ms(), on_done=produced
             )
 
         self.call(broker, handle, lambda value: self._answered(stream, batch, broker, value))

@@ -143,16 +143,14 @@ class Consumer(Caller):
             self._is_busy = False
             return
         position = self.tried = max(self.position, self.tried)
-        commit = GroupCommit(
-            self.group, self.world.now_ms(), (OffsetCommit(topic, self.partition, position),)
-        )
-        command = encode_command(CommitOffsets(commits=(commit,)))
+        offset = OffsetCommit(topic, self.partition, position)
 
         def handle(node: SimNode, reply: Reply) -> None:
             if not node.is_coordinator:
                 reply(ProposalFailed("not the coordinator", may_still_happen=False))
                 return
-            node.propose_here(command, reply)
+            commit = GroupCommit(self.group, node.now_ms(), (offset,))
+            node.propose_here(encode_command(CommitOffsets(commits=(commit,))), reply)
 
         def done(value: Any) -> None:
             self._is_busy = False

@@ -65,11 +65,7 @@ class Crowd(Caller):
         metadata = "x" * self.rng.choice(METADATA)
         if is_above:
             metadata = "x" * (PROPOSED_BYTES_MAX // len(names) + 1)
-        at_ms = self.world.now_ms()
-        commits = tuple(
-            GroupCommit(name, at_ms, (OffsetCommit(topic, 0, position, -1, metadata),)) for name in names
-        )
-        command = encode_command(CommitOffsets(commits=commits))
+        offsets = (OffsetCommit(topic, 0, position, -1, metadata),)
         if not is_above:
             self.tried.update(dict.fromkeys(names, position))
 
@@ -77,7 +73,10 @@ class Crowd(Caller):
             if not node.is_coordinator:
                 reply(ProposalFailed("not the coordinator", may_still_happen=False))
                 return
-            node.metadata.propose_checked(command, now_ms=node.now_ms(), on_done=reply)
+            now_ms = node.now_ms()
+            commits = tuple(GroupCommit(name, now_ms, offsets) for name in names)
+            command = encode_command(CommitOffsets(commits=commits))
+            node.metadata.propose_checked(command, now_ms=now_ms, on_done=reply)
 
         def done(value: Any) -> None:
             self._is_busy = False
@@ -87,7 +86,8 @@ class Crowd(Caller):
                 self.refused += value.is_final
                 return
             if is_above:
-                raise Violation("limits stand at the entrance", f"{len(command)} bytes were taken")
+                taken = f"{len(names)} times {len(metadata)} bytes were taken"
+                raise Violation("limits stand at the entrance", taken)
             self.acked += 1
             for name in names:
                 self.committed[name, topic_id] = position

@@ -18,6 +18,7 @@ from raftlog.cluster import peers as real_peers
 from raftlog.cluster.front import Front
 from raftlog.cluster.group_records import GroupRecords
 from raftlog.cluster.metadata_group import ProposalFailed
+from raftlog.cluster.steady_clock import SteadyClock
 from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
 from raftlog.metadata.noun import Command, Result
@@ -63,12 +64,13 @@ class SimNode:
         self.tasks = Process(after)
         self._trio = trio
 
+        clock = SteadyClock(trio.current_time, world.now_ms)
         with replaced(
             (real_peers, "Links", partial(SimLinks, send_raft=send_raft, send_note=send_note)),
             (real, "MetadataState", lambda: state),
             (real, "time", SimpleNamespace(monotonic=trio.current_time)),
             (real, "GroupRecords", partial(GroupRecords, now=trio.current_time)),
-            (real, "ThisBroker", SimpleNamespace(of=partial(ThisBroker.of, now_ms=world.now_ms))),
+            (real, "ThisBroker", SimpleNamespace(of=partial(ThisBroker.of, clock=clock))),
         ):
             self.real = real.Node(config, store, rng=rng, front=front)
         self.real.replicas._step = STEP
@@ -100,7 +102,7 @@ class SimNode:
         return known is not None and known.incarnation == self.real.me.incarnation
 
     def now_ms(self) -> int:
-        return self.world.now_ms()
+        return self.real.me.now_ms()
 
     # What clients ask
 

@@ -281,7 +281,7 @@ class Transactor(Caller):
             reply((result, node.leader_hint(*at)))
 
         verify = partial(self._verify, node, at)
-        now, now_ms = self.world.now, self.world.now_ms()
+        now, now_ms = self.world.now, node.now_ms()
         partition.producing.produce(
             memoryview(bytearray(data)), now=now, now_ms=now_ms, on_done=produced, verify=verify
         )

@@ -17,6 +17,7 @@ from raftlog.metadata.commands import encode_command
 from raftlog.metadata.features import SetFeature
 from raftlog.metadata.groups import ChangeMembers, ForgetGroup, StoreGroup
 from raftlog.types import BrokerId
+from tests.clocks import STILL
 from tests.unit.test_cluster_metadata_limits import Leader
 
 
@@ -27,7 +28,7 @@ class Records:
         self.leader = Leader()
         self.answers: list[bool] = []
         self.woken = 0
-        me = ThisBroker.of(BrokerConfig.of({"node.id": "1"}), rng=random.Random(1), now_ms=lambda: 1)
+        me = ThisBroker.of(BrokerConfig.of({"node.id": "1"}), rng=random.Random(1), clock=STILL)
         self.records = GroupRecords(me, self.leader.metadata, self._woken, now=lambda: self.leader.now)
         register = RegisterBroker(
             broker_id=BrokerId(1),

@@ -13,6 +13,7 @@ from raftlog.cluster.this_broker import ThisBroker
 from raftlog.config import BrokerConfig
 from raftlog.metadata.catalog import BrokerInfo, Catalog
 from raftlog.types import BrokerId
+from tests.clocks import STILL
 
 NAMED, OTHER = BrokerId(1), BrokerId(3)
 
@@ -22,7 +23,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         config = BrokerConfig.of({"node.id": "4", "raftlog.join": "1@127.0.0.1:9192"})
-        me = ThisBroker.of(config, rng=random.Random(1), now_ms=lambda: 0)
+        me = ThisBroker.of(config, rng=random.Random(1), clock=STILL)
         self.catalog = Catalog()
         self.peers = Peers(me, self.catalog, cast(Any, self), None)
         self.connected: set[BrokerId] = set()

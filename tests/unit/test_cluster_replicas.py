@@ -25,6 +25,7 @@ from raftlog.raft.values import Membership
 from raftlog.storage.entry import Entry, EntryKind
 from raftlog.storage.store import Store, StoreSettings
 from raftlog.types import BrokerId, RaftIndex, Term, group_key
+from tests.clocks import STILL
 from tests.sim.virtual_disk import VirtualDisk
 
 TOPIC = b"t" * 16
@@ -36,7 +37,7 @@ class Broker:
 
     def __init__(self, *, wiped: bool) -> None:
         rng = random.Random(1)
-        self.me = ThisBroker.of(BrokerConfig.of({"node.id": "3"}), rng=rng, now_ms=lambda: 0)
+        self.me = ThisBroker.of(BrokerConfig.of({"node.id": "3"}), rng=rng, clock=STILL)
         self.store = Store.open(VirtualDisk(rng), "/data", StoreSettings(node_id=THREE))
         if not wiped:
             self.store.set_rejoined()

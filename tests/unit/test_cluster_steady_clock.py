@@ -16,15 +16,18 @@ class Clocks:
     def __init__(self) -> None:
         self.now = 100.0
         self.jump_ms = 0
-        self.steady = SteadyClock(self.now, START_MS)
+        self.steady = SteadyClock(lambda: self.now, self._wall_ms)
 
     def wait(self, seconds: float) -> int:
         """What time it is afterwards, since the start."""
         end = self.now + seconds
         while self.now < end:
             self.now += 1.0
-            read = self.steady.read(self.now, START_MS + int((self.now - 100.0) * 1000) + self.jump_ms)
+            read = self.steady.now_ms()
         return read - START_MS
+
+    def _wall_ms(self) -> int:
+        return START_MS + int((self.now - 100.0) * 1000) + self.jump_ms
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def test_a_jump_is_said_once_and_changes_nothing_until_it_is_over(
     clocks.jump_ms = 0
     assert clocks.wait(10) == (BELIEVED_S + 10) * 1000
     assert len(said.messages) == 2 and "agrees" in said.messages[1]
-    assert clocks.steady.even_ms(clocks.now) == (clocks.now - 100.0) * 1000
+    assert clocks.steady.even_ms() == (clocks.now - 100.0) * 1000
 
 
 def test_a_clock_that_was_set_right_is_believed_after_an_hour(said: pytest.LogCaptureFixture) -> None:
@@ -54,7 +57,7 @@ def test_a_clock_that_was_set_right_is_believed_after_an_hour(said: pytest.LogCa
     assert clocks.wait(BELIEVED_S) == BELIEVED_S * 1000
     assert clocks.wait(2) == BELIEVED_S * 1000 + 2000 + DAYS_MS
     assert len(said.messages) == 2
-    assert clocks.steady.even_ms(clocks.now) == 1000
+    assert clocks.steady.even_ms() == 1000
     assert clocks.wait(1000) == BELIEVED_S * 1000 + 1_002_000 + DAYS_MS
 
 

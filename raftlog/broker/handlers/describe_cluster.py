@@ -35,7 +35,7 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
         "error_message": message,
         "endpoint_type": endpoint_type,
         "cluster_id": backend.cluster_id,
-        "controller_id": backend.controller_id if backend.presence.has_metadata_leader else NOBODY,
+        "controller_id": backend.broker_id if backend.presence.has_metadata_leader else NOBODY,
         "brokers": [
             {
                 "broker_id": broker.id,

@@ -108,7 +108,7 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
             for host, port in [call.address_of(broker)]
         ],
         "cluster_id": backend.cluster_id,
-        "controller_id": backend.controller_id,
+        "controller_id": backend.broker_id,  # every broker passes on what Kafka sends to its controller
         "topics": topics,
         "cluster_authorized_operations": (
             cluster_operations(call) if asks_for_cluster_operations(request) else authorized.NOT_ASKED

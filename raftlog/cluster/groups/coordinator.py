@@ -100,7 +100,7 @@ class GroupCoordinator:
     # Taking over, giving up, time
 
     def load(self, now: float, now_ms: int) -> None:
-        """Become the coordinator; `now_ms` is the wall clock."""
+        """Become the coordinator; `now_ms` is the time that is written down."""
         self._roster.take_charge(now, now_ms)
 
     def unload(self) -> None:

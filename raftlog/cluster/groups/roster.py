@@ -43,7 +43,7 @@ class Roster:
         self.bytes = 0
         """What all groups have this broker hold."""
         self._epoch_ms = 0.0
-        """The wall clock at 0 of the other one."""
+        """The time that is written down at 0 of the monotonic one."""
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -89,7 +89,7 @@ class Roster:
         while self._to_keep and self._kept.is_open and cost > 0:
             group = self._groups.get(self._to_keep.popitem()[0])
             if group is not None and group.state is GroupState.STABLE:
-                self._kept.keep(whole(group, self._wall_ms(now)), _nothing)
+                self._kept.keep(whole(group, self._time_ms(now)), _nothing)
                 cost -= 1 + len(group.members)
         due = []
         while self._timers and self._timers[0][0] <= now:
@@ -158,7 +158,7 @@ class Roster:
             return
         if 0 < group.kept_generation < group.generation:
             group.kept_generation = group.generation
-            self._kept.keep(whole(group, self._wall_ms(now)), _nothing)
+            self._kept.keep(whole(group, self._time_ms(now)), _nothing)
         kept_until = group.empty_since + EMPTY_GROUP_KEPT_S
         if kept_until <= now and group.group_id in self._stored_groups():
             # Its offsets last from when it became empty, so that is to be remembered.
@@ -208,7 +208,7 @@ class Roster:
             self.settle(group, now)
             self.send()
 
-        self._kept.keep(whole(group, self._wall_ms(now)), on_kept)
+        self._kept.keep(whole(group, self._time_ms(now)), on_kept)
 
     def keep_return(self, group: Group, member: Member, old_id: str, result: JoinResult) -> None:
         """A static member came back under another id, and waits. Once that is kept, it is told."""
@@ -246,7 +246,7 @@ class Roster:
     def _is_at(self, group: Group, generation: int) -> bool:
         return self._groups.get(group.group_id) is group and group.generation == generation
 
-    def _wall_ms(self, now: float) -> int:
+    def _time_ms(self, now: float) -> int:
         return int(self._epoch_ms + now * 1000)
 
 
