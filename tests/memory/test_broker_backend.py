@@ -95,7 +95,6 @@ async def delete_before(partition: Partition, offset: int) -> tuple[PartitionErr
 async def test_the_catalog_names_this_broker_and_the_cluster(backend: Backend) -> None:
     assert backend.cluster_id
     assert backend.broker_id in backend.catalog.brokers
-    assert backend.controller_id in backend.catalog.brokers
     assert backend.coordination.coordinator_id == backend.broker_id
     assert backend.coordination.is_coordinator
 
