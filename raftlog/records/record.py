@@ -31,6 +31,8 @@ Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
 RECORD_SIZE_MIN: Final = 7
 """Bytes of a record without key, value and headers."""
+_REST_SIZE_MIN: Final = 2
+"""Of them those behind the key."""
 
 _VARINT_BYTES_MAX: Final = 10  # of 64 bits
 _SMALL: Final = 8192
@@ -212,8 +214,14 @@ def decode_batch(data: Buffer, position: int = 0, max_output: int = OUTPUT_MAX) 
 _new_record = partial(tuple.__new__, Record)  # a third of the cost of Record(...)
 
 
-def decode_columns(data: Buffer, position: int = 0, max_output: int = OUTPUT_MAX) -> Columns:
-    """As `decode_batch`, with the records field by field."""
+def decode_columns(
+    data: Buffer, position: int = 0, max_output: int = OUTPUT_MAX, *, keys_only: bool = False
+) -> Columns:
+    """As `decode_batch`, with the records field by field.
+
+    With `keys_only` values and headers are stepped over by the record's length: values are all None, headers
+    empty, and it is not checked that they fill the record.
+    """
     header = check_batch(data, position)
     start, end = position + HEADER_SIZE, position + header.size
     if header.codec is not Codec.NONE:
@@ -225,7 +233,7 @@ def decode_columns(data: Buffer, position: int = 0, max_output: int = OUTPUT_MAX
         data = bytes(memoryview(data)[start:end])
         start, end = 0, len(data)
     try:
-        return _decode_records(data, start, end, header)
+        return _decode_records(data, start, end, header, keys_only)
     except (IndexError, struct.error):
         raise CorruptBatch(f"records cut off in the batch at offset {header.base_offset}") from None
 
@@ -236,7 +244,9 @@ _HEAD: Final = struct.Struct("5B")  # less than the shortest record
 _DELTA_WIDTHS: Final = ((1, 0, 1 << 6), (2, 1 << 6, 1 << 13), (3, 1 << 13, 1 << 20), (4, 1 << 20, 1 << 27))
 
 
-def _decode_records(data: bytes, position: int, last_end: int, header: BatchHeader) -> Columns:
+def _decode_records(
+    data: bytes, position: int, last_end: int, header: BatchHeader, keys_only: bool
+) -> Columns:
     """The records that are the bytes from `position` to `last_end`; other batches may follow.
 
     An IndexError or a struct.error means that a record runs out of `data`. One that runs into what follows
@@ -296,6 +306,13 @@ def _decode_records(data: bytes, position: int, last_end: int, header: BatchHead
                 keys.append(data[position:end])
                 position = end
 
+            if keys_only:
+                end = start + (length >> 1)
+                if end - position < _REST_SIZE_MIN or length & 1:
+                    raise CorruptBatch(f"record {len(keys) - 1} of {count} is not as long as it says")
+                position = end
+                continue
+
             number = data[position]
             if number == 1:
                 values.append(None)
@@ -319,8 +336,8 @@ def _decode_records(data: bytes, position: int, last_end: int, header: BatchHead
             else:
                 position += 1
             if (position - start) << 1 != length:
-                raise CorruptBatch(f"record {len(values) - 1} of {count} is not as long as it says")
-    if position != last_end or len(values) != count:
+                raise CorruptBatch(f"record {len(keys) - 1} of {count} is not as long as it says")
+    if position != last_end or len(keys) != count:
         raise CorruptBatch(f"{count} records in {position - last_end + size} of {size} bytes")
     if dense and count and read_varint(data, delta_at)[0] >> 1 != header.last_offset_delta:
         raise CorruptBatch("the last record's offset delta is not the batch's")
@@ -328,7 +345,7 @@ def _decode_records(data: bytes, position: int, last_end: int, header: BatchHead
         _dense_offsets(header) if dense else _sparse_offsets(header, deltas),
         _timestamps(header, times),
         keys,
-        values,
+        [None] * count if keys_only else values,
         [headers.get(index, ()) for index in range(count)] if headers else [()] * count,
     )
 

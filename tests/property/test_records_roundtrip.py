@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raftlog.errors import CorruptBatch, InvalidBatch, UnsupportedBatch
 from raftlog.records.batch import CRC_START, HEADER_SIZE, Codec, check_batch
 from raftlog.records.produced import check_produced_batch
-from raftlog.records.record import NewRecord, decode_batch, encode_batch
+from raftlog.records.record import NewRecord, decode_batch, decode_columns, encode_batch
 from tests.batches import batch_of
 
 codecs = st.sampled_from(Codec)
@@ -24,6 +24,10 @@ batches = st.lists(records, min_size=1, max_size=8).filter(
 )
 
 
+def keys_of(data: bytes | bytearray) -> list[bytes | None]:
+    return list(decode_columns(data, keys_only=True).keys)
+
+
 @given(batches, codecs, st.integers(0, 2**62))
 @settings(max_examples=150, deadline=None)
 def test_what_is_encoded_comes_back(batch: list[NewRecord], codec: Codec, base_offset: int) -> None:
@@ -31,6 +35,8 @@ def test_what_is_encoded_comes_back(batch: list[NewRecord], codec: Codec, base_o
     decoded = decode_batch(data)
     assert [record.offset for record in decoded] == list(range(base_offset, base_offset + len(batch)))
     assert [record[1:] for record in decoded] == batch
+    alone = decode_columns(data, keys_only=True)
+    assert list(zip(*alone[:3], strict=True)) == [record[:3] for record in decoded]
     header = check_produced_batch(data)
     assert header.max_timestamp == max(record.timestamp for record in batch)
 
@@ -59,7 +65,7 @@ def test_damaged_records_under_a_true_crc_are_corrupt_or_records(
     for _ in range(data.draw(st.integers(1, 3))):
         encoded[data.draw(st.integers(CRC_START + 2, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     struct.pack_into(">I", encoded, CRC_START - 4, crc32c(encoded[CRC_START:]))
-    for read in (decode_batch, check_produced_batch, check_batch):
+    for read in (decode_batch, keys_of, check_produced_batch, check_batch):
         try:
             read(encoded)
         except (CorruptBatch, InvalidBatch):
@@ -71,10 +77,16 @@ def test_damaged_records_under_a_true_crc_are_corrupt_or_records(
 def test_any_bytes_as_records_are_corrupt_or_records(
     payload: bytes, count: int, last_delta: int, attributes: int
 ) -> None:
+    batch = batch_of(payload, count=count, last_delta=last_delta, attributes=attributes)
     try:
-        decoded = decode_batch(batch_of(payload, count=count, last_delta=last_delta, attributes=attributes))
+        keys: list[bytes | None] | None = keys_of(batch)
+    except CorruptBatch:
+        keys = None
+    try:
+        decoded = decode_batch(batch)
     except CorruptBatch:
         return
+    assert keys == [record.key for record in decoded]
     assert len(decoded) == count
     assert all(100 <= record.offset <= 100 + last_delta for record in decoded)
 
@@ -84,7 +96,9 @@ def test_any_bytes_as_records_are_corrupt_or_records(
 def test_bytes_near_to_records_are_corrupt_or_records(numbers: list[int]) -> None:
     for count in (1, 2, 3):
         try:
-            assert len(decode_batch(batch_of(bytes(numbers), count=count))) == count
+            batch = batch_of(bytes(numbers), count=count)
+            assert keys_of(batch) == [record.key for record in decode_batch(batch)]
+            assert len(keys_of(batch)) == count
         except CorruptBatch:
             continue
 
@@ -92,7 +106,7 @@ def test_bytes_near_to_records_are_corrupt_or_records(numbers: list[int]) -> Non
 @given(st.binary(max_size=2 * HEADER_SIZE))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_as_a_batch_are_refused(data: bytes) -> None:
-    for read in (decode_batch, check_produced_batch, check_batch):
+    for read in (decode_batch, keys_of, check_produced_batch, check_batch):
         try:
             read(data)
         except (CorruptBatch, InvalidBatch, UnsupportedBatch):

@@ -96,6 +96,23 @@ def test_columns_are_the_records_field_by_field() -> None:
     assert [Record(*fields) for fields in zip(*decode_columns(batch), strict=True)] == decode_batch(batch)
 
 
+@pytest.mark.parametrize("codec", Codec)
+def test_keys_alone_are_those_of_the_records(codec: Codec) -> None:
+    batch = encode_batch(RECORDS, codec=codec, base_offset=40)
+    assert decode_columns(batch, keys_only=True) == decode_columns(batch)._replace(
+        values=[None] * 4, headers=[()] * 4
+    )
+
+
+def test_keys_alone_of_a_compacted_batch() -> None:
+    payload = record_of(b"\0\0\x06\x02k\x02v\0") + record_of(b"\0\x02\x0e\x01\x01\x02\x02h\x01")
+    columns = decode_columns(batch_of(payload, count=2, last_delta=9), keys_only=True)
+    assert list(zip(*columns, strict=True)) == [
+        (103, NOW, b"k", None, ()),
+        (107, NOW + 1, None, None, ()),
+    ]
+
+
 def test_log_append_time_is_the_time_of_all() -> None:
     records = decode_batch(batch_of(PLAIN + record_of(b"\0\x08\x02\x01\x01\0"), count=2, attributes=8))
     assert [record.timestamp for record in records] == [NOW + 5, NOW + 5]
@@ -171,6 +188,25 @@ def test_a_batch_that_lies_inside_is_corrupt(batch: bytearray) -> None:
         decode_batch(batch)
 
 
+BEHIND_THE_KEY = {name for name in LIES if name.startswith(("value", "header"))}
+SHORT = {
+    "no value": batch_of(record_of(b"\0\0\0\x02k"), count=1),
+    "no header count": batch_of(record_of(b"\0\0\0\x02k\x01"), count=1),
+    "key past the record's end": batch_of(record_of(b"\0\0\0\x0ek") + PLAIN, count=2),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LIES.keys() - BEHIND_THE_KEY | SHORT.keys()))
+def test_who_wants_keys_alone_finds_the_same_lies(name: str) -> None:
+    with pytest.raises(CorruptBatch):
+        decode_columns((LIES | SHORT)[name], keys_only=True)
+
+
+@pytest.mark.parametrize("name", sorted(BEHIND_THE_KEY))
+def test_who_wants_keys_alone_is_told_no_lie_about_values_and_headers(name: str) -> None:
+    assert len(decode_columns(LIES[name], keys_only=True).keys) == 1
+
+
 @pytest.mark.parametrize("codec", Codec)
 def test_a_batch_cut_off_anywhere_is_corrupt(codec: Codec) -> None:
     batch = encode_batch(RECORDS[:2], codec=codec)
@@ -184,8 +220,11 @@ def test_records_cut_off_anywhere_under_a_true_crc_are_corrupt(codec: Codec) -> 
     payload = bytes(encode_batch(RECORDS[:2], codec=codec)[HEADER_SIZE:])
     assert decode_batch(batch_of(payload, count=2, attributes=codec))
     for end in range(len(payload)):
+        cut = batch_of(payload[:end], count=2, attributes=codec)
         with pytest.raises(CorruptBatch):
-            decode_batch(batch_of(payload[:end], count=2, attributes=codec))
+            decode_batch(cut)
+        with pytest.raises(CorruptBatch):
+            decode_columns(cut, keys_only=True)
 
 
 @pytest.mark.parametrize("codec", [codec for codec in Codec if codec])
