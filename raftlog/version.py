@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +22,7 @@ def version() -> str:
 
 @functools.cache
 def commit() -> str:
-    """The first digits of the commit; empty where nobody
-    knows."""
+    """The first digits of the commit; empty where nobody knows."""
     if COMMIT_FILE.exists():
         return COMMIT_FILE.read_text(encoding="ascii").strip()
     if not (PACKAGE.parent / ".git").exists():
@@ -41,7 +40,15 @@ def commit_of(folder: Path) -> str:
     return done.stdout.strip()
 
 
+@functools.cache
+def is_compiled() -> bool:
+    """Whether the record codec is the compiled one (hatch_build.py)."""
+    found = util.find_spec("raftlog.records.record")
+    return found is not None and not (found.origin or "").endswith(".py")
+
+
 def build() -> str:
-    """For people: `0.1.0 (commit 0123456789ab)`."""
-    made_of = commit()
-    return f"{version()} (commit {made_of})" if made_of else version()
+    """For people: `0.1.0 (commit 0123456789ab)`, or `0.1.0 (commit 0123456789ab, compiled codec)`."""
+    made_of = f"commit {commit()}" if commit() else ""
+    told = ", ".join(filter(None, (made_of, "compiled codec" if is_compiled() else "")))
+    return f"{version()} ({told})" if told else version()

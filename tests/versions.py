@@ -1,5 +1,5 @@
 """`python -m tests.versions`: the fast tests with the lowest versions that pyproject.toml allows, and with
-every Python of its classifiers that this machine has.
+every Python of its classifiers that this machine has; and those of the record codec, when it is compiled.
 
 `make test-all` ends with it. A virtual environment each is made in the folder that is given, and made again
 when pyproject.toml has changed.
@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,14 @@ NEEDED: Final = (
 )
 """What the fast tests need beside the package and its registry; always the newest."""
 TESTS: Final = ("-q", "-n", "auto", "-m", "not slow", "tests/unit", "tests/memory")
+CODEC_TESTS: Final = (
+    "-q",
+    *("-n", "auto"),
+    *("tests/property/test_records_roundtrip.py", "tests/unit/test_records_record.py"),
+    *("tests/unit/test_client_assignment.py", "tests/unit/test_client_accumulator.py"),
+    *("tests/memory/test_client_deserializers.py", "tests/memory/test_client_transactions.py"),
+)
+"""The codec's own, and those of its users in the client."""
 
 
 def lowest(requirements: list[str]) -> list[str]:
@@ -68,7 +77,7 @@ def interpreter(version: str) -> str | None:
 
 
 def environment(folder: Path, python: str, requirements: list[str]) -> str:
-    """The Python of a virtual environment with these packages and this tree."""
+    """The Python of a virtual environment with these packages and this tree, as it is whenever it runs."""
     wanted = hashlib.sha256("\n".join([python, *requirements]).encode()).hexdigest()
     inside, mark = str(folder / "bin" / "python"), folder / "made-of"
     if not mark.exists() or mark.read_text() != wanted:
@@ -78,6 +87,31 @@ def environment(folder: Path, python: str, requirements: list[str]) -> str:
         subprocess.run([*pip, "--no-deps", "--editable", HERE], check=True)
         mark.write_text(wanted)
     return inside
+
+
+def codec_compiled(folder: Path, python: str) -> bool:
+    """Whether the codec passes its tests when it is compiled. This environment gets the tree as it is now,
+    and the tests are copied: beside the tree they would import that."""
+    tests = folder / "tree"
+    shutil.rmtree(tests, ignore_errors=True)
+    shutil.copytree(HERE / "tests", tests / "tests")
+    shutil.copy(HERE / "pyproject.toml", tests)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [*pip, "--no-deps", "--force-reinstall", HERE]
+    subprocess.run(command, env=os.environ | {"RAFTLOG_COMPILE": "1"}, check=True)
+    print("-- tests of the codec, compiled", flush=True)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    told = subprocess.run(
+        [python, "-m", "raftlog", "--version"], cwd=tests, env=environ, capture_output=True, text=True
+    )
+    print(told.stdout.strip(), flush=True)
+    passed = subprocess.run([python, "-m", "pytest", *CODEC_TESTS], cwd=tests, env=environ)
+    return "compiled codec" in told.stdout and not passed.returncode
+
+
+def compiler() -> str | None:
+    """The C compiler that Python's extensions are made with here, if there is one."""
+    return shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
 
 
 def main() -> int:
@@ -98,6 +132,12 @@ def main() -> int:
         cache = ("-o", f"cache_dir={options.folder / name / 'cache'}")
         if subprocess.run([inside, "-m", "pytest", *TESTS, *cache], cwd=HERE).returncode:
             failed.append(name)
+    if compiler() is None:
+        print("-- the compiled codec: skipped, there is no C compiler", flush=True)
+    else:
+        folder = options.folder / "compiled"
+        if not codec_compiled(folder, environment(folder, sys.executable, [*dependencies, *NEEDED])):
+            failed.append("compiled")
     print(f"failed: {', '.join(failed)}" if failed else f"passed: {', '.join(runs)}")
     return bool(failed)
 

@@ -35,6 +35,7 @@ LATEST: Final = -1
 
 _Row: TypeAlias = tuple[str, int, int, int, Any, Any, Headers]
 _new_record = partial(tuple.__new__, Record)  # a third of the cost of Record(...)
+_NO_RECORDS: Final = Columns((), (), (), (), ())
 
 
 @dataclass(slots=True, eq=False)
@@ -134,26 +135,19 @@ class Decoder:
         DeserializationError is raised and the position is on it: the batch stays the next one. Raises
         CorruptBatch, and the batch stays as well.
         """
-        batches = partition.batches
-        data, start, header = batches[0]
         records: list[Record[Any, Any]] = []
-        if data:
-            rows = _rows(partition, _columns(partition, data, start))
-            if self._key is None and self._value is None:
-                records = list(map(_new_record, rows))
-            else:
-                bad = self._deserialize(rows, records)
-                if bad is not None and not records:
-                    partition.position = bad.offset
-                    raise bad
-                if bad is not None:
-                    return records, bad.offset
-            partition.buffered -= header.size
-            partition.records_buffered -= header.record_count
-        batches.popleft()
-        if batches and not batches[0][0]:
-            _, _, header = batches.popleft()
-        return records, header.next_offset
+        topic, number = map(repeat, partition.key)
+        rows = zip(topic, number, *_columns(partition), strict=False)
+        if self._key is None and self._value is None:
+            records = list(map(_new_record, rows))
+        else:
+            bad = self._deserialize(rows, records)
+            if bad is not None and not records:
+                partition.position = bad.offset
+                raise bad
+            if bad is not None:
+                return records, bad.offset
+        return records, _pass(partition)
 
     def _deserialize(
         self, rows: Iterable[_Row], records: list[Record[Any, Any]]
@@ -190,19 +184,36 @@ def unpack(partition: Partition, bytes_max: int, records_max: int) -> None:
     partition.unpacked = (data, start, columns)
 
 
-def _columns(partition: Partition, data: bytes, start: int) -> Columns:
+def next_columns(partition: Partition, *, keys_only: bool) -> tuple[Columns, int]:
+    """As `Decoder.next_records`, for who makes no records of the next batch. With `keys_only` there are no
+    values and no headers in them: nobody looks at those."""
+    return _columns(partition, keys_only), _pass(partition)
+
+
+def _columns(partition: Partition, keys_only: bool = False) -> Columns:
+    """The records of the next batch from the position on, field by field."""
+    data, start, _ = partition.batches[0]
     unpacked, partition.unpacked = partition.unpacked, None
+    if not data:
+        return _NO_RECORDS
     if unpacked is None or unpacked[0] is not data or unpacked[1] != start:
-        return decode_columns(data, start)
-    if isinstance(unpacked[2], InvalidInput):
+        columns = decode_columns(data, start, keys_only=keys_only)
+    elif isinstance(unpacked[2], InvalidInput):
         raise unpacked[2]
-    return unpacked[2]
-
-
-def _rows(partition: Partition, columns: Columns) -> Iterable[_Row]:
-    """The fields of a batch's records from the position on."""
+    else:
+        columns = unpacked[2]
     position = partition.position
     first = 0 if position is None else bisect_left(columns.offsets, position)
-    fields = columns if first == 0 else [column[first:] for column in columns]
-    topic, number = map(repeat, partition.key)
-    return zip(topic, number, *fields, strict=False)
+    return columns if first == 0 else Columns._make(column[first:] for column in columns)
+
+
+def _pass(partition: Partition) -> int:
+    """Leave the next batch behind, with a gap behind it; the offset after them."""
+    batches = partition.batches
+    data, _, header = batches.popleft()
+    if data:
+        partition.buffered -= header.size
+        partition.records_buffered -= header.record_count
+    if batches and not batches[0][0]:
+        _, _, header = batches.popleft()
+    return header.next_offset

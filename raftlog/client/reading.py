@@ -10,17 +10,18 @@ Synchronous: it neither waits nor asks a broker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from operator import length_hint
 from typing import Any
 
-from raftlog.client.assignment import Decoder, Partition
+from raftlog.client.assignment import Decoder, Partition, next_columns
 from raftlog.client.errors import ClientError, Disconnected
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
 from raftlog.errors import InvalidInput
+from raftlog.records.record import Columns
 
 
 class Reading:
@@ -88,8 +89,7 @@ class Reading:
             try:
                 records, behind = self._decoder.next_records(partition)
             except InvalidInput as error:
-                self._fetcher.fetch_again(partition)
-                raise Disconnected(f"damaged records of {partition.key!r}: {error}") from error
+                raise self._damaged(partition, error) from error
             self._taken += len(records)
             if records:
                 self._current, self._records, self._behind = partition, records, behind
@@ -122,6 +122,42 @@ class Reading:
                 self._in_hand.setdefault(self._current.key, self._current.position)
             taken += islice(self.ready, wanted - len(taken))
         return taken
+
+    def take_batches(self, wanted: int, keys_only: Collection[str]) -> list[tuple[TopicPartition, Columns]]:
+        """The records of whole batches, until they are as many as wanted, as one piece of work in hand.
+        `keys_only` are topics of whose records nobody looks at values and headers.
+
+        Raises Disconnected for damaged records, but only before the first batch. What is left of a list that
+        is handed out is fetched again.
+        """
+        if self.left:
+            self.cut()
+        taken: list[tuple[TopicPartition, Columns]] = []
+        while wanted > 0 and not self.is_held:
+            partition = self._fetcher.next_partition()
+            if partition is None:
+                break
+            key, position = partition.key, partition.position
+            try:
+                columns, behind = next_columns(partition, keys_only=key.topic in keys_only)
+            except InvalidInput as error:
+                if not taken:
+                    raise self._damaged(partition, error) from error
+                self._fetcher.return_turn()
+                break
+            if position is not None:
+                self._in_hand.setdefault(key, position)
+            partition.position = behind
+            if count := len(columns.offsets):
+                taken.append((key, columns))
+                self._taken += count
+                wanted -= count
+        self._fetcher.pump()
+        return taken
+
+    def _damaged(self, partition: Partition, error: InvalidInput) -> Disconnected:
+        self._fetcher.fetch_again(partition)
+        return Disconnected(f"damaged records of {partition.key!r}: {error}")
 
     # -- where it stands
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from raftlog.streams.errors import TopologyError
 
@@ -24,6 +24,8 @@ class Aggregate:
     add: Callable[[Any, Any], Any]
     merge: Callable[[Any, Any], Any] | None = None
     result: Callable[[Any], Any] = lambda value: value
+    needs_values: ClassVar[bool] = True
+    """Whether `add` looks at the record's value."""
 
     def members(self, value: Any) -> Mapping[str, Any]:
         """A window's result, as members of the object that is sent on."""
@@ -33,6 +35,7 @@ class Aggregate:
 
 class _Count(Aggregate):
     __slots__ = ()
+    needs_values = False
 
     def members(self, value: Any) -> Mapping[str, Any]:
         return {"count": value}

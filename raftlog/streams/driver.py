@@ -323,7 +323,7 @@ class Driver:
         for topic, each in task.inputs.items():
             at = self._positions.get((topic, task.partition), each.position)
             records = self.topics[topic].read(task.partition, at)
-            task.add(topic, records)
+            task.add(topic, (read[2:] for read in records))
             self._positions[topic, task.partition] = max(at, self.topics[topic].end(task.partition))
         task.advance(self.now_ms, task.inputs.keys())
         done = task.run()

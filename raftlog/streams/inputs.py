@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from raftlog.client.record import Record as Read
+from raftlog.records.record import Headers
 from raftlog.streams.errors import StateError
 from raftlog.streams.nodes import Source
 
 WATERMARK: Final = "raftlog.watermark"
 """The header of a record that only says how far its writer is: `TASK TIME`, key and value null."""
 
+Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, Headers]
+"""A record that was read: offset, timestamp, key, value, headers."""
 NO_TIME: Final = -1
 METADATA_FORMAT: Final = 1
 
@@ -30,7 +32,7 @@ class Input:
         self.source = source
         self.topic = source.topic
         self.partition = partition
-        self.records: deque[Read] = deque()
+        self.records: deque[Row] = deque()
         self.position = 0
         self.stream_time = NO_TIME
         self.load_to = 0
@@ -55,15 +57,15 @@ class Input:
 
     def head_time(self) -> int:
         """The time of the record that comes next; that of one which cannot be read is its timestamp."""
-        read = self.records[0]
-        if self.source.timestamp is None or read.value is None:
-            return read.timestamp
-        if self._head[0] != read.offset:
+        offset, timestamp, _, value, _ = self.records[0]
+        if self.source.timestamp is None or value is None:
+            return timestamp
+        if self._head[0] != offset:
             try:
-                found = self.source.timestamp(self.source.value.decode(read.value))
+                found = self.source.timestamp(self.source.value.decode(value))
             except Exception:  # it is met again when the record is processed, where the app's rule decides
-                found = read.timestamp
-            self._head = read.offset, found
+                found = timestamp
+            self._head = offset, found
         return self._head[1]
 
     def hear(self, told: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import trio
 
-from raftlog.client.record import Record as Read
+from raftlog.streams.inputs import Row
 from raftlog.streams.nodes import OUT, Downs, Edge, Node, Push, Room
 
 
@@ -48,14 +48,15 @@ class AsyncMap(Node):
 @dataclass(slots=True, eq=False)
 class Question:
     """A value that a function is to be called with, and where its answer goes; `read` is the record that it
-    comes from, None when it comes of a window that closed, or of a commit."""
+    comes from, of `topic`; None when it comes of a window that closed, or of a commit."""
 
     node: AsyncMap
     key: Any
     value: Any
     timestamp: int
     down: Push
-    read: Read | None
+    topic: str
+    read: Row | None
     is_called: bool = False
     is_answered: bool = False
     answer: Any = None

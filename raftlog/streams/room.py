@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from raftlog.client.record import Record as Read
+from raftlog.streams.inputs import Row
 from raftlog.streams.lookups import AsyncMap, Question
 from raftlog.streams.nodes import Node, Push, Record, Sink
 from raftlog.streams.outputs import Unprocessable
@@ -26,8 +26,9 @@ class Hooks:
     def __init__(self, now_ms: int, send: Send, *, undoes: bool) -> None:
         self.send = send
         self.undoes = undoes
-        self.read: Read | None = None
-        """The record in hand."""
+        self.topic = ""
+        self.read: Row | None = None
+        """The record in hand, and its topic."""
         self.closings: list[Closing] = []
         self.emits: list[tuple[int, Callable[[], None]]] = []
         self.timers = Timers(now_ms)
@@ -41,6 +42,7 @@ class Hooks:
 class Within(Protocol):
     """A task, as far as its nodes need it."""
 
+    partition: int
     watermark: int
     questions: deque[Question]
     dropped: Counter[str]
@@ -77,10 +79,12 @@ class RoomOf:
         read = self._hooks.read
         if read is None:
             return Record(key, value, timestamp)
-        return Record(key, value, timestamp, read.headers, read.topic, read.partition, read.offset)
+        offset, _, _, _, headers = read
+        return Record(key, value, timestamp, headers, self._hooks.topic, self._task.partition, offset)
 
     def ask(self, node: AsyncMap, key: Any, value: Any, timestamp: int, down: Push) -> None:
-        self._task.questions.append(Question(node, key, value, timestamp, down, self._hooks.read))
+        hooks = self._hooks
+        self._task.questions.append(Question(node, key, value, timestamp, down, hooks.topic, hooks.read))
 
     def note_dropped(self, why: str) -> None:
         self._task.dropped[why] += 1

@@ -19,7 +19,7 @@ from typing import Any, Final
 from raftlog.client.record import Record as Read
 from raftlog.streams.database import Database
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError
-from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, read_metadata
+from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, Row, read_metadata
 from raftlog.streams.lookups import AsyncMap, Question
 from raftlog.streams.nodes import Push, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
@@ -156,7 +156,7 @@ class Task:
 
     # -- work
 
-    def add(self, topic: str, records: Iterable[Read]) -> None:
+    def add(self, topic: str, records: Iterable[Row]) -> None:
         """Records that were read, in the order of their offsets."""
         self.inputs[topic].records.extend(records)
 
@@ -214,9 +214,10 @@ class Task:
         ends_something = (
             not self._is_alone or self._hooks.closings or self._hooks.timers.event or self._questions_max
         )
+        hooks.topic = each.topic
         for _ in range(count):
             read = hooks.read = following()
-            _, _, offset, timestamp, key, value, headers = read
+            offset, timestamp, key, value, headers = read
             sent = len(outputs)
             try:
                 if is_internal and key is None and headers and headers[0][0] == WATERMARK:
@@ -246,7 +247,7 @@ class Task:
                 each.position = offset
                 self._take_back(sent, sum(question.read is not read for question in self.questions))
                 try:
-                    self._failed(read, error)
+                    self._failed(each.topic, read, error)
                 except RecordFailed:
                     each.records.appendleft(read)
                     raise
@@ -262,7 +263,7 @@ class Task:
         """Go on with the answer to the oldest question. Raises RecordFailed when there is none, or what
         follows fails: then do not commit, for what came after that record has been processed."""
         question = self.questions.popleft()
-        read = self._hooks.read = question.read
+        topic, read = self._hooks.topic, self._hooks.read = question.topic, question.read
         outputs, questions = len(self._outputs), len(self.questions)
         try:
             if question.error is not None:
@@ -270,7 +271,7 @@ class Task:
             question.down(question.key, question.answer, question.timestamp)
         except Exception as error:
             self._take_back(outputs, questions)
-            self._failed(read, error)
+            self._failed(topic, read, error)
         for undo in self._undos:
             undo.clear()
 
@@ -283,14 +284,14 @@ class Task:
         for store in self._stores.values():
             store.undo()
 
-    def _failed(self, read: Read | None, error: Exception) -> None:
-        """The app's rule on errors."""
+    def _failed(self, topic: str, read: Row | None, error: Exception) -> None:
+        """The app's rule on errors, for a record of a topic."""
         app = self.plan.app
         to_dlq = error.to_dlq if isinstance(error, Unprocessable) else app.dlq is not None
         reason = str(error) if isinstance(error, Unprocessable) else f"{type(error).__name__}: {error}"
         if to_dlq and app.dlq is not None and read is not None:
             self.dropped["sent to the DLQ"] += 1
-            self._outputs.append(dead_letter(app.dlq, read, error))
+            self._outputs.append(dead_letter(app.dlq, Read(topic, self.partition, *read), error))
         elif app.on_error == "skip":
             self.dropped["failed"] += 1
         elif read is None:
@@ -298,7 +299,7 @@ class Task:
                 f"{self!r}: what a window or a commit has asked for failed: {reason}"
             ) from error
         else:
-            raise RecordFailed(read.topic, read.partition, read.offset, reason) from error
+            raise RecordFailed(topic, self.partition, read[0], reason) from error
 
     # -- time
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raftlog.streams.aggregating import Aggregating
+from raftlog.streams.aggregating import LATE, Aggregating, Sessioning, Windowing
 from raftlog.streams.nodes import Filter, KeyBy, Map, Node, Push, Source
-from raftlog.streams.plan import SubTopology
+from raftlog.streams.plan import Plan, SubTopology
+from raftlog.streams.serdes import BYTES
+from raftlog.streams.sliding import Overlooking
 
 
 class Ways(dict[str, Push]):
@@ -62,6 +64,33 @@ def changes_last(part: SubTopology) -> bool:
         if type(node) not in (Map, KeyBy, Filter):
             return False
     return False
+
+
+def only_counted(plan: Plan) -> frozenset[str]:
+    """The topics of which an app needs keys and times alone: it counts their records, nothing decodes the
+    values, and no record goes to a DLQ."""
+    return frozenset(
+        source.topic
+        for part in plan.parts
+        for source in part.sources
+        if plan.app.dlq is None and _is_only_counted(source, part)
+    )
+
+
+def _is_only_counted(source: Source, part: SubTopology) -> bool:
+    if source.internal or source.table is not None or source.timestamp is not None:
+        return False
+    edges = [(edge, node) for node in part.nodes for edge in node.parents]
+    takers = [node for edge, node in edges if edge.node is source]
+    return (
+        source.value is BYTES
+        and all(
+            isinstance(node, Aggregating | Windowing | Sessioning | Overlooking)
+            and not node.aggregate.needs_values
+            for node in takers
+        )
+        and not any(edge.node in takers and edge.port == LATE for edge, _ in edges)
+    )
 
 
 def _holds(node: Node) -> int:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import nullcontext
-from itertools import groupby
-from operator import itemgetter
 from typing import Final
 
 import trio
 
+from raftlog.client.batched import poll_batches
 from raftlog.client.client import Client, open_client
 from raftlog.client.consumer import Consumer, RebalanceListener
 from raftlog.client.errors import (
@@ -32,7 +31,7 @@ from raftlog.client.errors import (
 )
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
-from raftlog.client.record import Record as Read
+from raftlog.records.record import Columns
 from raftlog.streams.assign import Place, StreamsAssignor, Told
 from raftlog.streams.committing import Commits
 from raftlog.streams.errors import RecordFailed, StreamsError, TopologyError
@@ -46,6 +45,7 @@ from raftlog.streams.standbys import Standbys
 from raftlog.streams.task import Task
 from raftlog.streams.topics import Topics, prepare
 from raftlog.streams.topology import App
+from raftlog.streams.ways import only_counted
 
 log: Final = logging.getLogger("raftlog.streams")
 
@@ -63,9 +63,6 @@ STOP_SECONDS_MAX: Final = 10.0
 """How long a worker that is cancelled may take for its last commit and its goodbye."""
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 """An open transaction of a worker that died holds up its successor for so long."""
-
-_PLACE: Final = itemgetter(0, 1)
-"""A record's topic and partition."""
 
 
 async def run(
@@ -138,6 +135,7 @@ class Worker:
         self._losses = losses
         self._lock = trio.Lock()
         self._exactly_once = app.guarantee == "exactly_once"
+        self._keys_only = only_counted(self.plan)
         self._changed = False
         self._stopping = False
         self._woken = False
@@ -221,14 +219,14 @@ class Worker:
         while not self._stopping:
             wait_ms = 0.0 if self._woken else max(0.0, (self._commit_at - trio.current_time()) * 1000)
             self._woken = False
-            records: list[Read] = []
+            batches: list[tuple[TopicPartition, Columns]] = []
             self._polling = trio.CancelScope()
             with self._polling:
-                records = await self._consumer.poll(POLL_RECORDS_MAX, max_wait_ms=min(wait_ms, 100))
+                batches = await self._poll(min(wait_ms, 100))
             if self._woken:
-                records = await self._consumer.poll(POLL_RECORDS_MAX, max_wait_ms=0)
+                batches = await self._poll(0)
             async with self._lock:
-                self._deal_out(records)
+                self._deal_out(batches)
                 await self._process()
                 if trio.current_time() >= self._commit_at or self._is_full():
                     await self._commit()
@@ -238,18 +236,23 @@ class Worker:
         if self._grown is not None:
             raise self._grown
 
+    async def _poll(self, wait_ms: float) -> list[tuple[TopicPartition, Columns]]:
+        return await poll_batches(
+            self._consumer, POLL_RECORDS_MAX, max_wait_ms=wait_ms, keys_only=self._keys_only
+        )
+
     def _wake(self) -> None:
         """A task can go on with an answer."""
         self._woken = True
         self._polling.cancel()
 
-    def _deal_out(self, records: Sequence[Read]) -> None:
+    def _deal_out(self, batches: list[tuple[TopicPartition, Columns]]) -> None:
         """Give each task its records, and say how far its inputs are read."""
         seats = {key: seat for seat in self.seats.values() for key in seat.partitions}
-        for key, run in groupby(records, key=_PLACE):  # they come by partitions
-            seat = seats.get(TopicPartition(*key))
+        for key, columns in batches:
+            seat = seats.get(key)
             if seat is not None and seat.task is not None:
-                seat.task.add(key[0], run)
+                seat.task.add(key.topic, zip(*columns, strict=True))
         for key, position in self._consumer.positions().items():
             seat = seats.get(key)
             if seat is not None and seat.task is not None:
