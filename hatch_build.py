@@ -52,13 +52,13 @@ class Hook(BuildHookInterface[Any]):
             build_data["force_include"][str(made)] = "raftlog/commit.txt"
 
     def _add_codec(self, build_data: dict[str, Any]) -> None:
-        """The extension module beside its source: Python prefers it. Raises CalledProcessError when it cannot
-        be made: who asks for it is not given something else."""
+        """The extension modules beside the source: Python prefers them. Raises CalledProcessError when they
+        cannot be made: who asks for them is not given something else."""
         made = Path(tempfile.mkdtemp(prefix="raftlog-build-"))
         shutil.copytree(Path(self.root) / "raftlog", made / "raftlog")
         subprocess.run([sys.executable, "-m", "mypyc", *OPTIONS, CODEC], cwd=made, check=True)
-        (module,) = (made / CODEC).parent.glob("record.*.so")
-        build_data["force_include"][str(module)] = f"raftlog/records/{module.name}"
+        for module in (made / CODEC).parent.glob("record*.so"):
+            build_data["force_include"][str(module)] = f"raftlog/records/{module.name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

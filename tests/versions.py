@@ -125,7 +125,7 @@ def main() -> int:
     oldest = min(found, key=lambda version: int(version.partition(".")[2]))
     runs.pop(f"{oldest}-newest")  # what every other test runs with
     runs[f"{oldest}-lowest"] = (found[oldest], lowest(dependencies))
-    failed = []
+    names, failed = list(runs), []
     for name, (python, requirements) in runs.items():
         inside = environment(options.folder / name, python, [*requirements, *NEEDED])
         print(f"-- the fast tests, Python and dependencies: {name}", flush=True)
@@ -136,9 +136,9 @@ def main() -> int:
         print("-- the compiled codec: skipped, there is no C compiler", flush=True)
     else:
         folder = options.folder / "compiled"
-        if not codec_compiled(folder, environment(folder, sys.executable, [*dependencies, *NEEDED])):
-            failed.append("compiled")
-    print(f"failed: {', '.join(failed)}" if failed else f"passed: {', '.join(runs)}")
+        passed = codec_compiled(folder, environment(folder, sys.executable, [*dependencies, *NEEDED]))
+        (names if passed else failed).append("compiled")
+    print(f"failed: {', '.join(failed)}" if failed else f"passed: {', '.join(names)}")
     return bool(failed)
 
 

@@ -24,7 +24,7 @@ ENV_PREFIX: Final = "RAFTLOG_"
 COMPAT: Final = "RAFTLOG_ENV_COMPAT"
 """Set to `kafka`, the variables of Kafka's images are settings, too."""
 
-_NOT_SETTINGS: Final = ("RAFTLOG_BOOTSTRAP", "RAFTLOG_CONFIG", "RAFTLOG_PORT", COMPAT)
+_NOT_SETTINGS: Final = ("RAFTLOG_BOOTSTRAP", "RAFTLOG_COMPILE", "RAFTLOG_CONFIG", "RAFTLOG_PORT", COMPAT)
 _NOT_SETTING_PREFIXES: Final = ("RAFTLOG_SERVICE_", "RAFTLOG_PORT_", "RAFTLOG_TEST_")
 """What Kubernetes puts into every container beside a Service named raftlog, and our own tests."""
 

@@ -80,6 +80,7 @@ def test_the_environment_follows_kafkas_rule() -> None:
         "RAFTLOG_RAFTLOG_DURABILITY": "os",
         "RAFTLOG_A__B___C_D": "2",
         "RAFTLOG_CONFIG": "file",
+        "RAFTLOG_COMPILE": "1",
         "RAFTLOG_SERVICE_HOST": "10.0.0.1",
         "RAFTLOG_PORT": "tcp://10.0.0.1:9092",
         "RAFTLOG_PORT_9092_TCP_ADDR": "10.0.0.1",

@@ -8,8 +8,10 @@ on.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from itertools import groupby
+from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +32,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
 from raftlog.client.partitioner import murmur2_partition
 from raftlog.client.record import Record
+from raftlog.records.record import Columns
 from tests.streams.world.group import Group, Member
 from tests.streams.world.log import COMMITTED, OPEN, Entry, Fenced, Log, NotAMember
 
@@ -296,6 +299,7 @@ class WorldConsumer:
         self._committed = committed
         self._positions: dict[TopicPartition, int | None] = {}
         self._paused: set[TopicPartition] = set()
+        self._polled: list[Record] = []
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
         """Read these from now on; those that are kept go on where they are."""
@@ -344,6 +348,24 @@ class WorldConsumer:
         if not found:
             await trio.sleep(max_wait_ms / 1000)
         return found
+
+    # What `raftlog.client.batched` asks of a consumer.
+
+    async def _wait_for_records(self, deadline: float, wanted: int) -> None:
+        self._polled = await self.poll(wanted, max_wait_ms=max(0, deadline - trio.current_time()) * 1000)
+
+    @property
+    def _reading(self) -> WorldConsumer:
+        return self
+
+    def take_batches(self, _: int, keys_only: Collection[str]) -> list[tuple[TopicPartition, Columns]]:
+        found, self._polled = self._polled, []
+        if keys_only:
+            found = [r._replace(value=None, headers=()) if r.topic in keys_only else r for r in found]
+        return [
+            (TopicPartition(*place), Columns(*zip(*(record[2:] for record in run), strict=True)))
+            for place, run in groupby(found, key=itemgetter(0, 1))
+        ]
 
     def _read(self, key: TopicPartition, limit: int) -> list[Record]:
         log, at = self._client.log, self._positions[key]
