@@ -8,6 +8,7 @@ no place to put more: a query that needs more fails, and says so.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,11 @@ TIME_MAX_MS: Final = (1 << 63) // 1000 - 1
 """DuckDB counts microseconds. Nanoseconds that somebody took for milliseconds are past it."""
 STORED: Final = "stored"
 """The schema of what was put in, behind the views that have columns from JSON."""
+
+_READ: Final = re.compile(r"\b(?:from|join)\s+([\w.-]+)", re.IGNORECASE)
+"""A name, as somebody may write it who does not know what SQL makes of it."""
+_NEAR: Final = re.compile(r'syntax error at or near "(.+)"')
+_OWN_SCHEMAS: Final = ("", "main")
 
 _HEADER: Final = pyarrow.struct([("key", pyarrow.string()), ("value", pyarrow.string())])
 _RAW_HEADER: Final = pyarrow.struct([("key", pyarrow.string()), ("value", pyarrow.binary())])
@@ -61,19 +67,15 @@ class Tables:
         self._run(f"create schema {STORED}")
 
     def named(self, query: str) -> list[str]:
-        """The tables that a query reads. Raises SqlError when it is none, or several."""
+        """The tables that a query reads, less those that its own `with` makes. Raises SqlError when it is no
+        query, or several."""
         (tree,) = self._run("select json_serialize_sql(?)", query).fetchone()
         parsed = json.loads(tree)
         if parsed["error"]:
-            raise SqlError(parsed["error_message"])
+            raise SqlError(parsed["error_message"] + _quotes(query, parsed["error_message"]))
         if len(parsed["statements"]) != 1:
             raise SqlError("one SELECT, please")
-        tables, own = set[str](), set[str]()
-        for node in _nodes(parsed):
-            if node.get("type") == "BASE_TABLE":
-                tables.add(node["table_name"])
-            own.update(each["key"].lower() for each in node.get("cte_map", {}).get("map", ()))
-        return sorted(name for name in tables if name.lower() not in own)
+        return sorted(set(_read_by(parsed, frozenset())))
 
     # -- putting in
 
@@ -227,12 +229,36 @@ def _distinct(columns: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """All objects of a JSON tree."""
-    if isinstance(tree, dict):
-        yield tree
-    for each in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _nodes(each)
+def _read_by(tree: Any, made: frozenset[str]) -> Iterator[str]:
+    """The tables that are read in a part of a query. `made` are the names, in small letters, that `with` has
+    made for that part: each is seen by what comes after it, and, if it is recursive, by itself."""
+    if isinstance(tree, list):
+        for each in tree:
+            yield from _read_by(each, made)
+    if not isinstance(tree, dict):
+        return
+    if tree.get("type") == "BASE_TABLE" and tree["schema_name"] not in _OWN_SCHEMAS:
+        name = ".".join(filter(None, (tree["catalog_name"], tree["schema_name"], tree["table_name"])))
+        raise SqlError(f'a topic whose name has a dot stands in double quotes: "{name}"')
+    if tree.get("type") == "BASE_TABLE" and (tree["schema_name"] or tree["table_name"].lower() not in made):
+        yield tree["table_name"]
+    if tree.get("type") == "RECURSIVE_CTE_NODE":
+        made |= {tree["cte_name"].lower()}
+    for each in tree.get("cte_map", {}).get("map", ()):
+        yield from _read_by(each["value"], made)
+        made |= {each["key"].lower()}
+    for member, inner in tree.items():
+        if member != "cte_map":
+            yield from _read_by(inner, made)
+
+
+def _quotes(query: str, error: str) -> str:
+    """What to do about a syntax error that is in the name of a topic."""
+    near = _NEAR.search(error)
+    for name in _READ.findall(query) if near else ():
+        if near and (name.lower().startswith(near[1].lower()) or (near[1] == "-" and "-" in name)):
+            return f'. If {name} is a topic, put its name in double quotes: from "{name}"'
+    return ""
 
 
 def _plain_kind(kind: Any, is_root: bool = True) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -19,10 +20,18 @@ from raftlog.streams.errors import StateDamaged, StateError
 
 log: Final = logging.getLogger("raftlog.streams")
 
+_NAME: Final = re.compile(r"(0|[1-9][0-9]*)-(0|[1-9][0-9]*)")
+
 
 def folder_of(state: str, place: Place) -> str:
     """A task's folder in that of its worker."""
     return os.path.join(state, f"{place[0]}-{place[1]}")
+
+
+def place_of(name: str) -> Place | None:
+    """The task whose folder has this name; None when it is none that `folder_of` gives."""
+    found = _NAME.fullmatch(name)
+    return found and (int(found[1]), int(found[2]))
 
 
 class Folder:

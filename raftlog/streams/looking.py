@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from raftlog.streams.database import FORMAT, table_of
 from raftlog.streams.errors import StateError
+from raftlog.streams.folders import place_of
 from raftlog.streams.plan import SubTopology, plan
 from raftlog.streams.queries import shown, to_json
 from raftlog.streams.stores import Store, StoreSpec, Timed, store_of
@@ -50,18 +51,17 @@ def copies(state: str, app: App, part: SubTopology) -> tuple[list[Copy], int]:
     for worker in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         inside = os.path.join(folder, worker)
         for task in sorted(os.listdir(inside)) if os.path.isdir(inside) else ():
-            number, _, partition = task.partition("-")
-            path = os.path.join(inside, task, "store.db")
-            if number != str(part.number) or not partition.isdigit() or not os.path.exists(path):
+            place, path = place_of(task), os.path.join(inside, task, "store.db")
+            if place is None or place[0] != part.number or not os.path.exists(path):
                 continue
             position = _position(path, app, part)
             if position is None:  # it has not flushed yet
                 continue
             read = sum(each["at"] for each in position["inputs"].values())
-            copy, other = Copy(worker, int(partition), path, read), found.get(int(partition))
+            copy, other = Copy(worker, place[1], path, read), found.get(place[1])
             older += other is not None
             if other is None or other.read < read:
-                found[int(partition)] = copy
+                found[place[1]] = copy
     return [found[partition] for partition in sorted(found)], older
 
 

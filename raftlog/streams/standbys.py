@@ -23,7 +23,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.streams.assign import NEAR, Place
 from raftlog.streams.database import Database, position_in
 from raftlog.streams.errors import StreamsError
-from raftlog.streams.folders import Folder, folder_of
+from raftlog.streams.folders import Folder, folder_of, place_of
 from raftlog.streams.inputs import NO_TIME, read_metadata
 from raftlog.streams.plan import Plan
 from raftlog.streams.restoring import Changelog, begin
@@ -253,10 +253,9 @@ def reached_on_disk(plan: Plan, state: str) -> dict[Place, int]:
     """How far the folders are that a worker of this name has left."""
     found = {}
     for name in os.listdir(state) if os.path.isdir(state) else ():
-        part, _, partition = name.partition("-")
-        if part.isdecimal() and partition.isdecimal() and int(part) < len(plan.parts):
-            position = position_in(os.path.join(state, name, "store.db"))
-            found[int(part), int(partition)] = _sum_of(position)
+        place = place_of(name)
+        if place is not None and place[0] < len(plan.parts):
+            found[place] = _sum_of(position_in(os.path.join(state, name, "store.db")))
     return found
 
 

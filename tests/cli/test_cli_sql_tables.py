@@ -46,6 +46,12 @@ def clicks() -> Iterator[Tables]:
         ('select * from "page.views" join b using (x)', ["b", "page.views"]),
         ("with q as (select * from a) select * from q where x in (select y from b)", ["a", "b"]),
         ("with Q as (select * from a) select * from q", ["a"]),
+        ("with clicks as (select 1 as n) select * from clicks", []),
+        ("with clicks as (select * from Clicks) select * from clicks", ["Clicks"]),
+        ("with a as (select 1), b as (select * from a) select * from (with c as (from b) from c), c", ["c"]),
+        ("with a as (from b), b as (select 1) select * from a, b", ["b"]),
+        ("with recursive a as (select 1 as n union all select n + 1 from a where n < 3) from a", []),
+        ("with a as (select 1) select * from main.a", ["a"]),
         ('summarize "a-b"', ["a-b"]),
         ("select * from a union all select (select max(x) from c) from b", ["a", "b", "c"]),
     ],
@@ -60,6 +66,13 @@ def test_what_a_query_reads(clicks: Tables, query: str, names: list[str]) -> Non
         ("selec 1", "syntax error"),
         ("select 1; select 2", "one SELECT"),
         ("", "one SELECT"),
+        ("select * from my-topic where x = 1", r'near "-"\. If my-topic is a topic, .*: from "my-topic"'),
+        ("select * from a Join b-2.c on true", r'If b-2\.c is a topic, .*: from "b-2\.c"'),
+        ("select * from 2024.orders", r'If 2024\.orders is a topic, .*: from "2024\.orders"'),
+        ("select * from order", r'near "order"\. If order is a topic, .*: from "order"'),
+        ("select * from page.views", r'name has a dot stands in double quotes: "page\.views"'),
+        ("select * from eu.page.views", r'double quotes: "eu\.page\.views"'),
+        ("select - from clicks", r'near "from"$'),
         ("copy clicks to 'x.csv'", "Only SELECT"),
         ("drop table clicks", "Only SELECT"),
         ("set memory_limit = '1TB'", "Only SELECT"),
@@ -68,6 +81,25 @@ def test_what_a_query_reads(clicks: Tables, query: str, names: list[str]) -> Non
 def test_what_is_no_query(clicks: Tables, query: str, said: str) -> None:
     with pytest.raises(SqlError, match=said):
         clicks.named(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("with clicks as (select 7 as n) select n from clicks", [(7,)]),
+        ("with clicks as (select value from clicks) select * from clicks", [("a",), ("b",)]),
+        (
+            "with Clicks as (select 7 as n) select n from clicks union all select count(*) from main.clicks",
+            [(7,), (2,)],
+        ),
+    ],
+)
+def test_what_a_query_makes_itself_comes_before_a_topic(
+    clicks: Tables, query: str, rows: list[object]
+) -> None:
+    clicks.add_records("clicks", records(b"a", b"b"))
+    assert set(clicks.named(query)) <= {"clicks"}
+    assert answer(clicks, query) == rows
 
 
 def test_columns_of_a_topic(clicks: Tables) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raftlog import streams as rs
 from raftlog.streams.database import Database
+from raftlog.streams.folders import folder_of, place_of
+from raftlog.streams.looking import copies
+from raftlog.streams.plan import plan
+from raftlog.streams.standbys import reached_on_disk
 
 
 def counting(**settings: Any) -> rs.App:
@@ -403,3 +409,31 @@ def test_a_full_disk_loses_nothing_and_is_gone_on_from_when_there_is_room():
         assert len(d.store("kept")) == 201
         d.flush()
         assert d._databases[0, 0].position()["inputs"]["in"]["at"] == 201
+
+
+@pytest.mark.parametrize(
+    "name", ["0", "0-", "-1", "0-1-2", "00-1", "0-01", "+0-1", "²-1", "٠-1", "0-1.bad", "0-1\n"]
+)
+def test_only_what_a_task_s_folder_is_called_is_read_back(tmp_path: Path, name: str) -> None:
+    """Whoever looks for copies, and a worker that begins, go by the same rule."""
+    found = plan(counting())
+    assert place_of(name) is None
+    for each in ("0-1", name):
+        folder = tmp_path / "count" / "worker" / each
+        folder.mkdir(parents=True)
+        database = Database(str(folder / "store.db"), ["counts"])
+        position = {
+            "fingerprint": found.parts[0].fingerprint,
+            "inputs": {"in": {"at": 7}},
+            "changelogs": {"counts": ["id", 5]},
+        }
+        database.write({}, {}, position)
+        database.close()
+    assert reached_on_disk(found, str(tmp_path / "count" / "worker")) == {(0, 1): 5}
+    ((copy,), older) = copies(str(tmp_path), found.app, found.parts[0])
+    assert (copy.partition, copy.read, older) == (1, 7, 0)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 63), (12, 100)])
+def test_a_task_s_folder_says_which_task_it_is_of(place: tuple[int, int]) -> None:
+    assert place_of(os.path.basename(folder_of("state", place))) == place
