@@ -163,14 +163,17 @@ def _run_processes(workers: int, name: str, instance: str | None) -> int:
         own = ["--name", f"{name}-{number}"]
         if instance is not None:
             own += ["--instance", f"{instance}-{number}"]
-        started.append(subprocess.Popen([sys.executable, "-m", "raftlog", *given, *own]))
+        # In a group of its own, it has each Ctrl-C once, from here: a terminal gives it to all of a group.
+        command = [sys.executable, "-m", "raftlog", *given, *own]
+        started.append(subprocess.Popen(command, process_group=0))
 
     def pass_on(number: int, frame: object) -> None:
         for each in started:
-            each.send_signal(number)
+            each.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    for received in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(received, pass_on)
+    for received in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(received) is not signal.SIG_IGN or received != signal.SIGHUP:  # nohup
+            signal.signal(received, pass_on)
     code = 0
     for _ in started:
         pid, status = os.wait()

@@ -51,7 +51,7 @@ class Target:
 
         Ends in a SystemExit after SIGINT or SIGTERM, a ClickException after a failure. On a signal `main` is
         cancelled while the client still has its connections, so that what `main` has open can say goodbye;
-        for that there are `goodbye_seconds_max`.
+        for that there are `goodbye_seconds_max`. A second signal ends the process at once.
         """
         import trio
 
@@ -61,10 +61,13 @@ class Target:
         async def until_signal() -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 received.append(await anext(signals))
-            give_up = threading.Timer(goodbye_seconds_max, os._exit, [128 + received[0]])
-            give_up.daemon = True
-            give_up.start()
-            scopes[-1].cancel()
+                give_up = threading.Timer(goodbye_seconds_max, os._exit, [128 + received[0]])
+                give_up.daemon = True
+                give_up.start()
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, _end_at_once)
+                scopes[-1].cancel()
+                await trio.sleep_forever()  # the receiver's end would bring back Python's own handlers
 
         async def everything() -> None:
             async with trio.open_nursery() as nursery:
@@ -115,6 +118,12 @@ class Target:
         chosen["bootstrap_servers"] = bootstrap
         async with from_properties(self.config or {}, **chosen) as client:
             yield client
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    """The second signal: whoever sends it does not want to wait for the goodbye."""
+    os.write(2, b"ended at once, without a goodbye\n")
+    os._exit(128 + number)
 
 
 def with_brokers(command: Callable[..., None]) -> Callable[..., None]:
