@@ -2,7 +2,8 @@
 
 An entry is small, so that no broker is long about applying it: a commit that is larger goes in several, and
 is answered when the last of them is applied. Each partition's offset stands for itself, so that of a commit
-that fails half-way a part may stay; the client commits again.
+that fails half-way a part may stay; the client commits again. Small commits, which are nearly all there are,
+are encoded together when their entry is made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import trio
 from raftlog.cluster.metadata_group import MetadataGroup, ProposalFailed
 from raftlog.cluster.proposer import Proposer
 from raftlog.metadata.noun import Refusal, Refused
-from raftlog.metadata.offsets import GroupCommit, OffsetsCommitted, encode_commit, join_commits
+from raftlog.metadata.offsets import (
+    GroupCommit,
+    OffsetsCommitted,
+    encode_commit,
+    encode_commits,
+    join_commits,
+)
 
 ENTRY_BYTES: Final = 64 * 1024
 """Of commits in one entry, and a piece more: 1,500 offsets, which take five milliseconds."""
@@ -24,6 +31,12 @@ PIECE_BYTES_MAX: Final = 512 * 1024
 """Of an encoded group with one offset or some; with what is in an entry already it fits a command."""
 PIECE_OFFSETS: Final = 1000
 """Offsets of a commit that are encoded as one."""
+SMALL_BYTES_MAX: Final = 4 * 1024
+"""Of a commit that is not encoded by itself."""
+OFFSET_BYTES: Final = 32
+"""Of an offset beside its strings, at most; and of a group."""
+ANSWERS_AT_ONCE: Final = 64
+"""Commits that are answered before others have a turn: two milliseconds."""
 COMMIT_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of one commit. Kafka takes as much as the offsets topic takes in a batch: 1 MiB."""
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -35,25 +48,30 @@ CommitResult = OffsetsCommitted | Refused | ProposalFailed
 OnCommitted = Callable[[CommitResult], None]
 
 
+_ALL_STORED: Final = OffsetsCommitted()
+
+
 class _Commit:
     """A commit on its way: how many of its pieces are not applied yet, and what they came to so far."""
 
-    __slots__ = ("failure", "left", "on_done", "unknown")
+    __slots__ = ("failure", "group", "left", "on_done", "unknown")
 
-    def __init__(self, pieces: int, on_done: OnCommitted) -> None:
+    def __init__(self, group: str, pieces: int, on_done: OnCommitted) -> None:
+        self.group = group
         self.left = pieces
         self.on_done = on_done
-        self.unknown: list[tuple[str, str, int]] = []
+        self.unknown: tuple[tuple[str, str, int], ...] = ()
         self.failure: Refused | ProposalFailed | None = None
 
-    def piece_done(self, result: Refused | ProposalFailed | list[tuple[str, str, int]]) -> None:
-        self.left -= 1
-        if isinstance(result, list):
-            self.unknown += result
-        else:
-            self.failure = result
-        if not self.left:
-            self.on_done(self.failure or OffsetsCommitted(tuple(self.unknown)))
+    @property
+    def result(self) -> CommitResult:
+        if self.failure is not None:
+            return self.failure
+        return OffsetsCommitted(self.unknown) if self.unknown else _ALL_STORED
+
+
+_Piece = tuple[_Commit, GroupCommit | bytes, int]
+"""What goes into one entry of a commit: the whole of a small one, or encoded; and its bytes, about."""
 
 
 class OffsetCommits:
@@ -62,7 +80,7 @@ class OffsetCommits:
     def __init__(self, metadata: MetadataGroup, proposer: Proposer) -> None:
         self._metadata = metadata
         self._proposer = proposer
-        self._waiting: deque[tuple[_Commit, str, bytes]] = deque()
+        self._waiting: deque[_Piece] = deque()
         self._waiting_bytes = 0
         self._commits = 0
         self._arrived = trio.Event()
@@ -74,26 +92,30 @@ class OffsetCommits:
             on_done(problem)
             return
         group, at_ms, offsets = commit
-        pieces = [
-            encode_commit(GroupCommit(group, at_ms, offsets[first : first + count]))
-            for first, count in _pieces(commit)
-        ]
-        size = sum(map(len, pieces))
-        if size > COMMIT_BYTES_MAX or max(map(len, pieces)) > PIECE_BYTES_MAX:
-            on_done(Refused(Refusal.TOO_LARGE, f"a commit of {size} bytes; {COMMIT_BYTES_MAX} is the most"))
-            return
+        size = OFFSET_BYTES + len(group)
+        for topic, _, _, _, metadata in offsets:
+            size += OFFSET_BYTES + len(topic) + len(metadata)
+        pieces: list[bytes] = []
+        if size > SMALL_BYTES_MAX:
+            pieces = [
+                encode_commit(GroupCommit(group, at_ms, offsets[first : first + count]))
+                for first, count in _pieces(commit)
+            ]
+            size = sum(map(len, pieces))
+            if size > COMMIT_BYTES_MAX or max(map(len, pieces)) > PIECE_BYTES_MAX:
+                detail = f"a commit of {size} bytes; {COMMIT_BYTES_MAX} is the most"
+                on_done(Refused(Refusal.TOO_LARGE, detail))
+                return
         if self._commits >= WAITING_MAX or self._waiting_bytes + size > WAITING_BYTES_MAX:
             on_done(ProposalFailed("too many offset commits are waiting", may_still_happen=False))
             return
-
-        def done(result: CommitResult) -> None:
-            self._commits -= 1
-            on_done(result)
-
         self._commits += 1
         self._waiting_bytes += size
-        going = _Commit(len(pieces), done)
-        self._waiting += ((going, group, piece) for piece in pieces)
+        if pieces:
+            going = _Commit(group, len(pieces), on_done)
+            self._waiting += ((going, piece, len(piece)) for piece in pieces)
+        else:
+            self._waiting.append((_Commit(group, 1, on_done), commit, size))
         self._arrived.set()
 
     def _problem(self, commit: GroupCommit) -> Refused | None:
@@ -107,23 +129,31 @@ class OffsetCommits:
         """Propose what has been collected, one entry at a time, until cancelled."""
         while True:
             await self._arrived.wait()
-            batch, size = [], 0
-            while self._waiting and size < ENTRY_BYTES:
-                batch.append(self._waiting.popleft())
-                size += len(batch[-1][2])
-            self._waiting_bytes -= size
-            if not self._waiting:
-                self._arrived = trio.Event()
-            result = await self._propose(join_commits([piece for _, _, piece in batch]))
-            if not isinstance(result, OffsetsCommitted):
-                for commit, _, _ in batch:
-                    commit.piece_done(result)
-                continue
-            unknown: dict[str, list[tuple[str, str, int]]] = {}
-            for one in result.unknown:
-                unknown.setdefault(one[0], []).append(one)
-            for commit, group, _ in batch:
-                commit.piece_done(unknown.get(group, []))
+            batch = self._take()
+            result = await self._propose(_command_of(batch))
+            if isinstance(result, OffsetsCommitted):
+                _note_unknown(batch, result)
+            for number, (commit, _, _) in enumerate(batch, 1):
+                if not isinstance(result, OffsetsCommitted):
+                    commit.failure = result
+                commit.left -= 1
+                if not commit.left:
+                    self._commits -= 1
+                    commit.on_done(commit.result)
+                if number % ANSWERS_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+
+    def _take(self) -> list[_Piece]:
+        """The next entry's."""
+        batch: list[_Piece] = []
+        size = 0
+        while self._waiting and size < ENTRY_BYTES:
+            batch.append(self._waiting.popleft())
+            size += batch[-1][2]
+        self._waiting_bytes -= size
+        if not self._waiting:
+            self._arrived = trio.Event()
+        return batch
 
     async def _propose(self, command: bytes) -> CommitResult:
         """Propose here and nowhere else: the generations were checked by this coordinator."""
@@ -133,6 +163,24 @@ class OffsetCommits:
         result = self._metadata.result_at(index)
         assert isinstance(result, OffsetsCommitted | Refused), result
         return result
+
+
+def _command_of(batch: list[_Piece]) -> bytes:
+    small = [part for _, part, _ in batch if not isinstance(part, bytes)]
+    if len(small) == len(batch):
+        return encode_commits(small)
+    return join_commits([part if isinstance(part, bytes) else encode_commit(part) for _, part, _ in batch])
+
+
+def _note_unknown(batch: list[_Piece], result: OffsetsCommitted) -> None:
+    """Give each commit those of its partitions that there are not."""
+    if not result.unknown:
+        return
+    unknown: dict[str, list[tuple[str, str, int]]] = {}
+    for one in result.unknown:
+        unknown.setdefault(one[0], []).append(one)
+    for commit, _, _ in batch:
+        commit.unknown += tuple(unknown.get(commit.group, ()))
 
 
 def _pieces(commit: GroupCommit) -> list[tuple[int, int]]:

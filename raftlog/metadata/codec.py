@@ -161,21 +161,31 @@ def _int(plain: object) -> object:
 
 
 def _named_row(cls: Any) -> _Read:
-    """Of a NamedTuple, made for many: one comparison of the types where nothing is nested."""
+    """Of a NamedTuple, made for many: one comparison of the types, and a look into what is not plain."""
     hints = get_type_hints(cls)
-    types = tuple(hints[name] for name in cls._fields)
-    slow = _row(cls.__name__, tuple(map(_reader, types)), cls._make)
-    if any(kind not in (int, str) for kind in types):
+    annotations = tuple(hints[name] for name in cls._fields)
+    slow = _row(cls.__name__, tuple(map(_reader, annotations)), cls._make)
+    nested = [
+        (at, _reader(kind))
+        for at, kind in enumerate(annotations)
+        if get_origin(kind) is tuple and get_args(kind)[1] is Ellipsis
+    ]
+    types = list(annotations)
+    for at, _ in nested:
+        types[at] = list
+    if any(kind not in (int, str, list) for kind in types):
         return slow
     ints = [at for at, kind in enumerate(types) if kind is int]
     make = cls._make
 
     def read(plain: object) -> object:
-        if type(plain) is list and tuple(map(type, plain)) == types:
+        if type(plain) is list and list(map(type, plain)) == types:
             for at in ints:
                 if not INT_MIN <= plain[at] <= INT_MAX:
                     break
             else:
+                for at, item in nested:
+                    plain[at] = item(plain[at])
                 return make(plain)
         return slow(plain)
 

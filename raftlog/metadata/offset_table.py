@@ -46,8 +46,11 @@ class _Bucket:
 
     def change(self) -> Rows:
         """To be written to."""
-        self._rows, self._encoded = self.rows(), None
-        return self._rows
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = self.rows()
+        self._encoded = None
+        return rows
 
     def encoded(self) -> bytes:
         if self._encoded is None:
@@ -121,7 +124,8 @@ class Offsets:
 
     def change(self, group: str, topic: str) -> Rows:
         """What a group has in a topic, to be written to; `forget` takes out."""
-        self._about_to_change(group)
+        if self._wanted:
+            self._about_to_change(group)
         buckets = self._groups.get(group)
         if buckets is None:
             buckets = self._groups[group] = {}
@@ -215,7 +219,7 @@ class Offsets:
         return table
 
     def _about_to_change(self, group: str) -> None:
-        if self._wanted and (buckets := self._wanted.pop(group, None)) is not None:
+        if (buckets := self._wanted.pop(group, None)) is not None:
             self._pieces.append(_encode_group(group, buckets))
 
 

@@ -63,6 +63,7 @@ class CommitOffsets(_OffsetsCommand):
     def apply(self, catalog: Catalog, index: RaftIndex) -> OffsetsCommitted:
         unknown = []
         counts: dict[str, int] = {}
+        change, staging = catalog.group_offsets.change, catalog.transactions
         for group, timestamp_ms, offsets in self.commits:
             last_topic, rows = None, _NO_ROWS
             for topic, partition, offset, epoch, metadata in offsets:
@@ -72,9 +73,10 @@ class CommitOffsets(_OffsetsCommand):
                     unknown.append((group, topic, partition))
                     continue
                 if topic != last_topic:
-                    last_topic, rows = topic, catalog.group_offsets.change(group, topic)
+                    last_topic, rows = topic, change(group, topic)
                 rows[partition] = CommittedOffset(offset, epoch, metadata, timestamp_ms)
-            catalog.transactions.unstage(group, [(each.topic, each.partition) for each in offsets])
+            if staging.is_staged(group):
+                staging.unstage(group, [(each.topic, each.partition) for each in offsets])
         return OffsetsCommitted(tuple(unknown))
 
 
@@ -166,15 +168,21 @@ def _unknown(group: str) -> Refused:
 _NO_ROWS: Final[dict[int, CommittedOffset]] = {}
 
 
-# A commit as bytes, each at its time: a command is put together from them.
+# A command as bytes: what `encode_command` makes of a CommitOffsets, without making one.
+
+
+def encode_commits(commits: Sequence[GroupCommit]) -> bytes:
+    """The CommitOffsets of these commits, encoded."""
+    return _COMMIT_OFFSETS + cbor2.dumps(commits)
 
 
 def encode_commit(commit: GroupCommit) -> bytes:
-    return cbor2.dumps([commit.group, commit.timestamp_ms, [list(at) for at in commit.offsets]])
+    """One commit, for `join_commits`."""
+    return cbor2.dumps(commit)
 
 
 def join_commits(commits: Sequence[bytes]) -> bytes:
-    """The CommitOffsets of these encoded commits, encoded: what `encode_command` makes of it."""
+    """The CommitOffsets of these encoded commits, encoded."""
     return b"".join((_COMMIT_OFFSETS, *codec.array_of(commits)))
 
 

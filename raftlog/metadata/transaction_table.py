@@ -168,6 +168,10 @@ class Transactions:
         """The ids that have offsets of the group staged."""
         return list(self._staging.get(group, ()))
 
+    def is_staged(self, group: str) -> bool:
+        """Whether anything is staged of a group."""
+        return group in self._staging
+
     def unstage(self, group: str, partitions: Iterable[tuple[str, int]] | None = None) -> None:
         """Forget what is staged of a group, of all partitions or of these (topic, partition): it was
         committed otherwise since, or is not wanted any more."""

@@ -123,7 +123,7 @@ async def test_a_commit_fails_once_when_several_of_its_entries_do(autojump_clock
 async def test_what_waits_is_bounded_by_bytes(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "WAITING_BYTES_MAX", 3000)
+    monkeypatch.setattr(batching, "WAITING_BYTES_MAX", 5000)
     results = await committed(Node(), *(of_orders(f"g{number}", 100) for number in range(3)))
     assert results[0] == OffsetsCommitted()
     assert isinstance(results[2], ProposalFailed) and not results[2].may_still_happen

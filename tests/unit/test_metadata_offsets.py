@@ -18,6 +18,7 @@ from raftlog.metadata.offsets import (
     GroupCommit,
     OffsetCommit,
     encode_commit,
+    encode_commits,
     join_commits,
 )
 from raftlog.metadata.state import MetadataState
@@ -33,10 +34,10 @@ def commit(group: str, *offsets: tuple[str, int, int]) -> GroupCommit:
 
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 255, 256, 65536])
-def test_commits_that_were_encoded_one_by_one_are_the_command(count: int) -> None:
+def test_commits_that_were_encoded_one_by_one_or_together_are_the_command(count: int) -> None:
     commits = tuple(commit(f"g{number}", ("orders", number, 2**40)) for number in range(count))
     joined = join_commits([encode_commit(one) for one in commits])
-    assert joined == encode_command(CommitOffsets(commits=commits))
+    assert joined == encode_commits(commits) == encode_command(CommitOffsets(commits=commits))
     assert decode_command(joined) == CommitOffsets(commits=commits)
 
 
