@@ -1,11 +1,13 @@
 """One client connection: frames in, calls out, answers back in order.
 
 Decides when a request is read, when it is handled and when the connection is given up. Requests are
-handled one after the other, as Kafka does; only Produce is pipelined: the next is read while the last
-ones wait for their majority. Whatever a client does costs its own connection and nothing else.
+handled one after the other, as Kafka does; only Produce, and an OffsetCommit behind others, are pipelined:
+the next is read while the last ones wait for their majority. Whatever a client does costs its own connection
+and nothing else.
 
-Invariants: at most PIPELINED_MAX requests or PIPELINED_BYTES_MAX bytes of them are unanswered; nothing but
-Produce is handled before all that came before it is answered and sent.
+Invariants: at most as many requests as their `Api` says, or PIPELINED_BYTES_MAX bytes of them, are
+unanswered; nothing but Produce, and OffsetCommit behind OffsetCommits alone, is handled before all that came
+before it is answered and sent.
 """
 
 from __future__ import annotations
@@ -42,10 +44,8 @@ LOGIN_REQUEST_MAX: Final = 64 * 1024
 GOODBYE_S: Final = 0.2
 """Between a refusal and the end: closed at once, kafka-python lost the reason six times in seven."""
 
-PIPELINED_MAX: Final = 256
-"""Produce requests of one connection that wait for their answer; librdkafka sends as many as it likes."""
 PIPELINED_BYTES_MAX: Final = 32 * 1024 * 1024
-"""The same in bytes; one more request of any size is let in while below."""
+"""Of a connection's requests that wait for their answer; one more of any size is let in while below."""
 RECEIVES_AT_ONCE_MAX: Final = 64
 FRAMES_AT_ONCE_MAX: Final = 32
 """Receives into a large frame, and small frames handled, before others get a turn: some milliseconds."""
@@ -108,6 +108,7 @@ class Connection:
         self.bytes_in = 0
         self.since = trio.current_time()
         self.last_request: RequestHeader | None = None
+        self._last_api: Api | None = None
         self._progress = 0
         self._last_progress = (-1, -1)
         self._idle_since = 0.0
@@ -226,11 +227,12 @@ class Connection:
         self.bytes_in += len(frame)
         self.last_request = header
         outbox = self.outbox
-        if not api.pipelined:
+        if not api.is_pipelined_behind(self._last_api):
             if not outbox.is_settled:
                 await outbox.settled()
-        elif outbox.unanswered >= PIPELINED_MAX or outbox.request_bytes >= PIPELINED_BYTES_MAX:
-            await outbox.room(PIPELINED_MAX, PIPELINED_BYTES_MAX)
+        elif outbox.unanswered >= api.pipelined or outbox.request_bytes >= PIPELINED_BYTES_MAX:
+            await outbox.room(api.pipelined, PIPELINED_BYTES_MAX)
+        self._last_api = api
         if self.end_reason is None:
             pause_s = await self._dispatcher.dispatch(api, header, frame, self.origin, outbox, self.close)
             if pause_s > 0:

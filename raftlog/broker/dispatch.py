@@ -84,9 +84,10 @@ class Dispatcher:
             return 0.0
         api.used.add(header.version)
         request = api.decode(frame, header)
-        if not api.pipelined:
+        if api.key is not ApiKey.PRODUCE:
             size = len(frame)
-            frame.discharge()
+            if not api.pipelined:
+                frame.discharge()
             if size > LONG:
                 await trio.lowlevel.checkpoint()
         try:

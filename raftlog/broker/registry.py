@@ -31,6 +31,11 @@ Refuse = Callable[[Any, ErrorCode, str], Answer]
 _CREATES: Final = "Create, or Create Cluster, where a topic is created by asking for it"
 _LEFT_OUT: Final = "what may not be described is left out"
 _IDS: Final = "without a transactional id; Write of any topic will do"
+PRODUCE_PIPELINED: Final = 256
+"""librdkafka sends as many as it likes."""
+COMMITS_PIPELINED: Final = 32
+"""A client that commits without waiting. Those of 300 connections together are as many as may wait for their
+entry (`raftlog.cluster.offsets`)."""
 _CHANGING: Final = (Operation.CREATE, Operation.DELETE, Operation.ALTER, Operation.ALTER_CONFIGS)
 _BROKERS: Final = "of brokers: Alter Cluster"
 
@@ -42,15 +47,14 @@ class Api:
     `rule` is what asking takes; None for what comes before it is known who asks. A module whose rule has a
     part for the request as a whole has `refused(request, code, text)`, unless an answer of nothing but code
     and text will do.
-    `pipelined`: the next request is read before this one is answered; for Produce alone.
+    `pipelined`: how many requests of one connection may be without an answer when the next of this API is
+    handled; 0 for those that wait until all before them are answered.
     """
 
     expected_failures: Final = (InvalidInput, SafetyError, DiskFailed)
     """What a handler may raise: a client that lied, or a broker that must stop."""
 
-    def __init__(
-        self, key: ApiKey, first: int, last: int, rule: Rule | None, *, pipelined: bool = False
-    ) -> None:
+    def __init__(self, key: ApiKey, first: int, last: int, rule: Rule | None, *, pipelined: int = 0) -> None:
         self.key = key
         self.first = first
         self.last = last
@@ -58,6 +62,11 @@ class Api:
         self.pipelined = pipelined
         self.used: set[int] = set()
         """The versions that clients have asked for."""
+
+    def is_pipelined_behind(self, other: Api | None) -> bool:
+        """Whether a request may be handled while earlier ones, the last of which is of `other`, are without
+        an answer: Produce behind any, commits behind commits."""
+        return self.pipelined > 0 and (self is other or self.key is ApiKey.PRODUCE)
 
     def __repr__(self) -> str:
         return f"<Api {self.key.name} v{self.first} to v{self.last}>"
@@ -106,11 +115,13 @@ class Api:
 REGISTRY: Final[dict[int, Api]] = {
     api.key: api
     for api in (
-        Api(ApiKey.PRODUCE, 0, 13, each("write topic", "write transaction"), pipelined=True),
+        Api(ApiKey.PRODUCE, 0, 13, each("write topic", "write transaction"), pipelined=PRODUCE_PIPELINED),
         Api(ApiKey.FETCH, 4, 17, each("read topic")),
         Api(ApiKey.LIST_OFFSETS, 1, 11, each("describe topic")),
         Api(ApiKey.METADATA, 0, 13, each("describe topic", "create topic", note=_CREATES)),
-        Api(ApiKey.OFFSET_COMMIT, 2, 9, whole("read group", each=("read topic",))),
+        Api(
+            ApiKey.OFFSET_COMMIT, 2, 9, whole("read group", each=("read topic",)), pipelined=COMMITS_PIPELINED
+        ),
         Api(ApiKey.OFFSET_FETCH, 1, 9, each("describe group", "describe topic", note=_LEFT_OUT)),
         Api(ApiKey.FIND_COORDINATOR, 0, 6, each("describe group", "describe transaction")),
         Api(ApiKey.JOIN_GROUP, 0, 9, whole("read group")),

@@ -266,6 +266,8 @@ class FakeNode:
         self.partitions: dict[tuple[str, int], FakePartition] = {}
         self.no_leader = False
         self.proposals_fail = 0
+        self.held_commits: list[Callable[[], None]] | None = None
+        """Commits that are not applied yet; None where they are applied at once."""
         self._index = 0
         self._producer_id = 1000
         self.groups = GroupCoordinator(
@@ -458,9 +460,15 @@ class FakeNode:
         return self._producer_id
 
     def commit(self, commit: GroupCommit, on_done: Callable[[Any], None]) -> None:
-        result = self._apply(CommitOffsets(commits=(commit,)))
-        assert not isinstance(result, DeleteGroup | DeleteOffsets)
-        on_done(result)
+        def end() -> None:
+            result = self._apply(CommitOffsets(commits=(commit,)))
+            assert not isinstance(result, DeleteGroup | DeleteOffsets)
+            on_done(result)
+
+        if self.held_commits is not None:
+            self.held_commits.append(end)
+        else:
+            end()
 
     # Admin
 

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from raftlog.broker.admission import RESERVED
-from raftlog.broker.connection import PIPELINED_MAX
+from raftlog.broker.registry import COMMITS_PIPELINED, PRODUCE_PIPELINED
 from raftlog.protocol.api import ApiKey
 from raftlog.records.record import NewRecord, encode_batch
 from tests.memory.broker_fakes import FakeNode, FakePartition, Peer, Served
@@ -153,14 +153,72 @@ async def test_unanswered_requests_are_bounded(clock: MockClock, served: Served)
     slow = partition_of(served)
     slow.hold = True
     peer = await served.connect()
-    for _ in range(PIPELINED_MAX + 20):
+    for _ in range(PRODUCE_PIPELINED + 20):
         await peer.send(ApiKey.PRODUCE, 9, **produce(b"a"))
     await trio.sleep(1)
-    assert slow.log_end_offset == PIPELINED_MAX
+    assert slow.log_end_offset == PRODUCE_PIPELINED
     slow.hold = False
     slow.commit()
-    for expected in range(1, PIPELINED_MAX + 21):
+    for expected in range(1, PRODUCE_PIPELINED + 21):
         assert (await peer.receive(ApiKey.PRODUCE, 9))[0] == expected
+
+
+def offset_commit(offset: int) -> dict[str, Any]:
+    partitions = [{"partition_index": 0, "committed_offset": offset, "committed_metadata": ""}]
+    return {
+        "group_id": "g",
+        "generation_id_or_member_epoch": -1,
+        "member_id": "",
+        "retention_time": -1,
+        "topics": [{"name": "t", "partitions": partitions}],
+    }
+
+
+def committed_offset(served: Served) -> int | None:
+    row = served.node.catalog.committed_offset("g", "t", 0)
+    return None if row is None else row.offset
+
+
+async def test_commits_are_pipelined_behind_commits_and_answered_in_order(served: Served) -> None:
+    held = served.node.held_commits = list[Callable[[], None]]()
+    peer = await served.connect()
+    for offset in range(COMMITS_PIPELINED + 5):
+        await peer.send(ApiKey.OFFSET_COMMIT, 2, **offset_commit(offset))
+    await trio.sleep(1)
+    assert len(held) == COMMITS_PIPELINED
+    served.node.held_commits = None
+    for release in (*held[1:], held[0]):  # the answers keep the order of the requests all the same
+        release()
+    for expected in range(1, COMMITS_PIPELINED + 6):
+        assert (await peer.receive(ApiKey.OFFSET_COMMIT, 2))[0] == expected
+    assert committed_offset(served) == COMMITS_PIPELINED + 4
+
+
+async def test_what_follows_a_commit_waits_for_it(served: Served) -> None:
+    held = served.node.held_commits = list[Callable[[], None]]()
+    peer = await served.connect()
+    await peer.send(ApiKey.OFFSET_COMMIT, 2, **offset_commit(7))
+    topics = [{"name": "t", "partition_indexes": [0]}]
+    await peer.send(ApiKey.OFFSET_FETCH, 1, group_id="g", topics=topics)
+    await trio.sleep(1)
+    held[0]()
+    assert (await peer.receive(ApiKey.OFFSET_COMMIT, 2))[0] == 1
+    _, answer = await peer.receive(ApiKey.OFFSET_FETCH, 1)
+    assert answer.topics[0].partitions[0].committed_offset == 7
+
+
+async def test_a_commit_waits_for_what_was_produced_before_it(served: Served) -> None:
+    slow = partition_of(served)
+    slow.hold = True
+    peer = await served.connect()
+    await peer.send(ApiKey.PRODUCE, 9, **produce(b"a"))
+    await peer.send(ApiKey.OFFSET_COMMIT, 2, **offset_commit(7))
+    await trio.sleep(1)
+    assert committed_offset(served) is None
+    slow.commit()
+    await peer.receive(ApiKey.PRODUCE, 9)
+    await peer.receive(ApiKey.OFFSET_COMMIT, 2)
+    assert committed_offset(served) == 7
 
 
 async def test_a_produce_that_takes_too_long_times_out(clock: MockClock, served: Served) -> None:
