@@ -227,11 +227,12 @@ class Connection:
         self.bytes_in += len(frame)
         self.last_request = header
         outbox = self.outbox
-        if not api.is_pipelined_behind(self._last_api):
+        unanswered_max = api.pipelined if api is self._last_api or api.overtakes else 0
+        if not unanswered_max:
             if not outbox.is_settled:
                 await outbox.settled()
-        elif outbox.unanswered >= api.pipelined or outbox.request_bytes >= PIPELINED_BYTES_MAX:
-            await outbox.room(api.pipelined, PIPELINED_BYTES_MAX)
+        elif outbox.unanswered >= unanswered_max or outbox.request_bytes >= PIPELINED_BYTES_MAX:
+            await outbox.room(unanswered_max, PIPELINED_BYTES_MAX)
         self._last_api = api
         if self.end_reason is None:
             pause_s = await self._dispatcher.dispatch(api, header, frame, self.origin, outbox, self.close)

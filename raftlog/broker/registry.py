@@ -60,13 +60,10 @@ class Api:
         self.last = last
         self.rule = rule
         self.pipelined = pipelined
+        self.overtakes = key is ApiKey.PRODUCE
+        """What is pipelined is handled behind unanswered requests of any API, and not of its own alone."""
         self.used: set[int] = set()
         """The versions that clients have asked for."""
-
-    def is_pipelined_behind(self, other: Api | None) -> bool:
-        """Whether a request may be handled while earlier ones, the last of which is of `other`, are without
-        an answer: Produce behind any, commits behind commits."""
-        return self.pipelined > 0 and (self is other or self.key is ApiKey.PRODUCE)
 
     def __repr__(self) -> str:
         return f"<Api {self.key.name} v{self.first} to v{self.last}>"

@@ -63,8 +63,13 @@ class _Commit:
         self.unknown: tuple[tuple[str, str, int], ...] = ()
         self.failure: Refused | ProposalFailed | None = None
 
-    @property
-    def result(self) -> CommitResult:
+    def piece_done(self, result: CommitResult) -> CommitResult | None:
+        """What the commit came to, once this was its last piece."""
+        if not isinstance(result, OffsetsCommitted):
+            self.failure = result
+        self.left -= 1
+        if self.left:
+            return None
         if self.failure is not None:
             return self.failure
         return OffsetsCommitted(self.unknown) if self.unknown else _ALL_STORED
@@ -134,12 +139,10 @@ class OffsetCommits:
             if isinstance(result, OffsetsCommitted):
                 _note_unknown(batch, result)
             for number, (commit, _, _) in enumerate(batch, 1):
-                if not isinstance(result, OffsetsCommitted):
-                    commit.failure = result
-                commit.left -= 1
-                if not commit.left:
+                end = commit.piece_done(result)
+                if end is not None:
                     self._commits -= 1
-                    commit.on_done(commit.result)
+                    commit.on_done(end)
                 if number % ANSWERS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
 
