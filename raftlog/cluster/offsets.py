@@ -26,7 +26,7 @@ from raftlog.metadata.offsets import (
 )
 
 ENTRY_BYTES: Final = 64 * 1024
-"""Of commits in one entry, and a piece more: 1,500 offsets, which take five milliseconds."""
+"""Of commits in one entry, and a piece more: a thousand offsets, which take some milliseconds."""
 PIECE_BYTES_MAX: Final = 512 * 1024
 """Of an encoded group with one offset or some; with what is in an entry already it fits a command."""
 PIECE_OFFSETS: Final = 1000
@@ -37,6 +37,12 @@ OFFSET_BYTES: Final = 32
 """Of an offset beside its strings, at most; and of a group."""
 ANSWERS_AT_ONCE: Final = 64
 """Commits that are answered before others have a turn: two milliseconds."""
+MANY: Final = 8
+SIZES_KEPT: Final = 4
+GATHER_S: Final = 0.01
+"""An entry costs three brokers some milliseconds of work, whatever is in it. So behind entries of MANY
+commits and more the next waits until there are as many as the largest of the last SIZES_KEPT had, but no
+longer than this since the one before was proposed. Who commits one after the other is back by then."""
 COMMIT_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of one commit. Kafka takes as much as the offsets topic takes in a batch: 1 MiB."""
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -80,7 +86,7 @@ _Piece = tuple[_Commit, GroupCommit | bytes, int]
 
 
 class OffsetCommits:
-    """Collects commits while the entry before is on its way."""
+    """Collects commits while the entry before is on its way, and a little longer where they are many."""
 
     def __init__(self, metadata: MetadataGroup, proposer: Proposer) -> None:
         self._metadata = metadata
@@ -88,7 +94,9 @@ class OffsetCommits:
         self._waiting: deque[_Piece] = deque()
         self._waiting_bytes = 0
         self._commits = 0
-        self._arrived = trio.Event()
+        self._wanted = 1
+        self._enough = trio.Event()
+        """Set while `_wanted` commits wait, or as many bytes as an entry takes."""
 
     def commit(self, commit: GroupCommit, on_done: OnCommitted) -> None:
         """Commit one group's offsets; `on_done` is called once they are on a majority of disks."""
@@ -121,7 +129,8 @@ class OffsetCommits:
             self._waiting += ((going, piece, len(piece)) for piece in pieces)
         else:
             self._waiting.append((_Commit(group, 1, on_done), commit, size))
-        self._arrived.set()
+        if len(self._waiting) >= self._wanted or self._waiting_bytes >= ENTRY_BYTES:
+            self._enough.set()
 
     def _problem(self, commit: GroupCommit) -> Refused | None:
         if self._metadata.is_full:
@@ -132,9 +141,15 @@ class OffsetCommits:
 
     async def run(self) -> None:
         """Propose what has been collected, one entry at a time, until cancelled."""
+        sizes: deque[int] = deque([0], maxlen=SIZES_KEPT)
+        until = 0.0
         while True:
-            await self._arrived.wait()
+            await self._enough.wait()
+            if max(sizes) >= MANY and trio.current_time() < until:
+                await self._gather(max(sizes), until)
             batch = self._take()
+            sizes.append(len(batch))
+            until = trio.current_time() + GATHER_S
             result = await self._propose(_command_of(batch))
             if isinstance(result, OffsetsCommitted):
                 _note_unknown(batch, result)
@@ -146,6 +161,14 @@ class OffsetCommits:
                 if number % ANSWERS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
 
+    async def _gather(self, wanted: int, until: float) -> None:
+        """Wait for as many commits, or until then."""
+        if len(self._waiting) < wanted and self._waiting_bytes < ENTRY_BYTES:
+            self._wanted, self._enough = wanted, trio.Event()
+            with trio.move_on_at(until):
+                await self._enough.wait()
+            self._wanted = 1
+
     def _take(self) -> list[_Piece]:
         """The next entry's."""
         batch: list[_Piece] = []
@@ -154,8 +177,9 @@ class OffsetCommits:
             batch.append(self._waiting.popleft())
             size += batch[-1][2]
         self._waiting_bytes -= size
-        if not self._waiting:
-            self._arrived = trio.Event()
+        self._enough = trio.Event()
+        if self._waiting:
+            self._enough.set()
         return batch
 
     async def _propose(self, command: bytes) -> CommitResult:

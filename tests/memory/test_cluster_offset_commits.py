@@ -10,10 +10,10 @@ import trio
 
 from raftlog.cluster import offsets as batching
 from raftlog.cluster.metadata_group import ProposalFailed
-from raftlog.cluster.offsets import ENTRY_BYTES, OffsetCommits
+from raftlog.cluster.offsets import ENTRY_BYTES, GATHER_S, MANY, OffsetCommits
 from raftlog.metadata.commands import PROPOSED_BYTES_MAX, decode_command
 from raftlog.metadata.noun import Refusal, Refused, Result
-from raftlog.metadata.offsets import GroupCommit, OffsetCommit, OffsetsCommitted
+from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit, OffsetsCommitted
 from raftlog.types import RaftIndex
 from tests.unit.test_metadata_state import Log, create
 
@@ -21,7 +21,8 @@ from tests.unit.test_metadata_state import Log, create
 class Node:
     """Applies what is proposed, after a moment; or fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes_s: float = 0.01) -> None:
+        self.takes_s = takes_s
         self.log = Log()
         self.log.apply(create())
         self.sizes: list[int] = []
@@ -31,7 +32,7 @@ class Node:
         self.result_at = self.results.get
 
     async def propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
-        await trio.sleep(0.01)
+        await trio.sleep(self.takes_s)
         self.sizes.append(len(command))
         if self.failure is not None:
             return self.failure
@@ -127,3 +128,60 @@ async def test_what_waits_is_bounded_by_bytes(
     results = await committed(Node(), *(of_orders(f"g{number}", 100) for number in range(3)))
     assert results[0] == OffsetsCommitted()
     assert isinstance(results[2], ProposalFailed) and not results[2].may_still_happen
+
+
+async def play(*arrivals: tuple[float, int], metadata: str = "") -> tuple[list[float], list[int]]:
+    """Commits that arrive at these times, so many at once, where an entry takes a tenth of GATHER_S: when
+    each time's last is answered, and how many commits each entry had. All but the first have `metadata`."""
+    node = Node(GATHER_S / 10)
+    counts: list[int] = []
+    waiting = OffsetCommits(cast(Any, node), cast(Any, node))
+    answered: dict[int, float] = {}
+    begun = trio.current_time()
+
+    async def propose_here(command: bytes) -> RaftIndex | ProposalFailed:
+        decoded = decode_command(command)
+        assert isinstance(decoded, CommitOffsets)
+        counts.append(len(decoded.commits))
+        return await Node.propose_here(node, command)
+
+    node.propose_here = propose_here  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(waiting.run)
+        for number, (at, count) in enumerate(arrivals):
+            await trio.sleep_until(begun + at)
+
+            def note(_: object, number: int = number) -> None:
+                answered[number] = trio.current_time() - begun
+
+            for one in range(count):
+                waiting.commit(of_orders(f"g{one}", 1, metadata if number else ""), note)
+        await trio.sleep_until(begun + arrivals[-1][0] + 2 * GATHER_S)
+        nursery.cancel_scope.cancel()
+    return [answered[number] for number in range(len(arrivals))], counts
+
+
+async def test_behind_many_commits_the_next_entry_waits_for_as_many(autojump_clock: object) -> None:
+    _, entries = await play((0, 2 * MANY), (0.3 * GATHER_S, MANY), (0.6 * GATHER_S, MANY))
+    assert entries == [2 * MANY, 2 * MANY]
+
+
+async def test_an_entry_waits_no_longer_than_a_moment(autojump_clock: object) -> None:
+    answered, entries = await play((0, 2 * MANY), (0.3 * GATHER_S, MANY))
+    assert entries == [2 * MANY, MANY]
+    assert GATHER_S < answered[1] < 1.3 * GATHER_S
+
+
+async def test_few_commits_wait_for_nobody(autojump_clock: object) -> None:
+    answered, entries = await play((0, MANY - 1), (0.3 * GATHER_S, 1))
+    assert entries == [MANY - 1, 1]
+    assert answered[1] < 0.5 * GATHER_S
+
+
+async def test_what_fills_an_entry_waits_for_no_more(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "ENTRY_BYTES", 4000)
+    answered, entries = await play((0, 2 * MANY), (0.3 * GATHER_S, 2), metadata="x" * 2000)
+    assert entries == [2 * MANY, 2]
+    assert answered[1] < 0.5 * GATHER_S
