@@ -21,10 +21,12 @@ DEBIAN = Path("/usr/lib/postgresql")
 
 
 class PostgresServer:
-    """It runs as `postgres`, or as `nobody`, when the tests run as root, whom Postgres refuses."""
+    """It runs as `postgres`, or as `nobody`, when the tests run as root, whom Postgres refuses. With a port
+    it listens on 127.0.0.1, too."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, port: int | None = None) -> None:
         self._programs = programs
+        self.port = port
         self._folder = Path(tempfile.mkdtemp(prefix="raftlog-pg-"))  # one that others may pass through
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -50,11 +52,21 @@ class PostgresServer:
     def start(self) -> None:
         """Until it answers."""
         assert self._process is None
+        address = "" if self.port is None else "127.0.0.1"
+        port = [] if self.port is None else ["-p", str(self.port)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(str(self._programs / "postgres"), "-D", "data", "-k", str(self._folder)),
-                    *("-c", "listen_addresses=", "-c", "wal_level=logical", "-c", "fsync=off"),
+                    *(
+                        "-c",
+                        f"listen_addresses={address}",
+                        *port,
+                        "-c",
+                        "wal_level=logical",
+                        "-c",
+                        "fsync=off",
+                    ),
                     *("-c", "max_replication_slots=50", "-c", "max_slot_wal_keep_size=64MB"),
                 ],
                 **self._user,
@@ -101,7 +113,8 @@ class PostgresServer:
         return [first, *map(int, children)]
 
     def dsn(self, database: str) -> str:
-        return f"host={self._folder} dbname={database} user=raftlog"
+        port = "" if self.port is None else f" port={self.port}"
+        return f"host={self._folder}{port} dbname={database} user=raftlog"
 
     def database(self) -> str:
         """A new one: its dsn."""
@@ -125,7 +138,7 @@ class PostgresServer:
         shutil.rmtree(self._folder)
 
 
-def serving() -> Iterator[PostgresServer]:
+def serving(port: int | None = None) -> Iterator[PostgresServer]:
     """One that runs, for a fixture. Skipped, or failed where everything is asked for, without Postgres."""
     programs = shutil.which("initdb")
     folders = [Path(programs).parent] if programs else sorted(DEBIAN.glob("*/bin"))
@@ -133,7 +146,7 @@ def serving() -> Iterator[PostgresServer]:
         if os.environ.get("RAFTLOG_TEST_REQUIRE") == "all":
             pytest.fail("Postgres is not installed")
         pytest.skip("Postgres is not installed: apt-get install postgresql")
-    server = PostgresServer(folders[-1])
+    server = PostgresServer(folders[-1], port)
     try:
         server.start()
         yield server

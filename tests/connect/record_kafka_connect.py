@@ -11,7 +11,7 @@ from urllib.error import URLError
 from raftlog.testing.processes import ClusterProcesses
 from tests.connect.console_calls import RECORDED, Peer, play
 from tests.foreign.commands import JavaTools
-from tests.foreign.test_foreign_connect import Worker
+from tests.foreign.worker import Worker
 
 
 def main() -> None:

@@ -12,11 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.kafka_peer.jars import cache_dir, jars
+from tests.kafka_peer.jars import VERSION, cache_dir, jars
 
 PATIENCE_S: Final = 60.0
 BUILD_PATIENCE_S: Final = 600.0
 KAFKAJS: Final = "2.2.4"
+DEBEZIUM: Final = "3.4.3.Final"
+DEBEZIUM_KAFKA: Final = "4.3.1"
+"""Of the worker that Debezium runs on. It reads its offsets to their end all the time, and up to 4.3.0 the
+client that finds the end goes on asking a leader that was killed until that is back (KAFKA-20673)."""
 SPARK: Final = "4.2.0"
 SPARK_JARS: Final = (
     "spark-sql-kafka-0-10_2.13",
@@ -82,12 +86,12 @@ class JavaTools:
     """Apache Kafka's command-line tools by the name of their class, or as `TOOLS` calls them; with `apps` the
     programs that Kafka's libraries make."""
 
-    def __init__(self, kind: str = "tools") -> None:
+    def __init__(self, kind: str = "tools", version: str = VERSION) -> None:
         for program in ("java", "mvn"):
             if shutil.which(program) is None:
                 raise FileNotFoundError(program)
         self._java = ["java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-        self._java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars(kind)}/*"]
+        self._java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars(kind, version)}/*"]
 
     def program(self, name: str, *arguments: object) -> list[str]:
         """A program by the whole name of its class."""
@@ -107,6 +111,21 @@ class JavaTools:
     def run(self, name: str, *arguments: object) -> list[dict[str, Any]]:
         """What a program of this folder did, from the JSON in its lines."""
         return [json.loads(line) for line in _run(self.source(name, *arguments), 0).splitlines()]
+
+
+def debezium() -> Path:
+    """The folder for a worker's `plugin.path`, with Debezium's connector for Postgres in it."""
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            raise FileNotFoundError(program)
+    plugins = cache_dir().parent / f"debezium-{DEBEZIUM}"
+    if not (plugins / "ready").exists():
+        pom = Path(__file__).with_name("debezium") / "pom.xml"
+        copy = ["mvn", "-q", "-B", "-f", str(pom), f"-Ddebezium.version={DEBEZIUM}"]
+        copy += ["dependency:copy-dependencies", f"-DoutputDirectory={plugins / 'postgres'}"]
+        _run(copy, 0, patience_s=BUILD_PATIENCE_S)
+        (plugins / "ready").touch()
+    return plugins
 
 
 class Go:

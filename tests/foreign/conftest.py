@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 
 import pytest
 
-from raftlog.testing.processes import ClusterProcesses
-from tests.foreign.commands import Go, JavaTools, Node, Spark
+from raftlog.testing.processes import ClusterProcesses, free_port
+from tests.connect.postgres_server import PostgresServer, serving
+from tests.foreign.commands import DEBEZIUM_KAFKA, Go, JavaTools, Node, Spark, debezium
 
 T = TypeVar("T")
 OPTIONS: Final = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
@@ -52,6 +53,24 @@ def java() -> JavaTools:
 def apps() -> JavaTools:
     """Java with Kafka Streams, Connect and MirrorMaker."""
     return found(lambda: JavaTools("apps"), "Java and Maven")
+
+
+@pytest.fixture(scope="session")
+def newer_apps() -> JavaTools:
+    """Connect as Debezium needs it."""
+    return found(lambda: JavaTools("apps", DEBEZIUM_KAFKA), "Java and Maven")
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Path:
+    """A worker's `plugin.path` with Debezium."""
+    return found(debezium, "Java and Maven")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """One that Java reaches, too."""
+    yield from serving(port=free_port())
 
 
 @pytest.fixture(scope="session")

@@ -5,68 +5,20 @@ Its configurations, offsets and states are in three topics of the cluster, and i
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-from urllib.error import HTTPError
+from typing import Final
 
 import pytest
 
 from raftlog.testing.processes import ClusterProcesses
-from tests.foreign.commands import Background, JavaTools
+from tests.foreign.commands import JavaTools
 from tests.foreign.kills import STOP_MAX_S, kill_coordinators, longest_stop
+from tests.foreign.worker import GROUP, Worker
 
 PAUSE_S: Final = 0.02
-REST_PATIENCE_S: Final = 60.0
-
-
-class Worker:
-    """A worker in distributed mode, and its REST."""
-
-    def __init__(self, apps: JavaTools, bootstrap: str, folder: Path) -> None:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self._url = f"http://127.0.0.1:{found.getsockname()[1]}"
-        settings = {
-            "bootstrap.servers": bootstrap,
-            "group.id": "workers",
-            "key.converter": "org.apache.kafka.connect.storage.StringConverter",
-            "value.converter": "org.apache.kafka.connect.storage.StringConverter",
-            "offset.flush.interval.ms": "500",
-            "exactly.once.source.support": "enabled",
-            "listeners": self._url,
-            "plugin.discovery": "service_load",
-        }
-        for kind in ("config", "offset", "status"):
-            settings[f"{kind}.storage.topic"] = f"of-{kind}"
-            settings[f"{kind}.storage.replication.factor"] = "3"
-        properties = folder / "worker.properties"
-        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        self.program = Background(apps.program("org.apache.kafka.connect.cli.ConnectDistributed", properties))
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._url + path, method=method, data=data, headers=headers)
-        with urllib.request.urlopen(request, timeout=REST_PATIENCE_S) as answer:
-            return json.loads(answer.read())
-
-    def configure(self, name: str, settings: dict[str, str]) -> None:
-        """Once the worker is up, and its group has settled."""
-
-        def is_taken() -> bool:
-            try:
-                self.ask("PUT", f"/connectors/{name}/config", settings)
-            except (HTTPError, OSError):
-                return False
-            return True
-
-        self.program.until(f"the worker takes {name}", is_taken)
 
 
 class File:
@@ -159,14 +111,13 @@ def test_each_line_arrives_once(
             worker.program.until(f"lines {when}", lambda: arrivals.moments[-1] > moment)
 
         begun = len(arrivals.moments)
-        kill_coordinators(mortal, "workers", goes_on)
+        kill_coordinators(mortal, GROUP, goes_on)
         moments = arrivals.moments[begun:]
         written.end()
         last = f"line {written.count - 1}\n"
         worker.program.until("the last line", lambda: sink.read_text().endswith(last))
         for name in ("source", "sink"):
-            (task,) = worker.ask("GET", f"/connectors/{name}/status")["tasks"]
-            assert task["state"] == "RUNNING", task
+            worker.must_run(name)
     finally:
         written.end()
         arrivals.end()

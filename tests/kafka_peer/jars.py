@@ -20,17 +20,17 @@ LAST: Final = {"lib": "kafka_2.13", "tools": "kafka-tools", "apps": "connect-mir
 """Of each folder one of the jars that only it has."""
 
 
-def jars(kind: str = "lib") -> Path:
+def jars(kind: str = "lib", version: str = VERSION) -> Path:
     """The folder of the broker's jars; or of those and the jars of the command-line tools, or of the `apps`.
     It is filled at the first call."""
     last = LAST[kind]
-    folder = cache_dir() / f"{kind}-{VERSION}"
-    if not (folder / f"{last}-{VERSION}.jar").exists():
+    folder = cache_dir() / f"{kind}-{version}"
+    if not (folder / f"{last}-{version}.jar").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"resolving Apache Kafka {VERSION} with Maven …", file=sys.stderr, flush=True)
+        print(f"resolving Apache Kafka {version} with Maven …", file=sys.stderr, flush=True)
         profile = [] if kind == "lib" else [f"-P{kind}"]
         subprocess.run(
-            ["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={VERSION}", *profile,
+            ["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={version}", *profile,
              "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],
             check=True,
         )  # fmt: skip
