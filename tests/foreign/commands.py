@@ -56,13 +56,16 @@ class Background:
 
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        self._errors = self._process.stderr.read()
+        for line in self._process.stderr:
+            self._errors += line
 
     def until(self, what: str, condition: Callable[[], object]) -> None:
         """Wait for a condition, as long as the program lives."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}\n{self.said[-5:]}"
+            assert time.monotonic() < deadline, (
+                f"not within {PATIENCE_S} s: {what}\n{self.said[-5:]}\n{self._errors[-3000:]}"
+            )
             if self._process.poll() is not None:
                 self.stop()
                 raise AssertionError(f"ended before {what}: {self.said[-5:]}\n{self._errors[-3000:]}")
