@@ -263,6 +263,7 @@ def _decode_records(
     values: list[bytes | None] = []
     headers: dict[int, Headers] = {}
     unpack_head, delta_at = _HEAD.unpack_from, position
+    length = high = number = time = time_high = start = end = 0  # numbers, says this where it is compiled
     for width, first, last in _DELTA_WIDTHS if dense else ((0, 0, count),):
         for _ in range(first, min(last, count)):
             # The length, the attributes (none are defined) and the time delta: nearly always in five bytes.
