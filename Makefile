@@ -18,13 +18,15 @@ demo: $(READY)  ## hello-worlds of the Kafka tutorials, then a real log through 
 
 # Per cent at the end of each line, and at the end the tests that took longest.
 SLOWEST := --durations=12 --durations-min=5
+# In the order of tests/conftest.py; what shares brokers stays together.
+TOGETHER := -n auto --dist loadgroup --no-loadscope-reorder
 
 test: $(READY)  ## every test but the long ones, in six minutes; ARGS='-k word' chooses among all
-	$(BIN)/pytest -n auto --dist loadgroup $(if $(ARGS),,-m 'not alone and not long') $(SLOWEST) $(ARGS)
+	$(BIN)/pytest $(TOGETHER) $(if $(ARGS),,-m 'not alone and not long') $(SLOWEST) $(ARGS)
 
 test-all: $(READY)  ## all tests: also the long ones, scenarios of chaos, lowest versions, each Python; half an hour
 	@echo "1 of 3: every test but those that want the machine for themselves"
-	RAFTLOG_TEST_SIM_SEEDS=300 $(BIN)/pytest -n auto --dist loadgroup -m 'not alone' $(SLOWEST)
+	RAFTLOG_TEST_SIM_SEEDS=300 $(BIN)/pytest $(TOGETHER) -m 'not alone' $(SLOWEST)
 	@echo "2 of 3: scenarios of chaos, one after the other"
 	$(BIN)/pytest -m alone chaos/tests tests/docker $(SLOWEST)
 	@echo "3 of 3: the fast tests with the lowest versions, and with each Python that is here"

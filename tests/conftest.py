@@ -12,6 +12,8 @@ from importlib.metadata import entry_points
 import pytest
 from trio.abc import Clock
 
+from tests.leftovers import collect_leftovers
+
 PLUGIN = "raftlog.testing.pytest_plugin"
 
 pytest_plugins = ["pytester"]
@@ -47,6 +49,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long begins first, so that no worker is left with it at the end."""
+    """What takes long begins first, so that no worker is left with it at the end. Tests that share what their
+    file or folder has started, such as brokers or a browser, run in one worker: it is started once."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if _shares(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _shares(item: pytest.Item) -> bool:
+    found = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    scopes = {made[-1].scope for name, made in found.items() if name != collect_leftovers.__name__}
+    return not scopes.isdisjoint({"module", "package"})

@@ -25,6 +25,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("chaos")
 @pytest.mark.filterwarnings("default")
 def test_the_workload_of_the_guide_runs(shop: str, tmp_path: Path) -> None:

@@ -253,7 +253,10 @@ def check(target: Target, principal: str, operation: Operation, resource: Resour
     kind, name = _needed(resource)
     _check_possible(operation, kind)
 
+    is_allowed = False
+
     async def main(client: Client) -> None:
+        nonlocal is_allowed
         from raftlog.client.acls import AclFilter
         from raftlog.metadata.acl_table import AclBinding, table_of
         from raftlog.types import BEFORE_ALL
@@ -272,10 +275,11 @@ def check(target: Target, principal: str, operation: Operation, resource: Resour
         verb = "may" if decision.allowed else "may not"
         why = str(decision.rule) if decision.rule is not None else "no rule allows it"
         click.echo(f"{principal} {verb} {words(operation)} {words(kind)} '{name}': {why}")
-        if not decision.allowed:
-            raise SystemExit(1)
+        is_allowed = decision.allowed
 
     target.run(main)
+    if not is_allowed:
+        raise SystemExit(1)
 
 
 def _check_possible(operation: Operation, kind: ResourceKind) -> None:

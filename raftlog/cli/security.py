@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,12 +119,13 @@ def check(config: str | None, bootstrap: str | None) -> None:
         raise click.UsageError(str(error)) from None
 
     async def main() -> bool:
-        async for finding in look(settings):
-            mark = "ok  " if finding.is_good else "FAIL"
-            click.echo(f"{mark} {finding.step} {finding.found}")
-            if not finding.is_good:
-                click.echo(f"     look at: {finding.advice}")
-                return False
+        async with aclosing(look(settings)) as findings:
+            async for finding in findings:
+                mark = "ok  " if finding.is_good else "FAIL"
+                click.echo(f"{mark} {finding.step} {finding.found}")
+                if not finding.is_good:
+                    click.echo(f"     look at: {finding.advice}")
+                    return False
         return True
 
     if not trio.run(main):

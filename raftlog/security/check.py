@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,22 +45,23 @@ class Finding:
     advice: str = ""
 
 
-async def look(settings: ClientSettings) -> AsyncIterator[Finding]:
+async def look(settings: ClientSettings) -> AsyncGenerator[Finding, None]:
     """Every broker that the settings name, and every one that those name. Ends after what is not good."""
     told: dict[tuple[str, int], None] = dict.fromkeys(settings.servers)
     seen: set[tuple[str, int]] = set()
     while waiting := [place for place in told if place not in seen]:
         place = waiting[0]
         seen.add(place)
-        async for finding in _look_at(settings, *place, told):
-            yield finding
-            if not finding.is_good:
-                return
+        async with aclosing(_look_at(settings, *place, told)) as findings:
+            async for finding in findings:
+                yield finding
+                if not finding.is_good:
+                    return
 
 
 async def _look_at(
     settings: ClientSettings, host: str, port: int, told: dict[tuple[str, int], None]
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     where = join_host_port(host, port)
     wants_tls = settings.security_protocol in ("SSL", "SASL_SSL")
     try:
@@ -95,9 +97,8 @@ async def _look_at(
         yield Finding(where, str(error), False, advice)
         return
     yield Finding(where, "speaks TLS, and its certificate is good" if wants_tls else "speaks plain text")
-    async for finding in _talk(
-        settings, securing, Connection(stream, name=where, client_id="raftlog-check"), told
-    ):
+    connection = Connection(stream, name=where, client_id="raftlog-check")
+    for finding in await _talk(settings, securing, connection, told):
         yield finding
 
 
@@ -106,7 +107,7 @@ async def _talk(
     securing: Securing,
     connection: Connection,
     told: dict[tuple[str, int], None],
-) -> AsyncIterator[Finding]:
+) -> list[Finding]:
     where, deadline = connection.name, trio.current_time() + PATIENCE_S
     findings: list[Finding] = []
     async with trio.open_nursery() as nursery:
@@ -132,8 +133,7 @@ async def _talk(
             )
         finally:
             connection.close()
-    for finding in findings:
-        yield finding
+    return findings
 
 
 def _advice(settings: ClientSettings) -> str:

@@ -53,6 +53,7 @@ def test_3000_partitions_with_1024_descriptors(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_1008_small_segments_with_1024_descriptors(tmp_path: Path) -> None:
     options: dict[str, object] = {"log.segment.bytes": 1024}
     with broker_process(tmp_path / "data", options=options, open_files_max=FEW_FILES) as broker:

@@ -357,6 +357,7 @@ def test_a_member_with_more_metadata_than_a_request_may_have(victim: Victim) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_members_that_never_come_back(victim: Victim) -> None:
     """Each is given an id, and should ask again by it (KIP-394). Whoever means it becomes a member."""
     body = requests.join_group_body("crowd")

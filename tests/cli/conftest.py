@@ -8,22 +8,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from raftlog.cli import main
 from raftlog.testing.processes import BrokerProcess, broker_process
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a command printed."""
-
-    stdout: bytes
-    stderr: bytes
-
+from tests.command_line import Result, run_raftlog
 
 Run = Callable[..., Result]
 
@@ -36,27 +25,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 
 
 @pytest.fixture
-def raftlog(broker: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def raftlog(broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`raftlog(*arguments, input=b"", code=0)`: run the command to its end, which must be with that code.
 
-    In this process, which has imported everything already, with files as its standard streams.
+    In this process, with files as its standard streams.
     """
     monkeypatch.setenv("RAFTLOG_BOOTSTRAP", broker.bootstrap)
-    paths = [tmp_path / name for name in ("stdin", "stdout", "stderr")]
 
     def run(*arguments: str, input: bytes = b"", code: int = 0) -> Result:
-        paths[0].write_bytes(input)
-        with paths[0].open() as stdin, paths[1].open("w") as stdout, paths[2].open("w") as stderr:
-            monkeypatch.setattr("sys.stdin", stdin)
-            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-                try:
-                    main(list(arguments))
-                except SystemExit as exit:
-                    ended = exit.code
-            monkeypatch.undo()
-            monkeypatch.setenv("RAFTLOG_BOOTSTRAP", broker.bootstrap)
-        result = Result(paths[1].read_bytes(), paths[2].read_bytes())
-        assert ended == code, (arguments, ended, result)
+        result = run_raftlog(*arguments, input=input)
+        assert result.code == code, (arguments, result)
         return result
 
     return run

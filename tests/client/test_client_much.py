@@ -18,7 +18,9 @@ MEMORY = 16 << 20
     ("size", "count", "batch"),
     [
         pytest.param(1000, 80_000, 1 << 20, id="in large requests"),
-        pytest.param(10, 8_000, 1, id="in requests of one record"),  # each costs 2 KiB beside its bytes
+        pytest.param(  # each costs 2 KiB beside its bytes
+            *(10, 8_000, 1), id="in requests of one record", marks=(pytest.mark.slow, pytest.mark.long)
+        ),
     ],
 )
 async def test_a_broker_takes_many_times_its_memory(

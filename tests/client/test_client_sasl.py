@@ -16,6 +16,7 @@ from raftlog.client.errors import AuthenticationFailed
 from raftlog.security.kit import Place, make_kit
 from raftlog.testing.processes import BrokerProcess, broker_process, free_port
 from tests.certificates import write_authority
+from tests.command_line import Result, run_raftlog
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +47,9 @@ class Kit:
         lines = (self.kit.folder / f"{user}.properties").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
-    def run(self, *arguments: str, user: str = "admin", input: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, user: str = "admin", input: str = "") -> Result:
         file = str(self.kit.folder / f"{user}.properties")
-        command = [sys.executable, "-m", "raftlog", *arguments, "--config", file]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, input=input)
+        return run_raftlog(*arguments, "--config", file, input=input.encode())
 
 
 @pytest.fixture(scope="module")
@@ -120,22 +120,22 @@ async def test_plain_text_to_the_other_listener_asks_for_a_login(kit: Kit) -> No
 
 
 def test_users_come_and_go_by_the_command_line(kit: Kit) -> None:
-    assert kit.run("user", "add", "bob", "--stdin", input="pässword\n").stdout == "added bob\n"
+    assert kit.run("user", "add", "bob", "--stdin", input="pässword\n").output == "added bob\n"
     again = kit.run("user", "add", "bob", "--stdin", input="x\n")
-    assert again.returncode == 1 and "there is a user 'bob'" in again.stderr
-    listed = kit.run("user", "list").stdout
+    assert again.code == 1 and "there is a user 'bob'" in again.errors
+    listed = kit.run("user", "list").output
     assert [line.split()[0] for line in listed.splitlines()] == ["USER", "admin", "app", "bob"]
     changed = kit.run("user", "passwd", "bob", "--generate")
-    assert changed.returncode == 0 and len(changed.stdout.strip()) == 22
-    assert kit.run("user", "remove", "bob").stdout == "removed bob\n"
+    assert changed.code == 0 and len(changed.output.strip()) == 22
+    assert kit.run("user", "remove", "bob").output == "removed bob\n"
     gone = kit.run("user", "remove", "ap")
-    assert gone.returncode == 1 and "there is no user 'ap'; did you mean 'app'?" in gone.stderr
+    assert gone.code == 1 and "there is no user 'ap'; did you mean 'app'?" in gone.errors
 
 
 def test_check_says_what_a_client_will_meet(kit: Kit, tmp_path: Path) -> None:
     good = kit.run("security", "check", user="app")
-    assert good.returncode == 0, good
-    assert "takes 'app' by SCRAM-SHA-512" in good.stdout and "FAIL" not in good.stdout
+    assert good.code == 0, good
+    assert "takes 'app' by SCRAM-SHA-512" in good.output and "FAIL" not in good.output
     file = kit.kit.folder / "wrong.properties"
     text = (kit.kit.folder / "app.properties").read_text()
     for before, after, words in (
@@ -146,7 +146,7 @@ def test_check_says_what_a_client_will_meet(kit: Kit, tmp_path: Path) -> None:
         assert before in text
         file.write_text(text.replace(before, after))
         bad = kit.run("security", "check", user="wrong")
-        assert bad.returncode == 1 and words in bad.stdout, bad
+        assert bad.code == 1 and words in bad.output and not bad.errors, bad
 
 
 def test_a_broker_that_others_reach_wants_to_know_who_they_are(tmp_path: Path) -> None:
@@ -164,10 +164,10 @@ def test_a_broker_that_others_reach_wants_to_know_who_they_are(tmp_path: Path) -
 
 def test_a_kit_is_made_once(tmp_path: Path) -> None:
     begun = time.monotonic()
-    command = [sys.executable, "-m", "raftlog", "security", "init", str(tmp_path / "sec")]
-    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    command = ("security", "init", str(tmp_path / "sec"))
+    assert run_raftlog(*command).code == 0
     assert time.monotonic() - begun < 60
-    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert again.returncode == 2 and "nothing is overwritten" in again.stderr
+    again = run_raftlog(*command)
+    assert again.code == 2 and "nothing is overwritten" in again.errors
     for path in (tmp_path / "sec").rglob("*"):
         assert not path.stat().st_mode & 0o077, path

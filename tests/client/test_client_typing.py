@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 SAMPLE = Path(__file__).parent / "sample"
+MYPY_CACHE = str(Path(__file__).parents[2] / ".mypy_cache" / "users")
+"""Shared with tests/testing/test_testing_typing.py: what is imported is checked once."""
 APP, WRONG = SAMPLE / "app.py", SAMPLE / "wrong.py"
 
 
@@ -28,13 +30,15 @@ EXPECTED = {("wrong.py", line) for line in _wrong_lines()}
 
 
 @pytest.mark.slow
-def test_mypy_finds_the_mistakes_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(APP), str(WRONG)]
+@pytest.mark.xdist_group("mypy")
+def test_mypy_finds_the_mistakes_alone() -> None:
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", MYPY_CACHE, str(APP), str(WRONG)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert _found(done.stdout) == EXPECTED, done.stdout + done.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pyright_finds_the_mistakes_alone() -> None:
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(APP), str(WRONG)]
     done = subprocess.run(command, capture_output=True, text=True)

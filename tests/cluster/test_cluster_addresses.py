@@ -36,7 +36,13 @@ def moved(broker: BrokerProcess) -> None:
     broker.arguments = tuple(arguments)
 
 
-@pytest.mark.parametrize("number", [1, 3], ids=["the lowest id", "the highest id"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(1, id="the lowest id"),
+        pytest.param(3, id="the highest id", marks=pytest.mark.long),
+    ],
+)
 def test_a_broker_comes_back_at_another_address(tmp_path: Path, number: int) -> None:
     """The others learn it from itself. The broker with the lowest id dialled nobody: it was never found."""
     with ClusterProcesses(tmp_path, 3).start() as cluster:
@@ -82,6 +88,7 @@ def test_a_removed_broker_that_is_started_again_says_so_and_ends(tmp_path: Path)
         assert "raftlog cluster add 4@HOST:PORT" in said and "with an empty folder" in said
 
 
+@pytest.mark.long
 def test_who_still_lists_a_removed_broker_does_not_look_for_it(tmp_path: Path) -> None:
     async def remove(bootstrap: str) -> None:
         async with secured.open_client(bootstrap) as client:

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from confluent_kafka.admin import (
 )
 
 from tests.cluster.authorized import AuthorizedBrokers, Person
+from tests.command_line import run_raftlog
 
 pytestmark = pytest.mark.slow
 
@@ -150,13 +149,10 @@ def test_the_command_line_says_who_may_do_what(brokers: AuthorizedBrokers, alice
     config = str(brokers.properties(brokers.admin))
 
     def raftlog(*arguments: str, code: int = 0) -> str:
-        ended = subprocess.run(
-            [sys.executable, "-m", "raftlog", *arguments, "--config", config],
-            capture_output=True,
-            timeout=PATIENCE_S,
-        )
-        assert ended.returncode == code, ended.stderr.decode()
-        return ended.stdout.decode()
+        ended = run_raftlog(*arguments, "--config", config)
+        assert ended.code == code, ended
+        assert arguments[1] != "check" or not ended.errors, ended
+        return ended.output
 
     topic = create(brokers)
     asked = ("acl", "check", alice.principal, "Write", "--topic", topic)

@@ -200,6 +200,7 @@ def test_the_checker_finds_what_is_wrong() -> None:
             check([writer], wrong)
 
 
+@pytest.mark.long
 def test_scenario_80_a_transaction_over_many_partitions(tmp_path: Path) -> None:
     """Only that it completes: how long that takes on a busy machine says nothing."""
     count = 200

@@ -12,7 +12,7 @@ from raftlog.client.client import open_client
 from tests.console.pages import SCREENS, opened
 from tests.outside import console
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TOPIC = "outside-in"
 

@@ -203,6 +203,7 @@ async def make_many(cluster: ClusterProcesses, count: int) -> None:
             )
 
 
+@pytest.mark.long
 def test_12_a_thousand_topics_are_listed_at_once(browser: Browser, filled: ClusterProcesses) -> None:
     """The first row is there; on a quiet machine within 0.3 s, which this prints and does not hold."""
     broker = filled.brokers[1]

@@ -34,7 +34,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from raftlog.testing.processes import free_port
+from tests.command_line import run_raftlog
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_S: Final = 60.0
@@ -49,6 +52,9 @@ KEPT_RUNNING: Final = {
 """What is left running, and the option that brings it to the story's port."""
 BROKER, REGISTRY, STORES = "9092", "8081", "8088"
 """The ports that pages have; a story has others."""
+
+_RUN_HERE: Final = re.compile(r"raftlog (?!serve|dev|streams|connect|registry|console)[^|&;<>()$`*?~#\\]+")
+"""A command that needs no shell, and does not import what a page has saved."""
 
 _STEP = re.compile(
     r"<!-- (?P<directive>file: (?P<name>\S+)|from: (?P<source>\S+)|stop) -->"
@@ -196,8 +202,17 @@ class Story:
             check_mentioned(command)
         elif _option_of(command) is not None and expected.startswith(("ready", "running")):
             self._start(command, expected)
+        elif _RUN_HERE.fullmatch(command):
+            self._check(command, expected, self._output_here(shlex.split(command)[1:]))
         else:
             self._check(command, expected, self._output(["bash", "-c", command]))
+
+    def _output_here(self, arguments: list[str]) -> str:
+        """What `raftlog` prints, without a process of its own."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setenv("RAFTLOG_BOOTSTRAP", self._environment["RAFTLOG_BOOTSTRAP"])
+            return run_raftlog(*arguments, together=True).output
 
     def _output(self, command: list[str]) -> str:
         result = subprocess.run(

@@ -78,7 +78,9 @@ def break_first_requests(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "troubled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["calm", "troubled"]
+    "troubled",
+    [False, pytest.param(True, marks=(pytest.mark.slow, pytest.mark.long))],
+    ids=["calm", "troubled"],
 )
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_call(autojump_clock: MockClock, name: str, troubled: bool) -> None:

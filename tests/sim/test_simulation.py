@@ -17,7 +17,7 @@ from tests.sim.cluster import Cluster, Failure
 from tests.sim.planted import PLANTS, Plant, find
 from tests.sim.profiles import PROFILES
 
-SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "60"))
+SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "30"))
 FIRST = int(os.environ.get("RAFTLOG_TEST_SIM_FIRST", secrets.randbits(32)))
 BATCH = 5
 """Seeds of one test: few, so that the processes that share the tests are done at the same time."""
@@ -52,7 +52,14 @@ def test_a_seed_replays_exactly() -> None:
     assert Cluster(5, "everything").run().trace != first.trace
 
 
-@pytest.mark.parametrize(("seed", "profile"), [(4, "members"), (700_000, None), (700_006, None)])
+@pytest.mark.parametrize(
+    ("seed", "profile"),
+    [
+        pytest.param(4, "members", marks=pytest.mark.long),
+        pytest.param(700_000, None, marks=pytest.mark.long),
+        (700_006, None),
+    ],
+)
 def test_a_seed_replays_in_another_process(seed: int, profile: str | None) -> None:
     """Hashes of strings and addresses of objects are others there. The last two have transactions."""
     code = f"from tests.sim.cluster import Cluster; print(Cluster({seed}, {profile!r}).run().trace)"

@@ -169,6 +169,8 @@ def _versions_are_on_the_disk_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Task, "prepare", forgetful)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("plant", "guarantee"),
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tests.conftest
+from tests.client.test_client_typing import MYPY_CACHE
 from tests.conftest import PLUGIN
 
 ROOT = Path(__file__).parents[2]
@@ -29,12 +30,14 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("mypy")
 def test_mypy_has_nothing_to_say(project: Path) -> None:
-    done = run(project, "mypy", "--strict", "orders", "tests")
+    done = run(project, "mypy", "--strict", "--cache-dir", MYPY_CACHE, "orders", "tests")
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pyright_has_nothing_to_say(project: Path) -> None:
     done = run(project, "pyright", "--pythonpath", sys.executable, "orders", "tests")
     if "errors" not in done.stdout:
