@@ -28,6 +28,10 @@ class CommittedOffset(NamedTuple):
 
 Rows = dict[int, CommittedOffset]
 
+GROUP_COST: Final = 3
+"""What a group costs a snapshot beside its buckets, in rows: over a hundred thousand groups that had not
+changed a step took twelve milliseconds instead of two."""
+
 _ROW_FIELDS: Final = 5  # partition, offset, leader epoch, metadata, commit timestamp
 
 
@@ -185,7 +189,7 @@ class Offsets:
         else nothing."""
         while self._wanted and cost_max > 0:
             group, buckets = self._wanted.popitem()
-            cost_max -= sum(bucket.cost for bucket in buckets.values())
+            cost_max -= GROUP_COST + sum(bucket.cost for bucket in buckets.values())
             self._pieces.append(_encode_group(group, buckets))
         return 0 if self._wanted else max(cost_max, 1)
 

@@ -10,7 +10,7 @@ from raftlog.metadata import image
 from raftlog.metadata.codec import array_head
 from raftlog.metadata.commands import decode_command, encode_command
 from raftlog.metadata.image import decode_catalog
-from raftlog.metadata.offset_table import CommittedOffset
+from raftlog.metadata.offset_table import CommittedOffset, Offsets
 from raftlog.metadata.offsets import (
     CommitOffsets,
     DeleteGroup,
@@ -94,6 +94,19 @@ def test_a_second_image_of_what_did_not_change_is_the_same(log: Log) -> None:
     assert list(again.catalog.group_offsets.topics("g1")) == ["refunds"]
     assert again.catalog.group_offsets.of("g1") == {("refunds", 0): CommittedOffset(1, 5, "é", 7)}
     assert restored(again.to_bytes()).digest() == again.digest()
+
+
+def test_a_step_of_an_image_takes_few_groups_that_have_not_changed() -> None:
+    table = Offsets()
+    for number in range(100):
+        table.change(f"g{number}", "orders")[0] = CommittedOffset(number)
+    for _ in range(2):  # the second time all are encoded
+        table.begin_image()
+        steps = 1
+        while not table.encode_some(20):
+            steps += 1
+        assert 20 <= steps <= 40
+        table.take_image()
 
 
 def test_a_topic_that_is_made_again_has_no_offsets_of_before(log: Log) -> None:
