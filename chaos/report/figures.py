@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
-from chaos.gaps import Gap, stood_still, worst_gap
+from chaos.gaps import Gap, Taken, stood_still
 from chaos.history import NEVER, Fault, FinalRead, History, Led, Outcome, Read, Send
 
 BUCKETS_MAX: Final = 1_200
@@ -101,16 +103,19 @@ class FaultRow:
 
 
 AFTER_S: Final = 3.0
+_ended = attrgetter("ended")
 
 
 def fault_rows(history: History, length: float) -> list[FaultRow]:
-    sends = list(history.of(Send))
+    sends = sorted(history.of(Send), key=_ended)
+    taken = Taken(history)
     led = list(history.of(Led))
     rows = []
     for fault in history.of(Fault):
         ended = min(fault.ended, length)
         until = min(ended + AFTER_S, length)
-        ended_meanwhile = [s for s in sends if fault.began <= s.ended < until]
+        first, last = bisect_left(sends, fault.began, key=_ended), bisect_left(sends, until, key=_ended)
+        ended_meanwhile = sends[first:last]
         successors = [
             one.began - fault.began
             for one in led
@@ -120,7 +125,7 @@ def fault_rows(history: History, length: float) -> list[FaultRow]:
             FaultRow(
                 fault,
                 ended,
-                worst_gap(history, fault.began, until),
+                taken.worst_gap(fault.began, until),
                 min(successors, default=None),
                 sum(send.outcome is Outcome.FAILED for send in ended_meanwhile),
                 sum(send.outcome is Outcome.UNKNOWN for send in ended_meanwhile),
