@@ -22,7 +22,7 @@ from chaos.faults.fault import Fault, NoEffect
 from chaos.history import Counted, Outcome
 from chaos.look import ends_of, read_committed
 from chaos.workloads.consumers import ConfluentReader
-from chaos.workloads.counter_app import COUNTS, EVENTS, HASTY
+from chaos.workloads.counter_app import CAN_BE_STOPPED, COUNTS, EVENTS, HASTY
 from chaos.workloads.producers import ConfluentProducer, TrioProducer
 from chaos.workloads.worker import Worker
 from chaos.workloads.workload import Site, Workload, create_topics
@@ -55,10 +55,12 @@ class AppProcess:
             name,
         ]
         self._command += [plant] if plant else []
+        self._log_at = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
+            self._log_at = log.tell()
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def kill(self) -> None:
@@ -69,8 +71,13 @@ class AppProcess:
             raise NoEffect(f"{self.name} ended with {code} before it was killed: {self.said()}")
 
     def stop(self) -> str:
-        """SIGTERM; what was wrong with how it ended, or nothing."""
+        """SIGTERM, once the worker listens to it; what was wrong with how it ended, or nothing."""
         assert self._process is not None
+        until = time.monotonic() + STOP_MAX_S
+        while CAN_BE_STOPPED not in self._said_since_start() and self._process.poll() is None:
+            if time.monotonic() > until:
+                break
+            time.sleep(LOOK_S)
         self._process.terminate()
         try:
             code = self._process.wait(STOP_MAX_S)
@@ -79,6 +86,9 @@ class AppProcess:
             self._process.wait()
             return f"does not end within {STOP_MAX_S:.0f} s of SIGTERM"
         return f"ended with {code}: {self.said()}" if code else ""
+
+    def _said_since_start(self) -> str:
+        return self._log.read_bytes()[self._log_at :].decode(errors="replace")
 
     def said(self) -> str:
         return " / ".join(self._log.read_text().splitlines()[-ERROR_LINES:])

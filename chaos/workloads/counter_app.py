@@ -24,6 +24,8 @@ EVENTS: Final = "events"
 COUNTS: Final = "counts"
 SESSION_MS: Final = 6_000
 HASTY: Final = "state ahead of commit"
+CAN_BE_STOPPED: Final = "listens to SIGTERM"
+"""What a worker says once it does: before that the signal ends it where it is, with -15."""
 
 
 def counter() -> rs.App:
@@ -75,6 +77,7 @@ async def main(properties: str, state: str, name: str) -> None:
     """Until SIGTERM."""
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            print(CAN_BE_STOPPED, flush=True)
 
             async def work() -> None:
                 async with from_properties(json.loads(properties), client_id=name, **TRIO) as client:
