@@ -72,6 +72,8 @@ def test_a_topic_and_its_group_arrive_at_another_cluster(
             "b.exactly.once.source.support": "enabled",
             "dedicated.mode.enable.internal.rest": "true",
             "listeners": "http://127.0.0.1:0",
+            # The default looks through all jars, three times: a minute on a busy machine.
+            "plugin.discovery": "service_load",
         }
         for what in ("", "checkpoints.topic.", "heartbeats.topic.", "offset-syncs.topic."):
             settings[f"{what}replication.factor"] = "1"
