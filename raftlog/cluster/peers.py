@@ -59,6 +59,7 @@ class Peers:
         """Whoever was named while the catalog here was older than this start."""
         self._connected_since: dict[BrokerId, float] = {}
         self._serving: set[BrokerId] = set()
+        self._ended: set[BrokerId] = set()
         self._leaving: dict[BrokerId, bytes | None] = {}
         """Which start of a broker is stopping; None for a broker of a build that does not say."""
         self._on_connected: list[Watcher] = []
@@ -130,6 +131,15 @@ class Peers:
         if self._leaving.get(peer, incarnation) not in (None, incarnation):
             del self._leaving[peer]  # its farewell came late: it has been started again since
 
+    def note_ended(self, peer: BrokerId) -> None:
+        """Nobody listens on the port of a peer whose connection ended: its process is gone."""
+        if not self.links.is_connected(peer):
+            self._ended.add(peer)
+
+    def has_ended(self, peer: BrokerId) -> bool:
+        """Whether a peer's process is gone, and it has not come back since."""
+        return peer in self._ended
+
     def is_settled(self, peer: BrokerId, now: float) -> bool:
         """Whether a broker has been connected for a while: leaders go home only to one that stays."""
         since = self._connected_since.get(peer)
@@ -145,6 +155,7 @@ class Peers:
 
     def _connected(self, peer: BrokerId) -> None:
         self._connected_since[peer] = trio.current_time()
+        self._ended.discard(peer)
         for watcher in self._on_connected:
             watcher(peer)
 

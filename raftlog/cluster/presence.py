@@ -75,8 +75,11 @@ class Presence:
     def is_alive(self, broker: BrokerInfo) -> bool:
         """Whether clients should be told of a broker: the cluster hears of it, or it leads something, or it
         is this one, which the client has reached. While nobody leads the metadata nobody is fenced: then
-        those count that this broker is connected with."""
+        those count that this broker is connected with. One whose process is gone is not waited for until it
+        is fenced: Java's admin client asks for the next leader once the one that it knew is named no more
+        (KAFKA-20673)."""
         heard = not broker.fenced if self.has_metadata_leader else self._peers.links.is_connected(broker.id)
+        heard = heard and not self._peers.has_ended(broker.id)
         return heard or broker.id == self._me.id or self._hints.leads(broker.id)
 
     def hears(self, broker: BrokerId) -> bool:

@@ -50,6 +50,7 @@ class Probing:
         # A process that ends closes its connections and its listener one after the other.
         for _ in range(PROBES):
             if await self._is_refused(peer):
+                self._peers.note_ended(peer)
                 self._driver.peer_is_gone(peer, trio.current_time())
                 return
             await trio.sleep(PROBE_INTERVAL_S)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from raftlog.protocol.api import ApiKey
 from raftlog.testing.processes import free_port
 from tests import secured
+from tests.cluster.raw import RawClient
 from tests.secured import BrokerProcess, ClusterProcesses
 from tests.waiting import until
 
@@ -107,3 +109,20 @@ def test_who_still_lists_a_removed_broker_does_not_look_for_it(tmp_path: Path) -
         until("a leader", lambda: "leads the metadata" in rest.log_tail(100))
         trio.run(trio.sleep, 5)  # longer than it waits before it dials a broker with a higher id
         assert "no connection to broker 3" not in rest.log_tail(100)
+
+
+def test_a_broker_whose_process_is_gone_is_named_no_more_before_it_is_fenced(tmp_path: Path) -> None:
+    """Java's admin client asks for the next leader once the one that it knew is not named any more."""
+
+    def named() -> set[int]:
+        with RawClient(cluster.brokers[1]) as client:
+            answer = client.ask(ApiKey.METADATA, 4, {"topics": [], "allow_auto_topic_creation": False})
+        return {broker.node_id for broker in answer.brokers}
+
+    options = {"broker.session.timeout.ms": 600_000}
+    with ClusterProcesses(tmp_path, 3, options=options).start() as cluster:
+        until("all are named", lambda: named() == {1, 2, 3})
+        cluster.brokers[3].kill()
+        until("who is left is named", lambda: named() == {1, 2})
+        cluster.brokers[3].start()
+        until("all are named again", lambda: named() == {1, 2, 3})
