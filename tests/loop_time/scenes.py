@@ -25,7 +25,9 @@ COORDINATOR_PATIENCE_S: Final = 60.0
 TRICKLE_PAUSE_S: Final = 0.01
 COMMITTERS: Final = 32
 AT_ONCE: Final = 10
-"""Commits that a committer sends before it reads an answer. The broker takes one after the other."""
+"""Commits that a committer sends before it reads an answer."""
+FIRST_AT_ONCE: Final = 200
+"""The same of who has all groups commit for the first time."""
 FRAMES_EACH: Final = 1_000
 
 
@@ -124,9 +126,11 @@ def many_offsets(cluster: MeasuredCluster, sizes: Sizes) -> None:
     create(cluster, "read", sizes.offsets_each)
     raws = [Raw(("127.0.0.1", port)) for port in cluster.ports]
     coordinator = _coordinator(raws)
-    for number in range(sizes.groups):
-        while error := _commit(coordinator, f"group-{number}", sizes.offsets_each):
-            assert error in (NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE), error
+    for first in range(0, sizes.groups, FIRST_AT_ONCE):
+        groups = range(first, min(first + FIRST_AT_ONCE, sizes.groups))
+        frames = [_commit_frame(f"group-{number}", sizes.offsets_each) for number in groups]
+        while errors := {*map(_first_error, coordinator.ask_many(OFFSET_COMMIT, 2, frames))} - {0}:
+            assert errors <= {NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE}, errors
             coordinator = _coordinator(raws)
     for raw in raws:
         raw.close()
