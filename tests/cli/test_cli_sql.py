@@ -15,7 +15,6 @@ from confluent_kafka import Producer
 
 from raftlog import streams as rs
 from raftlog.cli.streams import load
-from raftlog.client.record import Record
 from raftlog.streams.database import Database
 from raftlog.streams.plan import plan
 from raftlog.streams.task import Task
@@ -130,11 +129,8 @@ def worked(app: rs.App, path: Path, partition: int, count: int) -> Task:
     task = Task(found, found.parts[0], partition, database, writers={}, now_ms=100_000)
     task.restores({})
     task.start({})
-    records = [
-        Record("clicks", partition, n, n * 1000, b"p%d-u%d" % (partition, n % 3), b"{}", ())
-        for n in range(count)
-    ]
-    task.add("clicks", records)
+    rows = [(n, n * 1000, b"p%d-u%d" % (partition, n % 3), b"{}", ()) for n in range(count)]
+    task.add("clicks", rows)
     task.run()
     task.prepare()
     task.committed({})
