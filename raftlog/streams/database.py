@@ -110,17 +110,22 @@ class Database:
             low = rows[-1][0] + b"\0"
 
     def write(
-        self, rows: Rows, dropped: Mapping[str, Iterable[tuple[bytes, bytes]]], position: Mapping[str, Any]
+        self,
+        rows: Rows,
+        dropped: Mapping[str, Iterable[tuple[bytes, bytes | None]]],
+        position: Mapping[str, Any],
     ) -> None:
-        """Rows, ranges of keys that go (`dropped`, by store, before the rows), and positions: all or
-        nothing."""
+        """Rows, ranges of keys that go (`dropped`, by store, before the rows; up to None is up to the last),
+        and positions: all or nothing."""
         run, many = self._sql.execute, self._sql.executemany
         text = json.dumps({"version": FORMAT, **position}, separators=(",", ":"))
         try:
             run("begin immediate")
             try:
                 for store, ranges in dropped.items():
-                    many(f"delete from {table_of(store)} where key >= ? and key < ?", ranges)
+                    many(
+                        f"delete from {table_of(store)} where key >= ?1 and (?2 is null or key < ?2)", ranges
+                    )
                 for store, changes in rows.items():
                     table = table_of(store)
                     many(
@@ -141,12 +146,9 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise _told(error, self.path) from error
 
-    def clear(self, store: str) -> None:
-        """Remove all rows of a store, before it is made again from its changelog."""
-        try:
-            self._sql.execute(f"delete from {table_of(store)}")
-        except sqlite3.DatabaseError as error:
-            raise _told(error, self.path) from error
+    def clear(self, store: str, position: Mapping[str, Any]) -> None:
+        """Remove all rows of a store, before it is made again from its changelog, and write positions."""
+        self.write({}, {store: [(b"", None)]}, position)
 
     def close(self) -> None:
         """Close the file. What was written stays."""

@@ -308,8 +308,7 @@ class Driver:
             topic = self._topic(restore.topic, self._counts[part.number])
             found = Changelog(topic.topic_id, topic.starts[partition], topic.end(partition))
             place_to_begin = begin(restore, found, self._on_changelog_lost)
-            if place_to_begin.anew:
-                database.clear(restore.store)
+            task.begin(restore.store, place_to_begin)
             for read in topic.read(partition, place_to_begin.position):
                 if read.offset < place_to_begin.end and read.key is not None:
                     task.restore(restore.store, read.key, read.value, read.timestamp)

@@ -86,6 +86,11 @@ class Input:
         for writer, time in progress.get("h", ()):
             self._heard[writer] = max(time, self._heard.get(writer, NO_TIME))
 
+    def forget(self) -> None:
+        """It is at its begin again."""
+        self.position, self.stream_time = 0, NO_TIME
+        self._heard.clear()
+
     def __repr__(self) -> str:
         name = f"{self.topic}-{self.partition}"
         return f"<Input {name} at={self.position} time={self.time} buffered={len(self.records)}>"

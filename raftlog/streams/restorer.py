@@ -14,7 +14,6 @@ import trio
 
 from raftlog.client.client import Client
 from raftlog.client.metadata import TopicPartition
-from raftlog.streams.database import Database
 from raftlog.streams.errors import StreamsError
 from raftlog.streams.outputs import Restore
 from raftlog.streams.restoring import Changelog, OnLost, begin
@@ -37,7 +36,7 @@ class Restorer:
         self._topic_ids = topic_ids
         self._on_lost = on_lost
 
-    async def restore(self, task: Task, database: Database, restore: Restore) -> None:
+    async def restore(self, task: Task, restore: Restore) -> None:
         """Bring a store to where its changelog is. Cancelled, the next restore goes on from the last flush.
 
         Raises StateError when the changelog does not fit what the disk has, StreamsError when it cannot be
@@ -54,8 +53,7 @@ class Restorer:
             start = (await consumer.beginning_offsets(key))[key]
             end = await self._high_watermark(key)
             place = begin(restore, Changelog(topic_id, start, end), self._on_lost)
-            if place.anew:
-                database.clear(restore.store)
+            task.begin(restore.store, place)
             if place.position < place.end:
                 consumer.seek(key.topic, key.partition, place.position)
             position, unflushed, moved, told = place.position, 0, trio.current_time(), trio.current_time()

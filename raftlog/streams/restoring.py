@@ -27,11 +27,13 @@ class Changelog:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Read from `position` up to `end`; with `anew`, remove the rows on disk first."""
+    """Read from `position` up to `end`; with `anew`, remove the rows on disk first; with `is_other`, whatever
+    else the disk says is of a changelog that is gone."""
 
     position: int
     end: int
     anew: bool
+    is_other: bool = False
 
 
 def begin(restore: Restore, found: Changelog, on_lost: OnLost = "fail") -> Begin:
@@ -46,7 +48,7 @@ def begin(restore: Restore, found: Changelog, on_lost: OnLost = "fail") -> Begin
                 f"{restore.position}, the changelog ends at {found.end}. "
                 'on_changelog_lost="rebuild" (--rebuild-lost) begins with what the changelog has'
             )
-        return Begin(found.start, end, True)
+        return Begin(found.start, end, True, is_other=True)
     if 0 < restore.position < found.start:
         return Begin(found.start, end, True)
     return Begin(max(restore.position, found.start), end, False)

@@ -84,7 +84,7 @@ class Seating:
         try:
             starts = await self._consumer.beginning_offsets(*seat.partitions)
             for restore in task.restores(committed):
-                await self._restorer.restore(task, database, restore)
+                await self._restorer.restore(task, restore)
             ends = await self._consumer.end_offsets(*seat.partitions)
             await trio.lowlevel.checkpoint_if_cancelled()  # nor seek in what is another's by now
             task.start({key.topic: end for key, end in ends.items()})

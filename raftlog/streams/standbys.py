@@ -166,8 +166,7 @@ class Standbys:
                 ends.update(await self._client.admin.end_offsets(key.topic))
             await trio.lowlevel.checkpoint_if_cancelled()  # a copy that was closed has nothing to write
             found = begin(restore, Changelog(self._ids[key.topic], start, ends[key]), "rebuild")
-            if found.anew:
-                copy.database.clear(restore.store)
+            copy.task.begin(restore.store, found)
             copy.stores[key], copy.positions[key] = restore.store, found.position
             consumer.seek(*key, found.position)
 

@@ -24,6 +24,7 @@ from raftlog.streams.lookups import AsyncMap, Question
 from raftlog.streams.nodes import Push, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
+from raftlog.streams.restoring import Begin
 from raftlog.streams.room import Hooks, RoomOf
 from raftlog.streams.serdes import BYTES
 from raftlog.streams.stores import Store, Timed, store_of
@@ -70,6 +71,7 @@ class Task:
         self._delays = delays_of(part)
         self._pushes = self._build()
         self._changelogs: dict[str, tuple[str, int]] = {}
+        self._committed: Mapping[str, tuple[int, str]] = {}
         self._tables_at: dict[str, int] = {}
         """While tables are restored: up to where the rows have each one's topic."""
         self._begin_from_disk()
@@ -110,7 +112,7 @@ class Task:
     def restores(self, committed: Mapping[str, tuple[int, str]]) -> list[Restore]:
         """Where the task goes on, by topic: offset and metadata, as they were committed. Gives what must be
         read first. Raises StateError when another topology has committed them."""
-        found = []
+        found, self._committed = [], committed
         for spec in self.part.stores:
             if spec.source is not None:
                 if spec.source in committed:
@@ -119,7 +121,12 @@ class Task:
             elif spec.changelog:
                 topic_id, start = self._changelogs.get(spec.name, ("", 0))
                 found.append(Restore(spec.name, changelog(self.plan.app, spec), start, None, topic_id))
-        for topic, (offset, metadata) in committed.items():
+        self._go_on()
+        return found
+
+    def _go_on(self) -> None:
+        """Where the group was when it committed."""
+        for topic, (offset, metadata) in self._committed.items():
             told = read_metadata(metadata)
             if told and told["f"] != self.part.fingerprint:
                 raise StateError(
@@ -129,7 +136,23 @@ class Task:
             self.inputs[topic].position = offset
             self.inputs[topic].resume(told)
             self.watermark = max(self.watermark, told.get("w", NO_TIME))
-        return found
+
+    def begin(self, store: str, begin: Begin) -> None:
+        """How a store's restore begins: on its rows, or anew. What a changelog that was made anew has is of
+        another time than the disk: then inputs, too, are where the group has committed, and no further."""
+        if begin.is_other:
+            for each in self.inputs.values():
+                each.forget()
+            self.watermark = NO_TIME
+            self._go_on()
+        if begin.anew:
+            source = self._stores[store].spec.source
+            if source is None:
+                self._changelogs.pop(store, None)
+            else:
+                self._tables_at[source] = begin.position
+            self._on_disk = self._position()
+            self._database.clear(store, self._on_disk)
 
     def restore(self, store: str, key: bytes, value: bytes | None, timestamp: int) -> None:
         """A record of a changelog."""

@@ -13,8 +13,11 @@ from raftlog import streams as rs
 from raftlog.streams.database import Database
 from raftlog.streams.folders import folder_of, place_of
 from raftlog.streams.looking import copies
+from raftlog.streams.outputs import Output
 from raftlog.streams.plan import plan
+from raftlog.streams.restoring import Changelog, begin
 from raftlog.streams.standbys import reached_on_disk
+from raftlog.streams.task import Task
 
 
 def counting(**settings: Any) -> rs.App:
@@ -165,6 +168,74 @@ def test_a_changelog_made_anew_is_an_error_or_a_new_begin():
             else:
                 with pytest.raises(rs.StateError, match=r"made anew.*offset 2.*ends at 0"):
                     d.restart()
+
+
+def windowed() -> rs.App:
+    app = rs.App("minutes")
+    app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=60)).count("counts").final().to(
+        "final", value=rs.JSON
+    )
+    return app
+
+
+def made_anew(d: Any, *topics: str) -> None:
+    """Topics are deleted, with what a group has committed in them, and there are others of their names."""
+    for topic in topics:
+        log = d.topics[topic]
+        log.topic_id, log.logs = f"{log.topic_id} anew", [[] for _ in log.logs]
+        for key in [key for key in d.committed if key[0] == topic]:
+            del d.committed[key]
+        for key in [key for key in d._read if key[0] == topic]:
+            del d._read[key]
+
+
+def test_state_that_is_begun_anew_has_no_times_and_no_positions_of_before():
+    """24: the disk's watermark would make all records late, and its positions would leave some out."""
+    with rs.driver(windowed(), on_changelog_lost="rebuild") as d:
+        for at in (1_000, 2_000, 500_000):
+            d.feed("in", "x", key="a", at=at)
+        d.crash()
+        made_anew(d, "in", "minutes-counts-changelog", "final")
+        d.restart()
+        for at in (1_000, 61_000, 121_000):
+            d.feed("in", "x", key="a", at=at)
+        assert [got.value["start"] for got in d.read("final")] == [0, 60_000]
+        assert not d.dropped
+        d.crash()
+        d.restart()
+        assert d.store("counts").items() == {("a", 120_000): 1}
+
+
+def test_state_that_is_begun_anew_keeps_the_time_that_its_group_has_committed():
+    """24: a window that was told of as final is not told of again."""
+    with rs.driver(windowed(), on_changelog_lost="rebuild") as d:
+        d.feed("in", "x", key="a", at=1_000)
+        d.feed("in", "x", key="a", at=70_000)
+        d.crash()
+        made_anew(d, "minutes-counts-changelog")
+        d.restart()
+        d.feed("in", "x", key="a", at=2_000)
+        assert d.dropped == {"late for its window": 1}
+        assert d.tasks[0].inputs["in"].position == 3
+
+
+def test_rows_that_a_new_begin_has_removed_are_not_taken_for_those_of_a_changelog_that_has_grown():
+    """24: the worker ends between the two."""
+    with rs.driver(counting(), on_changelog_lost="rebuild") as d:
+        for _ in range(3):
+            d.feed("in", "x", key="a")
+        d.crash()
+        log = d.topics["count-counts-changelog"]
+        del log.logs[0][1:]  # it has lost its end
+        task = Task(d.plan, d.plan.parts[0], 0, d._databases[0, 0], writers={}, now_ms=0)
+        (restore,) = task.restores({})
+        task.begin(restore.store, begin(restore, Changelog(log.topic_id, 0, 1), "rebuild"))
+        assert d._databases[0, 0].get("counts", b"a") is None
+        d._on_changelog_lost = "fail"
+        for _ in range(3):
+            log.append(Output("count-counts-changelog", b"b", b"7", 0, 0), 0)
+        d.restart()
+        assert d.store("counts").items() == {"a": 1, "b": 7}
 
 
 def poisoned(**settings: Any) -> rs.App:
