@@ -49,7 +49,7 @@ class Aggregating(Node):
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
-                room.note_dropped(NO_KEY)
+                room.note_keyless(NO_KEY)
             else:
                 fold(key, value, timestamp)
 
@@ -87,7 +87,7 @@ class Windowing(Node):
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
-                room.note_dropped(NO_KEY)
+                room.note_keyless(NO_KEY)
                 return
             over = room.watermark - size - grace
             is_late = False
@@ -149,7 +149,7 @@ class Sessioning(Node):
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
-                room.note_dropped(NO_KEY)
+                room.note_keyless(NO_KEY)
                 return
             if timestamp + gap + grace <= room.watermark:
                 room.note_dropped("late for its window")

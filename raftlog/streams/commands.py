@@ -87,7 +87,7 @@ class Deciding(Node):
 
         def push(key: Any, command: Any, timestamp: int) -> None:
             if key is None:
-                room.note_dropped("a command has no key")
+                room.note_keyless("a command has no key")
                 return
             kept = store.get(key)
             version, state = kept if kept is not None else (0, initial())

@@ -29,6 +29,10 @@ class RecordFailed(StreamsError):
         self.offset = offset
 
 
+class NotEncoded(StreamsError):
+    """A serde does not take a key or a value; the text names the step or the store."""
+
+
 class StateError(StreamsError):
     """The state on disk is of another app, or of a topology that this one does not go on from."""
 

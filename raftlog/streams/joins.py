@@ -11,6 +11,7 @@ from raftlog.streams.stores import StoreSpec, Timed
 MISSING_RULES: Final = ("skip", "none", "fail", "dlq")
 HOWS: Final = ("inner", "left", "outer")
 
+NO_KEY_OR_VALUE: Final = "a join's record has no key, or no value"
 NO_PARTNER: Final = "no partner in the table"
 
 
@@ -107,7 +108,7 @@ class StreamJoin(Node):
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
-                room.note_dropped("a join's record has no key, or no value")
+                (room.note_keyless if key is None else room.note_dropped)(NO_KEY_OR_VALUE)
                 return
             if timestamp + within + grace < room.watermark:
                 room.note_dropped("late for its join")

@@ -7,10 +7,12 @@ sub-topology becomes one nest of plain functions: no queue, no dispatch, no awai
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
+from raftlog.streams.errors import NotEncoded
 from raftlog.streams.serdes import Serde
 from raftlog.streams.stores import Store, StoreSpec, Timed
 
@@ -20,6 +22,8 @@ Downs = Mapping[str, Push]
 """Where each port of a node leads."""
 
 OUT = "out"
+SHOWN_MAX: Final = 80
+"""Characters of a key or a value in a message."""
 
 
 class Room(Protocol):
@@ -56,6 +60,9 @@ class Room(Protocol):
 
     def note_dropped(self, why: str) -> None:
         """Count a record that goes no further, by reason."""
+
+    def note_keyless(self, why: str) -> None:
+        """The same of one that has no key where it needs one: the worker warns of the first."""
 
     def fail(self, reason: str, to_dlq: bool) -> None:
         """The record in hand cannot be processed: raises, for the app's rule on errors to decide, or for the
@@ -159,6 +166,24 @@ class Sink(Node):
     def build(self, room: Room, downs: Downs) -> tuple[Push, ...]:
         send = room.send
         return (lambda key, value, timestamp: send(self, key, value, timestamp),)
+
+    def refusal(self, key: Any, value: Any, error: Exception) -> NotEncoded:
+        """What there is to say when a serde has refused the one or the other."""
+        what, given, serde = "value", value, self.value
+        try:
+            None if key is None else self.key.encode(key)
+        except Exception:
+            what, given, serde = "key", key, self.key
+        giver = self.parents[0].node
+        while giver.parents and not isinstance(giver, KeyBy):
+            giver = giver.parents[0].node
+        hint = "" if self.repartition else f". Its serde is named by .to({self.topic!r}, {what}=…)"
+        if self.repartition and isinstance(giver, KeyBy):
+            hint = f". Its serde is named by .key_by(…, {what}=…), step {giver.number}"
+        return NotEncoded(
+            f"step {self.number} ({self.describe()}): {serde.name} does not take the {what} {_short(given)}: "
+            f"{error}{hint}"
+        )
 
     def describe(self) -> str:
         return f"{'repartition' if self.repartition else 'sink'} {self.topic}"
@@ -321,13 +346,18 @@ class Process(Node):
         return (push,)
 
 
+def _short(value: Any) -> str:
+    text = reprlib.repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
 def _keeping(room: Room, table: StoreSpec, down: Push) -> Push:
     """Puts a record into a table's store, and passes it on."""
     put = room.store(table.name).set
 
     def push(key: Any, value: Any, timestamp: int) -> None:
         if key is None:
-            room.note_dropped("a table's record has no key")
+            room.note_keyless("a table's record has no key")
             return
         put(key, value, timestamp)
         down(key, value, timestamp)

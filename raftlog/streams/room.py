@@ -46,6 +46,7 @@ class Within(Protocol):
     watermark: int
     questions: deque[Question]
     dropped: Counter[str]
+    keyless: dict[Node, str]
 
     def store(self, name: str) -> Store: ...
 
@@ -88,6 +89,10 @@ class RoomOf:
 
     def note_dropped(self, why: str) -> None:
         self._task.dropped[why] += 1
+
+    def note_keyless(self, why: str) -> None:
+        self.note_dropped(why)
+        self._task.keyless[self._node] = why
 
     def fail(self, reason: str, to_dlq: bool) -> NoReturn:
         raise Unprocessable(reason, to_dlq)

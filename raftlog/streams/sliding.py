@@ -47,7 +47,7 @@ class Overlooking(Node):
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
-                room.note_dropped(NO_KEY)
+                room.note_keyless(NO_KEY)
                 return
             if timestamp + grace < room.watermark:
                 room.note_dropped("late for its window")

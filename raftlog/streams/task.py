@@ -21,7 +21,7 @@ from raftlog.streams.database import Database
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError
 from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, Row, read_metadata
 from raftlog.streams.lookups import AsyncMap, Question
-from raftlog.streams.nodes import Push, Sink, Source
+from raftlog.streams.nodes import Node, Push, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
 from raftlog.streams.restoring import Begin
@@ -52,6 +52,8 @@ class Task:
         self.watermark = NO_TIME
         self.dropped: Counter[str] = Counter()
         """How many records went no further, by reason."""
+        self.keyless: dict[Node, str] = {}
+        """Steps that have left out records without a key, each with the reason."""
         self.inputs = {s.topic: Input(s, partition, writers.get(s.topic, 1), now_ms) for s in part.sources}
         self._now = now_ms
         self._database = database
@@ -311,7 +313,8 @@ class Task:
         """The app's rule on errors, for a record of a topic."""
         app = self.plan.app
         to_dlq = error.to_dlq if isinstance(error, Unprocessable) else app.dlq is not None
-        reason = str(error) if isinstance(error, Unprocessable) else f"{type(error).__name__}: {error}"
+        is_told = isinstance(error, Unprocessable | StreamsError)
+        reason = str(error) if is_told else f"{type(error).__name__}: {error}"
         if to_dlq and app.dlq is not None and read is not None:
             self.dropped["sent to the DLQ"] += 1
             self._outputs.append(dead_letter(app.dlq, Read(topic, self.partition, *read), error))
@@ -409,10 +412,13 @@ class Task:
 
     def _send(self, sink: Sink, key: Any, value: Any, timestamp: int) -> None:
         """A record to a topic, for the nodes."""
-        encoded = None if key is None else sink.key.encode(key)
-        self._outputs.append(
-            Output(sink.topic, encoded, None if value is None else sink.value.encode(value), timestamp)
-        )
+        try:
+            encoded = None if key is None else sink.key.encode(key)
+            self._outputs.append(
+                Output(sink.topic, encoded, None if value is None else sink.value.encode(value), timestamp)
+            )
+        except Exception as error:
+            raise sink.refusal(key, value, error) from error
 
     # -- commits
 

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
 
 from raftlog.streams import serdes
 from raftlog.streams.aggregates import Aggregate
@@ -55,6 +55,22 @@ OnError = Literal["fail", "skip"]
 Missing = Literal["skip", "none", "fail", "dlq"]
 Clock = Literal["event", "wall"]
 Function = Callable[..., Any]
+
+
+class _Handle:
+    """What an app's author holds: a method that another handle has is told where it is."""
+
+    _instead: ClassVar[str] = ""
+    """How to come from this to records."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            kind = type(self).__name__
+            said = f"{kind!r} object has no attribute {name!r}"
+            if not name.startswith("_") and any(hasattr(each, name) for each in (Stream, Table, Results)):
+                said += f": {self._instead}"
+            raise AttributeError(said, name=name, obj=self)
 
 
 class App(Commanding):
@@ -199,9 +215,11 @@ class App(Commanding):
         return f"<App {self.name} {self.guarantee} nodes={len(self.nodes)}>"
 
 
-class Stream:
+class Stream(_Handle):
     """Records, one after the other. A function that is given gets the value, or, if its parameters are called
     `key` and `value`, both. Values are not copied: a function makes a new one."""
+
+    _instead = "this is a stream of records already; count(), aggregate() and window() make more of them"
 
     def __init__(self, app: App, edge: Edge, key: Serde, value: Serde, *, rekeyed: bool = False) -> None:
         self.app = app
@@ -379,8 +397,10 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Windowed:
+class Windowed(_Handle):
     """A stream cut into windows, to be counted or aggregated."""
+
+    _instead = "make something of the windows first: .count(NAME), .reduce(NAME, …) or .aggregate(NAME, …)"
 
     stream: Stream
     windows: Windows | Sessions | Sliding
@@ -432,8 +452,10 @@ class Windowed:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(_Handle):
     """What comes of windows."""
+
+    _instead = "its records are streams: .changes(), .final() and .late() have it"
 
     node: Node
     stream: Stream
@@ -455,9 +477,11 @@ class Results:
         return Stream(self.stream.app, Edge(self.node, port), self.stream.key, value)
 
 
-class Table:
+class Table(_Handle):
     """The present value of each key. Made by `App.table`, `Stream.count`, `reduce`, `aggregate` and
     `to_table`."""
+
+    _instead = "the rows that change are a stream: .changes() has it"
 
     def __init__(
         self, app: App, edge: Edge, spec: StoreSpec, *, view: Callable[[Any, Any], Any] | None = None

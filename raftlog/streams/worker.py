@@ -151,6 +151,7 @@ class Worker:
         self._lookups: Lookups
         self._nursery: trio.Nursery
         self._commit_at = self._flush_at = 0.0
+        self._told_keyless: set[int] = set()
 
     @property
     def tasks(self) -> list[Task]:
@@ -323,11 +324,23 @@ class Worker:
             self._begin_again()
             return
         for task in tasks:
+            self._tell_keyless(task)
             task.committed(
                 {topic: at for (topic, partition), at in ends.items() if partition == task.partition}
             )
         if trio.current_time() >= self._flush_at:
             self._flush()
+
+    def _tell_keyless(self, task: Task) -> None:
+        """Warn once of each step that leaves out records: else nobody would know why it counts nothing."""
+        for node, why in task.keyless.items():
+            if node.number not in self._told_keyless:
+                self._told_keyless.add(node.number)
+                log.warning(
+                    "app %s, step %d (%s): %s, and is left out. Produce with keys, or choose one by "
+                    ".key_by(…) before this step. More of them are counted, and not told of",
+                    *(self.app.name, node.number, node.describe(), why),
+                )
 
     def _flush(self) -> None:
         self._flush_at = trio.current_time() + FLUSH_SECONDS

@@ -95,3 +95,25 @@ def test_ctrl_c_at_a_terminal_reaches_each_of_several_workers_once(
         process.kill()
         process.wait()
         os.close(terminal)
+
+
+def test_records_without_a_key_are_warned_of_once(
+    raftlog: Run, start: Start, name: str, tmp_path: Path
+) -> None:
+    raftlog("topic", "create", name, "-p", "2")
+    raftlog("produce", name, input=b"a\nb\nc\n")
+    file = tmp_path / "count.py"
+    file.write_text(COUNT.format(name=name))
+    worker = start("streams", "run", f"{file}:app", "--state", str(tmp_path / "state"))
+    assert worker.stderr is not None
+    said = b""
+    while b"no key" not in said:
+        said = worker.stderr.readline()
+        assert said, "the worker ended"
+    assert f"app {name}, step 1 (aggregate counts): an aggregate's record has no key".encode() in said
+    assert b".key_by(" in said
+    raftlog("produce", name, input=b"d\ne\n")
+    until("a commit", lambda: b" 5" in raftlog("group", "describe", name).stdout)
+    worker.send_signal(signal.SIGINT)
+    _, rest = worker.communicate(timeout=60)
+    assert b"no key" not in rest

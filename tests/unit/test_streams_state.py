@@ -238,6 +238,51 @@ def test_rows_that_a_new_begin_has_removed_are_not_taken_for_those_of_a_changelo
         assert d.store("counts").items() == {"a": 1, "b": 7}
 
 
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (
+            lambda stream: stream.key_by(lambda value: value["n"]).map(lambda value: value).count("c"),
+            r"step 3 \(repartition steps-c-repartition\): text does not take the key 5: int given where "
+            r"text is expected: name a serde, such as rs.INT. Its serde is named by .key_by\(…, key=…\), step 1",
+        ),
+        (
+            lambda stream: stream.key_by(lambda value: "k", value=rs.TEXT).count("c"),
+            r"step 2 \(repartition steps-c-repartition\): text does not take the value {'n': 5}: .*"
+            r" named by .key_by\(…, value=…\), step 1",
+        ),
+        (
+            lambda stream: stream.to("out", value=rs.TEXT),
+            r"step 1 \(sink out\): text does not take the value {'n': 5}.* named by .to\('out', value=…\)",
+        ),
+        (
+            lambda stream: stream.map(lambda value: {1, 2}).through("x"),
+            r"step 2 \(repartition steps-x-repartition\): json does not take the value {1, 2}: .*",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_told_with_its_step(build: Any, said: str) -> None:
+    app = rs.App("steps")
+    build(app.stream("in", value=rs.JSON))
+    with rs.driver(app) as d, pytest.raises(rs.RecordFailed, match=said):
+        d.feed("in", {"n": 5}, key="a")
+
+
+@pytest.mark.parametrize(
+    ("handle", "name", "said"),
+    [
+        (lambda s: s.count("c"), "to", r"'Table' object has no attribute 'to': .*\.changes\(\) has it"),
+        (lambda s: s.window(rs.session(gap_s=1)), "to", r"'Windowed' .* 'to': .*\.count\(NAME\)"),
+        (lambda s: s.window(rs.session(gap_s=1)).count("c"), "map", r"'Results' .* 'map': .*\.final\(\)"),
+        (lambda s: s, "changes", r"'Stream' .* 'changes': this is a stream of records already"),
+        (lambda s: s.count("c"), "frobnicate", r"'Table' object has no attribute 'frobnicate'$"),
+    ],
+)
+def test_a_method_that_another_handle_has_is_told_where_it_is(handle: Any, name: str, said: str) -> None:
+    with pytest.raises(AttributeError, match=said):
+        getattr(handle(rs.App("handles").stream("in")), name)
+
+
 def poisoned(**settings: Any) -> rs.App:
     app = rs.App("poison", **settings)
 
