@@ -298,7 +298,7 @@ class Driver:
             for source in part.sources
             if source.internal
         }
-        task = Task(self.plan, part, partition, database, writers=writers, now_ms=self.now_ms)
+        task = Task(self.plan, part, partition, database, writers=writers, now_ms=self.now_ms, checks=True)
         committed = {
             topic: self.committed[topic, partition]
             for topic in part.topics

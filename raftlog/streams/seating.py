@@ -66,6 +66,8 @@ class Seating:
         self._counts = counts
         self._state = state
         self._losses = losses
+        self.checks = False
+        """Whether tasks look at once whether what a record sets can be kept; see Task."""
 
     async def fill(self, seat: Seat) -> None:
         """Restore a task, and have its partitions read. Raises StateError, StreamsError, ClientError."""
@@ -79,7 +81,13 @@ class Seating:
         seat.folder = folder = Folder(folder_of(self._state, seat.place))
         database = seat.database = folder.open(spec.name for spec in part.stores)
         task = Task(
-            self._plan, part, partition, database, writers=self._writers(part), now_ms=int(time.time() * 1000)
+            self._plan,
+            part,
+            partition,
+            database,
+            writers=self._writers(part),
+            now_ms=int(time.time() * 1000),
+            checks=self.checks,
         )
         try:
             starts = await self._consumer.beginning_offsets(*seat.partitions)

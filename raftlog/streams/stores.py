@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from raftlog.streams.errors import StreamsError
+from raftlog.streams.errors import NotEncoded, StreamsError
 from raftlog.streams.serdes import Serde
 
 MISSING: Final[Any] = object()
@@ -76,6 +76,8 @@ class Store:
         self._sent: dict[bytes, bytes | None] = {}
         self.unflushed: dict[bytes, bytes | None] = {}
         self._guarded: dict[Any, bytes] | None = None
+        self.checks = False
+        """Whether a value that cannot be encoded is refused when it is set, and not only at the commit."""
 
     # -- keys
 
@@ -101,6 +103,8 @@ class Store:
 
     def set(self, key: Any, value: Any, timestamp: int) -> None:
         """A key's new value; None removes it."""
+        if self.checks:
+            self._change(key, value, timestamp)
         live, dirty = self.live, self.dirty
         self.undoable.append((key, live.get(key, MISSING), dirty.get(key, MISSING)))
         live[key] = value
@@ -113,6 +117,8 @@ class Store:
         another one: `get` and `set` in one step, as every record of an aggregate takes it. When nothing that
         may fail follows in a record, nothing needs to be noted for `undo`."""
         live, dirty, undoable, get = self.live, self.dirty, self.undoable, self.get
+        if self.checks:
+            return self._folding_with_care(add, initial)
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
             before = live.get(key, MISSING)
@@ -125,6 +131,13 @@ class Store:
             dirty[key] = timestamp
             if self._guarded is not None:
                 self._guarded.pop(key, None)
+
+        return fold
+
+    def _folding_with_care(self, add: Callable[[Any, Any], Any], initial: Any) -> Fold:
+        def fold(key: Any, value: Any, timestamp: int) -> None:
+            before = self.get(key)
+            self.set(key, add(initial if before is None else before, value), timestamp)
 
         return fold
 
@@ -175,21 +188,22 @@ class Store:
     # -- commits
 
     def changes(self) -> list[Change]:
-        """What was changed since the last commit, for the changelog. Raises StreamsError for what its serde
+        """What was changed since the last commit, for the changelog. Raises NotEncoded for what its serde
         does not take."""
-        encode, live = self.spec.value.encode, self.live
-        found = []
-        for key, timestamp in self.dirty.items():
-            value = live[key]
-            timestamp = timestamp if timestamp > 0 else 0  # a record may have none
-            try:
-                found.append(Change(self.encoded(key), None if value is None else encode(value), timestamp))
-            except Exception as error:
-                raise StreamsError(
-                    f"store {self.spec.name!r}: {self.spec.value.name} does not take that of {key!r}: {error}"
-                ) from error
+        change, live = self._change, self.live
+        found = [change(key, live[key], timestamp) for key, timestamp in self.dirty.items()]
         self._sent = {change.key: change.value for change in found}
         return found
+
+    def _change(self, key: Any, value: Any, timestamp: int) -> Change:
+        try:
+            encoded = None if value is None else self.spec.value.encode(value)
+            return Change(self.encoded(key), encoded, timestamp if timestamp > 0 else 0)  # it may have none
+        except Exception as error:
+            raise NotEncoded(
+                f"store {self.spec.name!r}: {self.spec.value.name} does not take the value of key {key!r}, "
+                f"or {self.spec.key.name} that key: {error}"
+            ) from error
 
     def committed(self) -> None:
         """What `changes` gave is in the log for good."""
@@ -287,6 +301,8 @@ class Timed(Store):
         (self._remove if value is None else self._add)(*key)
 
     def folding(self, add: Callable[[Any, Any], Any], initial: Any, *, undoes: bool) -> Fold:
+        if self.checks:
+            return self._folding_with_care(add, initial)
         known, times = super().folding(add, initial, undoes=undoes), self.times
 
         def fold(key: Any, value: Any, timestamp: int) -> None:

@@ -45,7 +45,10 @@ class Task:
         *,
         writers: Mapping[str, int],
         now_ms: int,
+        checks: bool = False,
     ) -> None:
+        """With `checks` what a store cannot keep is found when a record sets it, and not only at the commit:
+        then the record is one that failed. It costs each change of a key its encoding."""
         self.plan = plan
         self.part = part
         self.partition = partition
@@ -58,7 +61,9 @@ class Task:
         self._now = now_ms
         self._database = database
         self._stores = {spec.name: store_of(spec, database) for spec in part.stores}
-        undoes = not changes_last(part)
+        for store in self._stores.values():
+            store.checks = checks
+        undoes = checks or not changes_last(part)
         self._undos = [store.undoable for store in self._stores.values()] if undoes else []
         self._is_alone = len(self.inputs) == 1 and not part.sources[0].internal and not part.sources[0].table
         """It reads one topic of records: its time is that of the last one."""
@@ -432,7 +437,8 @@ class Task:
         yield
 
     def prepare(self) -> Prepared:
-        """What a commit has to write, besides the outputs. Comes after `emit`."""
+        """What a commit has to write, besides the outputs. Comes after `emit`. Raises NotEncoded: do not
+        commit, and begin a new task with `checks`, which finds the record."""
         assert not self.questions, f"{self!r} has {len(self.questions)} open questions"
         changes = {}
         for name, store in self._stores.items():

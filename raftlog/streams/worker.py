@@ -34,7 +34,7 @@ from raftlog.client.nursery import background
 from raftlog.records.record import Columns
 from raftlog.streams.assign import Place, StreamsAssignor, Told
 from raftlog.streams.committing import Commits
-from raftlog.streams.errors import RecordFailed, StreamsError, TopologyError
+from raftlog.streams.errors import NotEncoded, RecordFailed, StreamsError, TopologyError
 from raftlog.streams.lookups import Lookups
 from raftlog.streams.plan import Plan, plan
 from raftlog.streams.restorer import Restorer
@@ -206,7 +206,11 @@ class Worker:
                     )
                     self._nursery.start_soon(self._standbys.run)
                     log.info("%s of app %s: %s", self._name, self.app.name, ", ".join(self.plan.sources))
-                    await self._loop()
+                    try:
+                        await self._loop()
+                    finally:  # before the consumer closes: they would fail by that
+                        for seat in self.seats.values():
+                            seat.scope.cancel()
             finally:
                 self._nursery.cancel_scope.cancel()
                 for seat in list(self.seats.values()):
@@ -276,9 +280,11 @@ class Worker:
                         break
                 task.advance(now_ms, caught_up)
             except RecordFailed:
-                self._changed = True
+                self._changed, had_checks = True, self._seating.checks
                 await self._commit()
-                raise
+                if self._seating.checks == had_checks:
+                    raise
+                return  # one before it has set what cannot be kept: the tasks begin again, and find that one
             self._lookups.go_on(task)
             self._changed = self._changed or task.watermark > before or task.changed > 0
             await self._commits.send(task, task.take_outputs())
@@ -313,6 +319,17 @@ class Worker:
             for task in tasks:
                 await self._commits.send(task, task.take_outputs())
             ends = await self._commits.write(prepared)
+        except NotEncoded as error:
+            if self._seating.checks:
+                raise
+            log.warning(
+                "app %s: %s. Its tasks begin again from the last commit, to find the record that set it; "
+                "from now on this worker looks at each",
+                *(self.app.name, error),
+            )
+            self._seating.checks = True
+            self._begin_again()
+            return
         except ProducerFailed as error:
             raise StreamsError(
                 f"another worker called {self._name!r} has taken over: give each a name of its own"

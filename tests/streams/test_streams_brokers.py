@@ -130,9 +130,9 @@ async def test_scenario_23_a_changelog_that_begins_behind_the_rows_on_disk_makes
     await stage.client.admin.delete_records(behind)
     cleared, clear = [], Database.clear
 
-    def noting(self: Database, store: str) -> None:
+    def noting(self: Database, store: str, position: dict[str, Any]) -> None:
         cleared.append(store)
-        clear(self, store)
+        clear(self, store, position)
 
     monkeypatch.setattr(Database, "clear", noting)
     async with stage.seen(stage.counting("exactly_once"), "a") as a:
@@ -205,3 +205,44 @@ async def test_scenario_43_a_poison_record_is_in_the_dlq_once_as_it_came(stage: 
     assert headers["__streams.errors.topic"] == f"{stage.name}-in".encode()
     assert headers["__streams.errors.offset"] == b"1"
     assert raftlog.TopicPartition(f"{stage.name}-in", 0) in await stage.client.admin.group_offsets(stage.name)
+
+
+@pytest.mark.parametrize("rule", ["fail", "skip", "dlq"])
+async def test_a_record_whose_count_cannot_be_kept_is_one_that_failed(stage: Stage, rule: str):
+    """Only the commit finds out. Then tasks begin again from the last one, and find which record it is."""
+    dead = stage.topic("dead", partitions=1)
+
+    def app() -> rs.App:
+        made = rs.App(
+            stage.name,
+            guarantee="exactly_once",
+            on_error="skip" if rule == "skip" else "fail",
+            dlq=dead if rule == "dlq" else None,
+        )
+        stream = made.stream(f"{stage.name}-in", value=rs.JSON)
+        total = stream.reduce("totals", lambda so_far, value: so_far + value if value else {so_far})
+        total.changes().map(lambda value: repr(value)).to(f"{stage.name}-out", value=rs.TEXT)
+        return made
+
+    async with stage.client.producer() as producer:
+        for value in (b"1", b"2", b"0", b"3"):
+            await producer.send(f"{stage.name}-in", value, key=b"k", partition=0)
+
+    async def is_read() -> bool:
+        found = await stage.client.admin.group_offsets(stage.name)
+        return any(at.offset == 4 for at in found.values())
+
+    if rule == "fail":
+        for _ in range(2):
+            with pytest.raises(rs.RecordFailed, match=r"at offset 2: store 'totals': json .* of key 'k'"):
+                await rs.run(app(), stage.client, state=str(stage.folder / "a"), name="a")
+        found = await stage.client.admin.group_offsets(stage.name)
+        assert max(at.offset for at in found.values()) == 2
+        return
+    async with stage.seen(app(), "a") as a:
+        await until(is_read, lambda: "the commit of all")
+        (task,) = [task for task in a.tasks if task.inputs[f"{stage.name}-in"].position]
+        assert task.store("totals").get("k") == 6
+        assert task.dropped == {"failed" if rule == "skip" else "sent to the DLQ": 1}
+    ends = await stage.client.admin.end_offsets(dead)
+    assert bool(sum(ends.values())) == (rule == "dlq")

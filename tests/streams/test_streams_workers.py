@@ -13,7 +13,6 @@ from raftlog import streams as rs
 from raftlog.client.nursery import background
 from raftlog.streams import assign, standbys
 from raftlog.streams.assign import Place
-from raftlog.streams.database import Database
 from raftlog.streams.outputs import Restore
 from raftlog.streams.restorer import Restorer
 from raftlog.streams.task import Task
@@ -295,9 +294,9 @@ async def test_scenarios_18_and_20_a_standby_takes_over_without_a_restore(
     begins: dict[tuple[str, int], int] = {}
     restore_one = Restorer.restore
 
-    async def noting(self: Restorer, task: Task, database: Database, restore: Restore) -> None:
+    async def noting(self: Restorer, task: Task, restore: Restore) -> None:
         begins[restore.topic, task.partition] = restore.position
-        await restore_one(self, task, database, restore)
+        await restore_one(self, task, restore)
 
     words = " ".join(f"w{number}" for number in range(300))
     async with stage.seen(stage.counting("exactly_once", standbys=1), "b") as b:

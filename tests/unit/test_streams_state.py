@@ -244,7 +244,7 @@ def test_rows_that_a_new_begin_has_removed_are_not_taken_for_those_of_a_changelo
         (
             lambda stream: stream.key_by(lambda value: value["n"]).map(lambda value: value).count("c"),
             r"step 3 \(repartition steps-c-repartition\): text does not take the key 5: int given where "
-            r"text is expected: name a serde, such as rs.INT. Its serde is named by .key_by\(…, key=…\), step 1",
+            r"text is expected: name a serde, such as rs.INT. Its serde is named by .key_by\(…, key=…\)",
         ),
         (
             lambda stream: stream.key_by(lambda value: "k", value=rs.TEXT).count("c"),
