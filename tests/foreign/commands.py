@@ -21,6 +21,9 @@ DEBEZIUM: Final = "3.4.3.Final"
 DEBEZIUM_KAFKA: Final = "4.3.1"
 """Of the worker that Debezium runs on. It reads its offsets to their end all the time, and up to 4.3.0 the
 client that finds the end goes on asking a leader that was killed until that is back (KAFKA-20673)."""
+FLINK: Final = "2.2.0"
+FLINK_KAFKA: Final = "4.0.1-2.0"
+"""Flink's connector has a version of its own, and behind it that of the Flink that it is made for."""
 SPARK: Final = "4.2.0"
 SPARK_JARS: Final = (
     "spark-sql-kafka-0-10_2.13",
@@ -217,6 +220,35 @@ class Spark:
         told = f"PYSPARK_SUBMIT_ARGS={' '.join(given)} pyspark-shell"
         command = ["env", told, str(self._python), str(program), *map(str, arguments)]
         return json.loads(_run(command, 0).splitlines()[-1])
+
+
+class Flink:
+    """Programs in `flink/` on Flink of Maven Central, whose cluster runs in the program itself."""
+
+    def __init__(self) -> None:
+        for program in ("java", "javac", "mvn"):
+            if shutil.which(program) is None:
+                raise FileNotFoundError(program)
+        folder = cache_dir().parent / f"flink-{FLINK}-{FLINK_KAFKA}"
+        self._jars, self._classes = folder / "jars", folder / "classes"
+        source = Path(__file__).with_name("flink")
+        if not (folder / "ready").exists():
+            print(f"resolving Flink {FLINK} with Maven (80 MB) …", file=sys.stderr, flush=True)
+            pom = ["mvn", "-q", "-B", "-f", str(source / "pom.xml"), "dependency:copy-dependencies"]
+            versions = [f"-Dflink.version={FLINK}", f"-Dconnector.version={FLINK_KAFKA}"]
+            _run([*pom, *versions, f"-DoutputDirectory={self._jars}"], 0, patience_s=BUILD_PATIENCE_S)
+            (folder / "ready").touch()
+        # Compiled, and not run as a source: Flink's threads load its classes by their names.
+        compile = ["javac", "-cp", f"{self._jars}/*", "-d", str(self._classes)]
+        _run([*compile, *map(str, source.glob("*.java"))], 0)
+
+    def run(self, name: str, *arguments: object) -> Any:
+        """What a program found, from the JSON in its last line."""
+        java = ["java", "-Xmx700m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        looked_into = ("java.lang", "java.util")  # by Flink's serializers
+        java += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in looked_into]
+        java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{self._jars}/*:{self._classes}"]
+        return json.loads(_run([*java, name, *map(str, arguments)], 0).splitlines()[-1])
 
 
 def _run(command: list[str], code: int | None, input: str = "", *, patience_s: float = 2 * PATIENCE_S) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from raftlog.testing.processes import ClusterProcesses, free_port
 from tests.connect.postgres_server import PostgresServer, serving
-from tests.foreign.commands import DEBEZIUM_KAFKA, Go, JavaTools, Node, Spark, debezium
+from tests.foreign.commands import DEBEZIUM_KAFKA, Flink, Go, JavaTools, Node, Spark, debezium
 
 T = TypeVar("T")
 OPTIONS: Final = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000}
@@ -86,6 +86,11 @@ def node() -> Node:
 @pytest.fixture(scope="session")
 def spark() -> Spark:
     return found(Spark, "Java and Maven")
+
+
+@pytest.fixture(scope="session")
+def flink() -> Flink:
+    return found(Flink, "Java, its compiler and Maven")
 
 
 @pytest.fixture
