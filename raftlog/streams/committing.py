@@ -24,7 +24,8 @@ from raftlog.client.partitioner import murmur2_partition
 from raftlog.client.producer import Producer
 from raftlog.client.transactional import Transaction
 from raftlog.streams.outputs import Output, Prepared
-from raftlog.streams.task import ALL_PARTITIONS, Task
+from raftlog.streams.task import Task
+from raftlog.streams.telling import ALL_PARTITIONS
 from raftlog.streams.topology import App
 
 log: Final = logging.getLogger("raftlog.streams")
@@ -117,7 +118,7 @@ class Commits:
         last = await self._send_changes(prepared)
         await self._producer.flush()
         for task in prepared:
-            await self.send(task, task.take_watermarks())
+            await self.send(task, task.telling.take(task.watermark))
         await self._consumer.commit(_offsets(prepared))
         return await self._ends(last)
 
@@ -128,7 +129,7 @@ class Commits:
         try:
             async with self._producer.transaction() as transaction:
                 for task in prepared:
-                    await self._send_all((*held_back.get(task, ()), *task.take_watermarks()))
+                    await self._send_all((*held_back.get(task, ()), *task.telling.take(task.watermark)))
                 last = await self._send_changes(prepared)
                 await transaction.send_offsets(_offsets(prepared), group)
         except CommitUnknown:

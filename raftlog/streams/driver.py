@@ -30,7 +30,8 @@ from raftlog.streams.nodes import Sink, Source
 from raftlog.streams.outputs import Output
 from raftlog.streams.plan import SubTopology, plan
 from raftlog.streams.restoring import Changelog, OnLost, begin
-from raftlog.streams.task import ALL_PARTITIONS, Task
+from raftlog.streams.task import Task
+from raftlog.streams.telling import ALL_PARTITIONS
 from raftlog.streams.topology import App
 
 ROUNDS_MAX: Final = 1000
@@ -124,12 +125,14 @@ def driver(
     partitions: int | Mapping[str, int] = 1,
     autocommit: bool = True,
     flush: bool = True,
+    changes_max: int | None = None,
     on_changelog_lost: OnLost = "fail",
 ) -> Iterator[Driver]:
     """An app, ready to be fed. `partitions` are those of each topic, or of all. Without `autocommit` call
-    `commit`; without `flush`, call that to bring state to the disk. Raises TopologyError when the app cannot
+    `commit`, which also comes by itself once so many keys and outputs have changed, if `changes_max` is
+    given; without `flush`, call that to bring state to the disk. Raises TopologyError when the app cannot
     run."""
-    driven = Driver(app, partitions, autocommit, flush, on_changelog_lost)
+    driven = Driver(app, partitions, autocommit, flush, changes_max, on_changelog_lost)
     try:
         yield driven
     finally:
@@ -145,6 +148,7 @@ class Driver:
         partitions: int | Mapping[str, int],
         autocommit: bool,
         flush: bool,
+        changes_max: int | None,
         on_changelog_lost: OnLost,
     ) -> None:
         self.plan = plan(app)
@@ -156,6 +160,7 @@ class Driver:
         self._partitions = partitions
         self._autocommit = autocommit
         self._flush = flush
+        self._changes_max = changes_max
         self._on_changelog_lost = on_changelog_lost
         self._databases: dict[tuple[int, int], Database] = {}
         self._read: Counter[tuple[str, int]] = Counter()
@@ -260,7 +265,7 @@ class Driver:
         """Process what there is, until nothing is left."""
         for _ in range(ROUNDS_MAX):
             moved = [self._step(task) for task in self.tasks]
-            if self._autocommit and self.tasks:
+            if self.tasks and (self._autocommit or self._is_full()):
                 before = self._ends()
                 self.commit()
                 moved.append(self._ends() != before)
@@ -271,6 +276,10 @@ class Driver:
         )
 
     # -- inside
+
+    def _is_full(self) -> bool:
+        """Whether a commit is due before its time, as for a worker."""
+        return self._changes_max is not None and sum(t.changed for t in self.tasks) >= self._changes_max
 
     def _be_at(self, now_ms: int) -> None:
         """Let the wall clock be at least so far. That is no silence of the inputs: only `advance` is."""
@@ -325,7 +334,7 @@ class Driver:
             task.add(topic, (read[2:] for read in records))
             self._positions[topic, task.partition] = max(at, self.topics[topic].end(task.partition))
         task.advance(self.now_ms, task.inputs.keys())
-        done = task.run()
+        done = task.run(self._changes_max or 1 << 30)
         _answer(task)
         task.advance(self.now_ms, task.inputs.keys())
         _answer(task)
@@ -341,7 +350,7 @@ class Driver:
         written: dict[str, tuple[str, int]] = {}
 
         def outputs() -> None:
-            for output in (*task.take_outputs(), *task.take_watermarks()):
+            for output in (*task.take_outputs(), *task.telling.take(task.watermark)):
                 self._append(output)
 
         def changelogs() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from raftlog.records.record import Headers
@@ -22,6 +22,7 @@ WATERMARK: Final = "raftlog.watermark"
 Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, Headers]
 """A record that was read: offset, timestamp, key, value, headers."""
 NO_TIME: Final = -1
+FOR_EVER: Final = 1 << 62
 METADATA_FORMAT: Final = 1
 
 
@@ -86,6 +87,14 @@ class Input:
         for writer, time in progress.get("h", ()):
             self._heard[writer] = max(time, self._heard.get(writer, NO_TIME))
 
+    def skip_to(self, position: int) -> bool:
+        """There is nothing before a position but what has been added: control batches, or what is compacted.
+        Gives whether that is further than it was."""
+        is_further = not self.records and position > self.position
+        if is_further:
+            self.position = position
+        return is_further
+
     def forget(self) -> None:
         """It is at its begin again."""
         self.position, self.stream_time = 0, NO_TIME
@@ -104,3 +113,37 @@ def read_metadata(text: str) -> dict[str, Any]:
     if told["v"] > METADATA_FORMAT:
         raise StateError(f"the group was committed by a newer raftlog (format {told['v']}): start that one")
     return told
+
+
+def next_of(inputs: Collection[Input], now_ms: int, wait_ms: int) -> Input | None:
+    """The input with the least time; none while another one may soon have an earlier record."""
+    loading = [each for each in inputs if each.is_loading]
+    ready = [each for each in loading or inputs if each.records]
+    if not ready:
+        return None
+    if not loading and len(ready) < len(inputs):
+        for each in inputs:
+            if not each.records and not each.is_caught_up and now_ms - each.quiet_since < wait_ms:
+                return None
+    return min(ready, key=Input.head_time)
+
+
+def time_of(inputs: Iterable[Input], now_ms: int, idle_ms: int | None) -> int:
+    """Up to where none of these expects a record. One that is read to its end, and silent for `idle_ms`, is
+    not waited for; when all are, time goes on by the clock."""
+    least = None
+    for each in inputs:
+        if (
+            not each.source.internal
+            and each.is_caught_up
+            and not each.records
+            and idle_ms is not None
+            and now_ms - each.quiet_since >= idle_ms
+        ):
+            continue
+        found = each.time
+        if least is None or found < least:
+            least = found
+    if least is not None:
+        return least
+    return NO_TIME if idle_ms is None else now_ms - idle_ms

@@ -39,6 +39,12 @@ class Hooks:
         self.emits.sort(key=lambda each: each[0])
 
 
+class Notes(Protocol):
+    """What its worker is told of."""
+
+    keyless: dict[Node, str]
+
+
 class Within(Protocol):
     """A task, as far as its nodes need it."""
 
@@ -46,7 +52,9 @@ class Within(Protocol):
     watermark: int
     questions: deque[Question]
     dropped: Counter[str]
-    keyless: dict[Node, str]
+
+    @property
+    def telling(self) -> Notes: ...
 
     def store(self, name: str) -> Store: ...
 
@@ -92,7 +100,7 @@ class RoomOf:
 
     def note_keyless(self, why: str) -> None:
         self.note_dropped(why)
-        self._task.keyless[self._node] = why
+        self._task.telling.keyless[self._node] = why
 
     def fail(self, reason: str, to_dlq: bool) -> NoReturn:
         raise Unprocessable(reason, to_dlq)

@@ -64,7 +64,9 @@ class Change(NamedTuple):
 class Store:
     """Keys and values of one task."""
 
-    def __init__(self, spec: StoreSpec, rows: Rows) -> None:
+    def __init__(self, spec: StoreSpec, rows: Rows, *, checks: bool = False) -> None:
+        """With `checks` a value that cannot be encoded is refused when it is set, and not only at the
+        commit."""
         self.spec = spec
         self.live: dict[Any, Any] = {}
         """What is known decoded, changes included; None is a key that is not there."""
@@ -76,8 +78,7 @@ class Store:
         self._sent: dict[bytes, bytes | None] = {}
         self.unflushed: dict[bytes, bytes | None] = {}
         self._guarded: dict[Any, bytes] | None = None
-        self.checks = False
-        """Whether a value that cannot be encoded is refused when it is set, and not only at the commit."""
+        self._checks = checks
 
     # -- keys
 
@@ -103,7 +104,7 @@ class Store:
 
     def set(self, key: Any, value: Any, timestamp: int) -> None:
         """A key's new value; None removes it."""
-        if self.checks:
+        if self._checks:
             self._change(key, value, timestamp)
         live, dirty = self.live, self.dirty
         self.undoable.append((key, live.get(key, MISSING), dirty.get(key, MISSING)))
@@ -117,7 +118,7 @@ class Store:
         another one: `get` and `set` in one step, as every record of an aggregate takes it. When nothing that
         may fail follows in a record, nothing needs to be noted for `undo`."""
         live, dirty, undoable, get = self.live, self.dirty, self.undoable, self.get
-        if self.checks:
+        if self._checks:
             return self._folding_with_care(add, initial)
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
@@ -247,8 +248,8 @@ class Timed(Store):
     """A store whose keys are `(time, key)`, and which forgets all of a time at once: windows, by their start;
     sessions, by their end; what a join waits with. On disk a key is the time in eight bytes, then the key."""
 
-    def __init__(self, spec: StoreSpec, rows: Rows) -> None:
-        super().__init__(spec, rows)
+    def __init__(self, spec: StoreSpec, rows: Rows, *, checks: bool = False) -> None:
+        super().__init__(spec, rows, checks=checks)
         self.times: dict[int, set[Any]] = {}
         """The keys of each time. All of them are here: times come to their end."""
         self.dropped: list[tuple[bytes, bytes]] = []
@@ -301,7 +302,7 @@ class Timed(Store):
         (self._remove if value is None else self._add)(*key)
 
     def folding(self, add: Callable[[Any, Any], Any], initial: Any, *, undoes: bool) -> Fold:
-        if self.checks:
+        if self._checks:
             return self._folding_with_care(add, initial)
         known, times = super().folding(add, initial, undoes=undoes), self.times
 
@@ -376,9 +377,9 @@ class Timed(Store):
                     del table[at]
 
 
-def store_of(spec: StoreSpec, rows: Rows) -> Store:
+def store_of(spec: StoreSpec, rows: Rows, *, checks: bool = False) -> Store:
     """The kind of store that a spec wants."""
-    return (Store if spec.lasts_ms is None else Timed)(spec, rows)
+    return (Store if spec.lasts_ms is None else Timed)(spec, rows, checks=checks)
 
 
 class Committed:

@@ -14,23 +14,31 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from raftlog.client.record import Record as Read
 from raftlog.streams.database import Database
 from raftlog.streams.errors import RecordFailed, StateError, StreamsError
-from raftlog.streams.inputs import METADATA_FORMAT, NO_TIME, WATERMARK, Input, Row, read_metadata
+from raftlog.streams.inputs import (
+    METADATA_FORMAT,
+    NO_TIME,
+    WATERMARK,
+    Input,
+    Row,
+    next_of,
+    read_metadata,
+    time_of,
+)
 from raftlog.streams.lookups import AsyncMap, Question
-from raftlog.streams.nodes import Node, Push, Sink, Source
+from raftlog.streams.nodes import Push, Sink, Source
 from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
 from raftlog.streams.plan import Plan, SubTopology, changelog
 from raftlog.streams.restoring import Begin
 from raftlog.streams.room import Hooks, RoomOf
 from raftlog.streams.serdes import BYTES
 from raftlog.streams.stores import Store, Timed, store_of
+from raftlog.streams.telling import Telling
 from raftlog.streams.ways import Ways, changes_last, delays_of
-
-ALL_PARTITIONS: Final = -1
 
 
 class Task:
@@ -55,14 +63,10 @@ class Task:
         self.watermark = NO_TIME
         self.dropped: Counter[str] = Counter()
         """How many records went no further, by reason."""
-        self.keyless: dict[Node, str] = {}
-        """Steps that have left out records without a key, each with the reason."""
         self.inputs = {s.topic: Input(s, partition, writers.get(s.topic, 1), now_ms) for s in part.sources}
         self._now = now_ms
         self._database = database
-        self._stores = {spec.name: store_of(spec, database) for spec in part.stores}
-        for store in self._stores.values():
-            store.checks = checks
+        self._stores = {spec.name: store_of(spec, database, checks=checks) for spec in part.stores}
         undoes = checks or not changes_last(part)
         self._undos = [store.undoable for store in self._stores.values()] if undoes else []
         self._is_alone = len(self.inputs) == 1 and not part.sources[0].internal and not part.sources[0].table
@@ -74,7 +78,7 @@ class Task:
         """What asynchronous functions are to be called with, in order; see `lookups`."""
         self._questions_max = sum(node.concurrency for node in part.nodes if isinstance(node, AsyncMap))
         self._hooks = Hooks(now_ms, self._send, undoes=undoes)
-        self._sent_watermarks: dict[str, int] = {}
+        self.telling = Telling(part, partition, self._hooks)
         self._delays = delays_of(part)
         self._pushes = self._build()
         self._changelogs: dict[str, tuple[str, int]] = {}
@@ -190,13 +194,6 @@ class Task:
         """Records that were read, in the order of their offsets."""
         self.inputs[topic].records.extend(records)
 
-    def skip_to(self, topic: str, position: int) -> None:
-        """There is nothing before a position but what has been added: control batches, or what is
-        compacted."""
-        each = self.inputs[topic]
-        if not each.records:
-            each.position = max(each.position, position)
-
     @property
     def changed(self) -> int:
         """How many keys and outputs the next commit has to write."""
@@ -211,23 +208,10 @@ class Task:
             (only,) = self.inputs.values()
             return self._take(only, max(0, min(limit, len(only.records))))
         done = 0
-        while done < limit and (chosen := self._choose()) is not None:
+        inputs, wait_ms = self.inputs.values(), self.plan.app.wait_ms
+        while done < limit and (chosen := next_of(inputs, self._now, wait_ms)) is not None:
             done += self._take(chosen, 1)
         return done
-
-    def _choose(self) -> Input | None:
-        """The input with the least time; none while another one may soon have an earlier record."""
-        inputs = self.inputs.values()
-        loading = [each for each in inputs if each.is_loading]
-        ready = [each for each in loading or inputs if each.records]
-        if not ready:
-            return None
-        wait_ms = self.plan.app.wait_ms
-        if not loading and len(ready) < len(inputs):
-            for each in inputs:
-                if not each.records and not each.is_caught_up and self._now - each.quiet_since < wait_ms:
-                    return None
-        return min(ready, key=Input.head_time)
 
     def _take(self, each: Input, count: int) -> int:
         """The next records of an input. Most of a worker's time is spent in this loop."""
@@ -367,14 +351,16 @@ class Task:
 
     def _time_passes(self, watermark: int | None = None) -> None:
         if watermark is None:
-            watermark = self._watermark_now()
+            idle_ms = self.plan.app.idle_ms
+            inputs = [each for each in self.inputs.values() if self._is_of_tables or not each.source.table]
+            watermark = time_of(inputs, self._now, idle_ms)
         if watermark <= self.watermark or self.questions:
             return
         before = self.watermark
         try:
             for at_ms, fire in self._hooks.timers.due(before, watermark) if self._hooks.timers.event else ():
                 self._windows_close(at_ms)
-                self.watermark = at_ms
+                self.watermark, self.telling.moved = at_ms, True
                 fire(at_ms)
             self._windows_close(watermark)
         except BaseException:
@@ -386,27 +372,7 @@ class Task:
         for _, delay, store, give in self._hooks.closings:
             if over := store.over(watermark - delay):
                 store.close(over, give)
-
-    def _watermark_now(self) -> int:
-        idle_ms = self.plan.app.idle_ms
-        least = None
-        for each in self.inputs.values():
-            if each.source.table is not None and not self._is_of_tables:
-                continue
-            is_silent = each.is_caught_up and not each.records
-            if (
-                not each.source.internal
-                and is_silent
-                and idle_ms is not None
-                and self._now - each.quiet_since >= idle_ms
-            ):
-                continue
-            found = each.time
-            if least is None or found < least:
-                least = found
-        if least is not None:
-            return least
-        return NO_TIME if idle_ms is None else self._now - idle_ms
+                self.telling.moved = True
 
     # -- what comes of it
 
@@ -458,6 +424,7 @@ class Task:
             topic = changelog(self.plan.app, store.spec)
             if topic in ends:
                 self._changelogs[name] = ends[topic]
+        self.telling.moved = False
         self._on_disk = self._position()
 
     def flush(self) -> None:
@@ -489,24 +456,14 @@ class Task:
             "watermark": self.watermark,
         }
 
-    def take_watermarks(self) -> list[Output]:
-        """For each topic between parts: how far this writer is, if it is further than last time.
-
-        To be sent when all outputs before are acknowledged, or in one transaction with them: a reader that
-        hears of a time takes nothing older any more, and would drop a record that is sent again.
-        """
-        found = []
-        for sink in self.part.sinks:
-            watermark = self.watermark - self._delays[sink.number]
-            if sink.repartition and watermark > self._sent_watermarks.get(sink.topic, NO_TIME):
-                self._sent_watermarks[sink.topic] = watermark
-                told = f"{self.partition} {watermark}".encode()
-                at = max(watermark, 0)
-                found.append(Output(sink.topic, None, None, at, ALL_PARTITIONS, ((WATERMARK, told),)))
-        return found
-
     def _metadata(self, each: Input) -> str:
-        told = {"v": METADATA_FORMAT, "f": self.part.fingerprint, "w": self.watermark, **each.progress()}
+        told = {
+            "v": METADATA_FORMAT,
+            "f": self.part.fingerprint,
+            "w": self.watermark,
+            "u": self.telling.awaits,
+        }
+        told |= each.progress()
         return json.dumps(told, separators=(",", ":"))
 
     # -- looking into it

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
 from raftlog.streams import serdes
 from raftlog.streams.aggregates import Aggregate
@@ -20,6 +20,7 @@ from raftlog.streams.aggregating import CHANGES, FINAL, LATE, Aggregating, Sessi
 from raftlog.streams.commands import Commanding
 from raftlog.streams.errors import TopologyError
 from raftlog.streams.functions import of_both, unless_none
+from raftlog.streams.handles import Handle
 from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin
 from raftlog.streams.lookups import AsyncMap
 from raftlog.streams.nodes import (
@@ -55,22 +56,6 @@ OnError = Literal["fail", "skip"]
 Missing = Literal["skip", "none", "fail", "dlq"]
 Clock = Literal["event", "wall"]
 Function = Callable[..., Any]
-
-
-class _Handle:
-    """What an app's author holds: a method that another handle has is told where it is."""
-
-    _instead: ClassVar[str] = ""
-    """How to come from this to records."""
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> NoReturn:
-            kind = type(self).__name__
-            said = f"{kind!r} object has no attribute {name!r}"
-            if not name.startswith("_") and any(hasattr(each, name) for each in (Stream, Table, Results)):
-                said += f": {self._instead}"
-            raise AttributeError(said, name=name, obj=self)
 
 
 class App(Commanding):
@@ -215,11 +200,9 @@ class App(Commanding):
         return f"<App {self.name} {self.guarantee} nodes={len(self.nodes)}>"
 
 
-class Stream(_Handle):
+class Stream(Handle):
     """Records, one after the other. A function that is given gets the value, or, if its parameters are called
     `key` and `value`, both. Values are not copied: a function makes a new one."""
-
-    _instead = "this is a stream of records already; count(), aggregate() and window() make more of them"
 
     def __init__(self, app: App, edge: Edge, key: Serde, value: Serde, *, rekeyed: bool = False) -> None:
         self.app = app
@@ -397,10 +380,8 @@ class Stream(_Handle):
 
 
 @dataclass(frozen=True)
-class Windowed(_Handle):
+class Windowed(Handle):
     """A stream cut into windows, to be counted or aggregated."""
-
-    _instead = "make something of the windows first: .count(NAME), .reduce(NAME, …) or .aggregate(NAME, …)"
 
     stream: Stream
     windows: Windows | Sessions | Sliding
@@ -452,10 +433,8 @@ class Windowed(_Handle):
 
 
 @dataclass(frozen=True)
-class Results(_Handle):
+class Results(Handle):
     """What comes of windows."""
-
-    _instead = "its records are streams: .changes(), .final() and .late() have it"
 
     node: Node
     stream: Stream
@@ -477,11 +456,9 @@ class Results(_Handle):
         return Stream(self.stream.app, Edge(self.node, port), self.stream.key, value)
 
 
-class Table(_Handle):
+class Table(Handle):
     """The present value of each key. Made by `App.table`, `Stream.count`, `reduce`, `aggregate` and
     `to_table`."""
-
-    _instead = "the rows that change are a stream: .changes() has it"
 
     def __init__(
         self, app: App, edge: Edge, spec: StoreSpec, *, view: Callable[[Any, Any], Any] | None = None

@@ -33,6 +33,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.records.record import Columns
 from raftlog.streams.assign import Place, StreamsAssignor, Told
+from raftlog.streams.awaiting import awaited
 from raftlog.streams.committing import Commits
 from raftlog.streams.errors import NotEncoded, RecordFailed, StreamsError, TopologyError
 from raftlog.streams.lookups import Lookups
@@ -59,6 +60,8 @@ CHANGES_MAX: Final = 200_000
 """Changed keys, or outputs that wait, before a commit comes early: some 64 MiB of small ones."""
 FLUSH_SECONDS: Final = 10.0
 """Between two writes of committed state to the disk. A restart reads the changelog from there on."""
+ASK_SECONDS: Final = 1.0
+"""Between two looks, when there are no records, whether a window of a part that comes after is open."""
 STOP_SECONDS_MAX: Final = 10.0
 """How long a worker that is cancelled may take for its last commit and its goodbye."""
 TRANSACTION_TIMEOUT_MS: Final = 10_000
@@ -136,7 +139,10 @@ class Worker:
         self._lock = trio.Lock()
         self._exactly_once = app.guarantee == "exactly_once"
         self._keys_only = only_counted(self.plan)
-        self._changed = False
+        self._worked: set[Task] = set()
+        """Those that have something to commit."""
+        self._later = False
+        """Time has gone on since the last commit, and maybe nothing else has happened."""
         self._stopping = False
         self._woken = False
         self._polling = trio.CancelScope()
@@ -151,6 +157,7 @@ class Worker:
         self._lookups: Lookups
         self._nursery: trio.Nursery
         self._commit_at = self._flush_at = 0.0
+        self._ask_at = 0.0
         self._told_keyless: set[int] = set()
 
     @property
@@ -260,8 +267,9 @@ class Worker:
                 seat.task.add(key.topic, zip(*columns, strict=True))
         for key, position in self._consumer.positions().items():
             seat = seats.get(key)
-            if seat is not None and seat.task is not None:
-                seat.task.skip_to(key.topic, position)
+            task = None if seat is None else seat.task
+            if task is not None and task.inputs[key.topic].skip_to(position):
+                self._worked.add(task)
 
     async def _process(self) -> None:
         lag = self._consumer.lag()
@@ -273,20 +281,23 @@ class Worker:
             self._lookups.go_on(task)
             try:
                 while done := task.run(RUN_RECORDS_MAX):
-                    self._changed = True
+                    self._worked.add(task)
                     await self._commits.send(task, task.take_outputs())
                     await trio.lowlevel.checkpoint()
                     if done < RUN_RECORDS_MAX:
                         break
                 task.advance(now_ms, caught_up)
             except RecordFailed:
-                self._changed, had_checks = True, self._seating.checks
+                self._worked.add(task)
+                had_checks = self._seating.checks
                 await self._commit()
                 if self._seating.checks == had_checks:
                     raise
                 return  # one before it has set what cannot be kept: the tasks begin again, and find that one
             self._lookups.go_on(task)
-            self._changed = self._changed or task.watermark > before or task.changed > 0
+            if task.telling.moved or task.changed > 0:
+                self._worked.add(task)
+            self._later = self._later or task.watermark > before
             await self._commits.send(task, task.take_outputs())
             self._hold_back(task)
 
@@ -307,10 +318,13 @@ class Worker:
     async def _commit(self) -> None:
         """Commit all tasks, or begin all of them again. The lock is held."""
         self._commit_at = trio.current_time() + self.app.commit_ms / 1000
-        if not self._changed or not self.tasks:
-            return
-        self._changed = False
         tasks = self.tasks
+        telling = self._worked | (await self._awaited() if self._later else set())
+        if not telling or not tasks:
+            return
+        self._worked, self._later = set(), False
+        for task in tasks:
+            task.telling.is_quiet = task not in telling
         try:
             for task in tasks:
                 for _ in task.emit():
@@ -348,9 +362,20 @@ class Worker:
         if trio.current_time() >= self._flush_at:
             self._flush()
 
+    async def _awaited(self) -> set[Task]:
+        """The tasks whose time alone is a reason to commit: a part that comes after has a window open."""
+        if trio.current_time() < self._ask_at:
+            return set()
+        self._ask_at = trio.current_time() + ASK_SECONDS
+        tasks = [task for task in self.tasks if any(sink.repartition for sink in task.part.sinks)]
+        if not tasks:
+            return set()
+        committed = await self._client.admin.group_offsets(self.app.name)
+        return awaited(self.plan, tasks, self._counts, committed)
+
     def _tell_keyless(self, task: Task) -> None:
         """Warn once of each step that leaves out records: else nobody would know why it counts nothing."""
-        for node, why in task.keyless.items():
+        for node, why in task.telling.keyless.items():
             if node.number not in self._told_keyless:
                 self._told_keyless.add(node.number)
                 log.warning(
@@ -420,6 +445,7 @@ class Worker:
         seat.scope.cancel()
         if seat.task is not None:
             self._commits.forget(seat.task)
+            self._worked.discard(seat.task)
             self._lookups.forget(seat.task)
         if seat.database is not None:
             self._standbys.note(seat.place, seat.database)

@@ -9,6 +9,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import trio.testing
 from raftlog import streams as rs
 from raftlog.client.errors import TransactionAborted
 from raftlog.client.metadata import TopicPartition
-from raftlog.streams import assign, restorer, standbys, worker
+from raftlog.streams import assign, restorer, seating, standbys, worker
 from raftlog.streams.seating import Losses
 from raftlog.streams.worker import Worker
 from tests.streams.world.client import (
@@ -383,6 +384,65 @@ def test_8_changes_beyond_their_bound_are_committed_early(monkeypatch: pytest.Mo
 
     play(one)
     assert most[0] <= 2 * (50 + 100)  # a round more, and each key with its output while it is committed
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("shape", ["windows", "far windows", "windows of windows", "count"])
+def test_an_app_with_nothing_to_do_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, guarantee: str, shape: str
+) -> None:
+    """Time goes on by the clock: it is told as long as a window waits for it somewhere, also after a restart,
+    and then no more."""
+
+    def app() -> rs.App:
+        made = rs.App("app", guarantee=guarantee, idle_ms=2_000)  # type: ignore[arg-type]
+        words = made.stream("in", value=rs.TEXT)
+        if shape == "windows":
+            words.window(rs.tumbling(size_s=10)).count("c").final().to("out", value=rs.JSON)
+        elif shape == "far windows":
+            words.through("a").through("b").window(rs.tumbling(size_s=10)).count("c").final().to(
+                "out", value=rs.JSON
+            )
+        elif shape == "windows of windows":
+            first = words.through("a").window(rs.tumbling(size_s=5)).count("c").final()
+            first.through("b").window(rs.session(gap_s=10)).count("d").final().to("out", value=rs.JSON)
+        else:
+            words.through("a").count("c").changes().to("out", value=rs.JSON)
+        return made
+
+    async def one(stage: Stage) -> None:
+        def ends() -> dict[TopicPartition, int]:
+            log = stage.log
+            return {
+                TopicPartition(topic, partition): log.end(TopicPartition(topic, partition), committed=False)
+                for topic, partitions in log.topics.items()
+                for partition in range(len(partitions))
+            }
+
+        def out() -> int:
+            return sum(at for key, at in ends().items() if key.topic == "out")
+
+        start = trio.current_time()
+        clock = SimpleNamespace(time=lambda: 1 + trio.current_time() - start)
+        monkeypatch.setattr(worker, "time", clock)
+        monkeypatch.setattr(seating, "time", clock)
+        stage.start(app=app())
+        for _ in range(2):
+            for number in range(6):
+                place = TopicPartition("in", number % PARTITIONS)
+                entry = Entry(b"k%d" % number, b"x", round(clock.time() * 1000), (), COMMITTED)
+                stage.log.append(place, entry)
+            expected = out() + 6
+            await stage.until(lambda: out() >= expected)  # noqa: B023 - it is awaited here
+            await trio.sleep(5)
+            quiet, commits = ends(), dict(stage.log.committed)
+            await trio.sleep(20)
+            assert (ends(), stage.log.committed) == (quiet, commits)
+            stage.scopes["w"].cancel()
+            await stage.until(lambda: not stage.group.members)
+            stage.start(app=app())
+
+    play(one)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])

@@ -17,6 +17,7 @@ import trio
 from raftlog import streams as rs
 from raftlog.streams.standbys import Copy, Standbys
 from raftlog.streams.task import Task
+from raftlog.streams.telling import Telling
 from raftlog.streams.worker import Worker
 from tests.streams.world.client import WorldConsumer, WorldProducer
 from tests.streams.world.world import Wrong, play
@@ -120,7 +121,7 @@ def _windows_forget_that_they_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_watermark_is_sent_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Task, "take_watermarks", lambda self: [])
+    monkeypatch.setattr(Telling, "take", lambda self, watermark: [])
 
 
 def _a_restore_waits_for_the_last_record(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,27 @@ def test_exactly_once_a_crash_anywhere_in_a_commit_has_each_effect_once(step: st
         assert [got.value for got in d.read("out")] == [3, 4]
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_changes_beyond_their_bound_are_committed_early(guarantee: str) -> None:
+    """8: as they come, and also when a backlog is read in one go."""
+    app = rs.App("count", guarantee=guarantee)  # type: ignore[arg-type]
+    app.stream("in", value=rs.TEXT).count("counts").changes().to("out", value=rs.JSON)
+    with rs.driver(app, autocommit=False, changes_max=50) as d:
+        for number in range(120):
+            d.feed("in", "x", key=f"k{number}")
+            assert d.tasks[0].changed < 50
+        assert d.committed["in", 0][0] == 100
+        d.crash()
+        for number in range(300):
+            d.feed("in", "x", key=f"k{number}")
+        begins = len(d.topics["count-counts-changelog"].logs[0])
+        d.restart()
+        assert d.tasks[0].changed < 50 and d.committed["in", 0][0] == 400
+        assert len(d.topics["count-counts-changelog"].logs[0]) - begins == 300
+        d.commit()
+        assert d.store("counts").items() == {f"k{n}": 2 if n < 120 else 1 for n in range(300)}
+
+
 @pytest.mark.parametrize("cut", range(60))
 def test_a_power_cut_leaves_rows_and_position_that_agree(tmp_path, cut: int):
     """5, 6: the write-ahead file of SQLite is cut anywhere; what is left is one of the flushes, whole."""
