@@ -92,7 +92,7 @@ toxiproxy:  ## what some of chaos needs: Toxiproxy's server, built with Go, into
 	CGO_ENABLED=0 GOBIN=$(HOME)/.cache/raftlog go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 	mv $(HOME)/.cache/raftlog/server $(HOME)/.cache/raftlog/toxiproxy-server
 
-test-foreign: $(READY)  ## Kafka's own Java client and tools, kafkajs, Spark and Debezium, against brokers; needs Java, Maven, Go, npm, Postgres
+test-foreign: $(READY)  ## Kafka's own Java client and tools, kafkajs, Flink, Spark and Debezium, against brokers; needs Java, Maven, Go, npm, Postgres
 	$(BIN)/pytest tests/foreign $(ARGS)
 
 $(READY): pyproject.toml

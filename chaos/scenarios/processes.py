@@ -13,8 +13,7 @@ from chaos.play import Play
 from chaos.scenarios.goals import KILLED_MAX_S, committed_since, elections_since, served_again, served_since
 from chaos.scenarios.scenario import scenario
 from chaos.stage import Links, Wants
-from chaos.workloads.counter import CounterWorkload, KillWorkers, PauseWorkers
-from chaos.workloads.counter_app import SESSION_MS
+from chaos.workloads.counter import CounterWorkload, KillWorkers
 
 CUTS: Final = Wants(links=Links.NAMESPACES)
 PAUSE_MAX_S: Final = 60.0
@@ -182,22 +181,6 @@ def counter(play: Play) -> None:
         healed = play.history.now()
         play.await_progress()
         served_again(play, healed)
-        _await_counts(play, app)
-        play.calm(play.rng.uniform(0, 3))
-
-
-@scenario("pause-worker", 14, workload="counter", seconds=30.0)
-def pause_worker(play: Play) -> None:
-    """A worker of a stream processing app is paused beyond its session, so that another one counts on, and
-    wakes: what it had begun counts no more, and each record is counted once."""
-    app = play.workload
-    assert isinstance(app, CounterWorkload), f"{app} has no workers to pause"
-    for _ in play.rounds():
-        _await_counts(play, app)
-        end = play.begins(PauseWorkers([play.rng.choice(app.workers)]))
-        play.calm(SESSION_MS / 1000 + play.rng.uniform(1, 6))
-        _await_counts(play, app)  # by the other one
-        end()
         _await_counts(play, app)
         play.calm(play.rng.uniform(0, 3))
 

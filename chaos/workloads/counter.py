@@ -36,8 +36,6 @@ COUNTED_MAX_S: Final = 180.0
 restore."""
 STOP_MAX_S: Final = 30.0
 LOOK_S: Final = 0.5
-WOKEN_S: Final = 5.0
-"""So long it is looked whether a worker that was woken ends: it hears of it at its next commit."""
 ERROR_LINES: Final = 3
 
 
@@ -72,24 +70,6 @@ class AppProcess:
         if (code := self._process.wait()) != -signal.SIGKILL:
             raise NoEffect(f"{self.name} ended with {code} before it was killed: {self.said()}")
 
-    def pause(self) -> None:
-        """SIGSTOP."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def wake(self) -> str:
-        """SIGCONT. A worker whose transaction was ended for it meanwhile ends, too: then it is started again.
-        Gives which of both it was."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-        try:
-            code = self._process.wait(WOKEN_S)
-        except subprocess.TimeoutExpired:
-            return "woke and went on"
-        said = self.said()
-        self.start()
-        return f"woke, ended with {code} ({said}), started again"
-
     def stop(self) -> str:
         """SIGTERM, once the worker listens to it; what was wrong with how it ended, or nothing."""
         assert self._process is not None
@@ -105,8 +85,7 @@ class AppProcess:
             self._process.kill()
             self._process.wait()
             return f"does not end within {STOP_MAX_S:.0f} s of SIGTERM"
-        # One that was started just now has nothing to say goodbye of, and does not listen yet.
-        return "" if code in (0, -signal.SIGTERM) else f"ended with {code}: {self.said()}"
+        return f"ended with {code}: {self.said()}" if code else ""
 
     def _said_since_start(self) -> str:
         return self._log.read_bytes()[self._log_at :].decode(errors="replace")
@@ -135,23 +114,6 @@ class KillWorkers(Fault):
         for one in self._victims:
             one.start()
         return "ended by SIGKILL, started again"
-
-
-class PauseWorkers(Fault):
-    """SIGSTOP for workers of the app, which find that their tasks are others' when they wake."""
-
-    kind = "pause worker"
-
-    def __init__(self, victims: Sequence[AppProcess]) -> None:
-        super().__init__(f"pause {', '.join(one.name for one in victims)}", [])
-        self._victims = victims
-
-    def begin(self) -> None:
-        for one in self._victims:
-            one.pause()
-
-    def end(self) -> str:
-        return ", ".join(f"{one.name} {one.wake()}" for one in self._victims)
 
 
 class CounterWorkload(Workload):
