@@ -40,7 +40,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(optionalhook=True)  # also without xdist
 def pytest_xdist_auto_num_workers() -> int:
     """For `-n auto`: more than there are cores, since tests that start processes wait most of the time."""
-    return (os.cpu_count() or 1) + 2
+    return (os.cpu_count() or 1) * 5 // 2
 
 
 def pytest_collection_finish() -> None:

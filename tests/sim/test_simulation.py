@@ -17,9 +17,9 @@ from tests.sim.cluster import Cluster, Failure
 from tests.sim.planted import PLANTS, Plant, find
 from tests.sim.profiles import PROFILES
 
-SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "30"))
+SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "9"))
 FIRST = int(os.environ.get("RAFTLOG_TEST_SIM_FIRST", secrets.randbits(32)))
-BATCH = 5
+BATCH = 3
 """Seeds of one test: few, so that the processes that share the tests are done at the same time."""
 
 
