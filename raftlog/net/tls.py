@@ -4,8 +4,9 @@ It is made of a plain stream, before the first byte that means anything, and mov
 that one does. It knows no certificates but by their context, and no protocol above it.
 
 OpenSSL asks for two things that a socket does not. Bytes that it has decrypted wait inside it, where the
-kernel knows nothing of them: hence `readable`. And a record that it could not write whole must be offered
-again, at least as long: `SendQueue` offers what was not taken first, and a file's bytes are kept until then.
+kernel knows nothing of them: hence `readable`. And what it could not write whole must be offered again, at
+least as long: `SendQueue` offers what was not taken first, `_joined` makes no shorter piece of it, and a
+file's bytes are kept until then.
 
 `ssl.SSLSocket` rather than `trio.SSLStream` or memory BIOs: by measure a half to a quarter of the CPU of the
 first, and a fifth of the memory of either.
@@ -256,11 +257,11 @@ def _words(reason: str) -> str:
 
 def _joined(buffers: Sequence[Buffer]) -> Iterator[memoryview]:
     """The same bytes in fewer pieces. A piece begins with the same bytes, and is as long at least, when more
-    buffers follow."""
+    buffers follow, or when empty ones before them have gone."""
     small: list[Buffer] = []
     size = 0
     for buffer in buffers:
-        if not small and len(buffer) >= RECORD_MAX:
+        if not size and len(buffer) >= RECORD_MAX:
             yield memoryview(buffer)
             continue
         small.append(buffer)

@@ -11,7 +11,7 @@ import trio
 
 from raftlog.net.sending import UNBOUNDED, Chunk, SendQueue
 from raftlog.net.stream import FileRange
-from raftlog.net.tls import FILE_PIECE, RECORD_MAX, begins_with_tls
+from raftlog.net.tls import FILE_PIECE, RECORD_MAX, _joined, begins_with_tls
 from tests.memory.broker_fakes import MemoryFile
 from tests.memory.tls_pair import tls_pair
 
@@ -66,6 +66,19 @@ async def test_whatever_is_queued_arrives_as_it_was_however_full_the_socket(seed
             await queue.drain()
             done.set()
     assert received.digest() == expected.digest()
+
+
+@pytest.mark.parametrize("first", [300_000, RECORD_MAX])
+@pytest.mark.parametrize("last", [70_000, 100])
+def test_what_is_offered_again_is_as_long_though_an_empty_buffer_before_it_has_gone(
+    first: int, last: int
+) -> None:
+    """The queue lets go of an empty buffer together with what it follows. It had been joined with what it
+    precedes, which was then offered alone, and shorter: OpenSSL broke the connection off (BAD_LENGTH)."""
+    buffers = [bytes(first), b"", bytes(RECORD_MAX), bytes(last)]
+    offered = [len(piece) for piece in _joined(buffers)]
+    again = [len(piece) for piece in _joined(buffers[2:])]
+    assert offered[0] == first and offered[1:] == again
 
 
 async def test_bytes_that_are_decrypted_already_are_readable() -> None:
