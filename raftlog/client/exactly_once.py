@@ -171,12 +171,12 @@ class ExactlyOnce(Generic[K_co, V_co]):
                 yield batch.records
                 await transaction.send_offsets(batch.ends, batch.group)
         except (RebalanceNeeded, CommitUnknown, TransactionAborted, DeliveryError) as error:
-            if batch.transaction is None or not _may_pass(error):
+            if batch.transaction is None or not may_pass(error):
                 raise
             # What came of it is found out before the next batch.
 
 
-def _may_pass(error: ClientError) -> bool:
+def may_pass(error: ClientError) -> bool:
     """Whether another transaction may succeed after this one was aborted."""
     cause: BaseException | None = error
     while isinstance(cause, TransactionAborted | DeliveryError) and not isinstance(cause, BrokerError):

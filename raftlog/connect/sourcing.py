@@ -25,6 +25,7 @@ from raftlog.client.errors import (
     TransactionAborted,
     is_retriable,
 )
+from raftlog.client.exactly_once import may_pass
 from raftlog.client.nursery import background
 from raftlog.client.producer import Producer
 from raftlog.client.transactional import Transaction
@@ -280,7 +281,9 @@ def _may_pass(error: BaseException) -> bool:
             return False  # it may be written: this run does not know any more where it is
         case BrokerError():
             return is_retriable(error)
-        case TransactionAborted() | NoTransaction() | DeliveryError() if error.__cause__ is not None:
+        case TransactionAborted():  # and if another worker has taken over, the next one is told so
+            return may_pass(error)
+        case NoTransaction() | DeliveryError() if error.__cause__ is not None:
             return _may_pass(error.__cause__)
         case _:
             return True

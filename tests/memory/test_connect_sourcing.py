@@ -8,11 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from raftlog.client.errors import CommitUnknown
+from raftlog.client.errors import BrokerError, CommitUnknown, TransactionAborted
 from raftlog.connect import parse, sourcing
 from raftlog.connect.contract import Batch, Position, Source, SourceRecord, Unit
 from raftlog.connect.errors import ConnectError
 from raftlog.connect.stdout import StdoutConfig
+from raftlog.protocol.errors import ErrorCode
 
 
 class Brief(Source):
@@ -82,3 +83,20 @@ async def test_a_transaction_has_not_many_more_bytes_than_it_may(autojump_clock:
                 several.start_soon(runner._pass_on, Unit.of(n=number), Batch([record], {"n": number}))
         nursery.cancel_scope.cancel()
     assert sum(written) == 9 and max(written) == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "may_pass"),
+    [
+        (ErrorCode.INVALID_PRODUCER_EPOCH, True),
+        (ErrorCode.NOT_LEADER_OR_FOLLOWER, True),
+        (ErrorCode.MESSAGE_TOO_LARGE, False),
+        (ErrorCode.TOPIC_AUTHORIZATION_FAILED, False),
+    ],
+)
+def test_what_was_aborted_is_written_again_unless_it_fails_again(code: ErrorCode, may_pass: bool) -> None:
+    """A worker that another had taken over from ended with what a partition said of its epoch, and not with
+    what the coordinator says to its next transaction: that another runs the connector."""
+    aborted = TransactionAborted("the transaction can only be aborted")
+    aborted.__cause__ = BrokerError(code)
+    assert sourcing._may_pass(aborted) is may_pass
