@@ -46,6 +46,12 @@ def test_a_replica_that_begins_again_takes_nothing_back() -> None:
     assert Cluster(200_479, "rot").run().transactions > 0
 
 
+def test_a_producer_that_crashes_has_one_successor() -> None:
+    """It had two when it was a zombie that came back before the first had started. Then the first, slow to
+    begin, fenced the second, which the simulator took for a fault of the brokers."""
+    assert Cluster(3_136_008_660, "calm").run().transactions > 0
+
+
 def test_a_seed_replays_exactly() -> None:
     first, second = Cluster(4, "everything").run(), Cluster(4, "everything").run()
     assert (first.trace, first.events, first.acked) == (second.trace, second.events, second.acked)

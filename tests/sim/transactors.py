@@ -89,6 +89,8 @@ class Transactor(Caller):
         """The newest producer is in no transaction."""
         self._timeout_ms = rng.choice(TIMEOUTS_MS)
         self._count = 0
+        self._crashed = 0
+        """The newest producer that has."""
         self._leaders: dict[GroupKey, BrokerId] = {}
         self._start()
 
@@ -151,8 +153,11 @@ class Transactor(Caller):
 
     def _may_crash(self, number: int) -> Life:
         """The newest producer may crash, and another one start. A zombie was away meanwhile, and goes on."""
-        if number != self.starts or not self.cluster.clients_work or self.rng.random() >= CRASHES:
+        if number != self.starts or number == self._crashed or not self.cluster.clients_work:
             return
+        if self.rng.random() >= CRASHES:
+            return
+        self._crashed = number  # a zombie that is soon back has its successor, which has not started yet
         self.is_idle = False
         self.world.after(self.rng.uniform(0.0, 0.3), self._start)
         if self.rng.random() >= ZOMBIES:
