@@ -124,7 +124,8 @@ class Database:
             try:
                 for store, ranges in dropped.items():
                     many(
-                        f"delete from {table_of(store)} where key >= ?1 and (?2 is null or key < ?2)", ranges
+                        f"delete from {table_of(store)} where key >= :first and (:end is null or key < :end)",
+                        [{"first": first, "end": end} for first, end in ranges],
                     )
                 for store, changes in rows.items():
                     table = table_of(store)
