@@ -424,5 +424,7 @@ def test_scenario_79_an_image_with_many_open_transactions_is_made_in_short_steps
         image = imaging.step(SNAPSHOT_STEP)
         steps.append(time.process_time() - begun)
     assert len(steps) > 10, "in many steps"
-    assert sorted(steps)[len(steps) // 2] < 0.01
+    assert sorted(steps)[len(steps) // 2] < 0.025, (
+        "half of what a turn may take; beside other work 10 ms were seen"
+    )
     assert decode_catalog(image) == ids.state.catalog
