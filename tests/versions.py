@@ -79,6 +79,7 @@ def interpreter(version: str) -> str | None:
 def environment(folder: Path, python: str, requirements: list[str]) -> str:
     """The Python of a virtual environment with these packages and this tree, as it is whenever it runs."""
     wanted = hashlib.sha256("\n".join([python, *requirements]).encode()).hexdigest()
+    folder = folder.absolute()  # what runs there may run in another folder
     inside, mark = str(folder / "bin" / "python"), folder / "made-of"
     if not mark.exists() or mark.read_text() != wanted:
         subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
