@@ -25,7 +25,7 @@ COUNTS: Final = "counts"
 SESSION_MS: Final = 6_000
 HASTY: Final = "state ahead of commit"
 CAN_BE_STOPPED: Final = "listens to SIGTERM"
-"""What a worker says once it does: before that the signal ends it where it is, with -15."""
+"""A worker prints this once it handles the signal. Before that SIGTERM ends the process with -15."""
 
 
 def counter() -> rs.App:

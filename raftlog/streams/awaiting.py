@@ -1,8 +1,8 @@
 """Which tasks are to tell their time to the parts that come after: where no window is open there, and no
 timer is set, it would be written for nobody.
 
-Each task says in its commits which time it waits for, so that who writes for it can look that up in the
-group.
+A task says in the metadata of its commits which time it waits for. The tasks that write its input read that
+from the group's committed offsets.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ class Telling:
 
     @property
     def awaits(self) -> int:
-        """The time that it waits for, to close a window: none, or that of a timer, which is for ever."""
+        """The time at which the task closes its last open window; NO_TIME without one. A task with a timer
+        waits for ever."""
         times = [
             max(store.times) + (store.spec.lasts_ms or 0) + delay
             for _, delay, store, _ in self._hooks.closings

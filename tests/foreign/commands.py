@@ -23,7 +23,7 @@ DEBEZIUM_KAFKA: Final = "4.3.1"
 client that finds the end goes on asking a leader that was killed until that is back (KAFKA-20673)."""
 FLINK: Final = "2.2.0"
 FLINK_KAFKA: Final = "4.0.1-2.0"
-"""Flink's connector has a version of its own, and behind it that of the Flink that it is made for."""
+"""The version of Flink's connector, then the version of Flink that the connector is built for."""
 SPARK: Final = "4.2.0"
 SPARK_JARS: Final = (
     "spark-sql-kafka-0-10_2.13",

@@ -27,7 +27,7 @@ ROLLED_BACK_EVERY: Final = 5
 DELETED_EVERY: Final = 3
 
 Change = tuple[str, int, int]
-"""What Debezium calls it, the row's id, and its number after it, or before it was deleted."""
+"""Debezium's name of the operation, the row's id, the row's number: after a change, or before a delete."""
 
 
 class Table:

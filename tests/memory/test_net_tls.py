@@ -73,8 +73,9 @@ async def test_whatever_is_queued_arrives_as_it_was_however_full_the_socket(seed
 def test_what_is_offered_again_is_as_long_though_an_empty_buffer_before_it_has_gone(
     first: int, last: int
 ) -> None:
-    """The queue lets go of an empty buffer together with what it follows. It had been joined with what it
-    precedes, which was then offered alone, and shorter: OpenSSL broke the connection off (BAD_LENGTH)."""
+    """The queue drops an empty buffer together with the buffer before it. The stream had joined the empty one
+    with the buffer behind it, and offered that one alone the next time. The second piece was shorter, and
+    OpenSSL broke the connection off (BAD_LENGTH)."""
     buffers = [bytes(first), b"", bytes(RECORD_MAX), bytes(last)]
     offered = [len(piece) for piece in _joined(buffers)]
     again = [len(piece) for piece in _joined(buffers[2:])]

@@ -47,8 +47,9 @@ def test_a_replica_that_begins_again_takes_nothing_back() -> None:
 
 
 def test_a_producer_that_crashes_has_one_successor() -> None:
-    """It had two when it was a zombie that came back before the first had started. Then the first, slow to
-    begin, fenced the second, which the simulator took for a fault of the brokers."""
+    """A zombie that came back before its successor had started crashed again, and got a second successor.
+    The first one's InitProducerId came late and fenced the second. The simulator took that for a fault of the
+    brokers."""
     assert Cluster(3_136_008_660, "calm").run().transactions > 0
 
 
