@@ -13,6 +13,7 @@ import trio
 
 import raftlog
 from raftlog import streams as rs
+from raftlog.streams.plan import plan
 from raftlog.streams.seating import Losses
 from raftlog.streams.worker import Worker
 from raftlog.testing import EmbeddedCluster
@@ -96,6 +97,20 @@ class Stage:
             return found == dict(self.sent)
 
         await until(done, lambda: f"sent {self.sent}")
+
+    async def until_at_rest(self, app: rs.App) -> None:
+        """Until the group has committed each input to its end. Counts are right before that: the marker of a
+        transaction stands behind its records, and the worker that comes past it commits once more."""
+        shape, seen = plan(app), dict[raftlog.TopicPartition, tuple[int, int]]()
+
+        async def done() -> bool:
+            committed = await self.client.admin.group_offsets(self.name)  # first: ends only grow
+            for topic in (*shape.sources, *shape.repartitions):
+                for key, end in (await self.client.admin.end_offsets(topic)).items():
+                    seen[key] = (committed[key].offset if key in committed else 0, end)
+            return all(at == end for at, end in seen.values())
+
+        await until(done, lambda: f"committed, and the end: {seen}")
 
 
 async def until(done: Callable[[], Awaitable[bool]], told: Callable[[], str]) -> None:

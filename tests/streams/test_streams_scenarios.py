@@ -438,6 +438,8 @@ def test_an_app_with_nothing_to_do_writes_nothing(
             quiet, commits = ends(), dict(stage.log.committed)
             await trio.sleep(20)
             assert (ends(), stage.log.committed) == (quiet, commits)
+            for key, at in commits.items():  # also past the markers behind the last records
+                assert at.offset == quiet[key], key
             stage.scopes["w"].cancel()
             await stage.until(lambda: not stage.group.members)
             stage.start(app=app())
