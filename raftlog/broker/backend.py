@@ -244,8 +244,12 @@ class Presence(Protocol):
         """Whether the others may go on without this broker, which hears too few of them to know."""
         ...
 
+    def is_in_session(self, broker: BrokerInfo) -> bool:
+        """Whether a broker is alive, or was a while ago: every one that leads something, among others."""
+        ...
+
     def is_alive(self, broker: BrokerInfo) -> bool:
-        """Whether clients should be told of a broker: every one that leads something, among others."""
+        """Whether a broker is there, as far as this one knows: whoever leads something, among others."""
         ...
 
 

@@ -12,6 +12,14 @@ ANONYMOUS: Final = "User:ANONYMOUS"
 """Who has shown no credentials, in Kafka's words."""
 
 
+@dataclass(slots=True)
+class Software:
+    """What a client says that it is, in ApiVersions (KIP-511)."""
+
+    name: str = ""
+    """Empty until it has said so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What holds for every request of a connection: the client's address, the name of the listener that it
@@ -32,3 +40,4 @@ class Origin:
     """A connection that is accepted later has a higher one."""
     gate: Gate | None = field(default=None, repr=False, compare=False)
     """Where the listener asks for a login."""
+    software: Software = field(default_factory=Software, repr=False, compare=False)

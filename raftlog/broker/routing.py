@@ -15,6 +15,8 @@ from raftlog.protocol.produce import NodeEndpoint
 from raftlog.rights import Operation
 from raftlog.types import BrokerId
 
+JAVA: Final = "apache-kafka-java"
+"""What Kafka's own clients say that they are."""
 SAME_S: Final = 5.0
 """How long a broker that is cut off names the same one of the others."""
 LeaderHint = tuple[int, int]
@@ -75,21 +77,38 @@ def endpoints(call: Call, leaders: Iterable[LeaderHint | None]) -> list[NodeEndp
     ]
 
 
-def named_brokers(backend: Backend) -> list[BrokerInfo]:
-    """The brokers that a client is told of: those that are alive. A broker that is cut off cannot tell who
-    is, and names all that the cluster last heard of: a client that knew it alone would ask nobody else."""
-    presence = backend.presence
-    known = [broker for _, broker in sorted(backend.catalog.brokers.items())]
-    if presence.is_cut_off:
-        return [broker for broker in known if presence.is_alive(broker) or not broker.fenced]
-    return [broker for broker in known if presence.is_alive(broker)]
+def named_brokers(call: Call) -> list[BrokerInfo]:
+    """The brokers that a client is told of: those in session, as Kafka does. To a client in Java one whose
+    process is gone is named no more: its `Admin` looks for the next leader only then (KAFKA-20673). To others
+    it is named until its session ends, although they knock in vain: librdkafka takes a broker that is not
+    named for gone for good, and a transaction that waits for it as its group's coordinator waits for ever
+    (its issue 5511, in 2.16)."""
+    presence = call.backend.presence
+    if call.origin.software.name == JAVA and not presence.is_cut_off:
+        return [broker for broker in _brokers(call.backend) if presence.is_alive(broker)]
+    return _in_session(call.backend)
 
 
 def elsewhere(backend: Backend) -> list[BrokerId]:
     """To whom a broker that is cut off sends its clients on: all others that it names. Nobody otherwise."""
     if not backend.presence.is_cut_off:
         return []
-    return [broker.id for broker in named_brokers(backend) if broker.id != backend.broker_id]
+    return [broker.id for broker in _in_session(backend) if broker.id != backend.broker_id]
+
+
+def _in_session(backend: Backend) -> list[BrokerInfo]:
+    """A broker that is cut off cannot tell who is, and takes all that the cluster last heard of: a client
+    that knew it alone would ask nobody else."""
+    presence = backend.presence
+    return [
+        broker
+        for broker in _brokers(backend)
+        if presence.is_in_session(broker) or (presence.is_cut_off and not broker.fenced)
+    ]
+
+
+def _brokers(backend: Backend) -> list[BrokerInfo]:
+    return [broker for _, broker in sorted(backend.catalog.brokers.items())]
 
 
 def any_of(brokers: Sequence[BrokerId]) -> BrokerId:

@@ -72,15 +72,17 @@ class Presence:
         brokers = self._metadata.catalog.brokers
         return not self.has_metadata_leader and 2 * sum(map(self.hears, brokers)) <= len(brokers)
 
-    def is_alive(self, broker: BrokerInfo) -> bool:
-        """Whether clients should be told of a broker: the cluster hears of it, or it leads something, or it
-        is this one, which the client has reached. While nobody leads the metadata nobody is fenced: then
-        those count that this broker is connected with. One whose process is gone is not waited for until it
-        is fenced: Java's admin client asks for the next leader once the one that it knew is named no more
-        (KAFKA-20673)."""
+    def is_in_session(self, broker: BrokerInfo) -> bool:
+        """Whether the cluster hears of a broker, or has heard of it within `broker.session.timeout.ms`, or it
+        leads something, or it is this one, which the client has reached. While nobody leads the metadata
+        nobody is fenced: then those count that this broker is connected with."""
         heard = not broker.fenced if self.has_metadata_leader else self._peers.links.is_connected(broker.id)
-        heard = heard and not self._peers.has_ended(broker.id)
         return heard or broker.id == self._me.id or self._hints.leads(broker.id)
+
+    def is_alive(self, broker: BrokerInfo) -> bool:
+        """Whether a broker is in session, and its process is not gone."""
+        is_gone = self._peers.has_ended(broker.id) and not self._hints.leads(broker.id)
+        return self.is_in_session(broker) and not is_gone
 
     def hears(self, broker: BrokerId) -> bool:
         """Whether a broker gave this one a sign of life within the last second or so."""

@@ -36,7 +36,11 @@ class BrokerDidNotStart(RaftlogError):
     """The process ended, or said nothing in time; the message holds the end of its log."""
 
 
-_given: deque[int] = deque(maxlen=1000)
+BLOCK: Final = 500
+"""Ports that one process gives. Tests side by side are processes whose ids lie close together: each gives
+others, so that none gives the port of a broker that another restarts just now."""
+
+_given: deque[int] = deque(maxlen=BLOCK // 2)
 """Ports given lately: nobody may listen on one yet, and two brokers must not be told the same."""
 
 
@@ -46,8 +50,10 @@ def free_port() -> int:
     It lies below those that the kernel gives to outgoing connections, so that it stays free while its broker
     is down: a client that dials such a port for long enough ends up connected to itself.
     """
+    first, end = PORTS
+    begin = first + os.getpid() * BLOCK % (end - first)
     while True:
-        port = random.randrange(*PORTS)
+        port = random.randrange(begin, begin + BLOCK)
         if port in _given:
             continue
         with socket.socket() as sock:

@@ -332,6 +332,9 @@ class FakeNode:
         known = self.catalog.brokers[BrokerId(number)]
         self.catalog.brokers[known.id] = replace(known, listeners=listeners)
 
+    def is_in_session(self, broker: BrokerInfo) -> bool:
+        return self.is_alive(broker)
+
     def is_alive(self, broker: BrokerInfo) -> bool:
         led = [replica.is_leader for replica in self.partitions.values()]
         return not broker.fenced or broker.id == self.broker_id or (broker.id == OTHER and not all(led))

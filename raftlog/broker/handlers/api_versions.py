@@ -49,6 +49,8 @@ def handle(call: Call, request: ApiVersionsRequest) -> Answer | None:
         and _SOFTWARE.fullmatch(request.client_software_version)
     ):
         return {"error_code": ErrorCode.INVALID_REQUEST, "api_keys": []}
+    if call.version >= 3:
+        call.origin.software.name = request.client_software_name
     call.reply_chunks(
         frame_response(
             call.api,

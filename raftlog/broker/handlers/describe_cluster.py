@@ -29,7 +29,7 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
     if endpoint_type != BROKERS:
         code, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "every broker is its own controller"
     everyone = [broker for _, broker in sorted(backend.catalog.brokers.items())]
-    brokers = everyone if request.include_fenced_brokers else named_brokers(backend)
+    brokers = everyone if request.include_fenced_brokers else named_brokers(call)
     return {
         "error_code": code,
         "error_message": message,

@@ -84,7 +84,7 @@ async def handle(call: Call, request: MetadataRequest) -> Answer:
     )
     if not backend.presence.is_cut_off:
         await _until_led(backend, shown)
-    brokers = named_brokers(backend)
+    brokers = named_brokers(call)
     alive = frozenset(broker.id for broker in brokers if backend.presence.is_alive(broker))
     others = elsewhere(backend)
     view = _View(call, alive, others, asks_for_operations=request.include_topic_authorized_operations)
