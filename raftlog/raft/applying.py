@@ -18,19 +18,31 @@ APPLY_ENTRIES_MAX: Final = 1024
 """Entries that a group applies in one turn."""
 APPLY_BYTES_MAX: Final = 1 << 20
 """Bytes that a group reads from its log in one turn, to apply them."""
+COMMANDS_BYTES_MAX: Final = 64 * 1024
+"""Bytes of commands that a group applies in one turn, and a command more: each of the 1,500 offsets in them
+is looked at, which takes five milliseconds. Of a partition's batch little more than the header is."""
 
 
 class Applying:
     """Of one replica in one group. Entries that were committed a moment ago come from memory. All others are
     read from the log when they are to be applied."""
 
-    def __init__(self, log: GroupLog, *, may_read: Callable[[], bool], on_damage: Callable[[], None]) -> None:
-        """`may_read` says whether this turn has time left to read from the log. Where it has none, the
-        entries wait for a later turn. `on_damage` is called when the log could not be read."""
+    def __init__(
+        self,
+        log: GroupLog,
+        *,
+        are_commands: bool,
+        may_read: Callable[[], bool],
+        on_damage: Callable[[], None],
+    ) -> None:
+        """`are_commands`: to apply an entry costs by its bytes. `may_read` says whether this turn has time
+        left to read from the log. Where it has none, the entries wait for a later turn. `on_damage` is called
+        when the log could not be read."""
         self.index = log.commit_index
         self.is_stuck = False
         """What comes next is damaged and waits to be repaired, or the group has ended."""
         self._log = log
+        self._are_commands = are_commands
         self._may_read = may_read
         self._on_damage = on_damage
         self._waiting: list[Entry] = []
@@ -77,9 +89,10 @@ class Applying:
     def _take(self) -> Sequence[Entry]:
         entries = self._waiting
         if entries:
-            self._waiting = entries[APPLY_ENTRIES_MAX:]
+            at_once = _commands_at_once(entries) if self._are_commands else APPLY_ENTRIES_MAX
+            self._waiting = entries[at_once:]
             if self._waiting:
-                entries = entries[:APPLY_ENTRIES_MAX]
+                entries = entries[:at_once]
         else:
             entries = self._read()
         if entries:
@@ -89,10 +102,21 @@ class Applying:
     def _read(self) -> list[Entry]:
         log, commit_index = self._log, self._log.commit_index
         try:
-            entries = log.entries.read(RaftIndex(self.index + 1), APPLY_BYTES_MAX, APPLY_ENTRIES_MAX)
+            bytes_max = COMMANDS_BYTES_MAX if self._are_commands else APPLY_BYTES_MAX
+            entries = log.entries.read(RaftIndex(self.index + 1), bytes_max, APPLY_ENTRIES_MAX)
         except DamagedLog:
             self.is_stuck = True
             self._on_damage()
             return []
         del entries[commit_index - self.index :]
         return entries
+
+
+def _commands_at_once(entries: list[Entry]) -> int:
+    """How many of these a turn applies, one at least."""
+    size = 0
+    for count, entry in enumerate(entries[:APPLY_ENTRIES_MAX]):
+        if size >= COMMANDS_BYTES_MAX:
+            return count
+        size += len(entry.payload)
+    return APPLY_ENTRIES_MAX

@@ -96,7 +96,12 @@ class Replica:
         self.now = now
         """When this replica was last told the time."""
         self._self_id = self_id
-        applying = Applying(log, may_read=lambda: hooks.may_read(self), on_damage=self.look_for_damage)
+        applying = Applying(
+            log,
+            are_commands=eager_commit,
+            may_read=lambda: hooks.may_read(self),
+            on_damage=self.look_for_damage,
+        )
         self._outbox = outbox = Outbox()
         trust = Trust(rng)
         if log.promises.may_lack:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from pysyncobj import SyncObj
 
 from raftlog.errors import SafetyError
-from raftlog.raft.applying import APPLY_ENTRIES_MAX
+from raftlog.raft.applying import APPLY_ENTRIES_MAX, COMMANDS_BYTES_MAX
 from raftlog.raft.messages import Append, AppendReject, Heartbeat, Message, PreVoteReply, Vote, VoteReply
 from raftlog.raft.progress import APPEND_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX
 from raftlog.raft.values import Outcome, RaftTiming
-from raftlog.storage.entry import EntryKind
+from raftlog.storage.entry import Entry, EntryKind
 from raftlog.types import BrokerId, RaftIndex, Term
 from tests.unit.raft_cluster import KEY, TIMING, Cluster
 from tests.unit.raft_script import Hardened, Plain
@@ -178,6 +179,44 @@ def test_a_follower_that_catches_up_applies_a_bounded_number_a_turn() -> None:
     cluster.converge()
     assert sum(steps) >= 5000
     assert max(steps) <= APPLY_ENTRIES_MAX
+
+
+def test_commands_are_applied_a_bounded_number_of_bytes_a_turn() -> None:
+    """A broker that started with an hour of offset commits behind its last snapshot stood still for a third
+    of a second: what costs by the byte was counted by entries."""
+    cluster = Cluster(1, eager_commit=True)
+    cluster.elect()
+    for _ in range(200):
+        cluster.propose(1, bytes(COMMANDS_BYTES_MAX // 4))
+    cluster.run(0.1)
+    cluster.crash(1)
+    node = cluster.restart(1)
+    applied = []
+    for _ in range(60):
+        node.driver.turn(cluster.now)
+        applied.append(len(node.machine.applied))
+    assert applied[-1] == 200
+    assert max(b - a for a, b in itertools.pairwise(applied)) == 4
+
+
+def test_a_follower_applies_commands_that_it_has_in_memory_a_bounded_number_of_bytes_a_turn() -> None:
+    cluster = Cluster(3, eager_commit=True)
+    leader = cluster.elect()
+    behind = others(cluster, leader)[0]
+    sizes: list[int] = []
+    machine = cluster[behind].machine
+    apply = machine.apply
+
+    def watched(entries: Sequence[Entry], now: float) -> None:
+        sizes.append(sum(len(entry.payload) for entry in entries))
+        apply(entries, now)
+
+    machine.apply = watched  # type: ignore[method-assign]
+    for _ in range(50):
+        cluster.propose(leader, bytes(COMMANDS_BYTES_MAX // 4))
+    cluster.run(0.5)
+    assert sum(sizes) >= 50 * (COMMANDS_BYTES_MAX // 4)
+    assert max(sizes) < COMMANDS_BYTES_MAX + COMMANDS_BYTES_MAX // 4
 
 
 # j: a repeated vote request
