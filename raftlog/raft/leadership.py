@@ -300,11 +300,12 @@ class Leadership:
         return any(peer.broker == broker and self._match[peer] >= index for peer in self._peers)
 
     def _is_well(self, peer: Progress, now: float) -> bool:
-        """Whether the follower has answered lately, and has not said lately that it lost its log. Such a
-        follower knows, on its disk, that it may vote. A membership that needs the votes of other followers
-        might elect nobody."""
+        """Whether the follower has answered this leader lately, and has not said lately that it lost its log.
+        Such a follower knows, on its disk, that it may vote. A membership that needs the votes of other
+        followers might elect nobody. A leader that has just begun gives its followers time to answer
+        (`_last_heard`), but who has answered no heartbeat of it may have lost its disk before."""
         since = now - WELL_BEATS * self._timing.heartbeat
-        return self._last_heard[peer] >= since and peer.rejoined_at < since
+        return peer.acked_round > 0 and self._last_heard[peer] >= since and peer.rejoined_at < since
 
     def can_do_without(self, peer: Progress, now: float) -> bool:
         """Whether the voters without `peer`, this leader among them, are a majority that can elect and that

@@ -124,6 +124,25 @@ def test_nobody_is_removed_while_too_few_of_the_others_answer() -> None:
     cluster.converge_voters()
 
 
+def test_a_new_leader_counts_on_nobody_who_has_not_answered_it() -> None:
+    """Found by the simulation: a leader of a third of a second took a follower for well that had answered
+    only leaders before it. That follower's disk was empty, and the leader removed the other one."""
+    cluster = Cluster(3)
+    before = cluster.elect()
+    cluster.run(0.5)
+    ill, leader = others(cluster, before)
+    cluster.crash(ill)
+    cluster.elect(leader)
+    refused = propose_change(cluster, leader, "without", before)
+    assert isinstance(refused, ChangeRefused) and "too few" in refused.reason
+    cluster.run(2.0)
+    cluster.wipe(ill)
+    cluster.run_until(lambda: cluster[ill].group.is_trusted)
+    cluster.run(0.5)
+    assert isinstance(propose_change(cluster, leader, "without", before), Entry)
+    cluster.converge_voters()
+
+
 def test_a_learner_that_began_anew_unseen_is_filled_again() -> None:
     """Found by the simulation: a broker was removed, added again and only then deleted what it had, so the
     leader had heard its former self and took it for further than it was, for ever."""
