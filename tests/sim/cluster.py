@@ -496,7 +496,8 @@ class Cluster:
 
     def _is_stranded(self, key: GroupKey) -> bool:
         """Whether too many voters lost their disks, or may have, for the others to elect anyone. Nothing is
-        lost then and nothing goes on; the test of the invariants ends here."""
+        lost then and nothing goes on; the test of the invariants ends here. A group in which no voter has an
+        entry is not stranded: it was made while a broker was away, and elects as soon as all are there."""
         groups = {
             broker.id: broker.node.driver.groups[key]
             for broker in self.brokers.values()
@@ -506,7 +507,8 @@ class Cluster:
             return False
         voters = max(groups.values(), key=lambda group: (group.log.last_term, group.log.last_index)).voters
         trusted = sum(group.is_trusted for broker, group in groups.items() if broker in voters)
-        return voters <= groups.keys() and 2 * trusted <= len(voters)
+        is_new = all(group.log.last_index == 0 for group in groups.values())
+        return voters <= groups.keys() and 2 * trusted <= len(voters) and not is_new
 
     def _differs(self) -> str | None:
         if (missing := self._lacks_leader()) is not None:
