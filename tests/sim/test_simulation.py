@@ -35,12 +35,6 @@ def test_random_seeds(start: int) -> None:
     assert not failures, "\n\n".join(map(str, failures))
 
 
-def test_an_emptied_replica_votes_although_its_leader_ends_just_after_its_welcome() -> None:
-    """It had on its disk all that the leader had named, and no leader came to say so again: a group of two
-    had no leader any more."""
-    assert not Cluster(6, "members").run().is_stranded
-
-
 def test_a_replica_that_begins_again_takes_nothing_back() -> None:
     """What is decided is read from the newest catalog: an emptied replica of the metadata has none yet."""
     assert Cluster(200_479, "rot").run().transactions > 0

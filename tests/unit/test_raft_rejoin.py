@@ -161,6 +161,27 @@ def test_a_new_group_trusts_all_though_one_leaves_as_soon_as_there_is_a_leader()
     cluster.run_until(lambda: cluster[kept].group.is_trusted, within=2.0)
 
 
+def test_an_emptied_replica_votes_although_its_leader_ends_just_after_its_welcome() -> None:
+    """Its disk was still writing all that the leader had named when the leader ended. Nobody leads a group of
+    two without its vote, and so nobody came to say again what it needs."""
+    cluster = Cluster(2)
+    leader = cluster.elect()
+    cluster.commit(b"precious", broker=leader)
+    cluster.run(0.5)
+    emptied = cluster.wipe(3 - leader)
+    cluster.sync_time = lambda broker: 0.05 if broker == emptied.id else 0.0
+    last_index = cluster[leader].log.last_index
+    cluster.run_until(lambda: emptied.log.last_index == last_index)
+    cluster.crash(leader)
+    assert emptied.log.entries.synced_index < last_index and not emptied.group.is_trusted
+    cluster.run(0.2)
+    assert emptied.group.is_trusted
+    cluster.restart(leader)
+    cluster.elect()
+    cluster.converge()
+    assert everywhere(cluster, b"precious")
+
+
 def test_a_vote_that_an_emptied_replica_has_forgotten_does_not_count_for_ever() -> None:
     """Five voters. A candidate has one vote and is cut off; the voter's disk is emptied and filled again. The
     request to another voter is under way all the time."""
