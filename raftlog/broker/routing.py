@@ -117,6 +117,17 @@ def any_of(brokers: Sequence[BrokerId]) -> BrokerId:
     return brokers[int(trio.current_time() // SAME_S) % len(brokers)]
 
 
+async def coordinator_refusal(backend: Backend) -> ErrorCode:
+    """NONE where this broker coordinates transactions. NOT_COORDINATOR where it knows of another broker that
+    does. While it knows of none, or may soon be the one, it cannot say what there is: clients ask again."""
+    coordination = backend.coordination
+    if await coordination.confirm_coordinator():
+        return ErrorCode.NONE
+    if coordination.coordinator_id in (None, backend.broker_id):
+        return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    return ErrorCode.NOT_COORDINATOR
+
+
 async def confirm_leaders(replicas: Sequence[Partition], now: float) -> None:
     """Wait until each of these either knows from a majority that it leads, or has learned that it does not:
     a leader that was paused and replaced steps down, and answers as what it is then."""

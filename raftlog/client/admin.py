@@ -47,7 +47,7 @@ MAX_TIMESTAMP: Final = -3
 """A time for `list_offsets`: the record with the largest timestamp (KIP-734)."""
 
 
-@checked("ask_controller", "ask_broker")
+@checked("ask_controller", "ask_broker", "retrying")
 class Admin:
     """Administers a cluster: `client.admin`."""
 
@@ -119,7 +119,7 @@ class Admin:
 
     async def list_topics(self, *, internal: bool = False) -> list[str]:
         """The names of all topics, sorted."""
-        await self._retrying(lambda: self._cluster.describe_topics(None), "list of topics")
+        await self.retrying(lambda: self._cluster.describe_topics(None), "list of topics")
         views = self._cluster.metadata.topics.values()
         return sorted(view.name for view in views if internal or not view.is_internal)
 
@@ -146,7 +146,7 @@ class Admin:
 
         final = {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
         what = "topics" if wanted is None else _names(wanted)
-        return await self._retrying(attempt, f"description of {what}", final=final)
+        return await self.retrying(attempt, f"description of {what}", final=final)
 
     async def create_partitions(self, topic: str, total: int) -> None:
         """Give a topic more partitions, `total` in all."""
@@ -192,7 +192,7 @@ class Admin:
             await self._cluster.ask_leaders(before, ask)
             return starts
 
-        return await self._retrying(attempt, "deletion of records")
+        return await self.retrying(attempt, "deletion of records")
 
     # -- offsets
 
@@ -201,7 +201,7 @@ class Admin:
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The offset of each partition at EARLIEST (-2), LATEST (-1), MAX_TIMESTAMP (-3), or of the first
         record at or after a time in milliseconds since the epoch; None where there is no such record."""
-        return await self._retrying(lambda: list_offsets(self._cluster, wanted), "offsets")
+        return await self.retrying(lambda: list_offsets(self._cluster, wanted), "offsets")
 
     async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         """The offset behind the last record of every partition of a topic."""
@@ -233,7 +233,7 @@ class Admin:
             return {config.name: config_entry(config) for config in one.configs}
 
         final = {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
-        return await self._retrying(attempt, f"settings of {name!r}", final=final)
+        return await self.retrying(attempt, f"settings of {name!r}", final=final)
 
     async def alter_configs(
         self, configs: Mapping[str, str | None], *, topic: str | None = None, broker: int | None = None
@@ -252,7 +252,7 @@ class Admin:
             (one,) = answer.responses
             raise_error_in(one, f"settings of {name!r}")
 
-        await self._retrying(attempt, f"settings of {name!r}", final={ErrorCode.UNKNOWN_TOPIC_OR_PARTITION})
+        await self.retrying(attempt, f"settings of {name!r}", final={ErrorCode.UNKNOWN_TOPIC_OR_PARTITION})
 
     # -- groups
 
@@ -275,7 +275,7 @@ class Admin:
                     )
             return [found[name] for name in sorted(found)]
 
-        return await self._retrying(attempt, "list of groups")
+        return await self.retrying(attempt, "list of groups")
 
     async def describe_group(self, group: str) -> GroupDescription:
         """A group's state and members. A group that does not exist is Dead."""
@@ -355,7 +355,7 @@ class Admin:
 
     async def describe_cluster(self) -> ClusterDescription:
         """The cluster's id, controller and brokers, as they are now."""
-        await self._retrying(lambda: self._cluster.describe_topics([]), "description of the cluster")
+        await self.retrying(lambda: self._cluster.describe_topics([]), "description of the cluster")
         metadata = self._cluster.metadata
         return ClusterDescription(
             cluster_id=metadata.cluster_id,
@@ -381,11 +381,11 @@ class Admin:
                 raise_error_in(answer, what)
             return answer
 
-        return await self._retrying(attempt, what)
+        return await self.retrying(attempt, what)
 
     async def ask_broker(self, broker: int, api: ApiKey, fields: Fields, what: str) -> Any:
         """The answer of one broker, whatever it says; `what` is for errors."""
-        return await self._retrying(lambda: self._cluster.ask(broker, api, fields), what)
+        return await self.retrying(lambda: self._cluster.ask(broker, api, fields), what)
 
     async def _ask_controller(self, api: ApiKey, fields: Fields) -> Any:
         return await self._cluster.ask(await self._cluster.controller(), api, fields)
@@ -396,14 +396,15 @@ class Admin:
         await self._cluster.any_broker()
         return await self._cluster.ask(broker, api, fields)
 
-    async def _retrying(
+    async def retrying(
         self,
         attempt: Callable[[], Awaitable[T]],
         what: str,
         *,
         final: Iterable[ErrorCode] = (),
     ) -> T:
-        """Retry an attempt; the errors of `final` are answers here, whatever other callers make of them."""
+        """Retry an attempt, which may ask several brokers, while its error may pass; `what` is for errors.
+        Those of `final` are answers here, whatever other callers make of them."""
 
         async def guarded() -> T | BrokerError:
             try:

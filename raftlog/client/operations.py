@@ -6,9 +6,9 @@ broker are raftlog's, told as settings of that broker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from raftlog.client.acls import Acls
 from raftlog.client.arguments import checked
@@ -20,6 +20,8 @@ from raftlog.client.users import Users
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
+
+T = TypeVar("T")
 
 BROKER_RESOURCE = 4
 SET = 0
@@ -93,6 +95,7 @@ class Asker(Protocol):
 
     async def ask_controller(self, api: ApiKey, fields: Fields, what: str) -> Any: ...
     async def ask_broker(self, broker: int, api: ApiKey, fields: Fields, what: str) -> Any: ...
+    async def retrying(self, attempt: Callable[[], Awaitable[T]], what: str) -> T: ...
 
 
 @checked()

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import trio
 
 from raftlog.client.arguments import checked
-from raftlog.client.errors import raise_error_in
+from raftlog.client.errors import broker_error, raise_error_in
 from raftlog.client.metadata import TopicPartition
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import Fields
 from raftlog.protocol.errors import ErrorCode
 from raftlog.protocol.schema import milliseconds, timestamp_ms
 
+T = TypeVar("T")
+
 ABORT_TIMEOUT_MS: Final = 60_000
 """The time-out that an id gets when it is taken over: nothing is begun under it."""
 TRIES_MAX: Final = 10
 RETRY_S: Final = 0.2
 """How often an abort is asked for while the markers of the transaction before are being written."""
-_ELSEWHERE: Final = frozenset((ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Asker(Protocol):
     """Asks a broker, and again while an error may pass: `raftlog.client.admin.Admin` does."""
 
     async def ask_broker(self, broker: int, api: ApiKey, fields: Fields, what: str) -> Any: ...
+    async def retrying(self, attempt: Callable[[], Awaitable[T]], what: str) -> T: ...
 
 
 @checked()
@@ -77,44 +79,47 @@ class TransactionalIds:
             "producer_id_filters": [],
             "duration_filter": -1,
         }
-        found = {}
-        for broker in await self._live_brokers():
-            answer = await self._asker.ask_broker(broker, ApiKey.LIST_TRANSACTIONS, fields, "transactions")
-            raise_error_in(answer, "transactions")
-            if answer.unknown_state_filters:
-                raise ValueError(f"there is no state {state!r} of a transaction")
-            for one in answer.transaction_states:
-                name = str(one.transactional_id)
-                found[name] = TransactionListing(
-                    id=name, producer_id=int(one.producer_id), state=one.transaction_state
+
+        async def attempt() -> list[TransactionListing]:
+            found = {}
+            for broker in await self._live_brokers():
+                answer = await self._asker.ask_broker(
+                    broker, ApiKey.LIST_TRANSACTIONS, fields, "transactions"
                 )
-        return [found[name] for name in sorted(found)]
+                raise_error_in(answer, "transactions")
+                if answer.unknown_state_filters:
+                    raise ValueError(f"there is no state {state!r} of a transaction")
+                for one in answer.transaction_states:
+                    name = str(one.transactional_id)
+                    found[name] = TransactionListing(
+                        id=name, producer_id=int(one.producer_id), state=one.transaction_state
+                    )
+            return [found[name] for name in sorted(found)]
+
+        return await self._asker.retrying(attempt, "transactions")
 
     async def describe(self, transactional_id: str) -> TransactionDescription | None:
-        """None when nobody knows the id."""
+        """None when its coordinator does not know the id."""
+        what = f"transactional id {transactional_id!r}"
+        return await self._asker.retrying(lambda: self._described(transactional_id, what), what)
+
+    async def _described(self, transactional_id: str, what: str) -> TransactionDescription | None:
         fields = {"transactional_ids": [transactional_id]}
+        is_unknown = False
         for broker in await self._live_brokers():
             answer = await self._asker.ask_broker(
                 broker, ApiKey.DESCRIBE_TRANSACTIONS, fields, transactional_id
             )
             (one,) = answer.transaction_states
             code = ErrorCode.of(int(one.error_code))
-            if code is ErrorCode.TRANSACTIONAL_ID_NOT_FOUND or code in _ELSEWHERE:
-                continue
-            raise_error_in(one, f"transactional id {transactional_id!r}")
-            started_ms = timestamp_ms(one.transaction_start_time)
-            return TransactionDescription(
-                id=transactional_id,
-                state=one.transaction_state,
-                producer_id=int(one.producer_id),
-                producer_epoch=int(one.producer_epoch),
-                timeout_ms=milliseconds(one.transaction_timeout),
-                started_ms=None if started_ms < 0 else started_ms,
-                coordinator=broker,
-                partitions=tuple(
-                    TopicPartition(topic.topic, number) for topic in one.topics for number in topic.partitions
-                ),
-            )
+            if code is ErrorCode.NONE:
+                return _description(broker, one)
+            if code is ErrorCode.TRANSACTIONAL_ID_NOT_FOUND:
+                is_unknown = True
+            elif not code.retriable:
+                raise_error_in(one, what)
+        if not is_unknown:
+            raise broker_error(ErrorCode.COORDINATOR_NOT_AVAILABLE, what)
         return None
 
     async def abort(self, transactional_id: str) -> bool:
@@ -138,3 +143,19 @@ class TransactionalIds:
             await trio.sleep(RETRY_S)
         raise_error_in(answer, f"transactional id {transactional_id!r}")
         return True
+
+
+def _description(coordinator: int, one: Any) -> TransactionDescription:
+    started_ms = timestamp_ms(one.transaction_start_time)
+    return TransactionDescription(
+        id=one.transactional_id,
+        state=one.transaction_state,
+        producer_id=int(one.producer_id),
+        producer_epoch=int(one.producer_epoch),
+        timeout_ms=milliseconds(one.transaction_timeout),
+        started_ms=None if started_ms < 0 else started_ms,
+        coordinator=coordinator,
+        partitions=tuple(
+            TopicPartition(topic.topic, number) for topic in one.topics for number in topic.partitions
+        ),
+    )

@@ -21,8 +21,11 @@ Fields = dict[str, Any]
 Key = tuple[str, int]
 
 SERVED = frozenset(
-    (ApiKey.ADD_PARTITIONS_TO_TXN, ApiKey.ADD_OFFSETS_TO_TXN, ApiKey.TXN_OFFSET_COMMIT, ApiKey.END_TXN)
-)
+    (
+        ApiKey.ADD_PARTITIONS_TO_TXN, ApiKey.ADD_OFFSETS_TO_TXN, ApiKey.TXN_OFFSET_COMMIT, ApiKey.END_TXN,
+        ApiKey.LIST_TRANSACTIONS, ApiKey.DESCRIBE_TRANSACTIONS,
+    )
+)  # fmt: skip
 
 
 @dataclass
@@ -147,6 +150,30 @@ class FakeTransactions:
         elif one.state != ("Committed" if message.committed else "Aborted"):
             return {"error_code": ErrorCode.INVALID_TXN_STATE}
         return {"error_code": ErrorCode.NONE}
+
+    async def _list_transactions(self, broker: int, message: Any, error: ErrorCode, version: int) -> Fields:
+        known = self.transactions if not error and broker == self.coordinator else {}
+        rows = [
+            {"transactional_id": name, "producer_id": one.producer_id, "transaction_state": one.state}
+            for name, one in known.items()
+        ]
+        return {"error_code": error, "unknown_state_filters": [], "transaction_states": rows}
+
+    async def _describe_transactions(
+        self, broker: int, message: Any, error: ErrorCode, version: int
+    ) -> Fields:
+        (name,) = message.transactional_ids
+        code = self._coordinates(broker, error)
+        one = self.transactions.get(name)
+        if not code and one is None:
+            code = ErrorCode.TRANSACTIONAL_ID_NOT_FOUND
+        one = one or FakeTransaction(-1)
+        row = {
+            "error_code": code, "transactional_id": name, "transaction_state": one.state,
+            "transaction_timeout": 1000, "transaction_start_time": 0, "producer_id": one.producer_id,
+            "producer_epoch": one.epoch, "topics": [],
+        }  # fmt: skip
+        return {"transaction_states": [row]}
 
     def _finish(self, one: FakeTransaction, *, commit: bool) -> None:
         for key in sorted(one.partitions):

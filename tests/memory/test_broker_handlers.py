@@ -34,7 +34,8 @@ from raftlog.protocol.codec import RequestHeader, decode_request_header, decode_
 from raftlog.protocol.schema import Struct, message_struct
 from raftlog.records.record import NewRecord, decode_batch, encode_batch
 from raftlog.rights import Operation
-from tests.memory.broker_fakes import FakeNode, Peer, Served
+from raftlog.types import BrokerId
+from tests.memory.broker_fakes import OTHER, FakeNode, Peer, Served
 
 
 @pytest.fixture
@@ -1217,10 +1218,27 @@ async def test_transactions_are_listed_and_described(broker: Served, peer: Peer)
     assert listed.unknown_state_filters == ("None",)
     described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx", "none", "tx", "tx"])
     assert [each.transactional_id for each in described.transaction_states] == ["tx", "none"]
-    broker.node.is_coordinator = False
+    broker.node.is_coordinator, broker.node.coordinator_id = False, OTHER
     described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx"])
     assert described.transaction_states[0].error_code.name == "not_coordinator"
-    assert (await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked)).transaction_states == ()
+    listed = await peer.ask(ApiKey.LIST_TRANSACTIONS, 1, **asked)
+    assert (listed.error_code.name, listed.transaction_states) == ("none", ())
+
+
+@pytest.mark.parametrize("coordinator", [None, BrokerId(1)])
+async def test_nobody_says_that_there_are_no_transactions_while_there_is_no_coordinator(
+    broker: Served, peer: Peer, coordinator: BrokerId | None
+) -> None:
+    """Brokers that had just started said so: nobody led the metadata yet. Or this one leads it, and has not
+    applied what was committed before."""
+    await Transactional.start(peer)
+    broker.node.is_coordinator, broker.node.coordinator_id = False, coordinator
+    listed = await peer.ask(
+        ApiKey.LIST_TRANSACTIONS, 1, state_filters=[], producer_id_filters=[], duration_filter=-1
+    )
+    assert (listed.error_code.name, listed.transaction_states) == ("coordinator_load_in_progress", ())
+    described = await peer.ask(ApiKey.DESCRIBE_TRANSACTIONS, 0, transactional_ids=["tx"])
+    assert described.transaction_states[0].error_code.name == "coordinator_load_in_progress"
 
 
 async def test_a_list_of_transactions_with_many_filters_takes_no_longer(broker: Served, peer: Peer) -> None:

@@ -51,7 +51,9 @@ OWNERS: dict[str, Callable[[World], Any]] = {
     "Admin": lambda w: w.client.admin,
     "Operations": lambda w: w.client.admin.operations,
 }
-INTERNAL = {"Admin.ask_controller", "Admin.ask_broker", "Consumer.running", "Producer.running"}
+INTERNAL = {
+    "Admin.ask_controller", "Admin.ask_broker", "Admin.retrying", "Consumer.running", "Producer.running",
+}  # fmt: skip
 
 
 def options_of(method: Callable[..., Any], parameter: inspect.Parameter) -> list[str]:

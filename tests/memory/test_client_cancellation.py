@@ -25,7 +25,7 @@ from tests.memory.client_fakes import SERVED, FakeCluster, Fault
 STEPS_MAX = 200
 """More awaits than any call makes."""
 INTERNAL = {
-    "Admin": {"ask_broker", "ask_controller"},
+    "Admin": {"ask_broker", "ask_controller", "retrying"},
 }
 """What the parts of the client ask of one another."""
 

@@ -592,3 +592,42 @@ async def test_the_position_moves_over_what_is_not_handed_out(autojump_clock: Mo
             assert [record.value for record in await polled(consumer, 1)] == [b"kept"]
             assert consumer.positions() == {key: 10} or await consumer.poll(max_wait_ms=1000) == []
             assert consumer.positions() == {key: 10}
+
+
+# -- what operators ask
+
+
+@pytest.mark.parametrize(
+    "code", [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.COORDINATOR_NOT_AVAILABLE]
+)
+async def test_a_list_waits_for_a_coordinator(autojump_clock: MockClock, code: ErrorCode) -> None:
+    """Right after a start there was none, and there seemed to be no transactional ids."""
+    async with world(2) as (cluster, client):
+        async with client.producer(transactional_id="tx"):
+            pass
+        cluster.script[ApiKey.LIST_TRANSACTIONS] += [code] * 3
+        listed = await client.admin.operations.transactions.listed()
+        assert [one.id for one in listed] == ["tx"]
+
+
+async def test_a_list_without_a_coordinator_ends_with_its_time(autojump_clock: MockClock) -> None:
+    async with world(2, default_api_timeout_ms=5000) as (cluster, client):
+        cluster.script[ApiKey.LIST_TRANSACTIONS] += [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS] * 999
+        begun = trio.current_time()
+        with pytest.raises(raftlog.RequestTimedOut, match=r"COORDINATOR_LOAD_IN_PROGRESS|loading"):
+            await client.admin.operations.transactions.listed()
+        assert 4.9 < trio.current_time() - begun < 6
+
+
+@pytest.mark.parametrize("code", [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.NOT_COORDINATOR])
+async def test_no_id_is_unknown_before_a_coordinator_says_so(
+    autojump_clock: MockClock, code: ErrorCode
+) -> None:
+    async with world(2) as (cluster, client):
+        async with client.producer(transactional_id="tx"):
+            pass
+        transactions = client.admin.operations.transactions
+        cluster.script[ApiKey.DESCRIBE_TRANSACTIONS] += [code] * 4
+        found = await transactions.describe("tx")
+        assert found is not None and (found.id, found.coordinator) == ("tx", 1)
+        assert await transactions.describe("another") is None

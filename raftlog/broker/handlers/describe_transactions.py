@@ -1,6 +1,7 @@
 """DescribeTransactions (65), v0: what a transactional id is doing.
 
-Behaviour: the coordinator alone answers. Start time -1 outside of a transaction. Of a transaction that is
+Behaviour: the coordinator alone answers. A broker that knows of no coordinator says
+COORDINATOR_LOAD_IN_PROGRESS. Start time -1 outside of a transaction. Of a transaction that is
 decided, the partitions of which some may still wait for their marker.
 """
 
@@ -12,6 +13,7 @@ import trio
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
+from raftlog.broker.routing import coordinator_refusal
 from raftlog.metadata.transaction_table import TransactionalId
 from raftlog.protocol.api import ApiKey
 from raftlog.protocol.encode import encode_element
@@ -26,7 +28,7 @@ AT_ONCE: Final = 2_000
 
 
 async def handle(call: Call, request: DescribeTransactionsRequest) -> Answer:
-    is_coordinator = await call.backend.coordination.confirm_coordinator()
+    refusal = await coordinator_refusal(call.backend)
     states: list[bytes] = []
     count = 0
     # Each once: a transaction over many partitions, named thousands of times, would be gigabytes.
@@ -34,8 +36,8 @@ async def handle(call: Call, request: DescribeTransactionsRequest) -> Answer:
         value = call.backend.catalog.transactions.get(name)
         if refused := call.refusal(Operation.DESCRIBE, ResourceKind.TRANSACTIONAL_ID, name):
             state = _failed(name, refused)
-        elif not is_coordinator:
-            state = _failed(name, ErrorCode.NOT_COORDINATOR)
+        elif refusal:
+            state = _failed(name, refusal)
         elif value is None:
             state = _failed(name, ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
         else:

@@ -1,7 +1,8 @@
 """ListTransactions (66), v0 to v1: the transactional ids that this broker coordinates.
 
-Behaviour: clients ask every broker; the coordinator has them all, and the others none. Filters by state, by
-producer id and by how long a transaction has been open (v1).
+Behaviour: clients ask every broker; the coordinator has them all, and the others none. A broker that knows of
+no coordinator says COORDINATOR_LOAD_IN_PROGRESS. Filters by state, by producer id and by how long a
+transaction has been open (v1).
 Missing on purpose: filters by pattern (v2).
 """
 
@@ -13,6 +14,7 @@ import trio
 
 from raftlog.broker.call import Call
 from raftlog.broker.registry import Answer
+from raftlog.broker.routing import coordinator_refusal
 from raftlog.metadata.transaction_table import TransactionalId, TransactionState
 from raftlog.protocol.errors import ErrorCode
 from raftlog.rights import Operation, ResourceKind
@@ -26,11 +28,11 @@ STATES: Final = frozenset(state.value for state in TransactionState)
 
 
 async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
-    is_coordinator = await call.backend.coordination.confirm_coordinator()
+    refusal = await coordinator_refusal(call.backend)
     wanted = _Wanted(call, request)
     table = call.backend.catalog.transactions
     found = []
-    for number, name in enumerate(list(table) if is_coordinator else (), 1):
+    for number, name in enumerate(() if refusal else list(table), 1):
         if number % AT_ONCE == 0:
             await trio.lowlevel.checkpoint()
         value = table.get(name)
@@ -45,7 +47,7 @@ async def handle(call: Call, request: ListTransactionsRequest) -> Answer:
                 }
             )
     return {
-        "error_code": ErrorCode.NONE,
+        "error_code": ErrorCode.NONE if refusal is ErrorCode.NOT_COORDINATOR else refusal,
         "unknown_state_filters": [state for state in request.state_filters if state not in STATES],
         "transaction_states": found,
     }
