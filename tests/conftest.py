@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 import pytest
 from trio.abc import Clock
 
-from tests.leftovers import collect_leftovers
+from tests import leftovers
 
 PLUGIN = "raftlog.testing.pytest_plugin"
 
@@ -61,5 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _shares(item: pytest.Item) -> bool:
     found = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    scopes = {made[-1].scope for name, made in found.items() if name != collect_leftovers.__name__}
+    collecting = leftovers.collect_leftovers.__name__  # a name here would have it run after every file
+    scopes = {made[-1].scope for name, made in found.items() if name != collecting}
     return not scopes.isdisjoint({"module", "package"})
