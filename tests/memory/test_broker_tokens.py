@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,13 @@ from raftlog.config import BrokerConfig  # noqa: E402
 from raftlog.errors import ConfigError, InvalidInput  # noqa: E402
 
 ISSUER: Final = "https://issuer.example"
-KEY = rsa.generate_private_key(65537, 2048)
-OTHER = rsa.generate_private_key(65537, 2048)
 CURVE = ec.generate_private_key(ec.SECP256R1())
+
+
+@cache
+def rsa_key(name: str = "the issuer's") -> rsa.RSAPrivateKey:
+    """Made when it is asked for: that takes long, and every process that collects tests imports this file."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 @pytest.fixture
@@ -40,7 +45,10 @@ def row(key: Any, name: str) -> dict[str, Any]:
     return {**json.loads(algorithm.to_jwk(key.public_key())), "kid": name, "use": "sig"}
 
 
-KEYS: Final = {"keys": [row(KEY, "k1"), row(CURVE, "k2"), {"kty": "oct", "k": "c2VjcmV0", "kid": "k3"}]}
+@cache
+def keys() -> str:
+    found = [row(rsa_key(), "k1"), row(CURVE, "k2"), {"kty": "oct", "k": "c2VjcmV0", "kid": "k3"}]
+    return json.dumps({"keys": found})
 
 
 def settings(url: str) -> dict[str, str]:
@@ -53,7 +61,7 @@ def settings(url: str) -> dict[str, str]:
 
 @pytest.fixture
 def tokens(tmp_path: Path) -> Tokens:
-    (tmp_path / "keys").write_text(json.dumps(KEYS))
+    (tmp_path / "keys").write_text(keys())
     tokens = Tokens(BrokerConfig.of(settings(f"file://{tmp_path}/keys")))
     tokens.load()
     return tokens
@@ -65,9 +73,9 @@ def claims(**changed: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def signed(key: Any = KEY, algorithm: str = "RS256", kid: str | None = "k1", **changed: Any) -> str:
+def signed(key: Any = None, algorithm: str = "RS256", kid: str | None = "k1", **changed: Any) -> str:
     headers = {} if kid is None else {"kid": kid}
-    return str(jwt.encode(claims(**changed), key, algorithm=algorithm, headers=headers))
+    return str(jwt.encode(claims(**changed), key or rsa_key(), algorithm=algorithm, headers=headers))
 
 
 def by_public_key() -> str:
@@ -75,8 +83,10 @@ def by_public_key() -> str:
     import hashlib
     import hmac
 
-    secret = KEY.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    secret = (
+        rsa_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     parts = (json.dumps({"alg": "HS256", "kid": "k1"}), json.dumps(claims()))
     said = ".".join(base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts)
@@ -116,7 +126,7 @@ async def test_a_good_token_is_taken(tokens: Tokens, token: Any) -> None:
         (lambda: signed(sub=""), "no name of a user"),
         (lambda: signed(sub="x" * 256), "no name of a user"),
         (lambda: signed(sub="x\nINFO all is well"), "no name of a user"),
-        (lambda: signed(OTHER), "not signed by a key of its issuer"),
+        (lambda: signed(rsa_key("another")), "not signed by a key of its issuer"),
         (lambda: signed(kid="k9"), "has no key 'k9'"),
         (lambda: signed(kid=None), "has no key without a name"),
         (lambda: signed("c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "HS256", "k3"), "has no key 'k3'"),
@@ -150,7 +160,7 @@ class Counting(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(503 if self.fails else 200)
         self.end_headers()
-        self.wfile.write(json.dumps(KEYS).encode())
+        self.wfile.write(keys().encode())
 
     def log_message(self, *_: Any) -> None:
         pass

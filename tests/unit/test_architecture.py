@@ -46,17 +46,26 @@ def modules(which_say: str = "") -> Iterator[tuple[str, ast.Module]]:
 
 def classes(module: str, tree: ast.Module) -> Iterator[Class]:
     """The classes of a module, those in classes and functions too."""
+    found = list(statements(tree))
     full = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
+        for node in found
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    for node in ast.walk(tree):
+    for node in found:
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
             named = [full.get(base, base if "." in base else f"{module}.{base}") for base in bases]
             yield Class(f"{module}.{node.name}", named, set(members(node)))
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Those in it, and in each other, without their expressions."""
+    for one in ast.iter_child_nodes(node):
+        if isinstance(one, ast.stmt | ast.excepthandler | ast.match_case):
+            yield one
+            yield from statements(one)
 
 
 def members(node: ast.ClassDef) -> Iterator[str]:
@@ -78,9 +87,13 @@ def is_name(node: ast.AST) -> bool:
 def attributes(function: ast.AST) -> Iterator[str]:
     """What a method sets of its object."""
     for node in ast.walk(function):
-        match node:
-            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
-                yield name
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
+            yield node.attr
 
 
 def public_members(found: dict[str, Class], name: str) -> set[str]:

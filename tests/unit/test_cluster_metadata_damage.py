@@ -15,7 +15,9 @@ from tests.sim.virtual_disk import VirtualDisk
 
 
 def metadata_group() -> MetadataGroup:
-    store = Store.open(VirtualDisk(random.Random(1)), "/data", StoreSettings(node_id=BrokerId(1)))
+    store = Store.open(
+        VirtualDisk(random.Random(1)), "/data", StoreSettings(node_id=BrokerId(1), wal_file_bytes=1 << 20)
+    )
     log = store.create_log(METADATA_GROUP, "__cluster_metadata-0")
     group = RaftGroup(
         METADATA_GROUP,

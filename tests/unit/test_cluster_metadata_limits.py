@@ -40,7 +40,7 @@ class Leader:
         self.open()
 
     def open(self) -> None:
-        self.store = Store.open(self.disk, "/data", StoreSettings(node_id=B1))
+        self.store = Store.open(self.disk, "/data", StoreSettings(node_id=B1, wal_file_bytes=16 << 20))
         log = self.store.logs.get(METADATA_GROUP)
         log = log or self.store.create_log(METADATA_GROUP, "__cluster_metadata-0")
         group = RaftGroup(

@@ -38,7 +38,9 @@ class Broker:
     def __init__(self, *, wiped: bool) -> None:
         rng = random.Random(1)
         self.me = ThisBroker.of(BrokerConfig.of({"node.id": "3"}), rng=rng, clock=STILL)
-        self.store = Store.open(VirtualDisk(rng), "/data", StoreSettings(node_id=THREE))
+        self.store = Store.open(
+            VirtualDisk(rng), "/data", StoreSettings(node_id=THREE, wal_file_bytes=1 << 20)
+        )
         if not wiped:
             self.store.set_rejoined()
         self.driver = Driver(self.store, send=lambda to, messages: None)

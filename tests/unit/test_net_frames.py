@@ -52,7 +52,7 @@ def feed(into: FrameCutter[bytearray], data: bytes, steps: Iterable[int]) -> lis
 
 @settings(max_examples=300, deadline=None)
 @given(
-    sizes=st.lists(st.integers(0, 60) | st.integers(0, 3 * IN_PLACE_MIN), max_size=6),
+    sizes=st.lists(st.integers(0, 60) | st.integers(0, 2 * IN_PLACE_MIN), max_size=4),
     steps=st.lists(st.integers(1, 2000), min_size=1, max_size=20),
     scratch=st.integers(8, 3000),
     reserve=st.sampled_from([0, RESERVE, SIZE_MAX]),

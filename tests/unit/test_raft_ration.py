@@ -56,7 +56,9 @@ def test_who_has_more_to_do_than_a_turn_allows_goes_on_behind_the_others() -> No
 def leading(count: int) -> tuple[VirtualDisk, Driver]:
     """A broker that leads `count` groups of one."""
     disk = VirtualDisk(random.Random(1))
-    store = Store.open(disk, "/data", StoreSettings(node_id=SELF), rng=random.Random(2))
+    store = Store.open(
+        disk, "/data", StoreSettings(node_id=SELF, wal_file_bytes=16 << 20), rng=random.Random(2)
+    )
     driver = Driver(store, send=lambda to, messages: None)
     for number in range(count):
         add_group(driver, GroupKey(number.to_bytes(20, "big")))
