@@ -496,8 +496,9 @@ class Cluster:
 
     def _is_stranded(self, key: GroupKey) -> bool:
         """Whether too many voters lost their disks, or may have, for the others to elect anyone. Nothing is
-        lost then and nothing goes on; the test of the invariants ends here. A group in which no voter has an
-        entry is not stranded: it was made while a broker was away, and elects as soon as all are there."""
+        lost then and nothing goes on; the test of the invariants ends here. A group that was made while a
+        broker was away is not stranded: it elects while no voter has an entry, and who leads fills the
+        others."""
         groups = {
             broker.id: broker.node.driver.groups[key]
             for broker in self.brokers.values()
@@ -508,7 +509,8 @@ class Cluster:
         voters = max(groups.values(), key=lambda group: (group.log.last_term, group.log.last_index)).voters
         trusted = sum(group.is_trusted for broker, group in groups.items() if broker in voters)
         is_new = all(group.log.last_index == 0 for group in groups.values())
-        return voters <= groups.keys() and 2 * trusted <= len(voters) and not is_new
+        is_led = any(group.is_leader for group in groups.values())
+        return voters <= groups.keys() and 2 * trusted <= len(voters) and not (is_new or is_led)
 
     def _differs(self) -> str | None:
         if (missing := self._lacks_leader()) is not None:
