@@ -16,7 +16,7 @@ from typing import Final
 from chaos.checkers import Judgement
 from chaos.runner import Options, Result, run
 from chaos.scenarios import SCENARIOS
-from chaos.workloads.counter_app import HASTY
+from chaos.workloads.counter_app import HASTY, NAMELESS
 
 RUNS_MAX: Final = 10
 SECONDS: Final = 20.0
@@ -31,11 +31,13 @@ SHOWN_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "a marker without its epoch check": ("late-decisions",),
     "LSO from the high watermark": ("transactions",),
     HASTY: ("counter",),
+    NAMELESS: ("pause-worker",),
 }
 """By the name of a bug: the scenarios that are played in turn."""
 
 OF_WORKLOADS: Final[Mapping[str, tuple[str, str]]] = {
-    HASTY: ("chaos.workloads.counter:HastyCounterWorkload", "counted")
+    HASTY: ("chaos.workloads.counter:HastyCounterWorkload", "counted"),
+    NAMELESS: ("chaos.workloads.counter:NamelessCounterWorkload", "counted"),
 }
 """Bugs of clients, not of brokers: the workload that has one, and the property that has to show it."""
 

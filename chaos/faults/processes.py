@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from chaos.faults.fault import Fault, NoEffect, ids
 from raftlog.testing.processes import BrokerProcess
@@ -77,14 +77,14 @@ class Pause(Fault):
         for broker in self._victims:
             broker.pause()
         for broker in self._victims:
-            _wait_state(broker, is_stopped=True)
+            wait_state(broker, is_stopped=True)
 
     def end(self) -> str:
         for broker in self._victims:
-            _wait_state(broker, is_stopped=True)  # until now
+            wait_state(broker, is_stopped=True)  # until now
             broker.resume()
         for broker in self._victims:
-            _wait_state(broker, is_stopped=False)
+            wait_state(broker, is_stopped=False)
         return "stopped all the while"
 
 
@@ -107,19 +107,28 @@ class Restart(Fault):
         return f"ended with 0, ready after {self._victim.ready_after_s:.1f} s"
 
 
-def _wait_state(broker: BrokerProcess, *, is_stopped: bool) -> None:
+class HasPid(Protocol):
+    """A process that is told about by its `str`."""
+
+    @property
+    def pid(self) -> int: ...
+
+
+def wait_state(process: HasPid, *, is_stopped: bool) -> None:
+    """Until SIGSTOP, or SIGCONT, has had its effect. Raises NoEffect when the process is gone, or that takes
+    too long."""
     deadline = time.monotonic() + STATE_TIMEOUT_S
-    while (state := _state(broker)) and (state == "T") != is_stopped:
+    while (state := _state(process.pid)) and (state == "T") != is_stopped:
         if time.monotonic() > deadline:
             break
         time.sleep(0.001)
     if (state == "T") != is_stopped:
-        raise NoEffect(f"{broker} is in state {state or 'gone'}")
+        raise NoEffect(f"{process} is in state {state or 'gone'}")
 
 
-def _state(broker: BrokerProcess) -> str:
+def _state(pid: int) -> str:
     try:
-        stat = Path(f"/proc/{broker.pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
     return stat.rpartition(")")[2].split()[0]

@@ -13,7 +13,8 @@ from chaos.play import Play
 from chaos.scenarios.goals import KILLED_MAX_S, committed_since, elections_since, served_again, served_since
 from chaos.scenarios.scenario import scenario
 from chaos.stage import Links, Wants
-from chaos.workloads.counter import CounterWorkload, KillWorkers
+from chaos.workloads.counter import CounterWorkload, KillWorkers, PauseWorkers
+from chaos.workloads.counter_app import SESSION_MS
 
 CUTS: Final = Wants(links=Links.NAMESPACES)
 PAUSE_MAX_S: Final = 60.0
@@ -185,9 +186,27 @@ def counter(play: Play) -> None:
         play.calm(play.rng.uniform(0, 3))
 
 
+@scenario("pause-worker", 14, workload="counter", seconds=30.0)
+def pause_worker(play: Play) -> None:
+    """A worker of a stream processing app is paused beyond its session, so that another one counts on, and
+    wakes: what it had begun counts no more, and each record is counted once."""
+    app = play.workload
+    assert isinstance(app, CounterWorkload), f"{app} has no workers to pause"
+    for _ in play.rounds():
+        for one in app.workers:
+            one.revive()
+        _await_counts(play, app)
+        end = play.begins(PauseWorkers([play.rng.choice(app.workers)]))
+        play.calm(SESSION_MS / 1000 + play.rng.uniform(1, 6))
+        _await_counts(play, app)  # all of them by the other one
+        end()
+        _await_counts(play, app)
+        play.calm(play.rng.uniform(0, 3))
+
+
 def _await_counts(play: Play, app: CounterWorkload) -> None:
-    """Until more is counted."""
-    before = -1
+    """Until each task has counted more, whoever has it."""
+    before: list[int] = []
 
     def has_grown() -> bool:
         nonlocal before
@@ -195,7 +214,7 @@ def _await_counts(play: Play, app: CounterWorkload) -> None:
             now = app.progress()
         except KafkaException:
             return False
-        before = now if before < 0 else before
-        return now > before
+        before = before or now
+        return all(end > begin for end, begin in zip(now, before, strict=True))
 
     play.wait_until(has_grown, "the app counts on")

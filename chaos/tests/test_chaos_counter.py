@@ -23,9 +23,21 @@ OWN = ("counted", "clients", "effect", "lost", "duplicated", "reordered")
 @pytest.mark.xdist_group("chaos")
 @pytest.mark.filterwarnings("default")  # the clients' own
 def test_each_record_is_counted_once_though_workers_and_brokers_are_killed(tmp_path: Path) -> None:
+    assert_counted("counter", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.xdist_group("chaos")
+@pytest.mark.filterwarnings("default")
+def test_each_record_is_counted_once_though_workers_sleep_beyond_their_sessions(tmp_path: Path) -> None:
+    assert_counted("pause-worker", tmp_path)
+
+
+def assert_counted(scenario: str, tmp_path: Path) -> None:
     """What holds of the brokers themselves is left to the scenarios that are drawn."""
     seed = secrets.randbelow(1_000_000)
-    options = Options(scenario=SCENARIOS["counter"], seed=seed, seconds=SECONDS, rate=RATE)
+    options = Options(scenario=SCENARIOS[scenario], seed=seed, seconds=SECONDS, rate=RATE)
     result = run(options, tmp_path / "data")
     findings = {one.name: one for one in result.verdict.findings}
     not_good = {name for name in OWN if findings[name].judgement is not Judgement.GOOD}

@@ -19,10 +19,11 @@ from confluent_kafka import KafkaException
 
 from chaos.access import Access
 from chaos.faults.fault import Fault, NoEffect
+from chaos.faults.processes import wait_state
 from chaos.history import Counted, Outcome
 from chaos.look import ends_of, read_committed
 from chaos.workloads.consumers import ConfluentReader
-from chaos.workloads.counter_app import CAN_BE_STOPPED, COUNTS, EVENTS, HASTY
+from chaos.workloads.counter_app import CAN_BE_STOPPED, COUNTS, EVENTS, HASTY, NAMELESS
 from chaos.workloads.producers import ConfluentProducer, TrioProducer
 from chaos.workloads.worker import Worker
 from chaos.workloads.workload import Site, Workload, create_topics
@@ -36,6 +37,9 @@ COUNTED_MAX_S: Final = 180.0
 restore."""
 STOP_MAX_S: Final = 30.0
 LOOK_S: Final = 0.5
+WOKEN_S: Final = 5.0
+"""So long it is looked whether a worker that was woken ends: it hears at its next commit that others have its
+tasks. On a slow machine it may end later; see `revive`."""
 ERROR_LINES: Final = 3
 
 
@@ -57,8 +61,10 @@ class AppProcess:
         self._command += [plant] if plant else []
         self._log_at = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_slept = False
 
     def start(self) -> None:
+        self._has_slept = False
         with self._log.open("ab") as log:
             self._log_at = log.tell()
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
@@ -69,6 +75,40 @@ class AppProcess:
         self._process.kill()
         if (code := self._process.wait()) != -signal.SIGKILL:
             raise NoEffect(f"{self.name} ended with {code} before it was killed: {self.said()}")
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        assert self._process is not None
+        return self._process.pid
+
+    def pause(self) -> None:
+        """SIGSTOP. Raises NoEffect when the process has ended."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        wait_state(self, is_stopped=True)
+
+    def wake(self) -> str:
+        """SIGCONT. A worker whose transaction was ended for it meanwhile ends, too: then it is started again.
+        Gives which of both it was. Raises NoEffect when the process did not stand still until now."""
+        assert self._process is not None
+        wait_state(self, is_stopped=True)
+        self._process.send_signal(signal.SIGCONT)
+        self._has_slept = True
+        try:
+            self._process.wait(WOKEN_S)
+        except subprocess.TimeoutExpired:
+            return "woke and went on"
+        return f"woke, {self.revive()}"
+
+    def revive(self) -> str:
+        """Start a worker again that has ended because it had slept; what became of it, or nothing."""
+        assert self._process is not None
+        if not self._has_slept or (code := self._process.poll()) is None:
+            return ""
+        said = self.said()
+        self.start()
+        return f"ended with {code} ({said}), started again"
 
     def stop(self) -> str:
         """SIGTERM, once the worker listens to it; what was wrong with how it ended, or nothing."""
@@ -93,6 +133,9 @@ class AppProcess:
     def said(self) -> str:
         return " / ".join(self._log.read_text().splitlines()[-ERROR_LINES:])
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class KillWorkers(Fault):
     """SIGKILL for workers of the app, and a start of each, with its state or without."""
@@ -114,6 +157,23 @@ class KillWorkers(Fault):
         for one in self._victims:
             one.start()
         return "ended by SIGKILL, started again"
+
+
+class PauseWorkers(Fault):
+    """SIGSTOP for workers of the app, which find that their tasks are others' when they wake."""
+
+    kind = "pause worker"
+
+    def __init__(self, victims: Sequence[AppProcess]) -> None:
+        super().__init__(f"pause {', '.join(one.name for one in victims)}", [])
+        self._victims = victims
+
+    def begin(self) -> None:
+        for one in self._victims:
+            one.pause()
+
+    def end(self) -> str:
+        return ", ".join(f"{one.name} {one.wake()}" for one in self._victims)
 
 
 class CounterWorkload(Workload):
@@ -150,6 +210,7 @@ class CounterWorkload(Workload):
         try:
             self._until_counted()
             for one in self.workers:
+                one.revive()
                 if wrong := one.stop():
                     history.note(one.name, wrong)
             self._enter()
@@ -161,9 +222,9 @@ class CounterWorkload(Workload):
                 one.stop()
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def progress(self) -> int:
-        """Grows as counts are committed. Raises KafkaException."""
-        return sum(ends_of(self.site.access, COUNTS, PARTITIONS))
+    def progress(self) -> list[int]:
+        """For each task that counts, a number that grows as it does. Raises KafkaException."""
+        return ends_of(self.site.access, COUNTS, PARTITIONS)
 
     def _until_counted(self) -> None:
         access, deadline = self.site.access, time.monotonic() + COUNTED_MAX_S
@@ -185,3 +246,9 @@ class HastyCounterWorkload(CounterWorkload):
     """With a bug: changes go to the disk when a commit begins."""
 
     plant: ClassVar = HASTY
+
+
+class NamelessCounterWorkload(CounterWorkload):
+    """With a bug: offsets are committed by whoever says so, a member of the group or not."""
+
+    plant: ClassVar = NAMELESS

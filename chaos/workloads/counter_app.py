@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import trio
@@ -17,6 +17,8 @@ from chaos.values import key_of, name_of
 from chaos.workloads.producers import TRIO
 from raftlog import from_properties
 from raftlog import streams as rs
+from raftlog.client.commits import GroupMetadata
+from raftlog.client.group import Member
 from raftlog.streams.task import Task
 
 NAME: Final = "counter"
@@ -24,6 +26,7 @@ EVENTS: Final = "events"
 COUNTS: Final = "counts"
 SESSION_MS: Final = 6_000
 HASTY: Final = "state ahead of commit"
+NAMELESS: Final = "offsets of whoever is no member"
 CAN_BE_STOPPED: Final = "listens to SIGTERM"
 """A worker prints this once it handles the signal. Before that SIGTERM ends the process with -15."""
 
@@ -60,8 +63,11 @@ class Impatient:
 
 def plant(name: str) -> None:
     """A bug that the checker of counts has to find."""
-    if name != HASTY:
-        raise ValueError(f"no bug {name!r}")
+    PLANTS[name]()
+
+
+def _hasty() -> None:
+    """Changes go to the disk when a commit begins."""
     prepare = Task.prepare
 
     def hasty(self: Task) -> Any:
@@ -71,6 +77,17 @@ def plant(name: str) -> None:
         return prepared
 
     Task.prepare = hasty  # type: ignore[method-assign]
+
+
+def _nameless() -> None:
+    """A transaction's offsets are committed without member and generation, as before KIP-447: who slept while
+    its partitions became another's still commits."""
+    nobody = Member()
+    GroupMetadata.check = lambda self, keys: None  # type: ignore[method-assign]
+    GroupMetadata.member = property(lambda self: nobody)  # type: ignore[assignment]
+
+
+PLANTS: Final[dict[str, Callable[[], None]]] = {HASTY: _hasty, NAMELESS: _nameless}
 
 
 async def main(properties: str, state: str, name: str) -> None:
