@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -190,25 +194,47 @@ class Tables:
         return _distinct([name for name, *_ in self._sql.description]), self._rows()
 
     def _rows(self) -> Iterator[list[tuple[Any, ...]]]:
-        try:
-            while rows := self._sql.fetchmany(ROWS_A_FETCH):
-                yield rows
-        except duckdb.Error as error:
-            raise self._told(error) from error
+        while rows := self._asked(lambda: self._sql.fetchmany(ROWS_A_FETCH)):
+            yield rows
 
     def close(self) -> None:
         """Forget everything."""
         self._sql.close()
 
     def _run(self, statement: str, *arguments: str) -> Any:
+        return self._asked(lambda: self._sql.execute(statement, arguments))
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
+        """What DuckDB answers."""
         try:
-            return self._sql.execute(statement, arguments)
+            with self._interrupted_by_ctrl_c():
+                return question()
+        except duckdb.InterruptException as error:
+            raise KeyboardInterrupt from error
         except duckdb.Error as error:
             raise self._told(error) from error
         except RuntimeError as error:  # what DuckDB makes of Ctrl-C
             if str(error) != "Query interrupted":
                 raise
             raise KeyboardInterrupt from error
+
+    @contextmanager
+    def _interrupted_by_ctrl_c(self) -> Iterator[None]:
+        """DuckDB sees Ctrl-C itself, but does not tell its other threads, and waits for them to finish."""
+        before = signal.getsignal(signal.SIGINT)
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self._sql.interrupt()
+            before(number, frame)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _told(self, error: Exception) -> SqlError:
         if isinstance(error, duckdb.OutOfMemoryException):
