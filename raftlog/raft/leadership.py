@@ -260,7 +260,7 @@ class Leadership:
         if peer.rejoin_nonce != rejoin.nonce:
             peer.reset()
             peer.rejoin_nonce, peer.rejoin_round = rejoin.nonce, self.reads.round + 1
-            peer.lost_since = now
+            peer.lost_since, peer.lost_index = now, self._log.last_index
             self._match[peer] = 0
             self._next[peer] = self._log.last_index + 1
         peer.is_welcome = peer.is_welcome or self._leads_without(peer, now)
@@ -418,7 +418,7 @@ class Leadership:
         if round_ > self.reads.round:
             raise SafetyError(f"broker {peer.broker} answers round {round_}, {self.reads.round} was the last")
         peer.paused = False  # the probe or its answer was lost, if there is one
-        moved = self.on_match(peer, match_index, now)
+        moved = self.on_match(peer, peer.counted(match_index, round_), now)
         self.reads.answered(peer, round_, now)
         next_index = self._next[peer]
         # A follower that started again may answer less than it acknowledged before. It is asked what matches.

@@ -203,7 +203,11 @@ class Leading:
 
     def on_append_reply(self, sender: BrokerId, reply: AppendReply, now: float) -> None:
         leadership, peer = self.leadership, self._member(sender)
-        if leadership is not None and peer is not None and leadership.on_match(peer, reply.match_index, now):
+        if (
+            leadership is not None
+            and peer is not None
+            and leadership.on_match(peer, peer.counted(reply.match_index), now)
+        ):
             self.commit()
 
     def on_append_reject(self, sender: BrokerId, reject: AppendReject, now: float) -> None:

@@ -136,12 +136,21 @@ class Progress:
         self.rejoin_nonce = 0
         self.lost_since = float("inf")
         """When it said first that it had lost its log."""
+        self.lost_index = RaftIndex(0)
+        """The end of the leader's log then: the follower had acknowledged no more in this term."""
         self.is_welcome = False
         """It lost its log, and this leader leads still: nobody had replaced it by then."""
         self.rejoin_round = 0
         """The first round of heartbeats that began after it had said that it lost its log."""
         self.snapshot_sent_at = float("-inf")
         self._nothing_under_way()
+
+    def counted(self, match_index: RaftIndex, round_: int = 0) -> RaftIndex:
+        """What counts of an acknowledgement; `round_` is the round of heartbeats that it answers, if any. A
+        follower that lost its log may have said so before, on a connection that broke. Then nothing counts
+        until it answers a heartbeat that is newer than the loss."""
+        is_newer = match_index > self.lost_index or round_ >= self.rejoin_round
+        return match_index if is_newer else RaftIndex(0)
 
     def share(self, window: PeerWindow, on_room: Callable[[], None]) -> None:
         """Count with the other groups. `on_room` is called when the follower had to wait and need not now."""

@@ -3,7 +3,8 @@
 A replica may lose its log: the disk is empty, or the log is damaged. It gets its vote back in three steps:
 
 1. The replica tells the leader that it lost its log (`Rejoin`), under a number that it draws for this loss.
-2. The leader forgets what this replica had acknowledged. It answers with its commit index (`Welcome`).
+2. The leader forgets what this replica had acknowledged, and counts no such acknowledgement that comes late
+   (`Progress.counted`). It answers with its commit index (`Welcome`).
 3. The leader sends the log again. When the replica has it on disk up to that commit index, it may vote.
 
 Why that is enough: what the old acknowledgements helped leaders of earlier terms to commit is in this

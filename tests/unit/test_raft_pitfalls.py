@@ -87,7 +87,7 @@ def test_who_has_joined_votes_after_a_restart_before_it_knows_that_it_may() -> N
     propose_change(cluster, 1, "with_learner", 2)
     cluster.commit(b"x", broker=1)
     cluster.run_until(lambda: cluster[2].log.last_index == cluster[1].log.last_index)
-    cluster.run(0.01)
+    cluster.run(1.1 * TIMING.heartbeat)
     early = propose_change(cluster, 1, "with_voter", 2)
     assert isinstance(early, ChangeRefused) and "does not know yet" in early.reason
     cluster.run(1.0)

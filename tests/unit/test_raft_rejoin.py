@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftlog.raft.messages import Append, Message, PreVote, Vote
+from raftlog.raft.messages import Append, AppendReply, HeartbeatReply, Message, PreVote, Vote
 from raftlog.raft.values import Outcome, Role
 from raftlog.types import BrokerId
 from tests.unit.raft_cluster import Cluster
@@ -180,6 +180,38 @@ def test_an_emptied_replica_votes_although_its_leader_ends_just_after_its_welcom
     cluster.elect()
     cluster.converge()
     assert everywhere(cluster, b"precious")
+
+
+def test_an_acknowledgement_that_came_after_the_loss_of_its_log_is_not_counted() -> None:
+    """It was under way on a connection that broke. The leader counted what was on no other disk any more, and
+    then sent the follower only what is behind that, which the follower refused for ever."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    emptied, behind = [broker for broker in range(1, 4) if broker != leader]
+    cluster.run(0.3)
+    last_index = cluster[leader].log.last_index
+
+    def rule(sender: int, receiver: int, message: Message) -> float | None:
+        if isinstance(message, Append) and len(message.entries) > 0:
+            may_pass = receiver == emptied and not wiped
+            return FAST if may_pass or message.entries[-1].index <= last_index else None
+        is_answer = isinstance(message, AppendReply | HeartbeatReply) and message.match_index > last_index
+        return 1.0 if is_answer else FAST
+
+    wiped = False
+    cluster.rules.append(rule)
+    proposal = cluster.propose(leader, b"once")
+    cluster.run_until(lambda: cluster[emptied].log.entries.synced_index == proposal.entry.index)
+    cluster.run(0.01)
+    wiped = True
+    cluster.wipe(emptied)
+    cluster.run(3.0)
+    assert cluster[leader].group.is_leader
+    assert max(cluster[emptied].log.last_index, cluster[behind].log.last_index) <= last_index
+    assert proposal.outcome is None, "the leader alone has it"
+    cluster.heal()
+    cluster.converge()
+    assert proposal.outcome is Outcome.COMMITTED
 
 
 def test_a_vote_that_an_emptied_replica_has_forgotten_does_not_count_for_ever() -> None:
