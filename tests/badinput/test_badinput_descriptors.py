@@ -72,14 +72,14 @@ def test_1008_small_segments_with_1024_descriptors(tmp_path: Path) -> None:
                     assert found.records
 
 
-@pytest.mark.parametrize("length", [220, 221, 249])
-def test_the_longest_topic_names(tmp_path: Path, length: int) -> None:
-    name = "t" * length
+def test_the_longest_topic_names(tmp_path: Path) -> None:
+    names = ["t" * length for length in (220, 221, 249)]
     with broker_process(tmp_path / "data") as broker:
         for end in (0, 1, 2):
             with Raw(("127.0.0.1", broker.port)) as raw:
-                if end == 0:
-                    assert requests.metadata(raw, name)  # makes it
-                assert requests.produce(raw, name, batch()) == (0, end)
+                for name in names:
+                    if end == 0:
+                        assert requests.metadata(raw, name)  # makes it
+                    assert requests.produce(raw, name, batch()) == (0, end), len(name)
             broker.kill()
             broker.start()

@@ -17,9 +17,9 @@ from tests.command_line import Result, run_raftlog
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    """The broker that the commands of this run talk to."""
+    """The broker that the commands talk to."""
     with broker_process(tmp_path_factory.mktemp("cli") / "data") as broker:
         yield broker
 

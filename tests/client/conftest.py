@@ -18,7 +18,7 @@ from tests import secured
 Name = Callable[[str], str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the broker under test is."""
     given = os.environ.get("RAFTLOG_TEST_BOOTSTRAP")

@@ -6,8 +6,8 @@ What a page may hold:
   for anything. `raftlog serve`, `dev`, `registry`, `streams run` and `connect run` are left running once they
   have printed what the page shows; their stderr is a log, and not shown. `env $(cat FILE)` may stand before
   them.
-* A python block: a script, which is run at once, or saved for a command under `<!-- file: NAME -->`. One that
-  holds tests is run by pytest.
+* A python block: a script, which is run at once, or saved for a command under `<!-- file: NAME -->`. Those
+  that hold tests are run by pytest in the end.
 * `<!-- from: PATH -->` before a block: it stands in that file of the repository, and is not run here.
 * `<!-- stop -->`: Ctrl-C for what was left running.
 
@@ -125,6 +125,7 @@ class Story:
         self.folder.mkdir()
         self.ports = {port: free_port() for port in (BROKER, REGISTRY, STORES)}
         self._running: list[subprocess.Popen[str]] = []
+        self._tests: list[str] = []
         self._environment = self._make_environment(folder / "bin")
 
     def __enter__(self) -> Story:
@@ -164,7 +165,15 @@ class Story:
                 count += self._run_step(step)
             except StoryFailed as failure:
                 raise StoryFailed(f"{self.page.name} line {step.line}: {failure}") from None
+        if self._tests:
+            self._run_tests()
         return count
+
+    def _run_tests(self) -> None:
+        """All of the page, each block a file, in one process."""
+        output = self._output([sys.executable, "-m", "pytest", "-q", *self._tests])
+        if not re.fullmatch(r"\d+ passed in .*", output.rstrip().rpartition("\n")[2]):
+            raise StoryFailed(f"{self.page.name}: pytest\n{output}")
 
     def _run_step(self, step: Step) -> bool:
         match step.kind:
@@ -179,10 +188,8 @@ class Story:
             case "python" | "toml" | "properties" if step.name:
                 (self.folder / step.name).write_text(self._local(step.text), encoding="utf-8")
             case "python" if re.search(r"^((async )?def test_|class Test)", step.text, re.MULTILINE):
-                (self.folder / "test_page.py").write_text(self._local(step.text), encoding="utf-8")
-                output = self._output([sys.executable, "-m", "pytest", "-q", "test_page.py"])
-                if not re.fullmatch(r"\d+ passed in .*", output.rstrip().rpartition("\n")[2]):
-                    raise StoryFailed(f"pytest\n{output}")
+                self._tests.append(f"test_line_{step.line}.py")
+                (self.folder / self._tests[-1]).write_text(self._local(step.text), encoding="utf-8")
             case "python":
                 self._check("python -c …", "", self._output([sys.executable, "-c", self._local(step.text)]))
             case "text":

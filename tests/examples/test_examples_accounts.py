@@ -1,12 +1,10 @@
-"""examples/accounts: by the driver, and with tellers on a broker."""
+"""examples/accounts: by the driver; the page in docs/examples runs it on a broker."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from examples.accounts.__main__ import main
 from examples.accounts.app import app
 from examples.accounts.tellers import judge
 from raftlog import Record
@@ -47,9 +45,3 @@ def test_the_verdict_finds_what_is_wrong() -> None:
     assert judge(2, map(record, [deposit, deposit]), map(record, [first, first])).wrong == 2
     assert judge(2, map(record, [deposit]), map(record, [first, second])).wrong == 1
     assert judge(1, map(record, [deposit]), []).wrong == 1, "an event that nobody asked for"
-
-
-async def test_tellers_get_what_they_wish_or_are_refused(tmp_path: Path) -> None:
-    verdict = await main(tmp_path)
-    assert verdict.is_right, verdict
-    assert verdict.events > 0

@@ -1,11 +1,9 @@
-"""examples/clicks: by the driver, and a whole day on a broker."""
+"""examples/clicks: by the driver; the page in docs/examples runs it on a broker."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from examples.clicks.__main__ import main
 from examples.clicks.app import GRACE_MS, app
 from examples.clicks.day import Results, day, judge
 from raftlog import streams as rs
@@ -60,9 +58,3 @@ def test_a_click_within_the_grace_counts_and_a_later_one_is_told() -> None:
         ]
         d.feed("clicks", click("/", hour - 2), key="ben")
         assert [got.value["at_ms"] for got in d.read("clicks-late")] == [hour - 2]
-
-
-async def test_a_day_of_clicks_becomes_visits_and_pages(tmp_path: Path) -> None:
-    verdict, _ = await main(tmp_path)
-    assert verdict.is_right, verdict
-    assert verdict.late > 0

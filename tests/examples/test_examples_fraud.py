@@ -1,11 +1,10 @@
-"""examples/fraud: by the driver, and from file to warehouse on a broker."""
+"""examples/fraud: by the driver; the page in docs/examples runs it on a broker."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from examples.fraud import payments, warehouse
-from examples.fraud.__main__ import main
 from examples.fraud.app import app
 from raftlog import streams as rs
 
@@ -51,9 +50,3 @@ def test_the_verdict_finds_what_is_missing_doubled_and_wrong(tmp_path: Path) -> 
     sql.close()
     found = warehouse.judge(path, given)
     assert (found.missing, found.doubled, found.wrong) == (1, 1, 1)
-
-
-async def test_payments_in_a_file_become_alerts_in_a_warehouse(tmp_path: Path) -> None:
-    verdict = await main(tmp_path, 300)
-    assert verdict.is_right, verdict
-    assert verdict.payments == 300

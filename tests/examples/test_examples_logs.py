@@ -1,4 +1,4 @@
-"""examples/logs: by the driver, and from files to tables on a broker."""
+"""examples/logs: by the driver; the page in docs/examples runs it on a broker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sqlite3
 from pathlib import Path
 
 from examples.logs import lines
-from examples.logs.__main__ import main
 from examples.logs.app import app, is_alarming
 from raftlog import streams as rs
 
@@ -66,12 +65,3 @@ def test_the_verdict_finds_what_is_missing_doubled_and_wrong(tmp_path: Path) -> 
     sql.close()
     found = lines.judge(path, given)
     assert (found.missing, found.doubled, found.wrong) == (1, 1, 1)
-
-
-async def test_lines_of_files_become_rates_and_alerts_in_tables(tmp_path: Path) -> None:
-    verdict = await main(tmp_path)
-    assert verdict.is_right, verdict
-    with sqlite3.connect(tmp_path / "logs.db") as sql:
-        (row,) = sql.execute("select text from logs where service = 'billing' order by at limit 1")
-    sql.close()
-    assert row[0] != lines.STACK_TRACE

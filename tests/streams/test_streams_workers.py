@@ -19,6 +19,8 @@ from raftlog.streams.task import Task
 from raftlog.streams.worker import Worker
 from tests.streams.stage import PATIENCE_S, Stage, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 async def test_words_are_counted_through_restarts_with_and_without_state(stage: Stage, guarantee: str):

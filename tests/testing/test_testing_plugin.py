@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import tests.conftest
 from tests.conftest import PLUGIN
 
 TESTS = """
@@ -28,15 +27,13 @@ def test_topics(raftlog_broker, raftlog_topic, number):
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return pytester
 
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    # Nothing but pytest itself, and xdist where it is asked for: the fixtures need no other plugin.
-    plugins = ["-p", "no:trio", "-p", "no:hypothesispytest"]
-    if PLUGIN in tests.conftest.pytest_plugins:
-        plugins += ["-p", PLUGIN]
-    return project.runpytest_subprocess(*plugins, *arguments)
+    # No other plugin, but for xdist where it is asked for: the fixtures need none.
+    return project.runpytest_subprocess("-p", PLUGIN, *arguments)
 
 
 def rows(project: pytest.Pytester) -> list[list[str]]:
@@ -52,7 +49,7 @@ def test_one_broker_for_all_tests_and_a_topic_for_each(project: pytest.Pytester)
 
 def test_each_worker_of_xdist_has_its_own_broker(project: pytest.Pytester) -> None:
     project.makepyfile(TESTS)
-    run(project, "-n", "2").assert_outcomes(passed=4)
+    run(project, "-p", "xdist", "-n", "2").assert_outcomes(passed=4)
     pids, ports, topics = zip(*rows(project), strict=True)
     assert len(set(topics)) == 4
     assert len(set(ports)) == len(set(pids)) == len(set(zip(pids, ports, strict=True)))
