@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import duckdb
 import pyarrow
@@ -25,11 +23,15 @@ if TYPE_CHECKING:
     from raftlog.client.record import Record
     from raftlog.streams.looking import Row
 
+_Answer = TypeVar("_Answer")
+
 MEMORY_LEAST_MIB: Final = 512
 MEMORY_A_BYTE: Final = 4
 """DuckDB's memory for each byte that a table may hold: the table itself takes up to twice its bytes, and a
 query that sorts or groups as much again."""
 ROWS_A_FETCH: Final = 1000
+INTERRUPT_SECONDS: Final = 0.1
+"""Between two times that DuckDB is told to end a query."""
 TIME_MAX_MS: Final = (1 << 63) // 1000 - 1
 """DuckDB counts microseconds. Nanoseconds that somebody took for milliseconds are past it."""
 STORED: Final = "stored"
@@ -204,37 +206,23 @@ class Tables:
     def _run(self, statement: str, *arguments: str) -> Any:
         return self._asked(lambda: self._sql.execute(statement, arguments))
 
-    def _asked(self, question: Callable[[], Any]) -> Any:
-        """What DuckDB answers."""
+    def _asked(self, question: Callable[[], _Answer]) -> _Answer:
+        """What DuckDB answers, which works in another thread, so that this one hears of Ctrl-C: in the main
+        thread DuckDB looks for it itself, not before a task is over, and one of a join may take minutes.
+        Raises SqlError, and KeyboardInterrupt once the query has ended, or when Ctrl-C comes again."""
+        answer = Future[_Answer]()
         try:
-            with self._interrupted_by_ctrl_c():
-                return question()
-        except duckdb.InterruptException as error:
-            raise KeyboardInterrupt from error
+            if threading.current_thread() is not threading.main_thread():
+                return question()  # who is in another thread is not told of Ctrl-C
+            threading.Thread(target=_answer, args=(question, answer), daemon=True).start()
+            return answer.result()
+        except KeyboardInterrupt:
+            while not answer.done():  # a query that had not begun has not heard: it is told again
+                self._sql.interrupt()
+                wait([answer], INTERRUPT_SECONDS)
+            raise
         except duckdb.Error as error:
             raise self._told(error) from error
-        except RuntimeError as error:  # what DuckDB makes of Ctrl-C
-            if str(error) != "Query interrupted":
-                raise
-            raise KeyboardInterrupt from error
-
-    @contextmanager
-    def _interrupted_by_ctrl_c(self) -> Iterator[None]:
-        """DuckDB sees Ctrl-C itself, but does not tell its other threads, and waits for them to finish."""
-        before = signal.getsignal(signal.SIGINT)
-        if not callable(before) or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            self._sql.interrupt()
-            before(number, frame)
-
-        signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def _told(self, error: Exception) -> SqlError:
         if isinstance(error, duckdb.OutOfMemoryException):
@@ -242,6 +230,13 @@ class Tables:
                 f"that takes more than DuckDB's {self._memory} here: read less, or give more with --max-mib"
             )
         return SqlError(str(error).split("\n\n")[0])  # without the picture of the place
+
+
+def _answer(question: Callable[[], _Answer], answer: Future[_Answer]) -> None:
+    try:
+        answer.set_result(question())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:
