@@ -250,6 +250,29 @@ def is_retriable(error: Exception) -> bool:
             return False
 
 
+_OF_THE_EPOCH: Final = frozenset(
+    {
+        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        ErrorCode.UNKNOWN_PRODUCER_ID,
+        ErrorCode.INVALID_PRODUCER_EPOCH,
+        ErrorCode.INVALID_TXN_STATE,
+        ErrorCode.TRANSACTION_ABORTABLE,
+    }
+)
+"""The same request fails again. Another transaction, or one with the next epoch, does not."""
+
+
+def may_pass(error: ClientError) -> bool:
+    """Whether the same work may succeed in another try, once this one is over: in the next transaction, say.
+    A transaction, or a record, that failed says by its cause what it failed with."""
+    cause: BaseException | None = error
+    while isinstance(cause, TransactionAborted | NoTransaction | DeliveryError):
+        if isinstance(cause, BrokerError):
+            break
+        cause = cause.__cause__
+    return not isinstance(cause, BrokerError) or cause.retriable or cause.code in _OF_THE_EPOCH
+
+
 def error_in(one: Any, what: str) -> BrokerError | None:
     """The error that a part of an answer names, with the broker's own words; `what` it is about."""
     code = int(one.error_code)

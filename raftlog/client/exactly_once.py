@@ -19,12 +19,11 @@ from raftlog.client.backoff import Backoff
 from raftlog.client.commits import GroupMetadata
 from raftlog.client.consumer import Consumer
 from raftlog.client.errors import (
-    BrokerError,
-    ClientError,
     CommitUnknown,
     DeliveryError,
     RebalanceNeeded,
     TransactionAborted,
+    may_pass,
 )
 from raftlog.client.kinds import K_co, V_co
 from raftlog.client.metadata import TopicPartition
@@ -32,22 +31,10 @@ from raftlog.client.producer import Producer
 from raftlog.client.record import Record
 from raftlog.client.transactional import Transaction
 from raftlog.errors import ConfigError
-from raftlog.protocol.errors import ErrorCode
 
 PAUSE_MS: Final = 20.0
 PAUSE_MAX_MS: Final = 1_000.0
 """Between a batch that was aborted and its repetition; the pause doubles."""
-
-_OF_THE_EPOCH: Final = frozenset(
-    {
-        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-        ErrorCode.UNKNOWN_PRODUCER_ID,
-        ErrorCode.INVALID_PRODUCER_EPOCH,
-        ErrorCode.INVALID_TXN_STATE,
-        ErrorCode.TRANSACTION_ABORTABLE,
-    }
-)
-"""Not retriable in this transaction, but gone with it."""
 
 
 def exactly_once(
@@ -174,13 +161,3 @@ class ExactlyOnce(Generic[K_co, V_co]):
             if batch.transaction is None or not may_pass(error):
                 raise
             # What came of it is found out before the next batch.
-
-
-def may_pass(error: ClientError) -> bool:
-    """Whether another transaction may succeed after this one was aborted."""
-    cause: BaseException | None = error
-    while isinstance(cause, TransactionAborted | DeliveryError) and not isinstance(cause, BrokerError):
-        cause = cause.__cause__
-    if isinstance(cause, BrokerError):
-        return cause.retriable or cause.code in _OF_THE_EPOCH
-    return True

@@ -15,17 +15,7 @@ from typing import Final
 import trio
 
 from raftlog.client.client import Client
-from raftlog.client.errors import (
-    BrokerError,
-    ClientError,
-    CommitUnknown,
-    DeliveryError,
-    NoTransaction,
-    ProducerFailed,
-    TransactionAborted,
-    is_retriable,
-)
-from raftlog.client.exactly_once import may_pass
+from raftlog.client.errors import ClientError, CommitUnknown, ProducerFailed, may_pass
 from raftlog.client.nursery import background
 from raftlog.client.producer import Producer
 from raftlog.client.transactional import Transaction
@@ -220,7 +210,9 @@ class SourceRunner:
                     "another worker runs this connector, and has taken over: stop one of them"
                 ) from error
             except ClientError as error:
-                if not _may_pass(error):
+                # What may be written is not written again: this run does not know any more where it is. A
+                # worker that another has taken over from is told so by its next try.
+                if isinstance(error, CommitUnknown) or not may_pass(error):
                     raise
                 await trio.sleep(retrying.failed(error))
 
@@ -272,18 +264,3 @@ class SourceRunner:
         for ready in together:
             key, value = self._positions.record(ready.unit, ready.position)
             await self._producer.send_soon(self._positions.topic, value, key=key)
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether writing the same again may work. What a transaction failed with is its cause."""
-    match error:
-        case CommitUnknown():
-            return False  # it may be written: this run does not know any more where it is
-        case BrokerError():
-            return is_retriable(error)
-        case TransactionAborted():  # and if another worker has taken over, the next one is told so
-            return may_pass(error)
-        case NoTransaction() | DeliveryError() if error.__cause__ is not None:
-            return _may_pass(error.__cause__)
-        case _:
-            return True

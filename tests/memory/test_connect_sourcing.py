@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from raftlog.client.errors import BrokerError, CommitUnknown, TransactionAborted
+from raftlog.client.errors import BrokerError, CommitUnknown, ProducerFenced, TransactionAborted
 from raftlog.connect import parse, sourcing
 from raftlog.connect.contract import Batch, Position, Source, SourceRecord, Unit
 from raftlog.connect.errors import ConnectError
@@ -85,18 +85,42 @@ async def test_a_transaction_has_not_many_more_bytes_than_it_may(autojump_clock:
     assert sum(written) == 9 and max(written) == 4
 
 
-@pytest.mark.parametrize(
-    ("code", "may_pass"),
-    [
-        (ErrorCode.INVALID_PRODUCER_EPOCH, True),
-        (ErrorCode.NOT_LEADER_OR_FOLLOWER, True),
-        (ErrorCode.MESSAGE_TOO_LARGE, False),
-        (ErrorCode.TOPIC_AUTHORIZATION_FAILED, False),
-    ],
-)
-def test_what_was_aborted_is_written_again_unless_it_fails_again(code: ErrorCode, may_pass: bool) -> None:
+@pytest.mark.parametrize("code", [ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.TOPIC_AUTHORIZATION_FAILED])
+async def test_what_was_aborted_is_written_again_until_it_is_known_that_it_fails_again(
+    autojump_clock: MockClock, code: ErrorCode
+) -> None:
     """A worker that another had taken over from ended with what a partition said of its epoch, and not with
     what the coordinator says to its next transaction: that another runs the connector."""
+    (spec,) = parse({"connector": {"it": {"class": "generator", "topic": "t"}}}, "test")
+    runner = sourcing.SourceRunner(spec, None, "positions", sourcing.Status())  # type: ignore[arg-type]
     aborted = TransactionAborted("the transaction can only be aborted")
     aborted.__cause__ = BrokerError(code)
-    assert sourcing._may_pass(aborted) is may_pass
+    ends = [aborted, ProducerFenced("another producer has taken the transactional_id")]
+
+    async def write_once(together: list[sourcing._Ready]) -> None:
+        raise ends.pop(0)
+
+    runner._once, runner._write_once = True, write_once  # type: ignore[method-assign]
+    if code is ErrorCode.INVALID_PRODUCER_EPOCH:
+        with pytest.raises(ConnectError, match="another worker runs this connector"):
+            await runner._write([])
+    else:
+        with pytest.raises(TransactionAborted):
+            await runner._write([])
+        assert len(ends) == 1
+
+
+async def test_what_may_be_written_is_not_written_again(autojump_clock: MockClock) -> None:
+    """The run does not know any more where it is: the next one finds out."""
+    (spec,) = parse({"connector": {"it": {"class": "generator", "topic": "t"}}}, "test")
+    runner = sourcing.SourceRunner(spec, None, "positions", sourcing.Status())  # type: ignore[arg-type]
+    tries = []
+
+    async def write_once(together: list[sourcing._Ready]) -> None:
+        tries.append(together)
+        raise CommitUnknown("the commit is unknown")
+
+    runner._once, runner._write_once = True, write_once  # type: ignore[method-assign]
+    with pytest.raises(CommitUnknown):
+        await runner._write([])
+    assert len(tries) == 1

@@ -1,0 +1,52 @@
+"""What another attempt may mend, by what a transaction or a record of it failed with."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftlog.client.errors import (
+    BrokerError,
+    ClientError,
+    DeliveryError,
+    NoTransaction,
+    RecordTooLarge,
+    RequestTimedOut,
+    TransactionAborted,
+    may_pass,
+)
+from raftlog.protocol.errors import ErrorCode
+
+
+def delivery() -> DeliveryError:
+    return DeliveryError("not acknowledged", topic="t", partition=0, records=1, may_be_written=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "passes"),
+    [
+        (ErrorCode.INVALID_PRODUCER_EPOCH, True),
+        (ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, True),
+        (ErrorCode.NOT_LEADER_OR_FOLLOWER, True),
+        (ErrorCode.MESSAGE_TOO_LARGE, False),
+        (ErrorCode.TOPIC_AUTHORIZATION_FAILED, False),
+    ],
+)
+def test_what_failed_may_pass_by_its_first_cause(code: ErrorCode, passes: bool) -> None:
+    for outer in (TransactionAborted("aborted"), NoTransaction("aborted"), delivery()):
+        outer.__cause__ = BrokerError(code)
+        assert may_pass(outer) is passes, outer
+        again = TransactionAborted("aborted")
+        again.__cause__ = outer
+        assert may_pass(again) is passes, outer
+    assert may_pass(BrokerError(code)) is passes
+
+
+@pytest.mark.parametrize(
+    "error", [TransactionAborted("aborted"), NoTransaction("aborted"), delivery(), RequestTimedOut("late")]
+)
+def test_what_no_broker_has_refused_may_pass(error: ClientError) -> None:
+    assert may_pass(error)
+
+
+def test_a_record_that_is_too_large_stays_so() -> None:
+    assert not may_pass(RecordTooLarge(ErrorCode.MESSAGE_TOO_LARGE))
