@@ -153,8 +153,8 @@ class Consumer(Generic[K_co, V_co]):
         """The records in lists, never empty: `async for batch in consumer.batches(100): ...`.
 
         A list comes as soon as there are `max_records` (`max_poll_records` by default), or with what there is
-        after `max_wait_ms`. While it is worked on it is in hand: the consumer commits it by itself only when
-        the next one is asked for.
+        after `max_wait_ms`, or with what comes next if there is nothing then. While it is worked on it is in
+        hand: the consumer commits it by itself only when the next one is asked for.
         """
         return Batches(self, max_records, max_wait_ms)
 
@@ -488,7 +488,8 @@ class Batches(Generic[K_co, V_co]):
         return self
 
     async def __anext__(self) -> list[Record[K_co, V_co]]:
-        while True:
-            batch = await self._consumer.poll(self._max_records, max_wait_ms=self._max_wait_ms)
-            if batch:
-                return batch
+        max_wait_ms = self._max_wait_ms
+        while not (batch := await self._consumer.poll(self._max_records, max_wait_ms=max_wait_ms)):
+            await self._consumer._wait_for_records(float("inf"), 1)
+            max_wait_ms = 0  # it has waited already
+        return batch

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 import raftlog
 from raftlog.protocol.api import ApiKey
-from tests.memory.client_calls import World, world
+from tests.memory.client_calls import FILLED, World, world
 
 MISSPELT = "odrers"
 
@@ -77,3 +77,44 @@ async def test_a_new_group_at_the_end_says_so_once(
     if says:
         assert "group 'new' has committed nothing in t-0" in lines[0]
         assert "auto_offset_reset" in lines[0] and "'earliest'" in lines[0]
+
+
+class Steps(trio.abc.Instrument):
+    """How often a task had its turn."""
+
+    def __init__(self, name: str) -> None:
+        self.count = 0
+        self._name = name
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task.name.endswith(self._name)
+
+
+@pytest.mark.parametrize("max_wait_ms", [0, 5000])
+async def test_who_waits_for_a_list_sleeps_until_there_is_one(
+    autojump_clock: MockClock, max_wait_ms: int
+) -> None:
+    """Without a time to wait, it asked again and again, and took all of a processor."""
+    async with world() as w, w.client.consumer("t", auto_offset_reset="earliest") as consumer:
+        lists = consumer.batches(max_wait_ms=max_wait_ms)
+        read = 0
+        while read < len(FILLED):
+            read += len(await anext(lists))
+
+        async def take() -> None:
+            assert [record.value for record in await anext(lists)] == [b"late"]
+
+        steps = Steps("take")
+        trio.lowlevel.add_instrument(steps)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            for _ in range(500):
+                await trio.lowlevel.checkpoint()
+            assert steps.count < 50
+            await trio.sleep(60)
+            assert steps.count < 50
+            with trio.fail_after(1):
+                await w.producer.send("t", b"late")
+                while nursery.child_tasks:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+        trio.lowlevel.remove_instrument(steps)
