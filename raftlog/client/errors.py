@@ -82,7 +82,12 @@ class ProducerFailed(ClientError):
 
 
 class ProducerFenced(ProducerFailed):
-    """Another producer has taken the `transactional_id`, or a transaction was open for too long."""
+    """Another producer has taken the `transactional_id`, or a transaction was open for too long: then
+    `timed_out` is True."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 class DeserializationError(ClientError):

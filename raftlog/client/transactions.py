@@ -183,7 +183,8 @@ class Transactions:
         if self.phase not in (Phase.UNKNOWN, Phase.IDLE) and open_s >= self._timeout_s:
             return ProducerFenced(
                 f"{who} was fenced by the coordinator: its transaction was open for {open_s:.1f} s, and"
-                f" transaction_timeout_ms allows {self._timeout_s:g} s; the transaction is aborted; {then}"
+                f" transaction_timeout_ms allows {self._timeout_s:g} s; the transaction is aborted; {then}",
+                timed_out=True,
             )
         return ProducerFenced(
             f"{who} was fenced: another producer with this id has begun, or an administrator ended its"

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from raftlog.client.client import Client
-from raftlog.client.errors import ClientError, CommitUnknown, ProducerFailed, may_pass
+from raftlog.client.errors import ClientError, CommitUnknown, ProducerFailed, ProducerFenced, may_pass
 from raftlog.client.nursery import background
 from raftlog.client.producer import Producer
 from raftlog.client.transactional import Transaction
@@ -206,9 +206,7 @@ class SourceRunner:
                 await (self._write_once(together) if self._once else self._write_at_least_once(together))
                 return retrying.worked()
             except ProducerFailed as error:
-                raise ConnectError(
-                    "another worker runs this connector, and has taken over: stop one of them"
-                ) from error
+                raise _commits_no_more(error) from error
             except ClientError as error:
                 # What may be written is not written again: this run does not know any more where it is. A
                 # worker that another has taken over from is told so by its next try.
@@ -264,3 +262,13 @@ class SourceRunner:
         for ready in together:
             key, value = self._positions.record(ready.unit, ready.position)
             await self._producer.send_soon(self._positions.topic, value, key=key)
+
+
+def _commits_no_more(error: ProducerFailed) -> ConnectError:
+    if not isinstance(error, ProducerFenced):
+        return ConnectError(f"nothing can be written any more: {error}")
+    if error.timed_out:
+        return ConnectError(
+            "a batch took so long to write that the brokers have aborted it, as when the machine sleeps"
+        )
+    return ConnectError("another worker runs this connector, and has taken over: stop one of them")

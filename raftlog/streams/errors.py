@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from raftlog.client.errors import ProducerFailed, ProducerFenced
 from raftlog.errors import RaftlogError
 
 
 class StreamsError(RaftlogError):
     """Anything that ends an app, or a call on one."""
+
+
+def commits_no_more(worker: str, error: ProducerFailed) -> StreamsError:
+    """What a worker ends with whose producer can do no more transactions."""
+    if not isinstance(error, ProducerFenced):
+        return StreamsError(f"worker {worker!r} can commit no more: {error}")
+    if error.timed_out:
+        return StreamsError(
+            f"a commit of worker {worker!r} took so long that the brokers have aborted it, as when the "
+            "machine sleeps: start the worker again, it goes on from the commit before"
+        )
+    return StreamsError(f"another worker called {worker!r} has taken over: give each a name of its own")
 
 
 class TopologyError(StreamsError):

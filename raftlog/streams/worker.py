@@ -35,7 +35,7 @@ from raftlog.records.record import Columns
 from raftlog.streams.assign import Place, StreamsAssignor, Told
 from raftlog.streams.awaiting import awaited
 from raftlog.streams.committing import Commits
-from raftlog.streams.errors import NotEncoded, RecordFailed, StreamsError, TopologyError
+from raftlog.streams.errors import NotEncoded, RecordFailed, StreamsError, TopologyError, commits_no_more
 from raftlog.streams.lookups import Lookups
 from raftlog.streams.plan import Plan, plan
 from raftlog.streams.restorer import Restorer
@@ -345,9 +345,7 @@ class Worker:
             self._begin_again()
             return
         except ProducerFailed as error:
-            raise StreamsError(
-                f"another worker called {self._name!r} has taken over: give each a name of its own"
-            ) from error
+            raise commits_no_more(self._name, error) from error
         except (RebalanceNeeded, DeliveryError, TransactionAborted, CommitUnknown) as error:
             log.warning(
                 "a commit of app %s failed, its tasks begin again from the last one: %s", self.app.name, error

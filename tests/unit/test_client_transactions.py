@@ -226,6 +226,7 @@ def test_a_failure_stays_and_is_raised_at_every_call() -> None:
 def fence(state: Transactions, now: float) -> str:
     state.react(END, broker_error(ErrorCode.PRODUCER_FENCED), now)
     assert isinstance(state.failure, ProducerFenced)
+    assert state.failure.timed_out == ("was open for" in str(state.failure))
     return str(state.failure)
 
 
