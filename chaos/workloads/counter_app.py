@@ -91,14 +91,16 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {HASTY: _hasty, NAMELESS: _namele
 
 
 async def main(properties: str, state: str, name: str) -> None:
-    """Until SIGTERM."""
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            print(CAN_BE_STOPPED, flush=True)
+    """Until SIGTERM. The worker has its client until it has ended: it commits, and leaves its group."""
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        print(CAN_BE_STOPPED, flush=True)
+        async with (
+            from_properties(json.loads(properties), client_id=name, **TRIO) as client,
+            trio.open_nursery() as nursery,
+        ):
 
             async def work() -> None:
-                async with from_properties(json.loads(properties), client_id=name, **TRIO) as client:
-                    await rs.run(counter(), Impatient(client), state=state, name=name)  # type: ignore[arg-type]
+                await rs.run(counter(), Impatient(client), state=state, name=name)  # type: ignore[arg-type]
 
             nursery.start_soon(work)
             async for _ in signals:
