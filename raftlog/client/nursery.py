@@ -1,7 +1,8 @@
 """A nursery for background tasks that looks from outside as if there were none.
 
 Leaving it cancels the tasks. An exception that is alone, of the body's or of a task's, comes out as itself
-and not inside a group, so that `except ValueError` around an `async with` means what it says.
+and not inside a group, so that `except ValueError` around an `async with` means what it says. That the scope
+around it was cancelled meanwhile does not make it two: the next wait is cancelled anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ async def background() -> AsyncIterator[trio.Nursery]:
             yield nursery
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        error: BaseException = group
+        error: BaseException = group.split(trio.Cancelled)[1] or group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         context = error.__context__
