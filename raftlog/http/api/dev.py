@@ -63,13 +63,17 @@ class Dev:
                             await trio.sleep(OWN_DISK_POLL_S)
         finally:
             self._is_following = False
+        steps = followed.steps()
+        if not steps:
+            told = f"{topic}-{partition} was led by another broker when the record came: follow another one"
+            raise Refusal(503, "NOT_LEADER_OR_FOLLOWER", told, retriable=True)
         return Response.of(
             {
                 "partition": last.partition,
                 "offset": str(last.offset),
                 "count": 1,
                 "ms": took,
-                "trace": followed.steps(),
+                "trace": steps,
             }
         )
 
