@@ -47,6 +47,12 @@ def test_a_producer_that_crashes_has_one_successor() -> None:
     assert Cluster(3_136_008_660, "calm").run().transactions > 0
 
 
+def test_a_voter_that_lost_its_log_has_the_time_that_its_leader_takes() -> None:
+    """Its log had rotted, and it was found a second after healing. The simulator gave it no more time, since
+    all was well when healing began."""
+    Cluster(7_103_386, "everything").run()
+
+
 def test_a_seed_replays_exactly() -> None:
     first, second = Cluster(4, "everything").run(), Cluster(4, "everything").run()
     assert (first.trace, first.events, first.acked) == (second.trace, second.events, second.acked)
