@@ -38,8 +38,8 @@ restore."""
 STOP_MAX_S: Final = 30.0
 LOOK_S: Final = 0.5
 WOKEN_S: Final = 5.0
-"""So long it is looked whether a worker that was woken ends: it hears at its next commit that others have its
-tasks. On a slow machine it may end later; see `revive`."""
+"""How long `wake` waits for the end of a worker that was woken. The worker hears at its next commit that
+others have its tasks, and may end. On a slow machine the worker ends later; see `revive`."""
 ERROR_LINES: Final = 3
 
 
@@ -102,7 +102,8 @@ class AppProcess:
         return f"woke, {self.revive()}"
 
     def revive(self) -> str:
-        """Start a worker again that has ended because it had slept; what became of it, or nothing."""
+        """Start the worker's process again if the process slept and has ended since. Gives what the worker
+        said at its end; nothing when the process runs, or never slept."""
         assert self._process is not None
         if not self._has_slept or (code := self._process.poll()) is None:
             return ""

@@ -78,14 +78,13 @@ def endpoints(call: Call, leaders: Iterable[LeaderHint | None]) -> list[NodeEndp
 
 
 def named_brokers(call: Call) -> list[BrokerInfo]:
-    """The brokers that a client is told of: those in session, as Kafka does. To a client in Java one whose
-    process is gone is named no more: its `Admin` looks for the next leader only then (KAFKA-20673). To others
-    it is named until its session ends, although they knock in vain: librdkafka takes a broker that is not
-    named for gone for good, and a transaction that waits for it as its group's coordinator waits for ever
-    (its issue 5511, in 2.16)."""
+    """The brokers that a client is told of: those in session, as Kafka does. A client in Java is not told of
+    a broker whose process is gone: Java's `Admin` looks for the next leader only then (KAFKA-20673). Other
+    clients are told of that broker until its session ends. librdkafka (2.16, its issue 5511) takes a broker
+    that is not named for gone for good, and its transaction waits for ever for a coordinator there."""
     presence = call.backend.presence
     if call.origin.software.name == JAVA and not presence.is_cut_off:
-        return [broker for broker in _brokers(call.backend) if presence.is_alive(broker)]
+        return [broker for broker in known_brokers(call.backend) if presence.is_alive(broker)]
     return _in_session(call.backend)
 
 
@@ -102,12 +101,13 @@ def _in_session(backend: Backend) -> list[BrokerInfo]:
     presence = backend.presence
     return [
         broker
-        for broker in _brokers(backend)
+        for broker in known_brokers(backend)
         if presence.is_in_session(broker) or (presence.is_cut_off and not broker.fenced)
     ]
 
 
-def _brokers(backend: Backend) -> list[BrokerInfo]:
+def known_brokers(backend: Backend) -> list[BrokerInfo]:
+    """All brokers of the cluster by their ids, whether they are there or not."""
     return [broker for _, broker in sorted(backend.catalog.brokers.items())]
 
 

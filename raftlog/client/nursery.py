@@ -1,8 +1,8 @@
 """A nursery for background tasks that looks from outside as if there were none.
 
 Leaving it cancels the tasks. An exception that is alone, of the body's or of a task's, comes out as itself
-and not inside a group, so that `except ValueError` around an `async with` means what it says. That the scope
-around it was cancelled meanwhile does not make it two: the next wait is cancelled anew.
+and not inside a group, so that `except ValueError` around an `async with` means what it says. A
+`Cancelled` beside that exception is left out: Trio cancels the next wait in the same scope again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which tasks are to tell their time to the parts that come after: where no window is open there, and no
 timer is set, it would be written for nobody.
 
-A task says in the metadata of its commits which time it waits for. The tasks that write its input read that
-from the group's committed offsets.
+A task says in the metadata of its commits which time it waits for. The tasks that write its input read the
+time from the group's committed offsets.
 """
 
 from __future__ import annotations

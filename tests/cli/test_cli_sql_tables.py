@@ -251,8 +251,8 @@ RECURSION = (
     [*((SCAN, after_s) for after_s in (0.1, 0.15, 0.2, 0.25, 0.3)), (JOIN, 0.5), (RECURSION, 0.5)],
 )
 def test_ctrl_c_ends_a_query(query: str, after_s: float) -> None:
-    """Whichever thread of DuckDB has it. What a join gives for a chunk that was read takes it minutes: nobody
-    waits for that."""
+    """Whichever thread of DuckDB has the query. DuckDB needs minutes to join one chunk of these tables.
+    Ctrl-C does not wait until a chunk is joined."""
     found, pressed = tables(), [0.0]
 
     def press() -> None:

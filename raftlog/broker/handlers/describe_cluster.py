@@ -11,7 +11,7 @@ from raftlog.broker import authorized
 from raftlog.broker.call import Call
 from raftlog.broker.handlers.metadata import cluster_operations
 from raftlog.broker.registry import Answer
-from raftlog.broker.routing import named_brokers
+from raftlog.broker.routing import known_brokers, named_brokers
 from raftlog.protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def handle(call: Call, request: DescribeClusterRequest) -> Answer:
     code, message = ErrorCode.NONE, None
     if endpoint_type != BROKERS:
         code, message = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "every broker is its own controller"
-    everyone = [broker for _, broker in sorted(backend.catalog.brokers.items())]
-    brokers = everyone if request.include_fenced_brokers else named_brokers(call)
+    brokers = known_brokers(backend) if request.include_fenced_brokers else named_brokers(call)
     return {
         "error_code": code,
         "error_message": message,
