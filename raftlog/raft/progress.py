@@ -143,6 +143,7 @@ class Progress:
         self.rejoin_round = 0
         """The first round of heartbeats that began after it had said that it lost its log."""
         self.snapshot_sent_at = float("-inf")
+        """When it was sent a snapshot that it has not acknowledged."""
         self._nothing_under_way()
 
     def counted(self, match_index: RaftIndex, round_: int = 0) -> RaftIndex:
@@ -181,6 +182,7 @@ class Progress:
     def acked(self, match_index: int) -> None:
         """The follower's log matches up to `match_index`: stream to it from here on."""
         self.probing = self.paused = False
+        self.snapshot_sent_at = float("-inf")
         under_way, size = self._under_way, 0
         while under_way and under_way[0][0] <= match_index:
             size += under_way.popleft()[1]

@@ -53,6 +53,11 @@ def test_a_voter_that_lost_its_log_has_the_time_that_its_leader_takes() -> None:
     Cluster(7_103_386, "everything").run()
 
 
+def test_a_log_that_moves_on_while_its_snapshot_is_on_the_way_costs_no_time() -> None:
+    """The follower was sent the next snapshot five seconds after the first."""
+    Cluster(579_252_914, "everything").run()
+
+
 def test_a_seed_replays_exactly() -> None:
     first, second = Cluster(4, "everything").run(), Cluster(4, "everything").run()
     assert (first.trace, first.events, first.acked) == (second.trace, second.events, second.acked)

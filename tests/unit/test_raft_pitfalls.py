@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.raft.messages import Append, AppendReply, Message, PreVote, Vote, VoteReply
+from raftlog.raft.messages import Append, AppendReply, Message, PreVote, Snapshot, Vote, VoteReply
 from raftlog.raft.values import ChangeRefused, Outcome
 from raftlog.storage.entry import Entry
 from raftlog.types import BrokerId, RaftIndex, Term
@@ -282,6 +282,35 @@ def test_a_snapshot_carries_no_membership_that_may_be_undone() -> None:
     cluster.run_until(lambda: cluster[behind].machine.restored != [])
     assert cluster[leader].group.membership.learners == {4}
     assert cluster[behind].group.membership.learners == frozenset()
+
+
+def test_a_log_that_moves_on_while_its_snapshot_is_on_the_way_costs_a_round_trip() -> None:
+    """The follower has the snapshot, and lacks what the log was shortened by meanwhile. It was sent the next
+    one five seconds after the first (seed 579252914 of the simulator)."""
+    cluster = Cluster(4, voters=[1, 2, 3])
+    leader = cluster.elect()
+    cluster.run(0.3)
+    behind = others(cluster, leader)[0]
+    cluster.crash(behind)
+    log = cluster[leader].log
+
+    def shorten() -> RaftIndex:
+        for i in range(5):
+            cluster.commit(b"%d" % i, broker=leader)
+        cluster.run(0.3)
+        log.drop_before(log.commit_index, int(log.commit_index).to_bytes(8, "big"))
+        return log.commit_index
+
+    def hold_snapshots(sender: int, receiver: int, message: Message) -> float | None:
+        return 1.0 if isinstance(message, Snapshot) else cluster.latency
+
+    cluster.rules.append(hold_snapshots)
+    first = shorten()
+    cluster.restart(behind)
+    cluster.run(0.5)
+    second = shorten()
+    cluster.run_until(lambda: first in cluster[behind].machine.restored, within=1.5)
+    cluster.run_until(lambda: second in cluster[behind].machine.restored, within=1.5)
 
 
 def test_a_learner_receives_and_neither_votes_nor_counts() -> None:
