@@ -129,7 +129,7 @@ class Dispatcher:
                 code, text = REFUSED[kind], call.why_not(operation, kind, name)
                 refused = api.refused
                 if refused is not None:
-                    call.reply(refused(request, code, text))
+                    await reply_at_length(call, refused(request, code, text))
                 else:
                     call.reply(
                         blank_response(api.key, call.version) | {"error_code": code, "error_message": text}

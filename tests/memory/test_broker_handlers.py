@@ -414,7 +414,7 @@ def a_long_request(api: ApiKey) -> dict[str, Any]:
     ids=lambda value: getattr(value, "name", str(value)),
 )
 async def test_a_request_of_very_many_rows_holds_nobody_up(broker: Served, api: ApiKey, version: int) -> None:
-    """Each took 30 to 250 ms of the loop at once."""
+    """Each took 30 to 250 ms of the loop at once: mostly to encode the answer."""
     peer = await broker.connect()
     await peer.ask(api, version, **{**a_long_request(api), "topics": []})  # loads what it takes
     request = b"".join(encode_request(api, version, 1, "me", a_long_request(api)))
