@@ -89,8 +89,16 @@ class Announcements:
             news, self._news = self._led if scope.cancelled_caught else self._news, {}
             left = iter(list(news.items()))
             while some := dict(islice(left, ANNOUNCED_AT_ONCE)):
+                self._note(some)
                 self._tell(list(self._peers.known()), some)
                 await trio.lowlevel.checkpoint()
+
+    def _note(self, some: Mapping[GroupKey, Term]) -> None:
+        """Hear it here as well: while this broker's metadata are being repaired it knows no topics, and
+        forgets who leads them."""
+        led = self._still_led(some).items()
+        if self.hints.update([Hint(key, term, self._broker_id) for key, term in led]):
+            self._changes.tell()
 
     def _tell(self, brokers: Iterable[BrokerId], some: Mapping[GroupKey, Term]) -> None:
         body = [[key, term] for key, term in self._still_led(some).items()]

@@ -58,6 +58,11 @@ def test_a_log_that_moves_on_while_its_snapshot_is_on_the_way_costs_no_time() ->
     Cluster(579_252_914, "everything").run()
 
 
+def test_a_broker_whose_metadata_were_repaired_knows_again_what_it_leads() -> None:
+    """It told the others, and itself no more: as the coordinator it ended no transaction there."""
+    Cluster(7_105_649, "rot").run()
+
+
 def test_a_seed_replays_exactly() -> None:
     first, second = Cluster(4, "everything").run(), Cluster(4, "everything").run()
     assert (first.trace, first.events, first.acked) == (second.trace, second.events, second.acked)
