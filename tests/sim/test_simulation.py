@@ -1,6 +1,7 @@
-"""Random seeds, new ones every time; a seed replays; planted faults are found.
+"""Random seeds, new ones for each commit; a seed replays; planted faults are found.
 
-RAFTLOG_TEST_SIM_SEEDS is how many, RAFTLOG_TEST_SIM_FIRST the first of them, to see the same ones again.
+Whoever tests a commit plays its seeds, so that what failed elsewhere fails here too; files that differ from
+it are played with other ones each time. RAFTLOG_TEST_SIM_SEEDS is how many, RAFTLOG_TEST_SIM_FIRST the first.
 """
 
 from __future__ import annotations
@@ -9,18 +10,36 @@ import os
 import secrets
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from raftlog.testing import running_broker
+from tests.sim.__main__ import SEED_BITS, code_of
 from tests.sim.cluster import Cluster, Failure
 from tests.sim.planted import PLANTS, Plant, find
 from tests.sim.profiles import PROFILES
 
 SEEDS = int(os.environ.get("RAFTLOG_TEST_SIM_SEEDS", "9"))
-FIRST = int(os.environ.get("RAFTLOG_TEST_SIM_FIRST", secrets.randbits(32)))
+
+
+def first_of(code: str) -> int:
+    """The first seed of a commit. Another one each time where files differ from it, or no commit is known."""
+    try:
+        return int(code, 16) % (1 << SEED_BITS)
+    except ValueError:
+        return secrets.randbits(SEED_BITS)
+
+
+FIRST = int(os.environ.get("RAFTLOG_TEST_SIM_FIRST", first_of(code_of(Path(__file__).parent))))
 BATCH = 3
 """Seeds of one test: few, so that the processes that share the tests are done at the same time."""
+
+
+def test_a_commit_has_its_seeds_and_changed_files_have_others() -> None:
+    assert first_of("15ba999f81ab") == first_of("15ba999f81ab") == 0x999F81AB
+    assert first_of("15ba999f81ab-dirty") != first_of("15ba999f81ab-dirty")
+    assert first_of("unknown") != first_of("unknown")
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, BATCH))
