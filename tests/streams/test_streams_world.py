@@ -44,6 +44,11 @@ def test_a_seed_plays_the_same_again(guarantee: str) -> None:
     assert play(1, guarantee) == play(1, guarantee)
 
 
+def test_a_member_that_is_put_out_while_it_answers_comes_back() -> None:
+    """It had slept, and woke before its time was over; the group of the world told it nothing."""
+    play(100_318, "exactly_once")
+
+
 def test_a_seed_plays_the_same_beside_another_loop() -> None:
     """The broker of an earlier test, which lives on in its thread, drew from the seed's chance."""
     alone, over = play(1, "exactly_once"), threading.Event()

@@ -48,6 +48,8 @@ class Group:
         self.members: list[Member] = []
         self._log = log
         self._changed = trio.Event()
+        self._too_slow: list[Member] = []
+        """Put out while they were answering: they hear of it soon."""
 
     def join(self, member: Member) -> None:
         """One more member: a rebalance."""
@@ -72,19 +74,22 @@ class Group:
 
     async def run(self) -> None:
         """Rebalance when something has changed, and put out who is silent."""
-        while True:
-            with trio.move_on_after(0.5):
-                await self._changed.wait()
-            now = trio.current_time()
-            for member in list(self.members):
-                if not member.client.is_dead and member.client.awake.is_set():
-                    member.heard = now
-                elif now - member.heard > SESSION_SECONDS:
-                    self.members.remove(member)
-                    self._changed.set()
-            if self._changed.is_set():
-                self._changed = trio.Event()
-                await self._rebalance()
+        async with trio.open_nursery() as nursery:
+            while True:
+                with trio.move_on_after(0.5):
+                    await self._changed.wait()
+                now = trio.current_time()
+                for member in list(self.members):
+                    if not member.client.is_dead and member.client.awake.is_set():
+                        member.heard = now
+                    elif now - member.heard > SESSION_SECONDS:
+                        self.members.remove(member)
+                        self._changed.set()
+                while self._too_slow:
+                    nursery.start_soon(self.tell_the_lost, self._too_slow.pop())
+                if self._changed.is_set():
+                    self._changed = trio.Event()
+                    await self._rebalance()
 
     async def _rebalance(self) -> None:
         """Everybody gives up what it has; a member that does not answer in time is put out."""
@@ -111,9 +116,11 @@ class Group:
                 member.holds = frozenset()
         if scope.cancelled_caught and member in self.members:
             self.members.remove(member)
+            if member.client.awake.is_set() and not member.client.is_dead:
+                self._too_slow.append(member)
 
     async def tell_the_lost(self, member: Member) -> None:
-        """A member that was put out wakes up, and hears of it."""
+        """A member that was put out hears of it, when it wakes up or with its next heartbeat."""
         if member not in self.members and member.holds:
             holds, member.holds = member.holds, frozenset()
             await member.listener.on_lost(member.consumer, holds)

@@ -8,14 +8,16 @@ there are some with exactly_once, have just the events and replies that follow f
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import tempfile
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import trio
@@ -365,3 +367,15 @@ def play(seed: int, guarantee: str) -> Report:
             return await World(seed, guarantee, folder).play()
 
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def play_both(seed: int) -> tuple[int, Counter[str], str]:
+    """A seed, with both guarantees: what it came to, and what was wrong."""
+    logging.disable(logging.CRITICAL)
+    total: Counter[str] = Counter()
+    for guarantee in ("exactly_once", "at_least_once"):
+        try:
+            total.update(asdict(play(seed, guarantee)))
+        except BaseException:
+            return seed, total, f"{guarantee}\n{traceback.format_exc()}"
+    return seed, total, ""
