@@ -244,14 +244,12 @@ class World:
         raise Wrong(f"{self}: not settled: {self._told()}")
 
     def _is_settled(self) -> bool:
-        return (
-            len(self._read("replies")) >= self.commands
-            and all(
-                any(value >= count for value in self._counted().get(key, ()))
-                for key, count in self.fed.items()
-            )
-            and all(self._windowed().get(window, ()) for window in self.windows)
-        )
+        if len(self._read("replies")) < self.commands:
+            return False
+        counted, windowed = self._counted(), self._windowed()
+        return all(
+            any(value >= count for value in counted.get(key, ())) for key, count in self.fed.items()
+        ) and all(windowed.get(window, ()) for window in self.windows)
 
     # -- judgement
 
