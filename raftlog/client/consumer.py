@@ -362,6 +362,13 @@ class Consumer(Generic[K_co, V_co]):
         """Where the group goes on in these partitions, or in the assigned ones; None where it never was."""
         return await self._commits_of().committed(list(partitions or self.assignment))
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether others may have this consumer's partitions already, for all that it knows: its group's
+        coordinator has answered nothing for four fifths of the session time-out. So it is behind a cut, and
+        after the process was stopped, until the coordinator has answered again. False without a group."""
+        return self._group is not None and self._group.is_in_doubt
+
     def group_metadata(self) -> GroupMetadata:
         """What `Transaction.send_offsets` needs; call it right after the records were handed out.
 

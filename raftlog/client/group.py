@@ -38,6 +38,8 @@ from raftlog.protocol.errors import ErrorCode
 
 JOIN_MORE_MS: Final = 5_000
 """JoinGroup is answered when all have joined or the rebalance time-out is over; so much later it is lost."""
+DOUBT_SHARE: Final = 0.8
+"""Of the session time-out without an answer: then others may soon have this member's partitions."""
 
 
 COORDINATOR_PATIENCE_S: Final = 5.0
@@ -163,6 +165,8 @@ class Membership:
         self._lane = cluster.connections.new_lane("group")
         self._commit_lane = cluster.connections.new_lane("commit")
         self._coordinator: int | None = None
+        self._heard_at = float("-inf")
+        """When the last request was sent that the coordinator answered as one of a member."""
         self._rejoin = trio.Event()
         self._stable = trio.Event()
         self._counts: dict[str, int] = {}
@@ -175,6 +179,12 @@ class Membership:
     def commit_lane(self) -> str:
         """The connections for offsets: a JoinGroup that waits must not stand before a commit."""
         return self._commit_lane
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the session may be over, or soon be."""
+        session = self._settings.session_timeout_ms / 1000
+        return trio.current_time() > self._heard_at + DOUBT_SHARE * session
 
     async def coordinator(self) -> int:
         """The coordinator, looked up when it is not known. Raises a retriable error while there is none."""
@@ -324,8 +334,10 @@ class Membership:
                 for name, (partitions, told) in assignments.items()
             ],
         }
+        asked_at = trio.current_time()
         answer = await self._ask_long(coordinator, ApiKey.SYNC_GROUP, fields)
         self._raise_for(answer)
+        self._heard_at = asked_at
         assignment, told = decode_told(bytes(answer.assignment))
         if own is not None:
             own.assigned(told if member.protocol == own.name else b"")
@@ -372,10 +384,14 @@ class Membership:
                 "member_id": self.member.member_id,
                 "group_instance_id": self.member.instance_id,
             }
+            asked_at = trio.current_time()
             try:
                 await self._ask(ApiKey.HEARTBEAT, fields)
             except ClientError as error:
                 await self._beat_failed(error)
+                if not (isinstance(error, BrokerError) and error.code is ErrorCode.REBALANCE_IN_PROGRESS):
+                    continue  # else it is still a member
+            self._heard_at = asked_at
 
     async def _beat_failed(self, error: ClientError) -> None:
         if not self._stable.is_set():

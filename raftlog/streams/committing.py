@@ -17,7 +17,7 @@ import trio
 
 from raftlog.client.consumer import Consumer
 from raftlog.client.delivery import Delivery
-from raftlog.client.errors import CommitUnknown
+from raftlog.client.errors import CommitUnknown, RebalanceNeeded
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
 from raftlog.client.partitioner import murmur2_partition
@@ -114,7 +114,16 @@ class Commits:
             await self._producer.send_many_soon(topic, partition, records)
         runs.clear()
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """At least once, whether somebody else may be writing the changelogs of this worker's tasks. A worker
+        that was stopped or cut off for longer than its session would set back what its successor has counted,
+        and no broker refuses that."""
+        return not self._once and self._consumer.is_in_doubt
+
     async def _at_least_once(self, prepared: Mapping[Task, Prepared]) -> Ends:
+        if self.is_in_doubt:
+            raise RebalanceNeeded("the group's coordinator has not answered for most of a session")
         last = await self._send_changes(prepared)
         await self._producer.flush()
         for task in prepared:

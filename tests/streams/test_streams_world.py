@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from raftlog import streams as rs
+from raftlog.streams.committing import Commits
 from raftlog.streams.standbys import Copy, Standbys
 from raftlog.streams.task import Task
 from raftlog.streams.telling import Telling
@@ -47,6 +48,15 @@ def test_a_seed_plays_the_same_again(guarantee: str) -> None:
 def test_a_member_that_is_put_out_while_it_answers_comes_back() -> None:
     """It had slept, and woke before its time was over; the group of the world told it nothing."""
     play(100_318, "exactly_once")
+
+
+def test_a_worker_that_slept_longer_than_its_session_leaves_the_changelogs_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At least once no broker refuses its writes. It set counts back that its successor had made."""
+    assert play(202_458, "at_least_once").late == 0
+    monkeypatch.setattr(Commits, "is_in_doubt", False)
+    assert play(202_458, "at_least_once").late > 0
 
 
 def test_a_seed_plays_the_same_beside_another_loop() -> None:

@@ -28,12 +28,13 @@ from raftlog.client.errors import (
     TransactionAborted,
     UnknownTopic,
 )
+from raftlog.client.group import DOUBT_SHARE
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
 from raftlog.client.partitioner import murmur2_partition
 from raftlog.client.record import Record
 from raftlog.records.record import Columns
-from tests.streams.world.group import Group, Member
+from tests.streams.world.group import SESSION_SECONDS, Group, Member
 from tests.streams.world.log import COMMITTED, OPEN, Entry, Fenced, Log, NotAMember
 
 TRANSACTION_SECONDS_MAX = 10.0
@@ -72,6 +73,11 @@ class WorldClient:
             await self.awake.wait()
         if self.is_dead:
             await trio.sleep_forever()
+
+    def is_member(self) -> bool:
+        """Whether the group still counts on this process."""
+        members = self.group.members
+        return any(member in members and member.generation == self.group.generation for member in self.joined)
 
     def is_lost(self) -> bool:
         return self.weather.rng.random() < self.weather.lost
@@ -203,6 +209,8 @@ class WorldProducer:
         elif client.weather.rng.random() < client.weather.lost / 10:
             self._failed = True
             return WorldDelivery(place, -1)
+        elif topic.endswith("-changelog") and not client.is_member():
+            log.counts["late"] += 1  # no broker refuses it
         return WorldDelivery(place, log.append(place, entry))
 
     async def send_many_soon(
@@ -404,6 +412,11 @@ class WorldConsumer:
             raise RebalanceNeeded(f"{error}") from error
         client.log.commit(offsets)
         await client.call()
+
+    @property
+    def is_in_doubt(self) -> bool:
+        silent = 0.0 if self.member is None else trio.current_time() - self.member.heard
+        return silent > DOUBT_SHARE * SESSION_SECONDS
 
     def group_metadata(self) -> tuple[Member, int]:
         assert self.member is not None
