@@ -56,7 +56,7 @@ class RebalanceListener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerStatistics:
-    """What a consumer has done so far; `buffered_bytes` and `assigned` are as of now."""
+    """What a consumer has done so far; `buffered_bytes`, `assigned` and `silent_s` are as of now."""
 
     records: int
     fetches: int
@@ -65,6 +65,9 @@ class ConsumerStatistics:
     assigned: int
     commits: int
     rebalances: int
+    silent_s: float
+    """Seconds since the group's coordinator was asked last what it has answered. Beyond the session time-out
+    others have the partitions. Infinite before the first answer, 0 without a group."""
 
 
 @checked("running")
@@ -362,13 +365,6 @@ class Consumer(Generic[K_co, V_co]):
         """Where the group goes on in these partitions, or in the assigned ones; None where it never was."""
         return await self._commits_of().committed(list(partitions or self.assignment))
 
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether others may have this consumer's partitions already, for all that it knows: its group's
-        coordinator has answered nothing for four fifths of the session time-out. So it is behind a cut, and
-        after the process was stopped, until the coordinator has answered again. False without a group."""
-        return self._group is not None and self._group.is_in_doubt
-
     def group_metadata(self) -> GroupMetadata:
         """What `Transaction.send_offsets` needs; call it right after the records were handed out.
 
@@ -458,6 +454,7 @@ class Consumer(Generic[K_co, V_co]):
             assigned=len(fetcher.partitions),
             commits=self._commits.made if self._commits is not None else 0,
             rebalances=self._group.rebalances if self._group is not None else 0,
+            silent_s=self._group.silent_s if self._group is not None else 0.0,
         )
 
     def __repr__(self) -> str:

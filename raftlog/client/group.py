@@ -38,8 +38,6 @@ from raftlog.protocol.errors import ErrorCode
 
 JOIN_MORE_MS: Final = 5_000
 """JoinGroup is answered when all have joined or the rebalance time-out is over; so much later it is lost."""
-DOUBT_SHARE: Final = 0.8
-"""Of the session time-out without an answer: then others may soon have this member's partitions."""
 
 
 COORDINATOR_PATIENCE_S: Final = 5.0
@@ -181,10 +179,9 @@ class Membership:
         return self._commit_lane
 
     @property
-    def is_in_doubt(self) -> bool:
-        """Whether the session may be over, or soon be."""
-        session = self._settings.session_timeout_ms / 1000
-        return trio.current_time() > self._heard_at + DOUBT_SHARE * session
+    def silent_s(self) -> float:
+        """How long the coordinator has not answered as it answers a member."""
+        return trio.current_time() - self._heard_at
 
     async def coordinator(self) -> int:
         """The coordinator, looked up when it is not known. Raises a retriable error while there is none."""

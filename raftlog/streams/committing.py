@@ -33,6 +33,9 @@ log: Final = logging.getLogger("raftlog.streams")
 UNSETTLED_SECONDS_MAX: Final = 600.0
 """A worker that does not hear for so long whether its commit has succeeded ends, for somebody to look."""
 SETTLE_PAUSE_SECONDS: Final = 0.2
+DOUBT_SHARE: Final = 0.8
+"""Of the session time-out without an answer of the group: others may soon have this worker's tasks."""
+DOUBT_PAUSE_SECONDS: Final = 0.1
 KEYS_CACHED_MAX: Final = 65_536
 """Keys whose partition is kept: some 10 MB of short ones. The client keeps 4,096, which the keys of a store
 pass through in turn, so that each is hashed once a commit."""
@@ -119,7 +122,17 @@ class Commits:
         """At least once, whether somebody else may be writing the changelogs of this worker's tasks. A worker
         that was stopped or cut off for longer than its session would set back what its successor has counted,
         and no broker refuses that."""
-        return not self._once and self._consumer.is_in_doubt
+        if self._once:
+            return False
+        session = self._consumer.settings.session_timeout_ms / 1000
+        return self._consumer.statistics().silent_s > DOUBT_SHARE * session
+
+    async def wait_in_doubt(self) -> bool:
+        """Whether it is in doubt; then a moment has passed, in which the group may have answered."""
+        if not self.is_in_doubt:
+            return False
+        await trio.sleep(DOUBT_PAUSE_SECONDS)
+        return True
 
     async def _at_least_once(self, prepared: Mapping[Task, Prepared]) -> Ends:
         if self.is_in_doubt:

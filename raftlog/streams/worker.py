@@ -60,8 +60,6 @@ CHANGES_MAX: Final = 200_000
 """Changed keys, or outputs that wait, before a commit comes early: some 64 MiB of small ones."""
 FLUSH_SECONDS: Final = 10.0
 """Between two writes of committed state to the disk. A restart reads the changelog from there on."""
-DOUBT_SECONDS: Final = 0.1
-"""Between two looks whether the coordinator has answered again."""
 ASK_SECONDS: Final = 1.0
 """Between two looks, when there are no records, whether a window of a part that comes after is open."""
 STOP_SECONDS_MAX: Final = 10.0
@@ -231,8 +229,7 @@ class Worker:
         self._commit_at = trio.current_time() + self.app.commit_ms / 1000
         self._flush_at = trio.current_time() + FLUSH_SECONDS
         while not self._stopping:
-            if self._commits.is_in_doubt and self.tasks:
-                await trio.sleep(DOUBT_SECONDS)  # its membership asks the coordinator meanwhile
+            if self.tasks and await self._commits.wait_in_doubt():
                 continue
             wait_ms = 0.0 if self._woken else max(0.0, (self._commit_at - trio.current_time()) * 1000)
             self._woken = False

@@ -46,6 +46,22 @@ async def test_nobody_is_told_of_a_silence_that_is_longer_than_it_waited(autojum
         await still_works(w)
 
 
+async def test_a_consumer_says_for_how_long_its_group_has_not_answered(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await connect(w)
+        session = w.consumer.settings.session_timeout_ms / 1000
+        beat = w.consumer.settings.heartbeat_interval_ms / 1000
+        await trio.sleep(3 * session)
+        assert w.consumer.statistics().silent_s <= beat + SLACK_S
+        w.cluster.is_silent = True
+        await trio.sleep(session)
+        assert session <= w.consumer.statistics().silent_s <= session + beat + SLACK_S
+        w.cluster.is_silent = False
+        await still_works(w)
+        await trio.sleep(session)
+        assert w.consumer.statistics().silent_s <= beat + SLACK_S
+
+
 @pytest.mark.parametrize("connected", [False, True], ids=["from the start", "all of a sudden"])
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_call_ends_in_time(autojump_clock: MockClock, name: str, connected: bool) -> None:

@@ -28,7 +28,6 @@ from raftlog.client.errors import (
     TransactionAborted,
     UnknownTopic,
 )
-from raftlog.client.group import DOUBT_SHARE
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
 from raftlog.client.partitioner import murmur2_partition
@@ -301,6 +300,8 @@ class WorldTransaction:
 class WorldConsumer:
     """A consumer, of a group or of partitions that it names."""
 
+    settings = SimpleNamespace(session_timeout_ms=1000 * SESSION_SECONDS)
+
     def __init__(self, client: WorldClient, *, committed: bool) -> None:
         self.member: Member | None = None
         self._client = client
@@ -413,10 +414,9 @@ class WorldConsumer:
         client.log.commit(offsets)
         await client.call()
 
-    @property
-    def is_in_doubt(self) -> bool:
+    def statistics(self) -> Any:
         silent = 0.0 if self.member is None else trio.current_time() - self.member.heard
-        return silent > DOUBT_SHARE * SESSION_SECONDS
+        return SimpleNamespace(silent_s=silent)
 
     def group_metadata(self) -> tuple[Member, int]:
         assert self.member is not None
