@@ -27,6 +27,9 @@ CALM_S: Final = 5.0
 """Seconds. Leaderships go home to a broker once it has kept up for so long: in each pass it held what the
 groups led here had committed a pass before. A broker that catches up is busy, and so are those that send to
 it."""
+DECLINED_S: Final = 30.0
+"""Seconds after which a leadership is handed home again that is still led here. While it is handed over
+proposals are refused, and a broker whose replica is damaged does not take it."""
 NEVER: Final = float("-inf")
 
 log = logging.getLogger("raftlog.cluster")
@@ -57,11 +60,13 @@ class Upkeep:
         """As of the last pass, of the groups that were led here."""
         self._behind_at: dict[BrokerId, float] = {}
         """When a broker was last seen to lack what had been committed a pass before."""
+        self._sent_home_at: dict[GroupKey, float] = {}
 
     def begin(self, now: float) -> None:
         """A new pass: the metadata group's next step. The partitions follow, some at a time."""
         self._transfers_left = TRANSFERS_MAX
         self._committed_before, self._committed = self._committed, {}
+        self._sent_home_at = {key: at for key, at in self._sent_home_at.items() if now - at < DECLINED_S}
         metadata, catalog = self._metadata, self._catalog
         if metadata.is_ready:
             voters, learners = metadata_members(
@@ -151,7 +156,13 @@ class Upkeep:
         before = self._committed_before.get(partition.group.key)
         if before is None or now - self._behind_at.get(home, NEVER) < CALM_S:
             return False
-        return partition.group.leading.transfer(home, now, Cause.TO_PREFERRED) is None
+        key = partition.group.key
+        if key in self._sent_home_at:
+            return False
+        if partition.group.leading.transfer(home, now, Cause.TO_PREFERRED) is not None:
+            return False
+        self._sent_home_at[key] = now
+        return True
 
 
 def _listed(brokers: Sequence[BrokerId]) -> str:

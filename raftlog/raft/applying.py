@@ -41,6 +41,8 @@ class Applying:
         self.index = log.commit_index
         self.is_stuck = False
         """What comes next is damaged and waits to be repaired, or the group has ended."""
+        self.is_closed = False
+        """The group has ended."""
         self._log = log
         self._are_commands = are_commands
         self._may_read = may_read
@@ -59,9 +61,13 @@ class Applying:
         self.is_stuck = False
         self._waiting = []
 
+    def look_again(self) -> None:
+        """Damage was found, or was dropped with the entries around it: what comes next may be sound."""
+        self.is_stuck = self.is_closed
+
     def close(self) -> None:
         """The group ends: nothing is applied any more."""
-        self.is_stuck = True
+        self.is_stuck = self.is_closed = True
         self._waiting = []
 
     def committed(self, entries: list[Entry]) -> None:

@@ -170,7 +170,9 @@ class Driver:
         return yielded
 
     def peer_is_gone(self, broker: BrokerId, now: float) -> None:
-        """The process of a peer has ended: groups that it led elect at once."""
+        """The process of a peer has ended: groups that it led elect at once. A heartbeat that waits unread
+        would put that off."""
+        self._inbox.forget(broker)
         for group in list(self.groups.values()):
             group.turning.peer_is_gone(broker, now)
 

@@ -28,6 +28,8 @@ from raftlog.types import BrokerId, GroupKey, Term
 
 SILENT_BEATS: Final = 3
 """Heartbeats that do not come before a leader is doubted; elections wait longer."""
+SENDS_MAX: Final = 3
+"""Election time-outs, of the longest, for which a leader is waited for whose process only sends bytes."""
 FAILED_MAX: Final = 2
 """Failed elections in a row that lengthen the next time-out, each by half the upper bound. Brokers may be too
 busy to answer in time; to ask them as often as before keeps them busy."""
@@ -76,6 +78,9 @@ class Elections:
         self._votes: set[BrokerId] = set()
         self._votes_until = float("-inf")
         self._wanted: list[BrokerId] = []
+        self._granted_fresh: dict[BrokerId, tuple[Term, int]] = {}
+        """To whom this replica, which lost its log, has granted a pre-vote: the term, and the number of the
+        loss."""
         self.electors: set[BrokerId] | None = None
         """After an election in which no voter had an entry: the other voters that had not lost their log.
         None after any other."""
@@ -147,9 +152,13 @@ class Elections:
         self._engine.election_deadline = now + self._timeout / 2
         return True
 
-    def leader_sends(self, now: float) -> None:
-        """Part of something large has come from the leader's process."""
+    def leader_sends(self, now: float) -> bool:
+        """Part of something large has come from the leader's process. Whether to wait for the leader: not for
+        ever, since that process may send it for other groups, and lead this one no more."""
+        if now - self._heard_at > SENDS_MAX * self._timing.election_max:
+            return False
         self._engine.election_deadline = now + self._timeout
+        return True
 
     def stop_asking(self) -> None:
         self._pre_votes = None
@@ -247,6 +256,7 @@ class Elections:
         if fresh:
             self.cause = (Cause.NEW_GROUP, None)
         engine, log = self._engine, self._log
+        self._trust.forget_leader()  # that of the term before
         engine.campaign(now)
         self._owner.note(Kind.CANDIDATE, *self.cause)
         request = Vote(self._key, engine.term, log.last_index, log.last_term, transfer, fresh)
@@ -283,6 +293,8 @@ class Elections:
         log, term = self._log, self._engine.term
         if self._trust.is_lost:
             granted = request.fresh and self._has_nothing_for(sender)
+            if granted:
+                self._granted_fresh[sender] = (request.term, self._trust.nonce)
         else:
             up_to_date = (request.last_term, request.last_index) >= (log.last_term, log.last_index)
             granted = request.term > term and up_to_date and not self._hears_other_leader(now, sender)
@@ -294,7 +306,10 @@ class Elections:
         if request.term < engine.term:
             self._outbox.send_after_sync(sender, VoteReply(self._key, engine.term, False))
             return
-        if self._trust.is_lost and not (request.fresh and self._has_nothing_for(sender)):
+        # A request that was sent before the loss may come after it. This replica may have voted for another
+        # candidate of that term, and has forgotten it: it votes only where it has granted the pre-vote since.
+        was_asked = self._granted_fresh.get(sender) == (request.term, self._trust.nonce)
+        if self._trust.is_lost and not (request.fresh and was_asked and self._has_nothing_for(sender)):
             return
         if self._hears_other_leader(now, sender) and not request.transfer:
             return

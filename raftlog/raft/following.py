@@ -203,7 +203,6 @@ class Following:
                 raise SafetyError(f"brokers {leader} and {sender} both lead in term {engine.term}")
             engine.leader = sender
             self.restart()
-            self._trust.forget_leader()
         engine.become_follower()
         self._elections.heard_leader(now)
 

@@ -94,6 +94,15 @@ class Inbox:
         self.bytes += part.size
         return True
 
+    def forget(self, sender: BrokerId) -> None:
+        """Drop what waits of a sender whose process has ended, as if it were lost on the way."""
+        gone = [part for part in self._parts if part.sender == sender]
+        self._parts = deque(part for part in self._parts if part.sender != sender)
+        self.bytes -= sum(part.size for part in gone)
+        urgent = [messages for by, messages in self._urgent if by == sender]
+        self._urgent = [each for each in self._urgent if each[0] != sender]
+        self.messages -= sum(len(part.messages) for part in gone) + sum(map(len, urgent))
+
     def take_urgent(self) -> list[tuple[BrokerId, Sequence[Message]]]:
         """All that waits for the metadata group."""
         urgent = self._urgent

@@ -200,7 +200,7 @@ class Leadership:
         offset = following[0].base_offset if following else log.log_end_offset
         peer.probe()
         peer.paused = True
-        peer.snapshot_sent_at = now
+        peer.snapshot_sent_at, peer.snapshot_index = now, index
         self._next[peer] = index + 1
         # The membership as of that index: a later change may still be undone.
         membership = self._memberships.at(index).encode()
@@ -305,18 +305,21 @@ class Leadership:
         followers might elect nobody. A leader that has just begun gives its followers time to answer
         (`_last_heard`), but who has answered no heartbeat of it may have lost its disk before."""
         since = now - WELL_BEATS * self._timing.heartbeat
-        return peer.acked_round > 0 and self._last_heard[peer] >= since and peer.rejoined_at < since
+        return self._last_heard[peer] >= since and peer.has_its_log(since, now)
 
     def can_do_without(self, peer: Progress, now: float) -> bool:
         """Whether the voters without `peer`, this leader among them, are a majority that can elect and that
-        holds every committed entry."""
+        holds every committed entry. Then `peer` may drop its log, and is not counted on for a while."""
         commit_index = self._log.commit_index
         holding = [
             other
             for other in self._voters
             if other is not peer and self._is_well(other, now) and self._match[other] >= commit_index
         ]
-        return 2 * (1 + len(holding)) > len(self._voters) + 1
+        can = 2 * (1 + len(holding)) > len(self._voters) + 1
+        if can:
+            peer.let_go(now, self._timing, others=len(self._voters))
+        return can
 
     def refuse_change(self, wanted: Membership, now: float) -> str | None:
         """Why the group may not change to `wanted`; None when it may."""
@@ -354,15 +357,8 @@ class Leadership:
             state = "snapshot"
         else:
             state = "probing" if peer.probing else "streaming"
-        return FollowerProgress(
-            broker=peer.broker,
-            is_voter=peer in self._voters,
-            match_index=RaftIndex(self._match[peer]),
-            next_index=RaftIndex(self._next[peer]),
-            bytes_under_way=peer.bytes_under_way,
-            silent_s=silent,
-            state=state,
-        )
+        places, size = (RaftIndex(self._match[peer]), RaftIndex(self._next[peer])), peer.bytes_under_way
+        return FollowerProgress(peer.broker, peer in self._voters, *places, size, silent, state)
 
     # Counting
 
@@ -403,6 +399,9 @@ class Leadership:
         """Tell every follower who leads; asks for a new round of answers."""
         self._last_append = None  # it holds memory, and the followers that keep up have had it
         self.reads.begin_round(now)
+        for peer in self._peers:
+            if peer.bytes_under_way and now - self._last_heard[peer] > self._timing.election_max:
+                peer.probe()  # lost, as far as is known: other groups wait for this room, and it may for them
         self.announce_commit()
         if self._transfer is not None and now >= self._transfer[1]:
             self._transfer = None

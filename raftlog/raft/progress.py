@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from raftlog.raft.values import RaftTiming
 from raftlog.types import BrokerId, RaftIndex
 
 WINDOW_MESSAGES_MAX: Final = 64
@@ -35,6 +36,16 @@ CATCH_UP_TURN_BYTES: Final = 2 << 20
 CATCH_UP_COST_MIN: Final = 64 << 10
 """Bytes that an append of committed entries counts for at least: finding a small one takes as long as reading
 so much."""
+
+
+ASK_BEATS: Final = 3
+"""Heartbeats until a replica with damaged bytes asks the next one for them."""
+
+
+def let_go_life(timing: RaftTiming, others: int) -> float:
+    """Seconds for which a damaged replica may go by its leader's word that it can be done without. It asks
+    all others for its bytes first, one after the other."""
+    return ASK_BEATS * timing.heartbeat * (others + 1)
 
 
 class FollowerProgress(NamedTuple):
@@ -144,6 +155,10 @@ class Progress:
         """The first round of heartbeats that began after it had said that it lost its log."""
         self.snapshot_sent_at = float("-inf")
         """When it was sent a snapshot that it has not acknowledged."""
+        self.snapshot_index = RaftIndex(0)
+        """Where that ends."""
+        self.let_go_until = float("-inf")
+        """Until then it may drop its log without a word: see `let_go`."""
         self._nothing_under_way()
 
     def counted(self, match_index: RaftIndex, round_: int = 0) -> RaftIndex:
@@ -152,6 +167,16 @@ class Progress:
         until it answers a heartbeat that is newer than the loss."""
         is_newer = match_index > self.lost_index or round_ >= self.rejoin_round
         return match_index if is_newer else RaftIndex(0)
+
+    def let_go(self, now: float, timing: RaftTiming, *, others: int) -> None:
+        """It is told that the leader can do without it. When it has dropped its log, it says so within an
+        election time-out."""
+        self.let_go_until = now + let_go_life(timing, others) + timing.election_max
+
+    def has_its_log(self, since: float, now: float) -> bool:
+        """Whether it has answered this leader, has not said after `since` that it lost its log, and was not
+        told that it may drop it."""
+        return self.acked_round > 0 and self.rejoined_at < since and self.let_go_until < now
 
     def share(self, window: PeerWindow, on_room: Callable[[], None]) -> None:
         """Count with the other groups. `on_room` is called when the follower had to wait and need not now."""
@@ -182,7 +207,8 @@ class Progress:
     def acked(self, match_index: int) -> None:
         """The follower's log matches up to `match_index`: stream to it from here on."""
         self.probing = self.paused = False
-        self.snapshot_sent_at = float("-inf")
+        if match_index >= self.snapshot_index:
+            self.snapshot_sent_at = float("-inf")
         under_way, size = self._under_way, 0
         while under_way and under_way[0][0] <= match_index:
             size += under_way.popleft()[1]

@@ -20,13 +20,11 @@ from raftlog.errors import DamagedLog, InvalidInput
 from raftlog.raft.engine import Engine
 from raftlog.raft.messages import Repair, RepairRequest
 from raftlog.raft.outbox import Outbox
-from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX
+from raftlog.raft.progress import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, ASK_BEATS, let_go_life
 from raftlog.raft.values import RaftTiming
 from raftlog.storage.group_log import GroupLog
 from raftlog.types import BrokerId, GroupKey, RaftIndex
 
-ASK_BEATS: Final = 3
-"""Heartbeats until the next replica is asked."""
 NO_ENTRY: Final = RaftIndex(0)
 """Asks for an entry that no log has: may this replica be filled anew?"""
 
@@ -67,8 +65,11 @@ class Repairs:
         self._pause = ASK_BEATS * timing.heartbeat
         self._due = float("-inf")
         self._asked: list[BrokerId] = []
-        self._is_gone = False
-        """The leader's log begins behind the entry."""
+        self._asked_for: object = None
+        """The damage that those were asked about."""
+        self._gone_until = float("-inf")
+        """Until then this replica may be filled anew: the leader has no such entry, and can do without it."""
+        self._timing = timing
 
     @property
     def deadline(self) -> float:
@@ -89,8 +90,11 @@ class Repairs:
         others = self._owner.voters - {self._self_id}
         if rot is None or wanted is None or not others:
             return
+        if self._asked_for is not rot:
+            self._begin()
+            self._asked_for = rot
         left = sorted(others - set(self._asked))
-        if self._is_gone and (not left or wanted == NO_ENTRY):
+        if now <= self._gone_until and (not left or wanted == NO_ENTRY):
             self._begin()
             self._log.damage.give_up(f"{rot.problem}, and the leader has no such entry any more")
             self._owner.look_for_damage()
@@ -106,7 +110,7 @@ class Repairs:
         self._outbox.send_after_sync(to, RepairRequest(self._key, engine.term, wanted))
 
     def _begin(self) -> None:
-        self._asked, self._is_gone = [], False
+        self._asked, self._gone_until = [], float("-inf")
 
     def on_request(self, sender: BrokerId, request: RepairRequest, now: float) -> None:
         """Give what is asked for, and what follows on it, as far as it is committed here and sound."""
@@ -127,7 +131,9 @@ class Repairs:
         if rot is None or repair.entry_index != self._wanted:
             return
         if not repair.entries:
-            self._is_gone, self._due = repair.term == self._engine.term, now
+            if repair.term == self._engine.term and self._asked_for is rot:
+                self._gone_until = now + let_go_life(self._timing, len(self._owner.voters) - 1)
+            self._due = now
             self._owner.log_was_repaired()
             return
         try:

@@ -125,7 +125,12 @@ class Replica:
             repairs=Repairs(self, key, self_id, log, engine, outbox, timing),
         )
         self._leading, self._following, self._elections = parts.leading, parts.following, parts.elections
-        log.damage.on_rot = self.wake
+
+        def on_rot() -> None:
+            parts.applying.look_again()
+            self.wake()
+
+        log.damage.on_rot = on_rot
         self.use_membership()
         self.look_for_damage()
 

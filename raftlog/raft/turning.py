@@ -138,9 +138,8 @@ class Turning:
         if self._leading.leadership is not None:
             return self._leading.tick(now, unread_for) and self._outbox.is_hard_state_durable
         if now >= self._elections.deadline:
-            if self._leader_sends(now):
-                self._elections.leader_sends(now)
-            elif not self._elections.excuse_leader(now):
+            is_awaited = self._leader_sends(now) and self._elections.leader_sends(now)
+            if not is_awaited and not self._elections.excuse_leader(now):
                 self._elections.ask(now)
         if now >= self._repairs.deadline:
             self._repairs.ask(now)
