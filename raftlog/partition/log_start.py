@@ -97,7 +97,9 @@ class LogStart:
         wanted, self._under_way = self._under_way, None
         assert wanted is not None, entry
         self._end(wanted, outcome)
-        if self._log.retention.internal_count < COMMANDS_MAX:
+        if outcome is not Outcome.COMMITTED:
+            self.fail()  # the leadership is over: nobody else would tell them
+        elif self._log.retention.internal_count < COMMANDS_MAX:
             self.propose()
 
     def _end(self, wanted: Offset, outcome: Outcome) -> None:
@@ -109,7 +111,7 @@ class LogStart:
     def tell_followers(self) -> None:
         """Once a leadership: replicas may lack a start that was moved when only its own replica was told, or
         while a broker of an older build passed over the command."""
-        if not self._has_told:
+        if not self._has_told and not self._group.is_transferring:
             self._has_told = True
             if self._log.retention.start_offset > self._log.retention.first_offset:
                 self._group.leading.propose(
