@@ -284,6 +284,8 @@ class Proposer(Protocol):
 
     async def propose(self, command: Command) -> Result | ProposalFailed: ...
 
+    async def propose_as_leader(self, command: Command) -> Result | ProposalFailed: ...
+
 
 class ProducerIds(Protocol):
     """Ids for idempotent producers: see `raftlog.cluster.producer_ids.ProducerIds`."""

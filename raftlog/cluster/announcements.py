@@ -19,7 +19,8 @@ from raftlog.cluster.peers import Peers
 from raftlog.errors import InvalidInput
 from raftlog.metadata.catalog import Catalog
 from raftlog.raft.group import RaftGroup
-from raftlog.types import GROUP_KEY_SIZE, METADATA_TOPIC_ID, BrokerId, GroupKey, Term
+from raftlog.raft.messages import AppendReply
+from raftlog.types import GROUP_KEY_SIZE, METADATA_TOPIC_ID, BrokerId, GroupKey, RaftIndex, Term
 
 ANNOUNCE_INTERVAL_S: Final = 2.0
 """Between two repetitions of what this broker leads; a change is told at once."""
@@ -52,6 +53,7 @@ class Announcements:
         self._news: dict[GroupKey, Term] = {}
         self._led_changed = trio.Event()
         peers.calls.serve("leaders", self._on_leaders)
+        peers.calls.serve("later_terms", self._on_later_terms)
         peers.watch(connected=self._connected, disconnected=self._disconnected)
 
     def catalog_changed(self) -> None:
@@ -132,6 +134,30 @@ class Announcements:
                     raise InvalidInput(f"broker {sender} leads {row!r}")
         if self.hints.update(hints):
             self._changes.tell()
+        self._tell_of_later_terms(sender, hints)
+
+    def _tell_of_later_terms(self, sender: BrokerId, hints: Iterable[Hint]) -> None:
+        """A group that lost all its disks begins again with the first term. Clients and this broker have been
+        told of later ones, and believe no earlier one: the group is to go on behind them."""
+        later: list[list[object]] = []
+        for group, term, _ in hints:
+            leader, known = self.hints.leader(group)
+            if leader is None and known > term:
+                later.append([group, known])
+        if later:
+            self._peers.calls.tell(sender, "later_terms", later)
+
+    def _on_later_terms(self, sender: BrokerId, body: Any, reply: Reply) -> None:
+        for row in body if isinstance(body, list) else [body]:
+            match row:
+                case [bytes(key), int(term)]:
+                    group = self._groups.get(GroupKey(key))
+                    if group is not None and group.is_leader and group.term < term:
+                        known = AppendReply(group.key, Term(term), RaftIndex(0))
+                        group.turning.step(sender, known, trio.current_time())
+                        group.turning.wake()
+                case _:
+                    raise InvalidInput(f"broker {sender} knows later terms: {row!r}")
 
     def _name_of(self, group: GroupKey) -> str:
         """A group's name for people."""

@@ -93,8 +93,8 @@ class Enforcement:
     @property
     def is_current(self) -> bool:
         """Whether this broker may decide by its catalog. To be asked where a request is handled: a process
-        that was stopped finds out here."""
-        return not self.is_wanted or self._clock() < self._until
+        that was stopped finds out here, and a broker whose damaged metadata are being filled again."""
+        return not self.is_wanted or (self._clock() < self._until and self._metadata.is_caught_up)
 
     async def run(self) -> None:
         """Renew the lease until cancelled."""

@@ -98,8 +98,10 @@ class MetadataGroup:
 
     @property
     def is_ready(self) -> bool:
-        """Leads, and has applied all that was committed before."""
-        return self.group.is_ready and self._applied >= self.group.commit_index
+        """Leads, and has applied all that was committed before it did. What it commits itself may wait to be
+        applied: a turn applies a part of very much."""
+        leadership = self.group.leading.leadership
+        return self.group.is_ready and leadership is not None and self._applied >= leadership.first_index
 
     @property
     def is_caught_up(self) -> bool:

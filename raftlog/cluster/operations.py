@@ -120,9 +120,10 @@ class Operations:
         for other, place in same_place(self._catalog.brokers.values(), registration):
             if not other.fenced:
                 return AdminFailure(AdminError.INVALID_REQUEST, f"{place} is where broker {other.id} is")
-        failure = await self._change(registration)
-        if failure is not None:
-            return failure
+        # Once: the broker may be started as soon as it is there, and is not to be replaced then.
+        result = await self._proposer.propose(registration, once=True)
+        if isinstance(result, ProposalFailed | Refused):
+            return admin_failure(result)
         fence = FenceBroker(broker_id=broker, incarnation=NOT_STARTED, fenced=True)
         return await self._change(fence)
 

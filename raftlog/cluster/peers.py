@@ -20,7 +20,7 @@ from raftlog.transport.lanes import Lane
 from raftlog.transport.links import Address, Links
 from raftlog.transport.secret import PeerCredentials, read_secrets
 from raftlog.transport.securing import Securing
-from raftlog.types import BrokerId
+from raftlog.types import BEFORE_ALL, BrokerId
 
 SETTLED_S: Final = 5.0
 """How long a broker must have been connected before leaderships go back to it."""
@@ -56,7 +56,9 @@ class Peers:
         self.calls.serve("leaving", self._on_leaving)
         self._has_joined = False
         self._named: dict[BrokerId, list[Address]] = {}
-        """Whoever was named while the catalog here was older than this start."""
+        """Whoever was named while the catalog here was older than this start, or than it had been."""
+        self._as_of = BEFORE_ALL
+        """The newest catalog of this start."""
         self._connected_since: dict[BrokerId, float] = {}
         self._serving: set[BrokerId] = set()
         self._ended: set[BrokerId] = set()
@@ -79,17 +81,17 @@ class Peers:
         """Keep a connection with every broker that the catalog or the configuration names.
 
         Until this broker has joined, its catalog may be of long ago: who is removed in it may have been added
-        again, and even lead. So nobody is let go before."""
-        if not self._has_joined:
-            self._named |= self.known()
-            self.links.set_peers(self._named)
+        again, and even lead. So nobody is let go before, nor while a catalog that was lost comes back."""
+        as_of, known = self._catalog.topology_index, self.known()
+        if not self._has_joined or as_of < self._as_of:
+            self._named |= known
         else:
-            self.links.set_peers(self.known())
+            self._as_of, self._named = as_of, known
+        self.links.set_peers(self._named)
 
     def joined(self) -> None:
         """This broker is registered, and its catalog as new as that."""
         self._has_joined = True
-        self._named.clear()
         self.catalog_changed()
 
     def known(self) -> dict[BrokerId, list[Address]]:

@@ -38,11 +38,12 @@ class Proposer:
         peers.calls.serve("propose", self._on_propose)
 
     async def propose(
-        self, command: Command, *, timeout: float = PROPOSE_TIMEOUT_S
+        self, command: Command, *, timeout: float = PROPOSE_TIMEOUT_S, once: bool = False
     ) -> Result | ProposalFailed:
         """Have a command applied, whoever leads, and give what that came to, once it is applied here.
 
-        While there is no leader, or it changes, it is tried again: every command may be applied twice.
+        While there is no leader, or it changes, it is tried again: nearly every command may be applied twice.
+        With `once` it is given up where it may still happen.
         After `timeout` seconds, or when the caller is cancelled, it may still be applied.
         """
         encoded = encode_command(command)
@@ -58,6 +59,8 @@ class Proposer:
                 if index.is_final:
                     return Refused(Refusal.INVALID_VALUE, str(index))
                 failed = index
+                if once and failed.may_still_happen:
+                    return failed
                 await trio.sleep(RETRY_S)
         return failed
 
@@ -68,6 +71,16 @@ class Proposer:
             if not isinstance(result, ProposalFailed):
                 return result
             await trio.sleep(RETRY_S)
+
+    async def propose_as_leader(self, command: Command) -> Result | ProposalFailed:
+        """Propose a command once, and as the metadata leader: what stands for it was looked at in the groups'
+        members, whom the next leader's groups may have other than these."""
+        encoded = encode_command(command)
+        catalog, is_full = self._metadata.catalog, self._metadata.is_full
+        if (refused := refused_before(command, len(encoded), catalog, is_full=is_full)) is not None:
+            return refused
+        index = await self.propose_here(encoded)
+        return index if isinstance(index, ProposalFailed) else await self._result_at(index)
 
     async def propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
         """Propose an encoded command as the metadata leader, once; the index at which it was applied."""

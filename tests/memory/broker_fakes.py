@@ -406,9 +406,11 @@ class FakeNode:
             replica = self.partitions.setdefault((topic.name, index), FakePartition())
             replica.topic_id = topic.topic_id
 
-    async def propose(self, command: Command) -> Result | ProposalFailed:
+    async def propose(self, command: Command, *, once: bool = False) -> Result | ProposalFailed:
         await trio.lowlevel.checkpoint()
         return self._apply(command)
+
+    propose_as_leader = propose
 
     def _apply(self, command: Command) -> Result | ProposalFailed:
         if self.proposals_fail:

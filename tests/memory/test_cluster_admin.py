@@ -60,7 +60,7 @@ class Cluster:
     async def visible_everywhere(self, topic: Topic | None = None) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def propose(self, command: Command) -> Result:
+    async def propose(self, command: Command, *, once: bool = False) -> Result:
         await trio.lowlevel.checkpoint()
         return self.state.apply(command, RaftIndex(self.catalog.applied_index + 1))
 

@@ -35,4 +35,4 @@ async def _delete(call: Call, group: str) -> ErrorCode:
     error = call.backend.groups.delete(group, call.now)
     if error is not GroupError.NONE:
         return group_error_code(error)
-    return refusal_code(await call.backend.proposer.propose(DeleteGroup(group=group)))
+    return refusal_code(await call.backend.proposer.propose_as_leader(DeleteGroup(group=group)))

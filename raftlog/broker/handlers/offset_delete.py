@@ -33,7 +33,8 @@ async def handle(call: Call, request: OffsetDeleteRequest) -> Answer:
     chosen = [key for key, code in codes.items() if code is ErrorCode.NONE]
     for first in range(0, len(chosen), ENTRY_PARTITIONS):
         some = tuple(chosen[first : first + ENTRY_PARTITIONS])
-        code = refusal_code(await call.backend.proposer.propose(DeleteOffsets(group=group, partitions=some)))
+        command = DeleteOffsets(group=group, partitions=some)
+        code = refusal_code(await call.backend.proposer.propose_as_leader(command))
         if code is not ErrorCode.NONE:
             return {"error_code": code, "topics": []}
     return {

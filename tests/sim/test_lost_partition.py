@@ -1,0 +1,52 @@
+"""A partition with one replica, whose broker comes back without its disk, is found by clients again."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from raftlog.metadata.state import MetadataState
+from raftlog.metadata.topics import CreateTopic
+from raftlog.types import group_key
+from tests.sim.broker import End
+from tests.sim.cluster import Cluster
+from tests.sim.replaced import living_on
+
+TOPIC = b"t" * 16
+
+
+class Nobody:
+    """Checks no invariants."""
+
+    def new_state(self, broker: object) -> MetadataState:
+        return MetadataState()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *what: None
+
+
+def test_who_leads_in_an_earlier_term_since_all_was_lost_is_heard() -> None:
+    cluster = Cluster(1, "calm")
+    with living_on(cluster.trio):
+        cluster.form()
+        world = cluster.world
+        leader = next(b for b in cluster.brokers.values() if b.node and b.node.is_coordinator)
+        broker = next(b for b in cluster.brokers.values() if b is not leader)
+        assert leader.node is not None
+        leader.node.propose(CreateTopic(name="t", topic_id=TOPIC, partitions=((broker.id,),)), lambda _: None)
+        world.run_until(world.now + 2.0)
+        for _ in range(2):
+            broker.kill(End.KILLED)  # it is started again soon
+            world.run_until(world.now + 5.0)
+        key = group_key(TOPIC, 0)
+        asked = next(b for b in cluster.brokers.values() if b not in (broker, leader)).node
+        assert asked is not None
+        topic = asked.catalog.topics["t"]
+        for each in cluster.brokers.values():  # the loss of the only disk is what their invariants forbid
+            cast(Any, each)._observer = Nobody()
+        broker.kill(End.POWER_LOST)
+        broker.wipe()
+        world.run_until(world.now + 60.0)
+        node = broker.node
+        assert node is not None
+        assert node.driver.groups[key].is_ready, "it leads"
+        assert asked.real.leaders.leader_of(topic, 0)[0] == broker.id, "and others say so"
