@@ -91,19 +91,19 @@ class Announcements:
             news, self._news = self._led if scope.cancelled_caught else self._news, {}
             left = iter(list(news.items()))
             while some := dict(islice(left, ANNOUNCED_AT_ONCE)):
-                self._note(some)
-                self._tell(list(self._peers.known()), some)
+                led = self._still_led(some)
+                self._note(led)
+                self._tell(list(self._peers.known()), led)
                 await trio.lowlevel.checkpoint()
 
-    def _note(self, some: Mapping[GroupKey, Term]) -> None:
-        """Hear it here as well: while this broker's metadata are being repaired it knows no topics, and
-        forgets who leads them."""
-        led = self._still_led(some).items()
-        if self.hints.update([Hint(key, term, self._broker_id) for key, term in led]):
+    def _note(self, led: Mapping[GroupKey, Term]) -> None:
+        """Keep it here as well. A broker whose metadata are being repaired knows no topics, and forgets who
+        leads them."""
+        if self.hints.update([Hint(key, term, self._broker_id) for key, term in led.items()]):
             self._changes.tell()
 
-    def _tell(self, brokers: Iterable[BrokerId], some: Mapping[GroupKey, Term]) -> None:
-        body = [[key, term] for key, term in self._still_led(some).items()]
+    def _tell(self, brokers: Iterable[BrokerId], led: Mapping[GroupKey, Term]) -> None:
+        body = [[key, term] for key, term in led.items()]
         if body:
             for broker in brokers:
                 self._peers.calls.tell(broker, "leaders", body)
@@ -117,7 +117,7 @@ class Announcements:
         }
 
     def _connected(self, peer: BrokerId) -> None:
-        self._tell([peer], self._led)
+        self._tell([peer], self._still_led(self._led))
 
     def _disconnected(self, peer: BrokerId) -> None:
         # Clients ask for metadata within a millisecond of a broker's end: better to let them wait for the
@@ -153,8 +153,9 @@ class Announcements:
                 case [bytes(key), int(term)]:
                     group = self._groups.get(GroupKey(key))
                     if group is not None and group.is_leader and group.term < term:
-                        known = AppendReply(group.key, Term(term), RaftIndex(0))
-                        group.turning.step(sender, known, trio.current_time())
+                        # Any message of a later term ends the leader's own. This one acknowledges nothing.
+                        later = AppendReply(group.key, Term(term), RaftIndex(0))
+                        group.turning.step(sender, later, trio.current_time())
                         group.turning.wake()
                 case _:
                     raise InvalidInput(f"broker {sender} knows later terms: {row!r}")

@@ -98,10 +98,12 @@ class MetadataGroup:
 
     @property
     def is_ready(self) -> bool:
-        """Leads, and has applied all that was committed before it did. What it commits itself may wait to be
-        applied: a turn applies a part of very much."""
+        """This broker leads, and has applied all that earlier leaders committed. What this leader commits may
+        still wait to be applied: one turn applies a bounded part."""
         leadership = self.group.leading.leadership
-        return self.group.is_ready and leadership is not None and self._applied >= leadership.first_index
+        if leadership is None or not leadership.has_committed:
+            return False
+        return self._applied >= leadership.first_index
 
     @property
     def is_caught_up(self) -> bool:

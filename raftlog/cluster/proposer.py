@@ -47,8 +47,7 @@ class Proposer:
         After `timeout` seconds, or when the caller is cancelled, it may still be applied.
         """
         encoded = encode_command(command)
-        catalog, is_full = self._metadata.catalog, self._metadata.is_full
-        if (refused := refused_before(command, len(encoded), catalog, is_full=is_full)) is not None:
+        if (refused := self._refused(command, encoded)) is not None:
             return refused
         failed = ProposalFailed("the metadata group has no leader", may_still_happen=True)
         with trio.move_on_after(timeout):
@@ -73,14 +72,17 @@ class Proposer:
             await trio.sleep(RETRY_S)
 
     async def propose_as_leader(self, command: Command) -> Result | ProposalFailed:
-        """Propose a command once, and as the metadata leader: what stands for it was looked at in the groups'
-        members, whom the next leader's groups may have other than these."""
+        """Propose a command once, as the metadata leader. Who judged it looked at the groups here; the
+        next leader's groups may have other members."""
         encoded = encode_command(command)
-        catalog, is_full = self._metadata.catalog, self._metadata.is_full
-        if (refused := refused_before(command, len(encoded), catalog, is_full=is_full)) is not None:
+        if (refused := self._refused(command, encoded)) is not None:
             return refused
         index = await self.propose_here(encoded)
         return index if isinstance(index, ProposalFailed) else await self._result_at(index)
+
+    def _refused(self, command: Command, encoded: bytes) -> Refused | None:
+        """What `apply` would refuse, as far as this broker knows."""
+        return refused_before(command, len(encoded), self._metadata.catalog, is_full=self._metadata.is_full)
 
     async def propose_here(self, command: bytes) -> RaftIndex | ProposalFailed:
         """Propose an encoded command as the metadata leader, once; the index at which it was applied."""

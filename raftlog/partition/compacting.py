@@ -20,7 +20,6 @@ from raftlog.partition.transactions import Transactions
 from raftlog.partition.values import PartitionSettings
 from raftlog.raft.group import RaftGroup
 from raftlog.raft.progress import FollowerProgress
-from raftlog.raft.values import NotLeader
 from raftlog.storage.cleaning import Cleanable, CleaningLimits
 from raftlog.storage.compaction.job import AbortedRange, CleaningJob, CleaningResult
 from raftlog.storage.entry import Entry, EntryKind
@@ -85,15 +84,15 @@ class Compacting:
         index = self._log.cleaning.last_index_below(RaftIndex(min(match_index, self._log.commit_index)))
         if index <= max(self._told, self._log.cleaning.clean_index):
             return
+        if followers and self._group.is_transferring:
+            return  # nothing is taken meanwhile, and the hand-over may come to nothing
+        self._told = index
         if followers:
-            told = self._group.leading.propose(
+            self._group.leading.propose(
                 EntryKind.NOOP, encode_all_have(index), 0, lambda outcome, entry: None
             )
-            if isinstance(told, NotLeader):  # it is handing over, which may come to nothing
-                return
         else:
             self.all_have = max(self.all_have, index)
-        self._told = index
 
     def apply(self, entry: Entry) -> None:
         """The entry is committed."""

@@ -306,8 +306,8 @@ class Elections:
         if request.term < engine.term:
             self._outbox.send_after_sync(sender, VoteReply(self._key, engine.term, False))
             return
-        # A request that was sent before the loss may come after it. This replica may have voted for another
-        # candidate of that term, and has forgotten it: it votes only where it has granted the pre-vote since.
+        # A request that was sent before the loss may come after it. Before the loss this replica may have
+        # voted for another candidate of that term. So it votes only for whom it has granted a pre-vote since.
         was_asked = self._granted_fresh.get(sender) == (request.term, self._trust.nonce)
         if self._trust.is_lost and not (request.fresh and was_asked and self._has_nothing_for(sender)):
             return

@@ -357,8 +357,9 @@ class Leadership:
             state = "snapshot"
         else:
             state = "probing" if peer.probing else "streaming"
-        places, size = (RaftIndex(self._match[peer]), RaftIndex(self._next[peer])), peer.bytes_under_way
-        return FollowerProgress(peer.broker, peer in self._voters, *places, size, silent, state)
+        match, following = RaftIndex(self._match[peer]), RaftIndex(self._next[peer])
+        is_voter, size = peer in self._voters, peer.bytes_under_way
+        return FollowerProgress(peer.broker, is_voter, match, following, size, silent, state)
 
     # Counting
 
@@ -401,7 +402,7 @@ class Leadership:
         self.reads.begin_round(now)
         for peer in self._peers:
             if peer.bytes_under_way and now - self._last_heard[peer] > self._timing.election_max:
-                peer.probe()  # lost, as far as is known: other groups wait for this room, and it may for them
+                peer.probe()  # that is lost, as far as is known; other groups share the room that it takes
         self.announce_commit()
         if self._transfer is not None and now >= self._transfer[1]:
             self._transfer = None

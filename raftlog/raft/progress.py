@@ -43,8 +43,8 @@ ASK_BEATS: Final = 3
 
 
 def let_go_life(timing: RaftTiming, others: int) -> float:
-    """Seconds for which a damaged replica may go by its leader's word that it can be done without. It asks
-    all others for its bytes first, one after the other."""
+    """Seconds for which the leader's word holds that a damaged replica may drop its log. The replica asks all
+    others for its bytes first, one after the other."""
     return ASK_BEATS * timing.heartbeat * (others + 1)
 
 
@@ -169,8 +169,8 @@ class Progress:
         return match_index if is_newer else RaftIndex(0)
 
     def let_go(self, now: float, timing: RaftTiming, *, others: int) -> None:
-        """It is told that the leader can do without it. When it has dropped its log, it says so within an
-        election time-out."""
+        """The leader tells this follower that the group can do without it. A follower that drops its log then
+        says so within an election time-out."""
         self.let_go_until = now + let_go_life(timing, others) + timing.election_max
 
     def has_its_log(self, since: float, now: float) -> bool:

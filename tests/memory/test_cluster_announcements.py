@@ -24,7 +24,7 @@ class Led:
 
 
 class Heard:
-    """Peers that keep what they are told."""
+    """The other brokers; what this broker tells them is kept."""
 
     def __init__(self) -> None:
         self.calls = self
@@ -53,8 +53,8 @@ class Known:
 async def test_metadata_that_are_repaired_cost_no_knowledge_of_what_is_led_here(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """While they are, this broker knows no topic. Then it told the others that it leads, and did not know it
-    itself: no marker was written, and clients that asked it found no leader (seed 7105649)."""
+    """While its metadata are repaired a broker knows no topic. Afterwards the broker told the others what it
+    leads, and did not know it itself: it wrote no marker, and named clients no leader (seed 7105649)."""
     catalog, peers, group = Known(), Heard(), Led()
     groups = cast(dict[GroupKey, RaftGroup], {KEY: group})
     announcements = Announcements(

@@ -8,6 +8,7 @@ from typing import Any
 from raftlog.metadata.brokers import UnregisterBroker
 from tests.sim.broker import End
 from tests.sim.cluster import Cluster
+from tests.sim.directed import coordinator
 from tests.sim.replaced import living_on
 
 
@@ -17,7 +18,7 @@ def test_an_addition_whose_answer_was_lost_does_not_replace_the_broker_that_has_
         cluster.form()
         world = cluster.world
         world.run_until(world.now + 1.0)
-        leader = next(b for b in cluster.brokers.values() if b.node and b.node.is_coordinator)
+        leader = coordinator(cluster)
         added, asked, *_ = [b for b in cluster.brokers.values() if b is not leader]
         assert leader.node is not None and asked.node is not None
         catalog = leader.node.catalog

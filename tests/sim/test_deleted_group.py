@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from raftlog.broker.handlers.delete_groups import _delete
-from raftlog.cluster.groups import CommitCheck, GroupError, GroupProtocol, JoinRequest, SyncRequest
+from raftlog.cluster.groups import CommitCheck, GroupError, SyncRequest
 from raftlog.metadata.offsets import CommitOffsets, GroupCommit, OffsetCommit
 from raftlog.metadata.topics import CreateTopic
 from raftlog.protocol.errors import ErrorCode
-from tests.sim.broker import SimBroker
 from tests.sim.cluster import Cluster
+from tests.sim.directed import coordinator, join_alone
 from tests.sim.node import SimNode
 from tests.sim.replaced import living_on
 
@@ -21,10 +21,6 @@ TOPIC = b"t" * 16
 
 def commit_of(offset: int) -> GroupCommit:
     return GroupCommit("g", 0, (OffsetCommit("t", 0, offset),))
-
-
-def coordinator(cluster: Cluster, without: SimBroker | None = None) -> SimBroker:
-    return next(b for b in cluster.brokers.values() if b is not without and b.node and b.node.is_coordinator)
 
 
 def test_a_deletion_that_waited_takes_no_offsets_from_a_group_that_has_members_by_then() -> None:
@@ -71,27 +67,12 @@ def test_a_deletion_that_waited_takes_no_offsets_from_a_group_that_has_members_b
 
 def join(node: SimNode, now: float) -> tuple[str, int]:
     """A member of a group of one, with its assignment."""
-    joined: list[Any] = []
-    node.groups.join(
-        JoinRequest(
-            group_id="g",
-            client_id="c",
-            client_host="h",
-            session_timeout_ms=30_000,
-            rebalance_timeout_ms=30_000,
-            protocol_type="consumer",
-            protocols=(GroupProtocol("range", b""),),
-            require_known_member_id=False,
-        ),
-        now,
-        joined.append,
-    )
-    (result,) = joined
+    result = join_alone(node, now)
     sync = SyncRequest(
         group_id="g",
         member_id=result.member_id,
         generation_id=result.generation_id,
         assignments={result.member_id: b"all"},
     )
-    node.groups.sync(sync, now, joined.append)
+    node.groups.sync(sync, now, lambda result: None)
     return result.member_id, result.generation_id

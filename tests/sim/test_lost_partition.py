@@ -9,6 +9,7 @@ from raftlog.metadata.topics import CreateTopic
 from raftlog.types import group_key
 from tests.sim.broker import End
 from tests.sim.cluster import Cluster
+from tests.sim.directed import coordinator
 from tests.sim.replaced import living_on
 
 TOPIC = b"t" * 16
@@ -29,7 +30,7 @@ def test_who_leads_in_an_earlier_term_since_all_was_lost_is_heard() -> None:
     with living_on(cluster.trio):
         cluster.form()
         world = cluster.world
-        leader = next(b for b in cluster.brokers.values() if b.node and b.node.is_coordinator)
+        leader = coordinator(cluster)
         broker = next(b for b in cluster.brokers.values() if b is not leader)
         assert leader.node is not None
         leader.node.propose(CreateTopic(name="t", topic_id=TOPIC, partitions=((broker.id,),)), lambda _: None)

@@ -9,9 +9,8 @@ from typing import Any, cast
 
 from raftlog.types import METADATA_GROUP
 from tests.sim.cluster import Cluster
+from tests.sim.directed import coordinator
 from tests.sim.replaced import living_on
-
-TOPIC = b"t" * 16
 
 
 def test_who_loses_its_metadata_is_filled_by_a_leader_that_its_configuration_does_not_name() -> None:
@@ -20,7 +19,7 @@ def test_who_loses_its_metadata_is_filled_by_a_leader_that_its_configuration_doe
         cluster.form()
         world = cluster.world
         world.run_until(world.now + 2.0)
-        leader = next(b for b in cluster.brokers.values() if b.node and b.node.is_coordinator)
+        leader = coordinator(cluster)
         broker, named, *_ = [b for b in cluster.brokers.values() if b is not leader]
         node = broker.node
         assert node is not None

@@ -94,7 +94,6 @@ def test_a_broker_that_lost_its_disk_gets_the_metadata_although_much_was_under_w
     driver.add(raft, Machine(log))
     fleet.away = set()
     fleet.run(60.0)
-    print(leader._windows[BrokerId(3)].bytes_under_way, log.last_index, metadata.log.last_index)
     assert metadata.is_leader
     assert log.last_index == metadata.log.last_index
 
@@ -113,7 +112,6 @@ def test_two_damaged_replicas_are_not_filled_anew_at_once() -> None:
         cluster[b].log.rot = rot_at(2)
         cluster[b].log.on_rot()
     cluster.run(60.0)
-    print(cluster, [cluster[b].group.is_trusted for b in others])
     cluster.elect()
     cluster.commit(b"after")
 
@@ -185,15 +183,21 @@ def test_a_leader_that_lost_its_log_is_replaced_although_its_process_sends_much(
     cluster.run_until(lambda: cluster.leader not in (None, leader), within=60.0)
 
 
-def test_a_snapshot_that_is_under_way_is_not_sent_again() -> None:
+def who_needs_a_snapshot() -> tuple[Cluster, int, int]:
+    """A group, its leader, and a follower that is away and lacks what the leader's log begins behind."""
     cluster = Cluster(3)
     leader = cluster.elect()
-    emptied = leader % 3 + 1
-    cluster.crash(emptied)
+    behind = leader % 3 + 1
+    cluster.crash(behind)
     for number in range(9):
         cluster.commit(b"%d" % number, broker=leader)
     cluster.run(1.0)
     cluster[leader].log.drop_before(cluster[leader].log.commit_index, b"state")
+    return cluster, leader, behind
+
+
+def test_a_snapshot_that_is_under_way_is_not_sent_again() -> None:
+    cluster, _, emptied = who_needs_a_snapshot()
     cluster.rules.append(lambda sender, receiver, message: 4.0 if isinstance(message, Snapshot) else FAST)
     node = cluster.wipe(emptied)
     cluster.sent.clear()
@@ -205,14 +209,7 @@ def test_a_snapshot_that_is_under_way_is_not_sent_again() -> None:
 def test_a_snapshot_is_taken_by_who_had_not_heard_its_leader_for_a_moment() -> None:
     """The link stands still while a snapshot is on it. The emptied follower asks for votes, hears the same
     leader again, and must not throw away what that leader has sent it."""
-    cluster = Cluster(3)
-    leader = cluster.elect()
-    emptied = leader % 3 + 1
-    cluster.crash(emptied)
-    for number in range(9):
-        cluster.commit(b"%d" % number, broker=leader)
-    cluster.run(1.0)
-    cluster[leader].log.drop_before(cluster[leader].log.commit_index, b"state")
+    cluster, leader, emptied = who_needs_a_snapshot()
     goes_on_at: list[float] = []
 
     def rule(sender: int, receiver: int, message: Message) -> float | None:
