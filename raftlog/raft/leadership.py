@@ -191,15 +191,13 @@ class Leadership:
         elif not log.entries.has_from(RaftIndex(index + 1)):
             # Entries that compaction has been over cannot be sent one by one. The follower is given the files
             # beside Raft, and answers here when it has them (`Filled`).
-            peer.probe()
-            peer.paused = True
+            peer.probe(paused=True)
             return
         index_term = log.term_at(index)
         assert index_term is not None, (index, log.first_index)
         following = log.entries.read(RaftIndex(index + 1), 1, 1) if index < log.last_index else []
         offset = following[0].base_offset if following else log.log_end_offset
-        peer.probe()
-        peer.paused = True
+        peer.probe(paused=True)
         peer.snapshot_sent_at, peer.snapshot_index = now, index
         self._next[peer] = index + 1
         # The membership as of that index: a later change may still be undone.
@@ -400,9 +398,9 @@ class Leadership:
         """Tell every follower who leads; asks for a new round of answers."""
         self._last_append = None  # it holds memory, and the followers that keep up have had it
         self.reads.begin_round(now)
-        for peer in self._peers:
+        for peer in self._peers:  # what is under way to a silent one counts as lost: others share its room
             if peer.bytes_under_way and now - self._last_heard[peer] > self._timing.election_max:
-                peer.probe()  # that is lost, as far as is known; other groups share the room that it takes
+                peer.probe(paused=True)
         self.announce_commit()
         if self._transfer is not None and now >= self._transfer[1]:
             self._transfer = None

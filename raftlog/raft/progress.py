@@ -215,8 +215,9 @@ class Progress:
         self._bytes_under_way -= size
         self.window.release(size)
 
-    def probe(self) -> None:
-        """Its log does not continue where it was thought to: what is under way will be refused."""
+    def probe(self, *, paused: bool = False) -> None:
+        """Its log does not continue where it was thought to: what is under way will be refused. `paused`: the
+        follower is sent nothing until it answers a heartbeat."""
         self.probing = True
-        self.paused = False
+        self.paused = paused
         self._nothing_under_way()

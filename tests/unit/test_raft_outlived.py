@@ -16,6 +16,7 @@ from raftlog.raft.messages import (
     Repair,
     Snapshot,
 )
+from raftlog.raft.progress import WINDOW_MESSAGES_MAX
 from raftlog.raft.values import Outcome, Role
 from raftlog.storage.entry import EntryKind
 from raftlog.storage.index import Place
@@ -96,6 +97,21 @@ def test_a_broker_that_lost_its_disk_gets_the_metadata_although_much_was_under_w
     fleet.run(60.0)
     assert metadata.is_leader
     assert log.last_index == metadata.log.last_index
+
+
+def test_a_silent_follower_whose_room_was_given_back_is_sent_nothing_until_it_answers() -> None:
+    """The group had entries to send to it, and no turn to send them in (seeds 2112921334 and 2112921351)."""
+    cluster = Cluster(3, timing=TIMING)
+    leader = cluster.elect()
+    cluster.run(1.0)
+    away, near = [b for b in (1, 2, 3) if b != leader]
+    cluster.isolate(away)
+    for number in range(2 * WINDOW_MESSAGES_MAX):  # more than may be under way
+        cluster.commit(b"%d" % number, broker=leader)
+    cluster.run(5.0)
+    assert cluster[leader].group.log.commit_index == cluster[near].group.log.commit_index
+    cluster.heal()
+    cluster.converge()
 
 
 def test_two_damaged_replicas_are_not_filled_anew_at_once() -> None:
