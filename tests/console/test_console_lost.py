@@ -1,4 +1,4 @@
-"""A page whose broker ends, and one whose session does (scenarios 21, 22 and 24)."""
+"""A page whose broker ends, one whose session does, and one that misses a file (scenarios 21, 22 and 24)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from raftlog.client.client import open_client
 from raftlog.client.health import NO_LEADER
 from raftlog.client.metadata import TopicPartition
-from raftlog.testing.processes import BrokerProcess, ClusterProcesses
+from raftlog.testing.processes import BrokerProcess, ClusterProcesses, http_address
 from tests.console.pages import opened
 from tests.http.raw import listen
 
@@ -85,6 +85,46 @@ def test_22_a_viewer_has_no_buttons_that_change_something_and_sees_no_records(
         expect(page.get_by_role("link", name="Produce")).to_have_count(0)
         console.show("groups?id=readers", until="orders")
         expect(page.get_by_role("button", name="Reset offsets")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "file", ["app.js", "ring.js", "vendor/preact.mjs", "vendor/uPlot.iife.min.js", "style.css"]
+)
+def test_a_page_that_misses_a_file_is_loaded_again(
+    browser: Browser, cluster: ClusterProcesses, file: str
+) -> None:
+    """As when a browser's machine changes networks while it loads the page."""
+    broker = cluster.brokers[1]
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.route(f"**/console/{file}", lambda route: route.abort("internetdisconnected"), times=1)
+        page.goto(f"http://{http_address(broker)}/#/topics")
+        expect(page.get_by_role("heading", level=1, name="Topics")).to_be_visible()
+        page.wait_for_function(
+            "() => getComputedStyle(document.body).margin === '0px' && 'uPlot' in globalThis"
+        )
+    finally:
+        context.close()
+
+
+def test_a_page_that_misses_a_file_waits_for_its_broker(browser: Browser, cluster: ClusterProcesses) -> None:
+    broker = cluster.brokers[1]
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+
+        def cut_off(route: Route) -> None:
+            broker.kill()
+            route.abort("connectionreset")
+
+        page.route("**/console/topics.js", cut_off, times=1)
+        page.goto(f"http://{http_address(broker)}/#/topics")
+        expect(page.get_by_text("It is loaded again")).to_be_visible()
+        broker.start()
+        expect(page.get_by_role("heading", level=1, name="Topics")).to_be_visible()
+    finally:
+        context.close()
 
 
 def test_24_a_page_whose_broker_is_killed_says_so_and_catches_up_when_it_is_back(
