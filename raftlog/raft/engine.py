@@ -5,7 +5,8 @@ the vote, the log, the next and match indexes and the commit index, and runs ele
 appends, acknowledgements and commits is switched off here, since it loses acknowledged writes: `leadership`
 and `following` do that instead (docs/raft.md has the list).
 
-It does no I/O and decides nothing of its own; `group` does. Time and chance are passed in.
+It does no I/O and decides nothing of its own: `elections`, `leading` and `following` do. Time and chance are
+passed in.
 """
 
 from __future__ import annotations

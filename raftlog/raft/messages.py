@@ -128,7 +128,7 @@ class TimeoutNow(NamedTuple):
 
 
 class Rejoin(NamedTuple):
-    """Follower to leader: I lost my log; forget what I acknowledged. `nonce` is this start's own number."""
+    """Follower to leader: I lost my log; forget what I acknowledged. Each loss has a `nonce` of its own."""
 
     group: GroupKey
     term: Term

@@ -12,7 +12,6 @@ interrupted. What was played with the same hash adds up, also over several commi
 from __future__ import annotations
 
 import argparse
-import hashlib
 import multiprocessing
 import secrets
 import signal
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from tests.sim.cluster import Failure, Report, be_quiet, run_seed
 from tests.sim.planted import PLANTS, SEEDS_MAX, find
+from tests.sim.played import hash_of_played
 from tests.sim.profiles import PROFILES
 
 SEED_BITS = 32
@@ -51,16 +51,6 @@ def code_of(folder: Path) -> str:
     words = "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"
     done = subprocess.run(("git", "-C", folder, *words), capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
-
-
-def hash_of_played() -> str:
-    """Of every file of this project that the simulator has loaded: its own, and the parts of a broker."""
-    digest = hashlib.sha256()
-    for name, module in sorted(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if path is not None and name.partition(".")[0] in ("raftlog", "tests"):
-            digest.update(name.encode() + b"\0" + Path(path).read_bytes())
-    return digest.hexdigest()[:12]
 
 
 class Totals:
