@@ -121,7 +121,8 @@ class Sink:
         raise NotImplementedError
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Take records, in the order of their partitions; they may be kept in memory until `flush`.
+        """Take records, in the order of their partitions; they may be kept in memory until `flush`. What a
+        transform made of one record has one offset, and is given in one call: it is safe when all of it is.
 
         Raises Unavailable, and Refused when the target will never take one of these, here or in the `flush`
         that follows. Then it has none of them, and has forgotten them: the worker gives them again in parts.

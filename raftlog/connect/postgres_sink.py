@@ -152,11 +152,12 @@ class PostgresSink(Sink):
     def _write_all(self, connection: Connection, records: Sequence[Record], skipped: Offsets) -> Offsets:
         """Rows and offsets. What is there already, by another owner of the partition, is left out."""
         keys = {TopicPartition(record.topic, record.partition) for record in records}
-        moved = self._stored(connection, keys | skipped.keys())
+        there = self._stored(connection, keys | skipped.keys())
+        moved = dict(there)
         fresh = []
         for record in records:
             key = TopicPartition(record.topic, record.partition)
-            if record.offset >= moved.get(key, 0):
+            if record.offset >= there.get(key, 0):
                 fresh.append(record)
                 moved[key] = record.offset + 1
         for topic, group in itertools.groupby(fresh, key=lambda record: record.topic):

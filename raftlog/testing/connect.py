@@ -106,6 +106,17 @@ class SinkContract:
         await sink.aclose()
         assert self._there(tmp_path, of=0) == self._there(tmp_path, of=1) == list(range(30))
 
+    async def test_all_that_a_transform_makes_of_a_record_is_there(self, tmp_path: Path) -> None:
+        """Two of each, in one write: they have one offset."""
+        sink = self.make(tmp_path)
+        await sink.open(frozenset([P0]))
+        for first in range(0, 30, 10):
+            await sink.write([record(P0, n)._replace(offset=n // 2) for n in range(first, first + 10)])
+            await self._flushed(sink, {P0: first // 2 + 5})
+        await sink.close(frozenset([P0]))
+        await sink.aclose()
+        assert self._there(tmp_path, of=0) == list(range(30))
+
     async def test_a_crash_before_the_offsets_are_committed_loses_nothing(self, tmp_path: Path) -> None:
         """The target has what was flushed, the group knows of the first half only."""
         sink = self.make(tmp_path)
