@@ -153,7 +153,7 @@ class S3Sink(Sink):
         """Objects that are whole are made; what is in them is safe."""
         now = trio.current_time()
         for key, parts in list(self._parts.items()):
-            if parts and now - parts[-1].begun_at >= self.config.roll_s:
+            if parts and (self._is_full(parts[-1]) or now - parts[-1].begun_at >= self.config.roll_s):
                 parts[-1].end()
             await self._make_whole(key)
         while self._held() > self.config.memory_bytes:
@@ -202,12 +202,16 @@ class S3Sink(Sink):
             part = self._part(key, record.offset, now)
             part.add(line + b"\n")
             part.next_offset = record.offset + 1
-            if part.records >= config.roll_records or part.size >= config.roll_bytes:
-                part.end()
+
+    def _is_full(self, part: _Part) -> bool:
+        return part.records >= self.config.roll_records or part.size >= self.config.roll_bytes
 
     def _part(self, key: TopicPartition, offset: int, now: float) -> _Part:
-        """The one that grows."""
+        """The one that grows. Records of one offset, which a transform made of one, are not parted: an object
+        ends behind an offset."""
         parts = self._parts.setdefault(key, [])
+        if parts and offset >= parts[-1].next_offset and self._is_full(parts[-1]):
+            parts[-1].end()
         if not parts or parts[-1].is_whole:
             first = parts[-1].next_offset if parts else self._next.get(key, offset)
             squeeze = zlib.compressobj(wbits=GZIP) if self.config.compression == "gzip" else None

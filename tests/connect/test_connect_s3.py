@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -109,6 +110,32 @@ async def test_objects_are_named_by_their_first_offset_and_cut_where_it_is_said(
     )
     for each in (sink, small):
         await each.aclose()
+
+
+@pytest.mark.parametrize("more", [{"roll_records": 1}, {"roll_records": 3}, {"roll_bytes": 30}], ids=str)
+async def test_an_object_has_all_that_a_transform_made_of_a_record_or_nothing(
+    more: dict[str, Any], archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of each. The process ends behind any of the objects: the next goes on where that one ends."""
+    made = [record(P0, n)._replace(offset=n // 2) for n in range(14)]
+    create = Bucket.create
+
+    def one_object(self: Bucket, *arguments: Any) -> None:
+        monkeypatch.setattr(Bucket, "create", never)
+        create(self, *arguments)
+
+    def never(*_: Any) -> None:
+        raise Unavailable("the process has ended")
+
+    for _ in range(7):
+        monkeypatch.setattr(Bucket, "create", one_object)
+        sink = archive.sink(**more)
+        at = (await sink.open(frozenset([P0]))).get(P0, 0)
+        await sink.write([one for one in made if one.offset >= at])
+        with suppress(Unavailable):
+            await sink.flush()
+        await sink.aclose()
+    assert archive.numbers() == [f"0/{n}" for n in range(14)]
 
 
 async def test_a_line_is_json_with_its_place_and_all_its_digits(archive: Archive) -> None:
