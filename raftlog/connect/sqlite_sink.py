@@ -8,6 +8,7 @@ change `next_offset` there: it holds, and not the group's offset.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from raftlog.errors import ConfigError
 BUSY_SECONDS: Final = 5.0
 """How long another writer of the file is waited for, before it counts as unavailable."""
 INTEGER_MAX: Final = 2**63
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""As JSON has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +206,13 @@ class SqliteSink(Sink):
         name = self.config.upsert_by[0]
         if self._with_columns(sql, table, {}):
             key = (record.key or b"").decode("utf-8", "replace")
-            sql.execute(f"delete from {quoted(table)} where {quoted(name)} = ?", (key,))
+            text = f"delete from {quoted(table)} where {quoted(name)} = ?"
+            sql.execute(text, (key,))
+            # A column without a type has numbers as well, which equal no text; one of texts has none, and 1.5
+            # and 1.50 are two of them. Two statements, for each to find its rows by the index.
+            number = _number(key)
+            if number is not None:
+                sql.execute(f"{text} and typeof({quoted(name)}) <> 'text'", (number,))
 
     def _with_columns(self, sql: sqlite3.Connection, table: str, row: dict[str, Any]) -> list[str]:
         """The table's columns, once it has those of a row; empty when there is no table."""
@@ -261,3 +270,11 @@ def _plain(value: Any) -> Any:
         or (isinstance(value, int) and -INTEGER_MAX <= value < INTEGER_MAX)
     )
     return value if is_plain else json.dumps(value)
+
+
+def _number(text: str) -> Any:
+    """What SQLite has of a number of JSON, or None when a text is no such number."""
+    try:
+        return _plain(json.loads(text)) if _NUMBER.fullmatch(text) else None
+    except ValueError:
+        return None  # it has more digits than Python reads: no row does

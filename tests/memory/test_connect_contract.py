@@ -235,6 +235,57 @@ async def test_columns_are_told_apart_as_sqlite_does(
         assert sql.execute("select * from things order by rowid").fetchall() == there
 
 
+@pytest.mark.parametrize(
+    ("columns", "ids", "key", "left"),
+    [
+        (None, "[1, 2]", "1", [2]),
+        (None, '[1, "1", "a", "1.0"]', "1", ["1.0", "a"]),
+        (None, "[1.5, 100.0, -3]", "1.5", [-3, 100.0]),
+        (None, "[1.5, 100.0, -3]", "1e2", [-3, 1.5]),
+        (None, "[1, 1.5, 10]", "-1", [1, 1.5, 10]),
+        (None, '[0, 1, "01", "x"]', "01", [0, 1, "x"]),
+        (None, '[0, 1, "true"]', "true", [0, 1]),
+        (None, "[123456789012345678901, 5]", "123456789012345678901", [5]),
+        pytest.param(None, "[1]", "1" * 5000, [1], id="more digits than Python reads"),
+        ("id integer primary key", '[1, "2", 3]', "2", [1, 3]),
+        ("id text primary key", '["1.5", "1.50", 2]', "1.50", ["1.5", "2"]),
+        ("id text primary key", '["1.5", "1.50", 2]', "2", ["1.5", "1.50"]),
+    ],
+)
+async def test_a_row_is_deleted_by_its_key_whether_it_is_a_number_or_a_text(
+    columns: str | None, ids: str, key: str, left: list[Any], tmp_path: Path
+) -> None:
+    """A table that the sink made has numbers as numbers. Others' rows stay."""
+    path = tmp_path / "w.db"
+    if columns is not None:
+        with closing(sqlite3.connect(path)) as sql:
+            sql.execute(f"create table things ({columns})")
+    sink = SqliteSink(SqliteConfig(path=str(path), place=False, upsert_by=("id",)), "w")
+    await sink.open(frozenset([P0]))
+    values = [json.dumps({"id": one}).encode() for one in json.loads(ids)]
+    await sink.write([record(P0, n)._replace(value=value) for n, value in enumerate(values)])
+    await sink.write([record(P0, len(values))._replace(value=None, key=key.encode())])
+    await sink.aclose()
+    with closing(sqlite3.connect(path)) as sql:
+        assert [one for (one,) in sql.execute("select id from things order by id")] == left
+
+
+async def test_a_row_is_deleted_by_the_index(tmp_path: Path) -> None:
+    """To look at each row for each delete would take a large table hours."""
+    sink = SqliteSink(SqliteConfig(path=str(tmp_path / "w.db"), place=False, upsert_by=("id",)), "w")
+    await sink.open(frozenset([P0]))
+    await sink.write([record(P0, 0)._replace(value=b'{"id": 1}')])
+    asked: list[str] = []
+    sink._connected().set_trace_callback(asked.append)
+    await sink.write([record(P0, 1)._replace(value=None, key=b"1")])
+    deletes = [text for text in asked if text.startswith("delete")]
+    assert deletes
+    for text in deletes:
+        plan = [step[3] for step in sink._connected().execute(f"explain query plan {text}")]
+        assert plan == ["SEARCH things USING INDEX things_by (id=?)"]
+    await sink.aclose()
+
+
 @pytest.mark.parametrize("name", ["raftlog_offsets", "Raftlog_Offsets", "sqlite_x"])
 async def test_a_table_that_is_anothers_is_refused_before_anything_is_written(
     name: str, tmp_path: Path
