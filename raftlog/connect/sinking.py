@@ -193,6 +193,12 @@ class SinkRunner:
             if offset is None:
                 offset = begins[key] if self._settings.start == "earliest" else ends[key]
                 begun[key] = offset
+            if key in at and offset > ends[key]:
+                # To go on, whatever on_lost says, were to leave out all that is below what the target has.
+                raise PositionLost(
+                    f"{key} ends at {ends[key]}, and the target has it up to offset {offset}: it is not the "
+                    "log that was read. Give the connector a new name, and a new table or folder"
+                )
             starts[key] = self._checked(key, offset, begins[key], ends[key])
         if begun and self._settings.start == "latest":
             # The end moves on. Kept now, it is where a failure, a crash and the next owner begin again.

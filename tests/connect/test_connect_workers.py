@@ -329,8 +329,10 @@ async def test_records_that_are_gone_unread_are_told_or_skipped(stage: Stage, on
     assert failed.group_contains(connect.ConnectorFailed, match="begins at 15, and offset 10 .*5 are gone")
 
 
-async def test_a_target_that_is_ahead_of_the_log_is_told(stage: Stage):
-    """The topic was made anew: what it has now is not what the target has seen."""
+@pytest.mark.parametrize("on_lost", ["fail", "skip"])
+async def test_a_target_that_is_ahead_of_the_log_is_told(stage: Stage, on_lost: str):
+    """The topic was made anew: what it has now is not what the target has seen. A sink that went on would
+    leave out all that is before what the target has."""
     topic = stage.topic("t")
     await stage.feed(topic, [b'{"n": %d}' % n for n in range(10)])
     async with stage.running(out=stage.sink(topic)):
@@ -339,9 +341,12 @@ async def test_a_target_that_is_ahead_of_the_log_is_told(stage: Stage):
     await stage.client.admin.create_topic(topic)
     await stage.feed(topic, [b'{"n": 0}'])
     with pytest.raises(BaseExceptionGroup) as failed:
-        async with stage.running(out=stage.sink(topic)):
+        async with stage.running(out=stage.sink(topic, on_lost=on_lost)):
             await trio.sleep_forever()
-    assert failed.group_contains(connect.ConnectorFailed, match="ends at 1, and offset 10 .*not the log")
+    assert failed.group_contains(
+        connect.ConnectorFailed, match="ends at 1, .*offset 10: .*not the log.*new name"
+    )
+    assert stage.rows() == list(range(10))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
 from raftlog.connect import parse, sinking
 from raftlog.connect.contract import Offsets, Sink
-from raftlog.connect.errors import ConnectError, Unavailable
+from raftlog.connect.errors import ConnectError, PositionLost, Unavailable
 from raftlog.connect.sinking import SinkRunner
 from raftlog.connect.status import Status
 from raftlog.connect.stdout import StdoutConfig
@@ -142,6 +142,35 @@ async def test_what_a_sink_has_before_it_cannot_go_on_does_not_come_again() -> N
     await _run(log, sink, 10)
     assert sink.there == list(range(10))
     assert [offsets[0] for offsets in given] == [0, 3, 8]
+
+
+@pytest.mark.parametrize(("begin", "end", "group"), [(0, 10, 25), (5, 15, 3)])
+async def test_a_target_that_does_not_say_where_it_is_goes_on_where_the_log_begins(
+    begin: int, end: int, group: int
+) -> None:
+    """The topic was made anew, or has lost its beginning, and `on_lost` is "skip"."""
+    log = Log(begin=begin, end=end)
+    log.group = group
+    sink = Tens(log)
+    await _run(log, sink, 10, on_lost="skip")
+    assert sink.there == list(range(begin, end))
+
+
+@pytest.mark.parametrize("on_lost", ["fail", "skip"])
+async def test_a_target_that_has_more_than_the_log_ends_the_sink(on_lost: str) -> None:
+    """It would leave out what it takes for written, and say that it has written it."""
+
+    class Ahead(Tens):
+        async def open(self, partitions: frozenset[TopicPartition]) -> Offsets:
+            return {P: 25}
+
+    log = Log(end=10)
+    with pytest.RaisesGroup(PositionLost) as raised:
+        await _run(log, Ahead(log), 10, on_lost=on_lost)
+    told = str(raised.value.exceptions[0])
+    assert "t-0 ends at 10" in told and "offset 25" in told and "a new name" in told
+    assert "on_lost =" not in told
+    assert log.group is None
 
 
 async def test_a_long_pause_that_a_target_asks_for_is_kept_and_the_group_is_heard_in_it(
