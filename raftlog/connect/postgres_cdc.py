@@ -164,14 +164,11 @@ class Follower:
         if change.new is None:
             yield SourceRecord(topic, None, old, begin.at_ms, tuple(headers))
             return
-        new = self._key(relation, change.new)
+        row = _filled(relation, change.old or {}, change.new)
+        new = self._key(relation, row)
         if old is not None and old != new:  # it has another key now
             yield SourceRecord(topic, None, old, begin.at_ms, tuple(headers))
-        unchanged = [column.name for column in relation.columns if column.name not in change.new]
-        row = change.new
-        if unchanged and change.old is not None and relation.identity == "f":
-            row, unchanged = change.old | change.new, []
-        if unchanged:
+        if unchanged := [column.name for column in relation.columns if column.name not in row]:
             headers.append((HEADER + "unchanged", ",".join(unchanged).encode()))
         value = pgoutput.to_json(relation, row).encode()
         yield SourceRecord(topic, value, new, begin.at_ms, tuple(headers))
@@ -183,6 +180,13 @@ class Follower:
         if len(names) == 1:
             return (row.get(names[0]) or "").encode()
         return pgoutput.to_json(relation, {name: row.get(name) for name in names}).encode() if names else None
+
+
+def _filled(relation: Relation, old: Row, new: Row) -> Row:
+    """A new row, and in it what was stored apart and did not change, if the old row has that. An old row has
+    the columns of its identity, and null for the others."""
+    sent = [column.name for column in relation.columns if column.is_key and column.name in old]
+    return {name: old[name] for name in sent} | new
 
 
 class PostgresChanges(Source):

@@ -675,3 +675,29 @@ async def test_where_old_rows_have_all_columns_the_primary_key_is_the_key(table:
     async with reading(changes(table), stored) as found:
         await found.until(2)
     assert [(one.key, one.value is None) for one in found.records] == [(b"1", False), (b"1", True)]
+
+
+@pytest.mark.parametrize("identity", ["full", "default"])
+async def test_a_long_value_of_a_key_that_an_update_leaves_alone_stays_in_it(
+    table: Table, identity: str
+) -> None:
+    """Of a table without a primary key all columns are the key, and of another a long one may be."""
+    stored = await begun(table)
+    table.sql("delete from things")
+    table.sql(
+        "alter table things drop constraint things_pkey, alter word set storage external, add n integer"
+    )
+    if identity == "full":
+        table.sql("alter table things replica identity full")
+    else:
+        table.sql("alter table things add primary key (word)")
+    table.sql("insert into things (word, n) values (repeat('w', 2400), 1)")
+    table.sql("update things set n = 2")
+    table.sql("delete from things")
+    async with reading(changes(table), stored) as found:
+        await wait(lambda: any(dict(one.headers)["postgres.op"] == b"d" for one in found.records[1:]))
+    told = found.records[1:]  # the first deletes what was there
+    rows = [json.loads(one.value) for one in told if one.value is not None]
+    assert [(len(one["word"]), one["n"]) for one in rows] == [(2400, 1), (2400, 2)]
+    there = {one.key: one.value for one in told}
+    assert len(there) == (2 if identity == "full" else 1) and set(there.values()) == {None}

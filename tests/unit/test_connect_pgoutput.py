@@ -159,6 +159,34 @@ def test_where_old_rows_have_all_columns_the_key_is_the_primary_key() -> None:
     ]
 
 
+def test_where_all_columns_are_the_key_a_value_that_did_not_change_is_in_it() -> None:
+    """A table without a primary key: the row that is deleted later has the key that the update gave it."""
+    full = table(("id", INT, True), ("text", TEXT, True), ("n", INT, True), identity=b"f")
+    _, records = followed(
+        Place(0),
+        begin(8),
+        full,
+        change(b"I", row(b"N", "1", "long", "1")),
+        change(b"U", row(b"O", "1", "long", "1"), row(b"N", "1", str, "2")),
+        change(b"D", row(b"O", "1", "long", "2")),
+    )
+    first, second = (f'{{"id":1,"text":"long","n":{n}}}'.encode() for n in (1, 2))
+    assert records == [(first, first), (first, None), (second, second), (second, None)]
+
+
+def test_a_long_key_that_did_not_change_is_the_old_rows() -> None:
+    """Postgres sends a long key with the old row alone, whose other columns it leaves empty."""
+    follower, records = followed(
+        Place(0),
+        begin(8),
+        table(("name", TEXT, True), ("text", TEXT, False), ("n", INT, False)),
+        change(b"U", row(b"K", "long", None, None), row(b"N", str, str, "2")),
+        change(b"D", row(b"K", "long", None, None)),
+    )
+    assert records == [(b"long", b'{"name":"long","n":2}'), (b"long", None)]
+    assert dict(follower.records[0].headers)["postgres.unchanged"] == b"text"
+
+
 def test_keys_of_several_columns_and_of_none() -> None:
     two = table(("a", INT, True), ("b", TEXT, True))
     assert followed(Place(0), two, begin(8), change(b"I", row(b"N", "1", "x")))[1][0][0] == b'{"a":1,"b":"x"}'
