@@ -147,11 +147,10 @@ class PostgresSource(Source):
 
     def _bound(self, connection: Connection) -> _Bound:
         by = [quoted(name) for name in self.config.by]
-        there = " and ".join(f"{name} is not null" for name in by)
         last = ", ".join(f"{name} desc" for name in by)
         values, next_xid = connection.execute(
             f"select (select array[{', '.join(f'{name}::text' for name in by)}] from {self._table} "
-            f"where {there} order by {last} limit 1), pg_snapshot_xmax(pg_current_snapshot())::text"
+            f"where {_there(by)} order by {last} limit 1), pg_snapshot_xmax(pg_current_snapshot())::text"
         ).fetchall()[0]
         return _Bound(values, next_xid)
 
@@ -170,7 +169,7 @@ class PostgresSource(Source):
             f"select array[{', '.join(f'{name}::text' for name in by)}] as place, "
             f"row_to_json(t)::text as value, {self._key()} as key, "
             f"row_number() over (order by {order}) as number "
-            f"from {self._table} as t where {columns} <= ({upper})"
+            f"from {self._table} as t where {_there(by)} and {columns} <= ({upper})"
             f"{f' and {columns} > ({lower})' if lower else ''} order by {order} limit {config.batch}"
         )
         # Of so many rows, those that begin within a batch's bytes: the others do not leave the server.
@@ -192,6 +191,11 @@ class PostgresSource(Source):
         if len(key) < 2:
             return f"t.{quoted(key[0])}::text" if key else "null"
         return f"json_build_object({', '.join(f'{literal(name)}, t.{quoted(name)}' for name in key)})::text"
+
+
+def _there(by: Sequence[str]) -> str:
+    """That rows have a value in all of these columns: a comparison lets (2, null) be behind (1, 1)."""
+    return " and ".join(f"{name} is not null" for name in by)
 
 
 def _is_settled(connection: Connection, next_xid: str) -> bool:

@@ -336,6 +336,7 @@ class Reading:
         self.records: list[SourceRecord] = []
         self.batches: list[int] = []
         self.bytes: list[int] = []
+        self.positions: list[Position] = []
 
     async def run(self) -> None:
         (unit,) = await self.source.units({})
@@ -345,6 +346,7 @@ class Reading:
                 self.batches.append(len(batch.records))
                 self.bytes.append(sum(len(one.value or b"") for one in batch.records))
                 self.stored = batch.position
+                self.positions.append(batch.position)
                 await self.source.committed(unit, batch.position)
 
     async def until(self, count: int) -> None:
@@ -418,6 +420,20 @@ async def test_rows_are_read_by_a_time_and_an_id(table: Table) -> None:
     async with reading(by_column(table, **more), stored) as found:
         await found.until(1)
         assert found.ids() == [11]
+
+
+async def test_rows_without_a_value_in_by_are_not_read(table: Table) -> None:
+    """Where one of several columns has none, too: each position is one that another start goes on from."""
+    table.sql("create table things (at integer, id integer, unique (at, id))")
+    table.sql("insert into things values (1, 1), (2, null), (null, 2), (3, 3), (4, null), (5, 5)")
+    more = {"by": ("at", "id"), "lag_s": 0}
+    async with reading(by_column(table, batch=1, **more)) as found:
+        await found.until(3)
+    assert found.ids() == [1, 3, 5] and found.positions == [
+        {"at": "1", "id": "1"},
+        {"at": "3", "id": "3"},
+        {"at": "5", "id": "5"},
+    ]
 
 
 @pytest.mark.parametrize(
