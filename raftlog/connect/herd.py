@@ -99,11 +99,16 @@ class Herd:
                 await self._end(name)
                 self._begin(name)
 
+    def listed(self) -> dict[str, Member]:
+        """Those that have options. One that is being deleted has none, and is there until it has ended."""
+        return {name: one for name, one in self.members.items() if name in self.configs.connectors}
+
     def _member(self, name: str) -> Member:
         """Whom somebody may have deleted while this waited for the lock. Raises NoConnector."""
-        if name not in self.members:
+        member = self.listed().get(name)
+        if member is None:
             raise NoConnector(f"Connector {name} not found")
-        return self.members[name]
+        return member
 
     def _begin(self, name: str) -> None:
         before = self.members.get(name)
@@ -144,7 +149,7 @@ class Herd:
 
     async def offsets(self, name: str) -> list[dict[str, Any]]:
         """Where a connector is, as Kafka Connect tells it."""
-        spec = self.members[name].spec
+        spec = self._member(name).spec
         if spec is None:
             return []
         if isinstance(spec.settings, SinkSettings):

@@ -52,7 +52,7 @@ class ConnectorCalls:
         return [route(*each) for each in table]
 
     def _member(self, name: str, told: str = "Connector {} not found") -> Member:
-        member = self._herd.members.get(name)
+        member = self._herd.listed().get(name)
         if member is None:
             raise Refusal(404, "NOT_FOUND", told.format(name))
         return member
@@ -79,7 +79,7 @@ class ConnectorCalls:
         return {"name": member.name, "connector": connector, "tasks": tasks, "type": member.kind}
 
     async def connectors(self, request: Request) -> Response:
-        members = self._herd.members.values()
+        members = self._herd.listed().values()
         wanted = request.query.get("expand", "").split(",")
         if "expand" not in request.query:
             return Response.of([member.name for member in members])
@@ -98,7 +98,7 @@ class ConnectorCalls:
         name = str(given.get("name") or "").strip()
         config = flat_of(given.get("config"))
         _check_name(name, config)
-        if name in self._herd.members:
+        if name in self._herd.listed():
             raise Refusal(409, "CONFLICT", f"Connector {name} already exists")
         return await self._put(name, config)
 

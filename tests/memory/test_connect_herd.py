@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +15,12 @@ from raftlog.connect import herd, positions
 from raftlog.connect.configs import Configs
 from raftlog.connect.errors import ConnectorFailed, NoConnector, PositionLost
 from raftlog.connect.herd import Herd
+from raftlog.connect.rest import ConnectApp
+from raftlog.connect.rest_connectors import ConnectorCalls
 from raftlog.errors import ConfigError
+from raftlog.http.guard import Tokens
+from raftlog.http.messages import Refusal, Request, parse_target
+from raftlog.http.service import Access
 
 GENERATOR = {"connector.class": "generator", "topic": "t"}
 
@@ -53,6 +59,27 @@ class Runs:
             with trio.CancelScope(shield=True):
                 await trio.sleep(1)  # its last flush
             self.now.remove(spec.name)
+
+
+class Asked:
+    """The calls about connectors, without a socket."""
+
+    def __init__(self, worker: Herd) -> None:
+        access = Access(
+            what="worker", tokens=Tokens(admin=None, viewer=None), hosts=(), asks_nobody=True, closed=""
+        )
+        self._app = ConnectApp(ConnectorCalls(worker, "me").routes(), access)
+
+    async def __call__(self, method: str, target: str, body: object = None) -> tuple[int, Any]:
+        """Status and answer."""
+        path, query = parse_target(target.encode())
+        data = b"" if body is None else json.dumps(body).encode()
+        request = Request(method=method, path=path, query=query, headers={}, peer="", body=data)
+        try:
+            answer = await self._app.handle(request)
+        except Refusal as refusal:
+            answer = self._app.refused(refusal)
+        return answer.status, json.loads(answer.body or b"null")
 
 
 @pytest.fixture
@@ -201,4 +228,30 @@ async def test_where_a_source_is_is_read_on_from_the_last_look(
         await worker.delete("a")
         await worker.put("a", GENERATOR)
         assert await worker.offsets("a") == [] and told[5:] == [None]
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_that_is_being_deleted_is_no_trouble_for_who_asks(
+    autojump_clock: MockClock, runs: Runs
+) -> None:
+    """It has no options any more, and ends after its last flush: the list has the others meanwhile."""
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        ask = Asked(worker)
+        for name in ("a", "b"):
+            assert (await ask("PUT", f"/connectors/{name}/config", GENERATOR))[0] == 201
+        await wait_all_tasks_blocked()
+        nursery.start_soon(worker.delete, "a")
+        await wait_all_tasks_blocked()
+        assert runs.now == ["a", "b"], "it has not ended yet"
+        assert await ask("GET", "/connectors") == (200, ["b"])
+        for expand in ("info", "status"):
+            status, told = await ask("GET", f"/connectors?expand={expand}")
+            assert (status, list(told)) == (200, ["b"])
+        for path in ("", "/config", "/status", "/tasks", "/tasks/0/status", "/topics", "/offsets"):
+            assert (await ask("GET", f"/connectors/a{path}"))[0] == 404, path
+        assert (await ask("DELETE", "/connectors/a"))[0] == 404
+        assert (await ask("POST", "/connectors", {"name": "a", "config": GENERATOR}))[0] == 201
+        await wait_all_tasks_blocked()
+        assert runs.now == ["b", "a"] and await ask("GET", "/connectors") == (200, ["b", "a"])
         nursery.cancel_scope.cancel()
