@@ -24,7 +24,7 @@ from raftlog.connect.contract import Offsets, Sink
 from raftlog.connect.errors import ConnectError, Refused, Unavailable
 from raftlog.connect.options import option
 from raftlog.connect.progress import Progress
-from raftlog.connect.web import HttpConfig, Web, check_statuses, is_token
+from raftlog.connect.web import HttpConfig, Web, check_header, check_statuses, is_token
 from raftlog.errors import ConfigError
 
 CONNECTIONS: Final = 8
@@ -55,6 +55,7 @@ class HttpSinkConfig(HttpConfig):
 
     def __post_init__(self) -> None:
         HttpConfig.__post_init__(self)
+        check_header("content_type", self.content_type or "")
         check_statuses("refuse_on", self.refuse_on)
         both = set(self.refuse_on) & set(self.retry_on)
         if both:

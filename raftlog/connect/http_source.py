@@ -92,11 +92,11 @@ class HttpSource(Source):
     async def read(self, unit: Unit, position: Position | None) -> AsyncGenerator[Batch, None]:
         """Items, as they come."""
         config, at = self.config, self._begun(position)
-        tag: str | None = None
+        tag = ""
         while True:
             headers = {"Accept": "application/json"} | ({"If-None-Match": tag} if tag else {})
             answer = await self._web.ask("GET", self._address(at.cursor), headers)
-            if answer.status == 304 and tag is not None:
+            if answer.status == 304 and tag:
                 await trio.sleep(config.poll_s)
                 continue
             found = await trio.to_thread.run_sync(self._parsed, answer, at)
@@ -111,7 +111,8 @@ class HttpSource(Source):
                     at = _Place(following, 0, None)
                     yield Batch([], at.position())
             # What is asked for again, and has not changed, need not be sent.
-            tag = answer.headers.get("etag") if at.cursor == before else None
+            tag = answer.headers.get("etag", "") if at.cursor == before else ""
+            tag = tag if tag.isascii() else ""  # as a header of ours must be
             if not is_new or at.cursor == before:
                 await trio.sleep(config.poll_s)
 
@@ -131,9 +132,15 @@ class HttpSource(Source):
 
     def _address(self, cursor: str | None) -> str:
         """What is asked for. Raises ConnectError for one elsewhere: it would be sent what is for this one."""
+        try:
+            return self.config.url if cursor is None else self._following(cursor)
+        except ValueError:  # half a letter of Unicode is no part of an address, too
+            raise ConnectError(
+                f"{self._web.origin} goes on at {cursor!a:.200}, which is no address"
+            ) from None
+
+    def _following(self, cursor: str) -> str:
         config = self.config
-        if cursor is None:
-            return config.url
         if config.parameter is None:
             address = urljoin(config.url, cursor)
             if urlsplit(address)[:2] != urlsplit(config.url)[:2]:
@@ -202,7 +209,7 @@ class HttpSource(Source):
         found = None if self.config.key is None else _at(item, self.config.key)
         if found is None:
             return None
-        return (found if isinstance(found, str) else to_json(found)).encode()
+        return (found if isinstance(found, str) else to_json(found)).encode("utf-8", "surrogatepass")
 
 
 def _at(value: Any, path: str) -> Any:

@@ -50,6 +50,7 @@ class HttpConfig:
             parts = urlsplit(self.url)
             is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
             has_user = "@" in parts.netloc
+            self.url.encode()
         except ValueError:
             is_right = has_user = False
         if not is_right:
@@ -60,14 +61,22 @@ class HttpConfig:
             name, colon, value = header.partition(":")
             if not colon or not is_token(name.strip()) or any(c in "\r\n\0" for c in value):
                 raise ConfigError(f"headers: number {number} is no NAME: VALUE")
-        if self.authorization is not None and any(c in "\r\n\0" for c in self.authorization):
-            raise ConfigError("authorization has a line feed")
+            check_header(f"headers: number {number}", value)
+        check_header("authorization", self.authorization or "")
         check_statuses("retry_on", self.retry_on)
 
 
 def is_token(name: str) -> bool:
     """Whether a header can be called so (RFC 9110 §5.6.2)."""
     return bool(name) and set(name) <= _TOKEN
+
+
+def check_header(name: str, value: str) -> None:
+    """Raises ConfigError for what no header can have. It may be a secret, and is not told."""
+    if any(c in "\r\n\0" for c in value):
+        raise ConfigError(f"{name} has a line feed")
+    if not value.isascii():
+        raise ConfigError(f"{name} has a letter that is not of ASCII, and a header has no others")
 
 
 def check_statuses(name: str, statuses: Collection[str]) -> None:
@@ -142,7 +151,7 @@ class Web:
                             f"{self.origin} answers with more than {ANSWER_BYTES_MAX} bytes: ask for less"
                         )
                 return Answer(response.status_code, response.headers, bytes(body))
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeEncodeError):
             raise ConnectError(f"{self.origin}: the address cannot be asked") from None
         except (httpx.RequestError, ssl.SSLError) as error:
             reason = str(error).replace(url, self.origin) or type(error).__name__
@@ -187,7 +196,7 @@ def _after(answer: Answer) -> float:
         return float(text[:9])
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year may have any number of digits
         return 0.0
     now = datetime.datetime.now(at.tzinfo)
     return max(0.0, (at - now).total_seconds())

@@ -108,6 +108,11 @@ async def test_what_may_pass_is_tried_again_and_not_before_the_server_says(
     with pytest.raises(Unavailable) as failed:
         await sink.write(some(0, 1))
     assert failed.value.after_s == 0.0
+    for odd in ("Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +99999999999999", "soon"):
+        web.answer = lambda _, after=odd: Said(status, b"", {"Retry-After": after})
+        with pytest.raises(Unavailable) as failed:
+            await sink.write(some(0, 1))
+        assert failed.value.after_s == 0.0, odd
     web.answer = lambda asked: Said(status if b"0/3" in asked.body else 200)
     with pytest.raises(Unavailable) as failed:
         await sink.write(some(0, 5))
@@ -160,6 +165,11 @@ async def test_a_server_that_is_away_slow_or_ends_in_the_middle_may_be_there_lat
         ({"headers": ("no colon",)}, "number 1 is no NAME: VALUE"),
         ({"headers": ("a: b\r\nc: d",)}, "number 1 is no NAME: VALUE"),
         ({"authorization": "a\nb"}, "line feed"),
+        ({"authorization": "Bearer pwä"}, "authorization has a letter that is not of ASCII"),
+        ({"headers": ("a: b", "c: pwä")}, "headers: number 2 has a letter that is not of ASCII"),
+        ({"content_type": "text/pwä"}, "content_type has a letter that is not of ASCII"),
+        ({"content_type": "a\nb"}, "content_type has a line feed"),
+        ({"url": "https://h/pw\udcff"}, "no address"),
         ({"retry_on": ("5xx",)}, "'5xx', which is no status"),
         ({"refuse_on": ("503",)}, "503 is in retry_on and in refuse_on"),
         ({"key_header": "a b"}, "no header is called so"),
@@ -304,6 +314,9 @@ async def test_an_answer_that_is_large_comes_in_parts_and_goes_on_between_them(
         (Said(200, b"[{}]"), WAYS["since"], ConnectError, "an item has no 'id'"),
         (Said(200, b'[{"id": 5}]'), WAYS["since"], ConnectError, "over and over"),
         (Said(200, b'{"items": [], "next": "//x/y"}'), WAYS["links"], ConnectError, "another server"),
+        (Said(200, b'{"items": [], "next": "http://["}'), WAYS["links"], ConnectError, "is no address"),
+        (Said(200, b'{"items": [], "next": "/\\ud800"}'), WAYS["links"], ConnectError, "cannot be asked"),
+        (Said(200, b'[{"id": "\\ud800"}]'), WAYS["since"], ConnectError, "is no address"),
         (Said(410), {**WAYS["since"]}, PositionLost, "does not go on at '5'"),
         (
             Said(200, b'{"data": {"items": []}}'),
@@ -320,8 +333,25 @@ async def test_what_a_server_answers_that_is_no_items_is_told(
     position = {"cursor": "5", "seen": 1 if error is PositionLost else 0} if "parameter" in more else None
     with pytest.raises(ConnectError, match=told) as failed:
         async with read(web, "/x", position, **more) as batches:
-            await anext(batches)
+            async for _ in batches:
+                pass
     assert type(failed.value) is error
+
+
+async def test_a_tag_that_no_header_can_have_is_not_sent(web: WebServer) -> None:
+    """What is asked for again is answered anew."""
+    web.answer = lambda _: Said(200, json.dumps([len(web.asked)]).encode(), {"ETag": '"é"'})
+    async with read(web, "/x") as batches:
+        assert [(await anext(batches)).records[0].value for _ in range(2)] == [b"1", b"2"]
+    assert all("if-none-match" not in each.headers for each in web.asked)
+
+
+async def test_a_key_that_is_no_unicode_is_a_key_all_the_same(web: WebServer) -> None:
+    """JSON has halves of letters, which UTF-8 has not."""
+    web.answer = lambda _: Said(200, b'[{"id": "\\ud800"}, {"id": "\\ud801"}]')
+    async with read(web, "/x", key="id") as batches:
+        batch = await anext(batches)
+    assert [one.key for one in batch.records] == [b"\xed\xa0\x80", b"\xed\xa0\x81"]
 
 
 @pytest.mark.parametrize(
