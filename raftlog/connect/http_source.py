@@ -5,7 +5,8 @@ item (`cursor_item = "id"`, `parameter = "since_id"`: what is behind it is asked
 that has changed is taken as a whole.
 
 The position has the cursor, and how many items of its answer were taken: an answer that grows, as a last page
-does, goes on where it was. Items are written anew as JSON: a number with a fraction is a double.
+does, goes on where it was. A cursor that is an address may hold a token: it is kept whole, and told without
+its query. Items are written anew as JSON: a number with a fraction is a double.
 """
 
 from __future__ import annotations
@@ -128,16 +129,15 @@ class HttpSource(Source):
                 cursor, page = position.get("cursor"), position.get("page")
                 if isinstance(cursor, str | None) and isinstance(page, str | None):
                     return _Place(cursor, seen, page)
-        raise PositionLost(f"the position is {dict(position)}, which is another's: it has no cursor")
+        names = ", ".join(position) or "nothing"
+        raise PositionLost(f"the position has {names}, and is another's: a cursor is a text, seen a number")
 
     def _address(self, cursor: str | None) -> str:
         """What is asked for. Raises ConnectError for one elsewhere: it would be sent what is for this one."""
         try:
             return self.config.url if cursor is None else self._following(cursor)
         except ValueError:  # half a letter of Unicode is no part of an address, too
-            raise ConnectError(
-                f"{self._web.origin} goes on at {cursor!a:.200}, which is no address"
-            ) from None
+            raise ConnectError(f"{self._web.origin} goes on at what is no address") from None
 
     def _following(self, cursor: str) -> str:
         config = self.config
@@ -145,16 +145,25 @@ class HttpSource(Source):
             address = urljoin(config.url, cursor)
             if urlsplit(address)[:2] != urlsplit(config.url)[:2]:
                 raise ConnectError(
-                    f"{self._web.origin} goes on at {address[:200]!r}, which is another server"
+                    f"{self._web.origin} goes on at {self._told(cursor)}, which is another server"
                 )
             return address
         parts = urlsplit(config.url)
         query = [pair for pair in parse_qsl(parts.query, True) if pair[0] != config.parameter]
         return parts._replace(query=urlencode([*query, (config.parameter, cursor)])).geturl()
 
+    def _told(self, cursor: str | None) -> str:
+        """As messages have it: of an address host and path, since the rest may hold a token."""
+        if cursor is None or self.config.parameter is not None:
+            return repr(cursor)
+        parts = urlsplit(urljoin(self.config.url, cursor))
+        return repr(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200])
+
     def _parsed(self, answer: Answer, at: _Place) -> Any:
         if answer.status == 410 and at.cursor is not None:
-            raise PositionLost(f"{self._web.origin} does not go on at {at.cursor!r}: it {answer.told()}")
+            raise PositionLost(
+                f"{self._web.origin} does not go on at {self._told(at.cursor)}: it {answer.told()}"
+            )
         if not answer.is_good:
             raise ConnectError(f"{self._web.origin} {answer.told()}")
         try:
@@ -176,7 +185,8 @@ class HttpSource(Source):
                 at.page, at.seen = page, 0
         elif len(items) < at.seen:
             raise PositionLost(
-                f"{self._web.origin} has {len(items)} items at {at.cursor!r}, and {at.seen} were read of it"
+                f"{self._web.origin} has {len(items)} items at {self._told(at.cursor)}, "
+                f"and {at.seen} were read of it"
             )
         records: list[SourceRecord] = []
         size = 0

@@ -317,6 +317,12 @@ async def test_an_answer_that_is_large_comes_in_parts_and_goes_on_between_them(
         (Said(200, b'{"items": [], "next": "http://["}'), WAYS["links"], ConnectError, "is no address"),
         (Said(200, b'{"items": [], "next": "/\\ud800"}'), WAYS["links"], ConnectError, "cannot be asked"),
         (Said(200, b'[{"id": "\\ud800"}]'), WAYS["since"], ConnectError, "is no address"),
+        (
+            Said(200, b'{"items": [], "next": "//u:pwd@x/y?token=s3cret"}'),
+            WAYS["links"],
+            ConnectError,
+            "goes on at 'http://x/y', which is another server",
+        ),
         (Said(410), {**WAYS["since"]}, PositionLost, "does not go on at '5'"),
         (
             Said(200, b'{"data": {"items": []}}'),
@@ -335,7 +341,33 @@ async def test_what_a_server_answers_that_is_no_items_is_told(
         async with read(web, "/x", position, **more) as batches:
             async for _ in batches:
                 pass
-    assert type(failed.value) is error
+    assert type(failed.value) is error and "s3cret" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (Said(410, b"gone"), "does not go on at 'http://127.0.0.1:[0-9]+/links': it answers 410: gone"),
+        (
+            Said(200, b'{"items": []}'),
+            "has 0 items at 'http://127.0.0.1:[0-9]+/links', and 2 were read of it",
+        ),
+    ],
+)
+async def test_an_address_to_go_on_at_is_told_without_what_may_be_secret_in_it(
+    said: Said, told: str, web: WebServer
+) -> None:
+    web.answer = lambda _: said
+    for cursor in ("/links?at=4&token=s3cret", web.origin + "/links?at=4&token=s3cret#s3cret"):
+        position = {"cursor": cursor, "seen": 2}
+        with pytest.raises(PositionLost, match=told) as lost:
+            async with read(web, "/links?token=s3cret", position, **WAYS["links"]) as batches:
+                await anext(batches)
+        assert "s3cret" not in str(lost.value)
+    with pytest.raises(PositionLost, match="the position has cursor, seen, and is another's") as lost:
+        async with read(web, "/links", {"cursor": "/?token=s3cret", "seen": -1}, **WAYS["links"]) as batches:
+            await anext(batches)
+    assert "s3cret" not in str(lost.value)
 
 
 async def test_a_tag_that_no_header_can_have_is_not_sent(web: WebServer) -> None:
