@@ -54,7 +54,7 @@ class Configs:
             elif name.startswith(TARGET):
                 state = "RUNNING" if found is None else found.get("state.v2", found["state"])
                 self.targets[name.removeprefix(TARGET)] = _TARGETS.get(state, "RUNNING")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             log.warning("%s has something at %s that is no configuration", self.topic, name[:100])
 
     def _is(self, name: str, config: Any) -> None:

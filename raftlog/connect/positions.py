@@ -74,7 +74,7 @@ class Positions:
             if connector != self._connector:
                 return
             unit = Unit(to_json(partition))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return  # whose it is nobody knows
         self._keys[unit] = key or b""
         if value is None:
@@ -84,7 +84,7 @@ class Positions:
             position = json.loads(value)
             if not isinstance(position, dict):
                 raise ValueError("it is no JSON object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if self._on_lost == "start":
                 log.warning("%s: the position of %s cannot be read, it begins anew", self._connector, unit)
                 self._known.pop(unit, None)

@@ -181,7 +181,7 @@ async def test_what_a_topic_says_that_is_wrong_is_a_failed_connector(
     configs._take(b"target-state-b", b'{"state": "PAUSED", "state.v2": "STOPPED"}')
     configs._take(b"target-state-c", b'{"state": "PAUSED"}')
     configs._take(b"connector-d", None)
-    for odd in (b"no JSON", b"[]", b"{}", b'{"properties": 5}'):
+    for odd in (b"no JSON", b"[]", b"{}", b'{"properties": 5}', b"[" * 200_000):
         configs._take(b"connector-x", odd)
         configs._take(b"target-state-b2", odd)
     configs._take(None, b"{}")
@@ -193,6 +193,22 @@ async def test_what_a_topic_says_that_is_wrong_is_a_failed_connector(
         assert states == {"a": "FAILED", "b": "STOPPED", "c": "PAUSED"}
         assert "needs topic" in worker.members["a"].status.trace
         nursery.cancel_scope.cancel()
+
+
+def test_a_position_that_cannot_be_read_is_its_connectors_alone() -> None:
+    """Also one that is nested without end; by `on_position_lost` it begins anew."""
+    deep = b"[" * 200_000
+    strict, lenient = (positions.Positions(None, "p", "a", on_lost) for on_lost in ("fail", "start"))  # type: ignore[arg-type]
+    for each in (strict, lenient):
+        each._take(b'["a", {"n": 1}]', b'{"at": 1}')
+        each._take(deep, b"{}")
+        each._take(b'["a", ' + deep, b"{}")
+        each._take(b'["b", {"n": 1}]', deep)
+        assert len(each.stored) == 1
+    with pytest.raises(PositionLost, match="cannot be read"):
+        strict._take(b'["a", {"n": 1}]', deep)
+    lenient._take(b'["a", {"n": 1}]', deep)
+    assert not lenient.stored
 
 
 async def test_where_a_source_is_is_read_on_from_the_last_look(
