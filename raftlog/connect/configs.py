@@ -31,6 +31,11 @@ Target = Literal["RUNNING", "PAUSED", "STOPPED"]
 _TARGETS: Final[dict[str, Target]] = {"PAUSED": "PAUSED", "STOPPED": "STOPPED"}
 
 
+def _aimed(target: Target) -> dict[str, Any]:
+    """Workers from before STOPPED take it for PAUSED."""
+    return {"state": "PAUSED" if target == "STOPPED" else target, "state.v2": target}
+
+
 class Configs:
     """All of a worker's. They are changed by one at a time."""
 
@@ -64,10 +69,14 @@ class Configs:
         else:
             self.connectors[name] = {str(key): str(value) for key, value in config.items()}
 
-    async def put(self, name: str, config: dict[str, str]) -> None:
-        """These are a connector's options from now on."""
-        await self._write({CONNECTOR + name: {"properties": config}})
+    async def put(self, name: str, config: dict[str, str], target: Target | None = None) -> None:
+        """These are a connector's options from now on; whether it is to run stays as it is, or is said with
+        them."""
+        aimed = {} if target is None else {TARGET + name: _aimed(target)}
+        await self._write({CONNECTOR + name: {"properties": config}, **aimed})
         self._is(name, config)
+        if target is not None:
+            self.targets[name] = target
 
     async def delete(self, name: str) -> None:
         """There is no such connector any more."""
@@ -76,9 +85,7 @@ class Configs:
 
     async def aim(self, name: str, target: Target) -> None:
         """A connector is to run or not."""
-        # Workers from before STOPPED take it for PAUSED.
-        state = "PAUSED" if target == "STOPPED" else target
-        await self._write({TARGET + name: {"state": state, "state.v2": target}})
+        await self._write({TARGET + name: _aimed(target)})
         self.targets[name] = target
 
     async def _write(self, values: Mapping[str, dict[str, Any] | None]) -> None:

@@ -19,6 +19,10 @@ class NoConnector(ConnectError):
     """There is none of that name, any more."""
 
 
+class ConnectorExists(ConnectError):
+    """There is one of that name already."""
+
+
 class Unavailable(ConnectError):
     """A connector raises it when what it talks to does not answer now, and may later. The worker goes back to
     what is committed and tries again, with growing pauses, for `errors.retry_s`; not before `after_s`

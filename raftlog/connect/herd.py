@@ -18,7 +18,7 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.connect import flat
 from raftlog.connect.configs import Configs, Target
 from raftlog.connect.contract import Unit
-from raftlog.connect.errors import ConnectError, ConnectorFailed, NoConnector
+from raftlog.connect.errors import ConnectError, ConnectorExists, ConnectorFailed, NoConnector
 from raftlog.connect.pipeline import CONNECTORS_MAX, SinkSettings, Spec
 from raftlog.connect.positions import Positions
 from raftlog.connect.status import Status
@@ -26,6 +26,11 @@ from raftlog.connect.worker import run_one
 from raftlog.errors import ConfigError
 
 log: Final = logging.getLogger("raftlog.connect")
+
+STOPPED_FIRST: Final = (
+    "Connectors must be in the STOPPED state before their offsets can be modified. This can be done for the "
+    "specified connector by issuing a 'PUT' request to the '/connectors/{}/stop' endpoint"
+)
 
 
 @dataclass
@@ -62,17 +67,29 @@ class Herd:
         for name in self.configs.connectors:
             self._begin(name)
 
+    async def create(self, name: str, config: dict[str, str], target: Target | None = None) -> None:
+        """Have a new connector, which is to run unless something else is said. Raises ConfigError and
+        ConnectorExists, and changes nothing."""
+        flat.parse(name, config)
+        async with self._lock:
+            if name in self.listed():
+                raise ConnectorExists(f"Connector {name} already exists")
+            await self._set(name, config, target)
+
     async def put(self, name: str, config: dict[str, str]) -> bool:
         """Have a connector with these options; whether it is new. Raises ConfigError, and changes nothing."""
         flat.parse(name, config)
         async with self._lock:
-            is_new = name not in self.members
-            if is_new and len(self.members) >= CONNECTORS_MAX:
-                raise ConfigError(f"one worker runs {CONNECTORS_MAX} connectors")
-            await self.configs.put(name, config)
-            await self._end(name)
-            self._begin(name)
+            is_new = name not in self.listed()
+            await self._set(name, config)
             return is_new
+
+    async def _set(self, name: str, config: dict[str, str], target: Target | None = None) -> None:
+        if name not in self.members and len(self.members) >= CONNECTORS_MAX:
+            raise ConfigError(f"one worker runs {CONNECTORS_MAX} connectors")
+        await self.configs.put(name, config, target)
+        await self._end(name)
+        self._begin(name)
 
     async def delete(self, name: str) -> None:
         """End a connector, and forget its options; its offsets stay, as in Kafka Connect."""
@@ -170,23 +187,35 @@ class Herd:
     async def change_offsets(self, name: str, wanted: Sequence[tuple[dict[str, Any], Any]]) -> None:
         """Have a stopped connector go on elsewhere; None forgets where it was. Raises ConnectError."""
         async with self._lock:
-            spec = self._member(name).spec
-            if spec is None:
-                raise ConnectError(f"the options of {name} are wrong: it has no offsets to change")
-            if isinstance(spec.settings, SinkSettings):
-                return await self._change_group(_group(spec.settings, name), wanted)
-            positions = await self._positions(name)
-            async with (
-                self._client.producer(transactional_id=f"connect-{name}") as producer,
-                producer.transaction(),
-            ):
-                for partition, offset in wanted:
-                    key, value = positions.record(Unit.of(**partition), offset or {})
-                    await producer.send_soon(positions.topic, None if offset is None else value, key=key)
+            await self._change_offsets(name, self._stopped(name), wanted)
 
     async def forget_offsets(self, name: str) -> None:
-        """Have a stopped connector begin anew."""
-        await self.change_offsets(name, [(one["partition"], None) for one in await self.offsets(name)])
+        """Have a stopped connector begin anew. Raises ConnectError."""
+        async with self._lock:
+            spec = self._stopped(name)
+            there = await self.offsets(name)
+            await self._change_offsets(name, spec, [(one["partition"], None) for one in there])
+
+    def _stopped(self, name: str) -> Spec:
+        """Who may be moved, as long as the lock is held. Raises ConnectError."""
+        member = self._member(name)
+        if member.status.state != "STOPPED" or member.spec is None:
+            raise ConnectError(STOPPED_FIRST.format(name))
+        return member.spec
+
+    async def _change_offsets(
+        self, name: str, spec: Spec, wanted: Sequence[tuple[dict[str, Any], Any]]
+    ) -> None:
+        if isinstance(spec.settings, SinkSettings):
+            return await self._change_group(_group(spec.settings, name), wanted)
+        positions = await self._positions(name)
+        async with (
+            self._client.producer(transactional_id=f"connect-{name}") as producer,
+            producer.transaction(),
+        ):
+            for partition, offset in wanted:
+                key, value = positions.record(Unit.of(**partition), offset or {})
+                await producer.send_soon(positions.topic, None if offset is None else value, key=key)
 
     async def _change_group(self, group: str, wanted: Sequence[tuple[dict[str, Any], Any]]) -> None:
         moved, gone = {}, []

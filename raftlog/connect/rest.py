@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from raftlog.client.errors import ClientError
-from raftlog.connect.errors import ConnectError, NoConnector
+from raftlog.connect.errors import ConnectError, ConnectorExists, NoConnector
 from raftlog.http.connection import Terms
 from raftlog.http.guard import Tokens, are_loopback
 from raftlog.http.messages import Head, Refusal, Request, Response
@@ -38,6 +38,8 @@ class ConnectApp(Service):
             return await super().handle(request)
         except NoConnector as error:
             raise Refusal(404, "NOT_FOUND", str(error)) from error
+        except ConnectorExists as error:
+            raise Refusal(409, "CONFLICT", str(error)) from error
         except ConnectError as error:
             raise Refusal(400, "BAD_REQUEST", str(error)) from error
         except ClientError as error:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
+from raftlog.connect.configs import Target
 from raftlog.connect.herd import Herd, Member
 from raftlog.connect.rest_calls import flat_of, route
 from raftlog.errors import ConfigError
 from raftlog.http.messages import Refusal, Request, Response
 from raftlog.http.routes import Route
 from raftlog.version import version
-
-STOPPED_FIRST: Final = (
-    "Connectors must be in the STOPPED state before their offsets can be modified. This can be done for the "
-    "specified connector by issuing a 'PUT' request to the '/connectors/{}/stop' endpoint"
-)
 
 
 class ConnectorCalls:
@@ -98,31 +95,21 @@ class ConnectorCalls:
         name = str(given.get("name") or "").strip()
         config = flat_of(given.get("config"))
         _check_name(name, config)
-        if name in self._herd.listed():
-            raise Refusal(409, "CONFLICT", f"Connector {name} already exists")
-        return await self._put(name, config)
+        target = _target(given.get("initial_state"))
+        with _options_judged():
+            await self._herd.create(name, config, target)
+        return self._made(name)
 
     async def put(self, request: Request, name: str) -> Response:
         config = flat_of(request.json())
         _check_name(name, config)
-        return await self._put(name, config)
-
-    async def _put(self, name: str, config: dict[str, str]) -> Response:
-        try:
+        with _options_judged():
             is_new = await self._herd.put(name, config)
-        except ConfigError as error:
-            raise Refusal(
-                400,
-                "BAD_REQUEST",
-                f"Connector configuration is invalid and contains the following 1 error(s):\n{error}\n"
-                "You can also find the above list of errors at the endpoint "
-                "`/connector-plugins/{connectorType}/config/validate`",
-            ) from error
-        location = (("Location", f"/connectors/{name}"),) if is_new else ()
-        told = self._info(self._member(name))
-        if is_new:
-            told["tasks"] = []  # which come when it runs
-        return Response.of(told, 201 if is_new else 200, headers=location)
+        return self._made(name) if is_new else Response.of(self._info(self._member(name)))
+
+    def _made(self, name: str) -> Response:
+        told = {**self._info(self._member(name)), "tasks": []}  # which come when it runs
+        return Response.of(told, 201, headers=(("Location", f"/connectors/{name}"),))
 
     async def connector(self, request: Request, name: str) -> Response:
         return Response.of(self._info(self._member(name)))
@@ -198,12 +185,8 @@ class ConnectorCalls:
         self._member(name)
         return Response.of({"offsets": await self._herd.offsets(name)})
 
-    def _stopped(self, name: str) -> None:
-        if self._member(name).status.state != "STOPPED":
-            raise Refusal(400, "BAD_REQUEST", STOPPED_FIRST.format(name))
-
     async def change_offsets(self, request: Request, name: str) -> Response:
-        self._stopped(name)
+        self._member(name)
         given = request.json().get("offsets")
         if not isinstance(given, list) or not given:
             raise Refusal(
@@ -220,7 +203,7 @@ class ConnectorCalls:
         return Response.of({"message": "The offsets for this connector have been altered successfully"})
 
     async def forget_offsets(self, request: Request, name: str) -> Response:
-        self._stopped(name)
+        self._member(name)
         await self._herd.forget_offsets(name)
         return Response.of({"message": "The offsets for this connector have been reset successfully"})
 
@@ -234,3 +217,26 @@ def _check_name(name: str, config: Mapping[str, str]) -> None:
     if config.get("name", name) != name:
         told = f"({config['name'][:100]}) doesn't match connector name in the URL ({name[:100]})"
         raise Refusal(400, "BAD_REQUEST", f"Connector name configuration {told}")
+
+
+def _target(given: Any) -> Target | None:
+    """What a new connector is to do at first (KIP-980); None where nothing is said. Raises Refusal."""
+    match given.upper() if isinstance(given, str) else given:
+        case None | "RUNNING" | "PAUSED" | "STOPPED" as target:
+            return target
+    raise Refusal(400, "BAD_REQUEST", "initial_state is RUNNING, PAUSED or STOPPED")
+
+
+@contextmanager
+def _options_judged() -> Iterator[None]:
+    """What is wrong with options, as Kafka Connect tells it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise Refusal(
+            400,
+            "BAD_REQUEST",
+            f"Connector configuration is invalid and contains the following 1 error(s):\n{error}\n"
+            "You can also find the above list of errors at the endpoint "
+            "`/connector-plugins/{connectorType}/config/validate`",
+        ) from error

@@ -271,3 +271,81 @@ async def test_one_that_is_being_deleted_is_no_trouble_for_who_asks(
         await wait_all_tasks_blocked()
         assert runs.now == ["b", "a"] and await ask("GET", "/connectors") == (200, ["b", "a"])
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "tasks"),
+    [("RUNNING", "RUNNING", 1), ("PAUSED", "PAUSED", 1), ("stopped", "STOPPED", 0), (None, "RUNNING", 1)],
+)
+async def test_a_connector_begins_as_it_is_asked_for(
+    autojump_clock: MockClock, runs: Runs, wanted: str | None, state: str, tasks: int
+) -> None:
+    """By `initial_state` (KIP-980): options and target are one step, so that none runs that was not to."""
+    configs = InMemory()
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, configs, "positions")  # type: ignore[arg-type]
+        ask = Asked(worker)
+        asked = {"name": "a", "config": GENERATOR}
+        status, told = await ask("POST", "/connectors", {**asked, "initial_state": "ASLEEP"})
+        assert (status, told["error_code"]) == (400, 400) and "initial_state" in told["message"]
+        assert worker.members == {}
+        given = asked if wanted is None else {**asked, "initial_state": wanted}
+        assert (await ask("POST", "/connectors", given))[0] == 201
+        await wait_all_tasks_blocked()
+        _, told = await ask("GET", "/connectors/a/status")
+        assert (told["connector"]["state"], len(told["tasks"])) == (state, tasks)
+        assert runs.begun == (1 if state == "RUNNING" else 0) and len(configs.written) == 1
+        again = InMemory()
+        for key, value in configs.written[0].items():
+            again._take(key.encode(), json.dumps(value).encode())
+        assert again.targets == ({} if wanted is None else {"a": state})
+        assert again.connectors == {"a": GENERATOR}
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_two_who_make_one_connector_one_does(autojump_clock: MockClock, runs: Runs) -> None:
+    """The other's options do not replace the first's."""
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        ask = Asked(worker)
+        statuses: list[int] = []
+
+        async def make(count: str) -> None:
+            asked = {"name": "a", "config": {**GENERATOR, "count": count}}
+            status, _ = await ask("POST", "/connectors", asked)
+            statuses.append(status)
+            if status == 201:
+                assert worker.configs.connectors["a"]["count"] == count
+
+        async with trio.open_nursery() as several:
+            several.start_soon(make, "1")
+            several.start_soon(make, "2")
+        await wait_all_tasks_blocked()
+        assert sorted(statuses) == [201, 409] and runs.begun == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+async def test_offsets_of_one_that_runs_again_do_not_change(
+    autojump_clock: MockClock, runs: Runs, method: str
+) -> None:
+    """It was stopped when somebody asked, and has begun when it is their turn."""
+    async with trio.open_nursery() as nursery:
+        worker = Herd(None, nursery, InMemory(), "positions")  # type: ignore[arg-type]
+        ask = Asked(worker)
+        await worker.put("a", GENERATOR)
+        await worker.aim("a", "STOPPED")
+        answers: list[tuple[int, Any]] = []
+
+        async def change() -> None:
+            body = {"offsets": [{"partition": {"n": 1}, "offset": None}]} if method == "PATCH" else None
+            answers.append(await ask(method, "/connectors/a/offsets", body))
+
+        async with trio.open_nursery() as several, worker._lock:
+            several.start_soon(worker.aim, "a", "RUNNING")
+            await wait_all_tasks_blocked()
+            several.start_soon(change)
+            await wait_all_tasks_blocked()
+        ((status, told),) = answers
+        assert status == 400 and "must be in the STOPPED state" in told["message"]
+        nursery.cancel_scope.cancel()
