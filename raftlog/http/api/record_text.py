@@ -18,7 +18,7 @@ HEADERS_SHOWN: Final = 100
 HEADER_COST: Final = 64
 """Bytes of objects that a header or a record takes beside what is in it."""
 JSON_BYTES_MAX: Final = 64 << 10
-"""Of a value that is parsed to look for a field: a millisecond or two."""
+"""Of a value that is parsed to look for a field, in one go: a millisecond or two, eight at most."""
 FIELD_DEPTH_MAX: Final = 20
 Plain = dict[str, Any]
 

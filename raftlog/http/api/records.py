@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +11,6 @@ import trio
 
 from raftlog.client.metadata import TopicPartition
 from raftlog.http.api.record_text import (
-    SHOWN_BYTES,
     WHOLE_BYTES_MAX,
     Filter,
     bytes_of,
@@ -20,8 +18,9 @@ from raftlog.http.api.record_text import (
     size_of,
 )
 from raftlog.http.api.source import Source, partition_of
+from raftlog.http.exposition import Pace
 from raftlog.http.guard import Need
-from raftlog.http.messages import Head, Refusal, Request, Response, Send, bad_request
+from raftlog.http.messages import Head, Refusal, Request, Response, Send, bad_request, json_of
 from raftlog.http.routes import Route
 
 if TYPE_CHECKING:
@@ -76,19 +75,18 @@ class Records:
         is_all = all(
             place <= starts[key] if is_newest else place >= ends[key] for key, place in following.items()
         )
-        return Response.of(
-            {
-                "records": [record_row(record) for record in shown],
-                "scanned": {
-                    "records": sum(scanned[key] - first[key] for key in scanned),
-                    "bytes": size,
-                    "ms": round(1000 * (time.monotonic() - began)),
-                },
-                "stopped": stopped,
-                "next": {str(key.partition): str(place) for key, place in following.items()},
-                "is_all": is_all,
-            }
-        )
+        rows = await _rows(shown)
+        rest = {
+            "scanned": {
+                "records": sum(scanned[key] - first[key] for key in scanned),
+                "bytes": size,
+                "ms": round(1000 * (time.monotonic() - began)),
+            },
+            "stopped": stopped,
+            "next": {str(key.partition): str(place) for key, place in following.items()},
+            "is_all": is_all,
+        }
+        return Response(body=f'{{"records":{rows},{json_of(rest)[1:]}'.encode("utf-8", "replace"))
 
     async def _first(
         self,
@@ -133,9 +131,11 @@ class Records:
             return found, behind, size, stopped
         deadline = trio.current_time() + READ_S
         async with self._consumer(await self._api.client.get(), first) as consumer:
+            pace = Pace()
             while open_:
                 records = await consumer.poll(LIMIT_MAX)
                 for record in records:
+                    await pace.breathe()
                     key = TopicPartition(record.topic, record.partition)
                     if record.offset >= ends[key]:
                         continue
@@ -147,6 +147,8 @@ class Records:
                             return found, behind, size, "limit"
                     if size >= READ_BYTES_MAX:
                         return found, behind, size, "bytes"
+                    if trio.current_time() >= deadline:
+                        return found, behind, size, "time"
                 for key, position in consumer.positions().items():
                     if position >= ends.get(key, 0):
                         open_.discard(key)
@@ -229,9 +231,8 @@ class Records:
                 records = await consumer.poll(TAIL_RECORDS_MAX)
                 for record in records:
                     at[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                rows = [record_row(record, SHOWN_BYTES) for record in records if wanted.takes(record)]
-                message = {"records": rows, "skipped": skipped}
-                data = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+                rows = await _rows(records, wanted)
+                data = f'{{"records":{rows},"skipped":{skipped}}}'
                 await send(f"event: record\ndata: {data}\n\n".encode("utf-8", "replace"))
 
     # Writing
@@ -321,6 +322,17 @@ class _Placed:
 
     def positions(self) -> Mapping[TopicPartition, int]:
         return self._consumer.positions()
+
+
+async def _rows(records: list[Record], wanted: Filter | None = None) -> str:
+    """Those that are wanted, as a JSON list. A record can have a hundred headers, and a large value to look
+    into: others have their turn in between."""
+    pace, rows = Pace(), list[str]()
+    for record in records:
+        await pace.breathe()
+        if wanted is None or wanted.takes(record):
+            rows.append(json_of(record_row(record)))
+    return f"[{','.join(rows)}]"
 
 
 def _newest(found: list[Record], limit: int, is_newest: bool) -> list[Record]:
