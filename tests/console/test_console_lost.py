@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Request, Route, expect
 
 from raftlog.client.client import open_client
 from raftlog.client.health import NO_LEADER
@@ -20,6 +20,13 @@ from tests.http.raw import listen
 pytestmark = pytest.mark.slow
 
 ADMIN, VIEWER = "a-token-of-an-admin", "a-token-of-a-viewer"
+IMPATIENT = "const real = AbortSignal.timeout.bind(AbortSignal); AbortSignal.timeout = (ms) => real(ms / 10);"
+"""A page that waits a tenth of the time."""
+BEHIND = """(isHidden) => {
+  Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""As a page whose tab is behind another one, which a browser without windows does not say."""
 
 
 async def fill(bootstrap: str, group: str) -> None:
@@ -145,6 +152,48 @@ def test_24_a_page_whose_broker_is_killed_says_so_and_catches_up_when_it_is_back
         expect(page.get_by_role("main")).not_to_have_class("stale")
         console.go("Elections")
         expect(page.get_by_text(re.compile("leads orders-0"))).not_to_have_count(0)
+
+
+def test_a_page_whose_stream_is_silent_says_so_and_follows_anew(
+    browser: Browser, cluster: ClusterProcesses
+) -> None:
+    """As when a broker's machine is cut off: the connection stands, and nobody says that it does not."""
+    broker = cluster.brokers[1]
+    with opened(browser, broker) as console:
+        page = console.page
+        streams = list[Request]()
+        page.on("request", lambda one: streams.append(one) if one.url.endswith("/events") else None)
+        page.clock.install()
+        console.show("brokers", until="All brokers")
+        page.reload()
+        expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+        before = len(streams)
+        broker.pause()
+        try:
+            expect(page.get_by_role("status").filter(has_text="reconnecting")).to_be_visible()
+            with page.expect_request("**/api/v1/events"):
+                page.clock.fast_forward(10_000)
+            assert len(streams) == before + 1
+        finally:
+            broker.resume()
+        expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+
+
+def test_a_browser_may_have_the_page_in_many_tabs(browser: Browser, cluster: ClusterProcesses) -> None:
+    """It has six connections to one host for all of them."""
+    context = browser.new_context()
+    try:
+        pages = []
+        for _ in range(7):
+            pages.append(page := context.new_page())
+            page.goto(f"http://{http_address(cluster.brokers[1])}/")
+            expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+            expect(page.get_by_text("3 of 3 brokers are alive")).to_be_visible()
+            page.evaluate(BEHIND, True)
+        pages[0].evaluate(BEHIND, False)
+        expect(pages[0].get_by_role("status").filter(has_text="live")).to_be_visible()
+    finally:
+        context.close()
 
 
 def test_2_the_console_of_a_broker_without_a_majority_loads_and_says_so(

@@ -9,6 +9,7 @@ import trio
 from playwright.sync_api import Browser, expect
 
 from raftlog.client.client import open_client
+from raftlog.testing.processes import ClusterProcesses
 from tests.console.pages import SCREENS, opened
 from tests.outside import console
 
@@ -50,3 +51,34 @@ def test_every_screen_shows_what_a_client_is_told_or_says_who_knows(
         watched.show(f"topics/{TOPIC}", until="seen from outside")
         watched.show(f"topics/{TOPIC}/partitions", until="epoch")
         watched.show("groups?id=outsiders", until=TOPIC)
+
+
+def test_beside_a_cluster_that_is_silent_the_figures_are_old(
+    browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    """The process that serves the page is well, and its stream stands."""
+    if "RAFTLOG_TEST_BOOTSTRAP" in os.environ:
+        pytest.skip("brokers of somebody else are not stopped")
+    cluster: ClusterProcesses = request.getfixturevalue("cluster")
+    with (
+        console(cluster.bootstrap, may_warn=True) as address,
+        opened(browser, f"http://{address}") as watched,
+    ):
+        page = watched.page
+        page.clock.install()
+        page.reload()
+        expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+        for broker in cluster.brokers.values():
+            broker.pause()
+        try:
+            lost = page.get_by_role("status").filter(has_text="reconnecting")
+            expect(lost).to_be_visible()
+            expect(page.get_by_role("link", name="unknown now")).to_be_visible()
+            with page.expect_response("**/api/v1/events"):
+                page.clock.fast_forward(10_000)
+            page.wait_for_timeout(500)  # it says hello, and nothing of the cluster
+            expect(lost).to_be_visible()
+        finally:
+            for broker in cluster.brokers.values():
+                broker.resume()
+        expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()

@@ -1,22 +1,47 @@
 // Keeps the store true: one stream of events, and a few questions while the page is seen.
 import { get, query } from "./api.js";
-import { change, store, takeEvents } from "./store.js";
+import { change, STALE_MS, store, takeEvents } from "./store.js";
 
 const SUMMARY_MS = 2000;
 const HISTORY_S = 600;
 const RETRY_MS = 1000;
+/** A stream that is silent for so long is opened anew: who held its other end may be gone without a word. */
+const SILENT_MS = 10_000;
 
 let source = null;
+let followedAt = 0;
 let askSoon = 0;
 
 export async function start() {
   await identify();
-  follow();
+  document.addEventListener("visibilitychange", seen);
+  if (!document.hidden) follow();
   repeat(summary, SUMMARY_MS);
   repeat(history, SUMMARY_MS);
   repeat(dev, 1000);
-  setInterval(() => change(), 1000);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) { summary(); history(); } });
+  setInterval(watch, 1000);
+}
+
+/** A browser has six connections to one host, for all tabs: one that nobody sees holds none. */
+function seen() {
+  if (document.hidden) {
+    source?.close();
+    source = null;
+    lost();
+  } else {
+    follow();
+    summary();
+    history();
+  }
+}
+
+/** What is silent is not live, though its connection stands. */
+function watch() {
+  if (document.hidden) return;
+  const silentMs = Date.now() - Math.max(store.heardAt, followedAt);
+  if (store.link === "live" && silentMs >= STALE_MS) lost();
+  if (silentMs >= SILENT_MS) follow();
+  change();
 }
 
 async function identify() {
@@ -40,20 +65,23 @@ function repeat(task, ms) {
   run();
 }
 
-/** The browser connects again by itself, and says what it was told last; unless it was refused. */
+/** The browser connects again by itself, and says what it was told last; unless it was refused. There is one
+ * stream at a time. It is live when figures come: `raftlog console` says hello beside a cluster that is silent. */
 function follow() {
-  source = new EventSource("api/v1/events");
-  source.addEventListener("hello", (message) => heard(() => { store.cluster = JSON.parse(message.data); }));
-  source.addEventListener("rates", () => heard());
-  source.addEventListener("raft", (message) => {
+  source?.close();
+  const own = source = new EventSource("api/v1/events");
+  followedAt = Date.now();
+  own.addEventListener("hello", (message) => change(() => { store.cluster = JSON.parse(message.data); }));
+  own.addEventListener("rates", () => heard());
+  own.addEventListener("raft", (message) => {
     heard(() => takeEvents(JSON.parse(message.data)));
     clearTimeout(askSoon);
     askSoon = setTimeout(summary, 150);
   });
-  source.addEventListener("bye", lost);
-  source.addEventListener("error", () => {
+  own.addEventListener("bye", lost);
+  own.addEventListener("error", () => {
     lost();
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, RETRY_MS);
+    if (own.readyState === EventSource.CLOSED) setTimeout(() => { if (own === source) follow(); }, RETRY_MS);
   });
 }
 
