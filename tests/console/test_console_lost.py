@@ -134,6 +134,34 @@ def test_a_page_that_misses_a_file_waits_for_its_broker(browser: Browser, cluste
         context.close()
 
 
+def test_a_request_that_is_never_answered_holds_up_neither_a_page_nor_its_loading(
+    browser: Browser, cluster: ClusterProcesses
+) -> None:
+    address = f"http://{http_address(cluster.brokers[1])}/"
+    context = browser.new_context()
+    try:
+        context.add_init_script(IMPATIENT)
+        page = context.new_page()
+        page.route("**/console/ring.js", lambda route: route.abort("internetdisconnected"), times=1)
+        page.route("**/api/v1/topics?*", lambda route: None, times=1)
+        held = list[Route]()
+
+        def hold_first(route: Route) -> None:
+            if route.request.resource_type == "fetch" and not held:
+                held.append(route)
+            else:
+                route.continue_()
+
+        page.route(address, hold_first)
+        page.goto(f"{address}#/topics")
+        expect(page.get_by_role("alert")).to_have_text("no answer within 30 s")
+        expect(page.get_by_text("in all")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        assert held
+    finally:
+        context.close()
+
+
 def test_24_a_page_whose_broker_is_killed_says_so_and_catches_up_when_it_is_back(
     browser: Browser, cluster: ClusterProcesses
 ) -> None:

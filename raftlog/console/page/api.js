@@ -2,6 +2,8 @@
 import { askForToken } from "./login.js";
 
 const BASE = "api/v1/";
+/** For a whole answer. The server may take ten seconds for what it asks of the cluster. */
+const ANSWER_MS = 30_000;
 
 export class ApiError extends Error {
   constructor(status, code, message) {
@@ -19,24 +21,25 @@ export const remove = (path, body) => call("DELETE", path, body ?? {});
 /** Ask, once more after a token was asked for: what was filled in stays, and is sent then. */
 async function call(method, path, body, isRetry = false) {
   const headers = { Accept: "application/json" };
-  const options = { method, headers };
+  const options = { method, headers, signal: AbortSignal.timeout(ANSWER_MS) };
   if (method !== "GET") {
     headers["Content-Type"] = "application/json";
     headers["X-Raftlog-CSRF"] = "1";
     options.body = JSON.stringify(body);
   }
-  let response;
+  let response, text;
   try {
     response = await fetch(BASE + path, options);
-  } catch {
-    throw new ApiError(0, "UNREACHABLE", "nobody answers");
+    text = await response.text();
+  } catch (error) {
+    if (error.name !== "TimeoutError") throw new ApiError(0, "UNREACHABLE", "nobody answers");
+    throw new ApiError(0, "TIMED_OUT", `no answer within ${ANSWER_MS / 1000} s${method === "GET" ? "" : ": it may be done nevertheless"}`);
   }
   if (response.status === 401 && !isRetry && path !== "session") {
     await askForToken();
     return call(method, path, body, true);
   }
   if (response.status === 204) return null;
-  const text = await response.text();
   let value = null;
   try {
     value = JSON.parse(text);

@@ -8,10 +8,11 @@
   // A browser drops what is under way when its machine changes networks, and does not ask again. One module that
   // is missing leaves the page empty, so the page is loaded again as soon as the broker answers.
   const RETRY_MS = 1000;
+  const ANSWER_MS = 10_000;
   let isMissing = false;
   const loadAgain = async () => {
     try {
-      if ((await fetch(location.pathname)).ok) return location.reload();
+      if ((await fetch(location.pathname, { signal: AbortSignal.timeout(ANSWER_MS) })).ok) return location.reload();
     } catch { /* nobody answers yet */ }
     setTimeout(loadAgain, RETRY_MS);
   };
