@@ -9,11 +9,12 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import pytest
 import trio
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from raftlog.client.admin_values import NewTopic
 from raftlog.client.client import open_client
@@ -39,6 +40,13 @@ MISLEADING = "invoice\u202egpj.exe \u200b\u0000\u0007 \ufeff end"
 
 HUGE = json.dumps({"all": [2**53 + number for number in range(50_000)]})
 """Almost a MiB."""
+
+
+BYE = "event: bye\ndata: {}\n\n"
+
+
+def answer_with(route: Route, *, status: int = 200, body: str = "") -> None:
+    route.fulfill(status=status, body=body, content_type="text/event-stream")
 
 
 @contextmanager
@@ -125,6 +133,52 @@ def test_7_and_8_what_others_wrote_is_text_on_every_screen(
             expect(page.get_by_role("cell", name=PAYLOADS[0], exact=True).first).to_be_visible()
         console.show("topics/%3Cimg%20src=x%20onerror=alert(1)%3E")
         expect(page.get_by_role("alert")).to_contain_text("<img src=x onerror=alert(1)>")
+
+
+def test_of_two_searches_the_later_is_shown_and_a_tail_that_ends_says_so(
+    browser: Browser, filled: ClusterProcesses
+) -> None:
+    with opened(browser, filled.brokers[1]) as console:
+        page = console.page
+        held = list[Route]()
+        page.route("**/records?*contains=svg*", lambda route: held.append(route))
+        console.show("topics/wild", until="scanned")
+        text = page.get_by_role("searchbox", name="text to look for")
+        for wanted in ("svg", "gpj.exe"):
+            text.fill(wanted)
+            page.get_by_role("button", name="Search").click()
+        rows = page.get_by_role("region", name="records").get_by_role("row")
+        expect(rows).to_have_count(2)
+        with page.expect_response("**/records?*contains=svg*"):
+            held.pop().continue_()
+        text.fill("svg")
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("button", name="Live tail").click()
+        expect(page.get_by_text("following")).to_be_visible()
+        with page.expect_response("**/records?*contains=svg*"):
+            held.pop().continue_()
+        page.wait_for_timeout(200)
+        expect(rows).to_have_count(2)
+        expect(rows.last).to_contain_text("gpj.exe")
+        page.get_by_role("button", name="Stop").click()
+        for answer, told in (({"status": 403}, "was refused"), ({"body": BYE}, "has ended")):
+            page.route("**/tail*", partial(answer_with, **answer), times=1)
+            page.get_by_role("button", name="Live tail").click()
+            expect(page.get_by_role("alert")).to_contain_text(f"The live tail {told}")
+            expect(page.get_by_text("following")).to_have_count(0)
+        page.get_by_role("button", name="Live tail").click()
+        expect(page.get_by_text("following")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_what_was_known_of_one_group_is_not_shown_of_another(
+    browser: Browser, filled: ClusterProcesses
+) -> None:
+    with opened(browser, filled.brokers[1]) as console:
+        console.show(f"groups?id={NOTED}", until=PAYLOADS[3])
+        console.page.route("**/groups/detail?id=other", lambda route: None)
+        console.show("groups?id=other", until="asking for the group")
+        expect(console.page.get_by_text(PAYLOADS[3])).to_have_count(0)
 
 
 def test_9_what_cannot_be_seen_is_shown_by_its_code(browser: Browser, filled: ClusterProcesses) -> None:

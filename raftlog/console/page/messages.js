@@ -20,11 +20,15 @@ export class Messages extends Component {
       json: q.get("json") ?? "", in: q.get("in") ?? "key,value,headers", as: q.get("as") ?? "auto",
       rows: null, answer: null, error: null, tail: null, skipped: 0, isPaused: false,
     };
+    this.turn = 0; // of searches and live tails: what is late is not shown
   }
 
   componentDidMount() { this.search(); }
 
-  componentWillUnmount() { this.source?.close(); }
+  componentWillUnmount() {
+    this.turn += 1;
+    this.source?.close();
+  }
 
   filters() {
     const { partition, contains, json } = this.state;
@@ -48,12 +52,14 @@ export class Messages extends Component {
     event?.preventDefault();
     this.stop();
     if (event) this.remember();
+    const turn = this.turn += 1;
     try {
       const answer = await get(`topics/${segment(this.props.topic.name)}/records${query({ ...this.filters(), from: this.place(), limit: 50, places })}`);
+      if (turn !== this.turn) return;
       const rows = places ? [...this.state.rows, ...answer.records].slice(-ROWS_MAX) : answer.records;
       this.setState({ rows, answer, error: null });
     } catch (error) {
-      this.setState({ error });
+      if (turn === this.turn) this.setState({ error });
     }
   };
 
@@ -63,14 +69,23 @@ export class Messages extends Component {
   };
 
   follow = () => {
+    this.turn += 1;
     this.source = new EventSource(url(`topics/${segment(this.props.topic.name)}/tail${query(this.filters())}`));
     this.source.addEventListener("record", (message) => {
       const { records, skipped } = JSON.parse(message.data);
       if (this.state.isPaused || (records.length === 0 && skipped === 0)) return;
       this.setState(({ rows, skipped: before }) => ({ rows: [...records.reverse(), ...(rows ?? [])].slice(0, ROWS_MAX), skipped: before + skipped }));
     });
-    this.setState({ tail: this.source, skipped: 0, isPaused: false });
+    this.source.addEventListener("bye", () => this.end("has ended"));
+    this.source.addEventListener("error", () => this.end(this.source.readyState === EventSource.CLOSED ? "was refused" : "broke off"));
+    this.setState(({ rows }) => ({ tail: this.source, skipped: 0, isPaused: false, error: null, rows: rows ?? [] }));
   };
+
+  /** The browser would follow again by itself, from the end that is there then: what came meanwhile would be missing. */
+  end(how) {
+    this.stop();
+    this.setState({ error: new Error(`The live tail ${how}: what comes now is not shown.`) });
+  }
 
   stop() {
     this.source?.close();

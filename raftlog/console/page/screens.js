@@ -23,7 +23,7 @@ export const SCREENS = [
   { path: "", name: "Overview", view: Overview, icon: "M3 12l9-8 9 8M6 10v9h12v-9" },
   { path: "topics", name: "Topics", view: whenNamed(Topics, Topic), count: (c) => c.topics,
     icon: "M4 6h16M4 12h16M4 18h10" },
-  { path: "groups", name: "Groups", view: (props) => (props.route.query.has("id") ? html`<${Group} ...${props} />` : html`<${Groups} ...${props} />`),
+  { path: "groups", name: "Groups", view: (props) => (props.route.query.has("id") ? html`<${Group} ...${props} key=${props.route.query.get("id")} />` : html`<${Groups} ...${props} />`),
     count: (c) => c.groups ?? "", icon: "M8 11a3 3 0 100-6 3 3 0 000 6zM16 11a3 3 0 100-6 3 3 0 000 6zM2 19c0-3 2.5-5 6-5s6 2 6 5M15 14c3.5 0 6 2 6 5" },
   { path: "brokers", name: "Brokers", view: Brokers, count: (c) => c.brokers, icon: "M4 4h16v6H4zM4 14h16v6H4zM8 7h.01M8 17h.01" },
   { path: "raft", name: "Raft", view: (props) => (props.route.path.length > 2 ? html`<${RaftGroup} ...${props} key=${props.route.path.join("/")} />` : html`<${Raft} ...${props} />`),
