@@ -181,6 +181,33 @@ def test_what_was_known_of_one_group_is_not_shown_of_another(
         expect(console.page.get_by_text(PAYLOADS[3])).to_have_count(0)
 
 
+def test_an_error_is_told_beside_what_was_known(browser: Browser, filled: ClusterProcesses) -> None:
+    refusal = {"error": {"code": "TIMED_OUT", "message": "brokers are silent"}}
+    with opened(browser, filled.brokers[1]) as console:
+        page = console.page
+        told = page.get_by_role("alert").filter(has_text="brokers are silent · What is shown is older.")
+        for path, asked, shown in (
+            ("", "brokers", "Broker 1"),
+            ("", "metrics/history?*", "Broker 1"),
+            ("brokers", "brokers", "serves this page"),
+            ("clients", "connections", "in all"),
+            ("apis", "apis", "requests"),
+        ):
+            console.show(path)
+            console.settle()
+            page.get_by_text(shown).first.wait_for(state="attached")
+            page.route(f"**/api/v1/{asked}", partial(answer_with, status=504, body=json.dumps(refusal)))
+            expect(told).to_have_count(1)
+            page.get_by_text(shown).first.wait_for(state="attached")
+            page.unroute(f"**/api/v1/{asked}")
+            expect(told).to_have_count(0)
+        known, fresh = {"at": [1, 2], "a": [5, 6]}, {"at": [2, 3], "a": [7, 8], "new": [9, 10]}
+        joined = page.evaluate(
+            "async (those) => (await import('./console/live.js')).join(...those)", [known, fresh]
+        )
+        assert joined == {"at": [1, 2, 3], "a": [5, 7, 8], "new": [None, 9, 10]}
+
+
 def test_9_what_cannot_be_seen_is_shown_by_its_code(browser: Browser, filled: ClusterProcesses) -> None:
     with opened(browser, filled.brokers[1]) as console:
         console.show("topics/wild/0/5")

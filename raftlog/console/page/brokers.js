@@ -10,7 +10,8 @@ export class Brokers extends Asking {
   render(_, { data, error }) {
     return html`<div class="head"><h1>Brokers</h1></div>
       <p class="lead">${isOutside() ? "As the cluster tells any client." : "Each broker speaks for itself. One that says nothing is down, or cut off from the broker that serves this page."}</p>
-      ${!data ? html`<${Waiting} error=${error} what="asking the brokers" />` : html`<div class="grid">
+      <${Waiting} data=${data} error=${error} what="asking the brokers" />
+      ${data && html`<div class="grid">
         <${Card} title="All brokers" actions=${html`<button type="button" onClick=${() => csv(data)}>CSV</button>`}><${Table} label="brokers" columns=${COLUMNS(data)} rows=${data} keyOf=${(row) => row.id} /><//>
         ${!isOutside() && html`<${Card} title="Links between them" word="quorum"><${Table} label="links" columns=${LINKS} rows=${links(data)} keyOf=${(row) => `${row.from}-${row.to}`} empty="One broker alone has none." /><//>`}</div>`}`;
   }

@@ -29,7 +29,8 @@ export class Clients extends Asking {
 
   render(_, { data, error }) {
     return html`<div class="head"><h1>Clients</h1></div><p class="lead">Kafka connections ${whose()}, the busiest first.</p>
-      ${!data ? html`<${Waiting} error=${error} what="asking for connections" />` : html`<${Card}><${Table} label="connections" columns=${CLIENTS} rows=${data.items} keyOf=${(row) => row.id} empty="Nobody is connected." />
+      <${Waiting} data=${data} error=${error} what="asking for connections" />
+      ${data && html`<${Card}><${Table} label="connections" columns=${CLIENTS} rows=${data.items} keyOf=${(row) => row.id} empty="Nobody is connected." />
         <p class="dim small">${whole(data.total)} in all</p><//>`}`;
   }
 }
@@ -52,7 +53,8 @@ export class Apis extends Asking {
   render(_, { data, error, all }) {
     const rows = (data ?? []).filter((row) => all || row.requests > 0).sort((a, b) => b.requests - a.requests || a.key - b.key);
     return html`<div class="head"><h1>APIs</h1></div><p class="lead">What Kafka clients asked ${whose()}, since its start.</p>
-      ${!data ? html`<${Waiting} error=${error} what="asking" />` : html`<${Card}><div class="bar"><label><input type="checkbox" checked=${all} onChange=${() => this.setState({ all: !all })} />also those that nobody asked</label></div>
+      <${Waiting} data=${data} error=${error} />
+      ${data && html`<${Card}><div class="bar"><label><input type="checkbox" checked=${all} onChange=${() => this.setState({ all: !all })} />also those that nobody asked</label></div>
         <${Table} label="APIs" columns=${APIS} rows=${rows} keyOf=${(row) => row.key} empty="Nobody has asked anything yet." /><//>`}`;
   }
 }

@@ -33,8 +33,8 @@ export class Group extends Asking {
         ${data && mayChange() && html`<button type="button" onClick=${() => this.setState({ doing: "reset" })}>Reset offsets</button>
           <button class="danger" type="button" onClick=${() => this.setState({ doing: "delete" })}>Delete</button>`}</div>
       <p class="lead">Where its consumers are, and how much they have not read yet.</p>
-      ${error && html`<${Waiting} error=${error} />`}
-      ${!data ? !error && html`<${Waiting} what="asking for the group" />` : html`<div class="grid">
+      <${Waiting} data=${data} error=${error} what="asking for the group" />
+      ${data && html`<div class="grid">
         <${Card} cls="w4"><div class="figures"><${Figure} name="lag" word="lag" value=${whole(data.total)} /><${Figure} name="members" value=${data.members.length} />
           <${Figure} name="partitions" value=${data.offsets.length} /><${Figure} name="coordinator" word="metadata" value=${`broker ${data.coordinator}`} /></div>
           <p class="dim">${data.protocol ? `assigned by ${data.protocol}` : "no member is there"}</p><//>

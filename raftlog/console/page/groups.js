@@ -23,8 +23,8 @@ export class Groups extends Asking {
       <p class="lead">Consumers of one group share a topic's partitions. Lag is what a group has not read yet; it should not grow for long.</p>
       <${Card}><div class="bar"><input class="wide" type="search" aria-label="search groups" placeholder="search by id" value=${search} onInput=${(event) => this.setState({ search: event.target.value, pages: [null] })} />
         <button type="button" onClick=${() => saveCsv("groups.csv", ["group", "state", "members", "lag"], rows.map((r) => [r.id, r.state, r.members, r.lag]))}>CSV</button></div>
-      ${error && html`<${Waiting} error=${error} />`}
-      ${data ? html`<${Table} label="groups" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.id} empty=${search ? "No group has that in its id." : html`No group has consumed anything yet.<${Begin} />`} />` : !error && html`<${Waiting} what="asking for groups" />`}
+      <${Waiting} data=${data} error=${error} what="asking for groups" />
+      ${data && html`<${Table} label="groups" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.id} empty=${search ? "No group has that in its id." : html`No group has consumed anything yet.<${Begin} />`} />`}
       ${data && html`<div class="bar small dim"><span>${whole(data.total)} in all</span><span class="grow"></span>
         ${pages.length > 1 && html`<button type="button" onClick=${() => this.setState({ pages: pages.slice(0, -1) })}>back</button>`}
         ${data.next && html`<button type="button" onClick=${() => this.setState({ pages: [...pages, data.next] })}>more</button>`}</div>`}<//>`;

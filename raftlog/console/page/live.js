@@ -103,7 +103,7 @@ async function summary() {
     const cluster = await get("cluster");
     change(() => { store.cluster = cluster; });
   } catch (error) {
-    if (error.status >= 500 && store.cluster) change(() => { store.cluster = { ...store.cluster, problems: [error.message] }; });
+    if (error.code !== "UNREACHABLE" && store.cluster) change(() => { store.cluster = { ...store.cluster, problems: [error.message] }; });
   }
 }
 
@@ -112,7 +112,7 @@ async function dev() {
   try {
     const found = await get("dev");
     change(() => { store.dev = found; });
-  } catch { /* as above */ }
+  } catch { /* the next answer has it */ }
 }
 
 async function history() {
@@ -120,8 +120,10 @@ async function history() {
   const since = known?.at.length ? known.at[known.at.length - 1] - 2000 : Date.now() - 1000 * HISTORY_S;
   try {
     const fresh = await get(`metrics/history${query({ since })}`);
-    change(() => { store.history = join(known, fresh); });
-  } catch { /* as above */ }
+    change(() => { store.history = join(known, fresh); store.historyError = null; });
+  } catch (error) {
+    if (error.code !== "UNREACHABLE") change(() => { store.historyError = error; });
+  }
 }
 
 /** The newest seconds are asked for again: not all brokers had told them. The very last is left out while it is
@@ -133,7 +135,8 @@ export function join(known, fresh) {
   const from = known.at.filter((at) => at < first).length - keep;
   const joined = {};
   for (const name of Object.keys(fresh)) {
-    joined[name] = [...known[name].slice(from, from + keep), ...fresh[name]];
+    const before = known[name] ?? known.at.map(() => null); // a server of another version may know more
+    joined[name] = [...before.slice(from, from + keep), ...fresh[name]];
   }
   return joined;
 }

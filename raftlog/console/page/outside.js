@@ -16,8 +16,8 @@ export class Quorum extends Asking {
     return html`<div class="head"><h1>Raft</h1></div>
       <p class="lead">The cluster's metadata is kept by a quorum: who leads it, and how far the others are.</p>
       <div class="grid">
-        <${Card} title="The quorum of the metadata" word="metadata">${!data ? html`<${Waiting} error=${error} what="asking for the quorum" />`
-          : html`<div class="figures"><${Figure} name="leader" word="leader" value=${data.leader} /><${Figure} name="term" word="term" value=${whole(data.term)} />
+        <${Card} title="The quorum of the metadata" word="metadata"><${Waiting} data=${data} error=${error} what="asking for the quorum" />
+          ${data && html`<div class="figures"><${Figure} name="leader" word="leader" value=${data.leader} /><${Figure} name="term" word="term" value=${whole(data.term)} />
               <${Figure} name="commit index" word="commit" value=${whole(data.commit_index)} /></div>
             <${Table} label="members of the quorum" columns=${COLUMNS(data)} rows=${data.members} keyOf=${(row) => row.id} />`}<//>
         <${Card} title="Everything else"><p>The Raft groups of raftlog's partitions are inside its brokers, and not told by Kafka's protocol. In Apache Kafka partitions have none.</p><p class="dim">${WHERE}</p><//>

@@ -37,6 +37,7 @@ export function Overview() {
     <div class="grid">
       <${Problems} problems=${cluster.problems} />
       <${Tiles} />
+      ${store.historyError && html`<${Waiting} data=${store.history} error=${store.historyError} />`}
       ${plots().map((plot) => html`<${Card} key=${plot.title} title=${plot.title} word=${plot.word} cls="w6" actions=${html`<${Legend} series=${plot.series} />`}>
         ${plot.data ? html`<${Plot} series=${plot.series} data=${plot.data} theme=${store.theme} label=${plot.label} show=${plot.show} />` : html`<${Waiting} />`}<//>`)}
       ${!isOutside() && html`<${Card} title="What happened" word="election" cls="w8" actions=${html`<a href="#/elections">all of it</a>`}>
@@ -67,8 +68,8 @@ class Tiles extends Asking {
   path() { return "brokers"; }
 
   render(_, { data, error }) {
-    if (!data) return html`<${Waiting} error=${error} what="asking the brokers" />`;
-    return data.map((broker) => html`<${Tile} key=${broker.id} broker=${broker} cls=${data.length % 4 === 0 ? "w3" : "w4"} />`);
+    return html`<${Waiting} data=${data} error=${error} what="asking the brokers" />
+      ${data?.map((broker) => html`<${Tile} key=${broker.id} broker=${broker} cls=${data.length % 4 === 0 ? "w3" : "w4"} />`)}`;
   }
 }
 

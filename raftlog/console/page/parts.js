@@ -48,9 +48,10 @@ export const Text = ({ children }) => html`<bdi>${visible(String(children ?? "")
 /** Where to begin with a cluster of one's own in which nothing has been written. */
 export const Begin = () => isDev() && html` <a href="#/lessons">Lessons</a> has a load to look at, and what to do with it.`;
 
-/** What stands where an answer will be, or why there is none. */
-export function Waiting({ error, what }) {
-  if (error) return html`<p class="error" role="alert">${error.message}</p>`;
+/** What stands where an answer will be, or why there is none; or above one, when no newer one came. */
+export function Waiting({ data, error, what }) {
+  if (error) return html`<p class="error" role="alert">${error.message}${data && " · What is shown is older."}</p>`;
+  if (data) return null;
   return html`<p class="empty" aria-busy="true">${what ?? "asking"} …</p>`;
 }
 

@@ -18,9 +18,9 @@ export class Raft extends Asking {
     return html`<div class="head"><h1>Raft</h1></div>
       <p class="lead">Every partition is a Raft group, and so is the metadata. A record is acknowledged when a majority of the group has it on disk: that is the commit index.</p>
       <${Card}><div class="bar"><input class="wide" type="search" aria-label="search groups" placeholder="search by topic" value=${search} onInput=${(event) => this.setState({ search: event.target.value })} /></div>
-      ${error && html`<${Waiting} error=${error} />`}
-      ${data ? html`<${Table} label="Raft groups" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.group} empty="No group has that in its name." />
-        <p class="dim small">${whole(data.total)} on the broker that serves this page${data.total > rows.length ? `; the first ${rows.length} are shown` : ""}</p>` : !error && html`<${Waiting} what="asking for groups" />`}<//>`;
+      <${Waiting} data=${data} error=${error} what="asking for groups" />
+      ${data && html`<${Table} label="Raft groups" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.group} empty="No group has that in its name." />
+        <p class="dim small">${whole(data.total)} on the broker that serves this page${data.total > rows.length ? `; the first ${rows.length} are shown` : ""}</p>`}<//>`;
   }
 }
 

@@ -78,7 +78,7 @@ export class RaftGroup extends Asking {
     return html`<div class="head"><h1>Raft group</h1><span class="mono">${name}</span><span class="grow"></span>
         ${topic !== "__cluster_metadata" && html`<a class="button" href=${`#/topics/${segment(topic)}`}>records</a>`}<${Groups} name=${name} /></div>
       <p class="lead">Every partition is a Raft group. A record is acknowledged when a majority of the replicas has it on disk: that is the commit index.${isDev() ? " Click a link to cut it." : ""}</p>
-      ${error && html`<p class="error" role="alert">${error.message}</p>`}
+      <${Waiting} data=${data} error=${error} />
       <div class="grid">
         <${Card} title="Brokers and links" word="quorum" cls="w4"><${Ring} brokers=${brokers} said=${data.said_by} links=${this.links} onLink=${isDev() && mayChange() ? toggleLink : null} />
           ${isDev() && mayChange() && html`<${BrokerFaults} brokers=${brokers} />`}<//>
@@ -126,9 +126,9 @@ class Groups extends Asking {
     this.every = 10_000;
   }
 
-  render({ name }, { data }) {
+  render({ name }, { data, error }) {
     const names = new Set([name, ...(data?.items ?? []).map((one) => one.group)]);
-    return html`<select aria-label="another group" value=${name} onChange=${(event) => { location.hash = addressOf(event.target.value); }}>${[...names].map((one) => html`<option value=${one}>${one}</option>`)}</select>`;
+    return html`${error && html`<${Waiting} data=${data} error=${error} />`}<select aria-label="another group" value=${name} onChange=${(event) => { location.hash = addressOf(event.target.value); }}>${[...names].map((one) => html`<option value=${one}>${one}</option>`)}</select>`;
   }
 }
 

@@ -27,7 +27,8 @@ export class RecordView extends Asking {
     return html`<${Card} cls=${cls} title=${`Offset ${place.offset} of partition ${place.partition}`} actions=${html`
         <select aria-label="show the value as" value=${as} onChange=${(event) => this.setState({ as: event.target.value })}>${choose.map((one) => html`<option>${one}</option>`)}</select>
         <a class="button" href=${`${base}/messages`} aria-label="close the record">✕</a>`}>
-      ${!data ? html`<${Waiting} error=${error} what="reading the record" />` : html`
+      <${Waiting} data=${data} error=${error} what="reading the record" />
+      ${data && html`
       <dl class="pairs"><dt>time</dt><dd title=${local(data.timestamp)}>${stamp(data.timestamp)} UTC</dd>
         <dt>size</dt><dd>key ${bytes(data.key?.size ?? 0)}, value ${bytes(data.value?.size ?? 0)}</dd></dl>
       <h3>Key</h3><${Body} data=${data.key} as=${as} none="null: it goes to any partition" what="key" />

@@ -7,8 +7,9 @@ export const store = {
   about: null,
   /** /api/v1/cluster. */
   cluster: null,
-  /** Series of the last ten minutes, columns by name. */
+  /** Series of the last ten minutes, columns by name; and why there are no newer ones. */
   history: null,
+  historyError: null,
   /** What happened, by id, the oldest first. */
   events: new Map(),
   /** Of `raftlog dev`: brokers and what is done to them. */

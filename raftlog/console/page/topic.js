@@ -20,9 +20,8 @@ export class Topic extends Asking {
           <button class="danger" type="button" onClick=${() => this.setState({ doing: "delete" })}>Delete</button>`}</div>
       <p class="lead">${data ? `${data.partitions.length} partitions · ${data.replication} replicas · ${whole(data.records)} records · ${data.cleanup}` : " "}</p>
       <${Tabs} base=${base} tabs=${tabs} current=${isRecord ? "messages" : view} />
-      ${error && html`<${Waiting} error=${error} />`}
+      <${Waiting} data=${data} error=${error} what="asking for the topic" />
       ${data && this.view(view, data, route, isRecord)}
-      ${!data && !error && html`<${Waiting} what="asking for the topic" />`}
       ${doing === "delete" && html`<${Delete} name=${name} onDone=${() => this.setState({ doing: null })} />`}
       ${doing === "grow" && html`<${Grow} name=${name} now=${data.partitions.length} onDone=${() => { this.setState({ doing: null }); this.ask(); }} />`}`;
   }

@@ -44,9 +44,9 @@ export class Topics extends Asking {
         <button type="button" onClick=${() => saveCsv("topics.csv", ["name", "partitions", "replicas", "records", "bytes"], rows.map((r) => [r.name, r.partitions, r.replication, r.records, r.bytes]))}>CSV</button>
         ${mayChange() && html`<button class="main" type="button" onClick=${() => this.setState({ creating: true })}>Create a topic</button>`}
       </div>
-      ${error && html`<${Waiting} error=${error} />`}
-      ${data ? html`<${Table} label="topics" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.name} sort=${sort} onSort=${(by) => this.change({ sort: by })}
-          empty=${search ? "No topic has that in its name." : html`There is no topic yet.<${Begin} />`} />` : !error && html`<${Waiting} what="asking for topics" />`}
+      <${Waiting} data=${data} error=${error} what="asking for topics" />
+      ${data && html`<${Table} label="topics" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.name} sort=${sort} onSort=${(by) => this.change({ sort: by })}
+          empty=${search ? "No topic has that in its name." : html`There is no topic yet.<${Begin} />`} />`}
       ${data && html`<div class="bar small dim"><span>${whole(data.total)} in all</span><span class="grow"></span>
         ${pages.length > 1 && html`<button type="button" onClick=${() => this.setState({ pages: pages.slice(0, -1) })}>back</button>`}
         ${data.next && html`<button type="button" onClick=${() => this.setState({ pages: [...pages, data.next] })}>more</button>`}</div>`}<//>
