@@ -208,6 +208,15 @@ def test_an_error_is_told_beside_what_was_known(browser: Browser, filled: Cluste
         assert joined == {"at": [1, 2, 3], "a": [5, 7, 8], "new": [None, 9, 10]}
 
 
+def test_a_record_is_read_while_its_page_is_not_seen(browser: Browser, filled: ClusterProcesses) -> None:
+    with opened(browser, filled.brokers[1]) as console:
+        page = console.page
+        page.add_init_script("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+        page.route("**/records/0/0", partial(answer_with, status=503, body="{}"), times=1)
+        page.reload()
+        console.show("topics/wild/0/0", until="Download")
+
+
 def test_9_what_cannot_be_seen_is_shown_by_its_code(browser: Browser, filled: ClusterProcesses) -> None:
     with opened(browser, filled.brokers[1]) as console:
         console.show("topics/wild/0/5")
