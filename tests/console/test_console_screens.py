@@ -217,6 +217,39 @@ def test_a_record_is_read_while_its_page_is_not_seen(browser: Browser, filled: C
         console.show("topics/wild/0/0", until="Download")
 
 
+def test_a_record_is_produced_again_as_it_was_or_not_at_all(
+    browser: Browser, filled: ClusterProcesses
+) -> None:
+    whole = {"as": "utf8", "text": "", "size": 0, "cut": False}
+    record = {"key": whole, "value": whole, "headers": [["h", None]], "header_count": 1}
+    cut = {"as": "utf8", "text": "the beginning", "size": 3 << 20, "cut": True}
+    gone = {"error": {"code": "OFFSET_OUT_OF_RANGE", "message": "it is gone"}}
+    with opened(browser, filled.brokers[1]) as console:
+        page = console.page
+
+        def copy(status: int, answer: object) -> None:
+            told = partial(answer_with, status=status, body=json.dumps(answer))
+            page.route("**/records/0/1", told, times=1)
+            console.show("topics/wild/produce?copy=0/1")
+            page.reload()
+
+        for status, answer, why in (
+            (200, {**record, "value": cut}, "is not copied"),
+            (200, {**record, "headers": [["h", cut]]}, "is not copied"),
+            (200, {**record, "header_count": 101}, "is not copied"),
+            (404, gone, "it is gone"),
+        ):
+            copy(status, answer)
+            expect(page.get_by_role("alert")).to_contain_text(why)
+            expect(page.get_by_role("textbox", name="value", exact=True)).to_have_value("")
+        copy(200, record)
+        expect(page.get_by_role("textbox", name="name of header 1")).to_have_value("h")
+        with page.expect_request(lambda request: request.method == "POST") as posted:
+            page.get_by_role("button", name="Write", exact=True).click()
+        assert posted.value.post_data_json["key"] == {"as": "hex", "text": ""}  # and not null
+        expect(page.get_by_role("heading", name="Written")).to_be_visible()
+
+
 def test_9_what_cannot_be_seen_is_shown_by_its_code(browser: Browser, filled: ClusterProcesses) -> None:
     with opened(browser, filled.brokers[1]) as console:
         console.show("topics/wild/0/5")

@@ -8,14 +8,25 @@ import { Trace } from "./trace.js";
 const KINDS = [["utf8", "text"], ["hex", "hex"], ["null", "null"]];
 
 export class Produce extends Component {
-  state = { key: { as: "utf8", text: "" }, value: { as: "utf8", text: "" }, headers: [], done: null };
+  state = { key: { as: "utf8", text: "" }, value: { as: "utf8", text: "" }, headers: [], done: null, error: null };
 
   async componentDidMount() {
     const copied = this.props.route.query.get("copy");
     if (!/^\d+\/\d+$/.test(copied ?? "")) return;
-    const record = await get(`topics/${segment(this.props.topic.name)}/records/${copied}`);
+    try {
+      this.copy(await get(`topics/${segment(this.props.topic.name)}/records/${copied}`));
+    } catch (error) {
+      this.setState({ error });
+    }
+  }
+
+  /** A record that was not told whole is not copied: what is written would be another one. */
+  copy({ key, value, headers, header_count }) {
+    if ([key, value, ...headers.map(([, data]) => data)].some((data) => data?.cut) || header_count > headers.length) {
+      throw new Error("This record is not copied: it has more than the page is told, a MiB of a key, value or header, and 100 headers.");
+    }
     const plain = (data) => (data === null ? { as: "null", text: "" } : { as: data.as, text: data.text });
-    this.setState({ key: plain(record.key), value: plain(record.value), headers: record.headers.map(([name, value]) => ({ name, ...plain(value) })) });
+    this.setState({ key: key?.size === 0 ? { as: "hex", text: "" } : plain(key), value: plain(value), headers: headers.map(([name, data]) => ({ name, ...plain(data) })) });
   }
 
   send = async (form) => {
@@ -32,10 +43,10 @@ export class Produce extends Component {
     this.setState({ done });
   };
 
-  render({ topic }, { key, value, headers, done }) {
+  render({ topic }, { key, value, headers, done, error }) {
     const base = `#/topics/${segment(topic.name)}`;
-    return html`<div class="grid"><${Card} title="Write records" word="offset" cls="w7"><${Form} action="Write" send=${this.send}>
-      <${Input} name="key" data=${key} onChange=${(next) => this.setState({ key: next })} hint="empty is null" />
+    return html`<div class="grid"><${Card} title="Write records" word="offset" cls="w7">${error && html`<p class="error" role="alert">${error.message}</p>`}<${Form} action="Write" send=${this.send}>
+      <${Input} name="key" data=${key} onChange=${(next) => this.setState({ key: next })} hint=${key.as === "utf8" ? "empty is null" : ""} />
       <${Input} name="value" data=${value} onChange=${(next) => this.setState({ value: next })} tall />
       ${headers.map((header, n) => html`<div class="bar" key=${n}><input aria-label=${`name of header ${n + 1}`} placeholder="header" value=${header.name} onInput=${(event) => this.header(n, { ...header, name: event.target.value })} />
         <input class="wide" aria-label=${`value of header ${n + 1}`} placeholder="value" value=${header.text} onInput=${(event) => this.header(n, { ...header, text: event.target.value })} />
