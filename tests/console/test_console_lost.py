@@ -115,6 +115,26 @@ def test_a_page_that_misses_a_file_is_loaded_again(
         context.close()
 
 
+def test_a_page_of_files_of_two_versions_is_loaded_again(browser: Browser, cluster: ClusterProcesses) -> None:
+    """As when its broker was upgraded while it loaded. What goes wrong later does not load it again."""
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        older = "export const older = 1;"
+        page.route(
+            "**/console/ring.js",
+            lambda route: route.fulfill(body=older, content_type="text/javascript"),
+            times=1,
+        )
+        page.goto(f"http://{http_address(cluster.brokers[1])}/#/topics")
+        expect(page.get_by_role("heading", level=1, name="Topics")).to_be_visible()
+        page.evaluate("globalThis.isSame = true; setTimeout(() => { throw new Error('later') })")
+        page.wait_for_timeout(1500)
+        assert page.evaluate("globalThis.isSame")
+    finally:
+        context.close()
+
+
 def test_a_page_that_misses_a_file_waits_for_its_broker(browser: Browser, cluster: ClusterProcesses) -> None:
     broker = cluster.brokers[1]
     context = browser.new_context()

@@ -9,6 +9,7 @@
   // is missing leaves the page empty, so the page is loaded again as soon as the broker answers.
   const RETRY_MS = 1000;
   const ANSWER_MS = 10_000;
+  const FOLDER = new URL(".", document.currentScript.src).href;
   let isMissing = false;
   const loadAgain = async () => {
     try {
@@ -16,10 +17,12 @@
     } catch { /* nobody answers yet */ }
     setTimeout(loadAgain, RETRY_MS);
   };
-  addEventListener("error", ({ target }) => {
-    if (isMissing || !(target instanceof HTMLScriptElement || target instanceof HTMLLinkElement)) return;
-    isMissing = true;
+  addEventListener("error", ({ target, filename }) => {
     const boot = document.querySelector(".boot");
+    const isFile = target instanceof HTMLScriptElement || target instanceof HTMLLinkElement;
+    // Files of two versions do not fit together: the window has the error then, and the page has not begun.
+    if (isMissing || !(isFile || (boot && filename?.startsWith(FOLDER)))) return;
+    isMissing = true;
     if (boot) boot.textContent = "Not all files of this page came. It is loaded again …";
     setTimeout(loadAgain, RETRY_MS);
   }, true);
