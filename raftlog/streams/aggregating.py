@@ -146,6 +146,7 @@ class Sessioning(Node):
             tuple[int, Any], int
         ] = {}  # sessions merged since `changes` told of them, with their starts
         fresh: set[tuple[int, Any]] = set()  # those that it has not told of
+        over: dict[tuple[int, Any], int] = {}  # those that have ended since, with their starts
 
         def push(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
@@ -164,6 +165,7 @@ class Sessioning(Node):
                     start, end = min(start, other_start), max(end, other)
                     if (other, key) not in fresh:
                         told[other, key] = other_start
+                    over.pop((other, key), None)  # its end was taken back
                     store.set((other, key), None, timestamp)
             store.set((end, key), [start, total], timestamp)
             fresh.add((end, key))
@@ -171,16 +173,21 @@ class Sessioning(Node):
         def emit() -> None:
             for (end, key), start in told.items():
                 kept = store.get((end, key))
-                if kept is None or kept[0] != start:
+                if (over.get((end, key)) if kept is None else kept[0]) != start:
                     changes(key, {"start": start, "end": end, "gone": True}, end)
             told.clear()
             fresh.clear()
+            over.clear()
             for (end, key), timestamp in list(store.dirty.items()):
                 if (session := store.get((end, key))) is not None:
                     changes(key, view((end, key), session), timestamp)
 
         def close(end: int, key: Any) -> None:
-            final(key, view((end, key), store.get((end, key))), end)
+            session = store.get((end, key))
+            found, over[end, key] = view((end, key), session), session[0]
+            if (changed := store.dirty.get((end, key))) is not None:
+                changes(key, found, changed)  # no commit will: it is gone by then
+            final(key, found, end)
 
         room.before_commit(emit)
         room.closing(store, close)

@@ -221,6 +221,59 @@ def test_sessions_that_meet_become_one_and_say_so():
         ]
 
 
+def bursts() -> rs.App:
+    app = rs.App("bursts", dlq="dead")
+    records = app.stream("in")
+    found = records.window(rs.session(gap_s=10)).count("bursts")
+    found.changes().to("changes", value=rs.JSON)
+    found.final().to("final", value=rs.JSON)
+    records.map(lambda value: 1 // len(value)).to("ones", value=rs.JSON)
+    return app
+
+
+def told_of(d: rs.Driver, key: str = "a") -> list[tuple[int, int, int | None]]:
+    """Start, end and count of each session that changed; None is one that is gone."""
+    found = [got.value for got in d.read("changes") if got.key == key]
+    return [(told["start"], told["end"], None if "gone" in told else told["count"]) for told in found]
+
+
+def test_a_session_that_is_over_before_the_commit_is_among_the_changes():
+    with rs.driver(bursts(), autocommit=False) as d:
+        d.feed("in", b"x", key="a", at=1_000)
+        d.commit()
+        d.feed("in", b"x", key="a", at=2_000)
+        d.feed("in", b"x", key="z", at=100_000)
+        d.commit()
+        assert told_of(d) == [(1_000, 1_000, 1), (1_000, 2_000, 2), (1_000, 1_000, None)]
+        assert [got.value["count"] for got in d.read("final")] == [2]
+        d.commit()
+        assert told_of(d) == []
+
+
+def test_a_session_that_was_told_of_and_is_over_is_not_gone():
+    """It has grown on the inside only: it is the one that was told of."""
+    with rs.driver(bursts(), autocommit=False) as d:
+        for at in (1_000, 5_000):
+            d.feed("in", b"x", key="a", at=at)
+        d.commit()
+        d.feed("in", b"x", key="a", at=3_000)
+        d.feed("in", b"x", key="z", at=100_000)
+        d.commit()
+        assert told_of(d) == [(1_000, 5_000, 2), (1_000, 5_000, 3)]
+
+
+def test_a_record_that_failed_takes_nothing_from_what_is_told_of_sessions():
+    with rs.driver(bursts(), autocommit=False) as d:
+        for at in (1_000, 5_000):
+            d.feed("in", b"x", key="a", at=at)
+        d.commit()
+        d.feed("in", b"", key="a", at=3_000)  # to the DLQ
+        d.feed("in", b"x", key="a", at=6_000)
+        d.commit()
+        assert len(d.read("dead")) == 1
+        assert told_of(d) == [(1_000, 5_000, 2), (1_000, 5_000, None), (1_000, 6_000, 3)]
+
+
 def test_streams_join_within_their_time():
     app = rs.App("joined")
     left, right = app.stream("left", value=rs.TEXT), app.stream("right", value=rs.TEXT)
