@@ -256,7 +256,7 @@ class Timed(Store):
         """Ranges that the database still has, and that a commit has ended."""
         self._dropping: list[tuple[bytes, bytes, list[bytes]]] = []
         self._of_key: dict[Any, set[int]] | None = {} if spec.by_key else None
-        self._first: list[int] = []  # a heap of times, with some that are gone
+        self._first: list[int] = []  # a heap of all times, with some that are gone, and some twice
 
     def load(self, watermark: int) -> None:
         """Read which keys there are. Those of times that are over are done with."""
@@ -272,12 +272,19 @@ class Timed(Store):
     def over(self, watermark: int) -> list[int]:
         """The times, in order, whose keys are needed no more at a watermark."""
         assert self.spec.lasts_ms is not None, self.spec
-        last, heap = watermark - self.spec.lasts_ms, self._first
-        while heap and heap[0] <= last:
-            if heap[0] in self.times:
-                return sorted(time for time in self.times if time <= last)
+        last, heap, times = watermark - self.spec.lasts_ms, self._first, self.times
+        while heap and heap[0] <= last and heap[0] not in times:
             heapq.heappop(heap)
-        return []
+        if not heap or heap[0] > last:
+            return []
+        # The heap keeps them until they are dropped, for their end may fail. No time is above a lesser one.
+        found, places = set(), [0]
+        while places:
+            place = places.pop()
+            if place < len(heap) and heap[place] <= last:
+                found.add(heap[place])
+                places += 2 * place + 1, 2 * place + 2
+        return sorted(time for time in found if time in times)
 
     def times_of(self, key: Any) -> list[int]:
         """A key's times, in order. Only for stores that are asked `by_key`."""
