@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
 from raftlog.streams.nodes import OUT, Downs, Edge, Node, Push, Room
+from raftlog.streams.serdes import JSON, Serde
 from raftlog.streams.stores import StoreSpec, Timed
 
 MISSING_RULES: Final = ("skip", "none", "fail", "dlq")
@@ -13,6 +15,10 @@ HOWS: Final = ("inner", "left", "outer")
 
 NO_KEY_OR_VALUE: Final = "a join's record has no key, or no value"
 NO_PARTNER: Final = "no partner in the table"
+
+FORMAT: Final = 1
+"""Of what waits. The one before it had no number: a list of JSON, whatever the stream's serde."""
+_WAITING: Final = struct.Struct(">?I")
 
 
 class TableJoin(Node):
@@ -56,7 +62,7 @@ class StreamJoin(Node):
 
     Each record waits until no partner can come any more. Then a `left` or `outer` join gives the ones that
     have found none, with None for the partner. What waits is kept as a list of `[found, value]` at `(time,
-    key)`: several records of a key may have the same time.
+    key)`, which `waiting` writes: several records of a key may have the same time.
     """
 
     kind = "join of streams"
@@ -132,3 +138,35 @@ class StreamJoin(Node):
 
         room.closing(mine, close if keeps else None)
         return push
+
+
+def waiting(value: Serde) -> Serde:
+    """What waits at one place of a join: a byte for the format, and of each record a byte for whether it has
+    found a partner, four for a length, and the value in the serde of its stream."""
+
+    def encode(records: list[list[Any]]) -> bytes:
+        parts = [bytes([FORMAT])]
+        for found, each in records:
+            data = value.encode(each)
+            parts += _WAITING.pack(found, len(data)), data
+        return b"".join(parts)
+
+    def decode(data: bytes) -> list[list[Any]]:
+        records: list[list[Any]]
+        if data.startswith(b"["):
+            records = JSON.decode(data)
+            return records
+        version = data[0] if data else 0
+        if version != FORMAT:
+            raise ValueError(f"it has format {version}, and this raftlog knows {FORMAT}: start a newer one")
+        records, at = [], 1
+        while at < len(data):
+            begin = at + _WAITING.size
+            found, size = _WAITING.unpack_from(data, at) if begin <= len(data) else (False, 0)
+            at = begin + size
+            if at > len(data):
+                raise ValueError(f"it ends at byte {len(data)}, in the middle of a record")
+            records.append([found, value.decode(data[begin:at])])
+        return records
+
+    return Serde(f"waiting {value.name}", encode, decode)

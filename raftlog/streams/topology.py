@@ -21,7 +21,7 @@ from raftlog.streams.commands import Commanding
 from raftlog.streams.errors import TopologyError
 from raftlog.streams.functions import of_both, unless_none
 from raftlog.streams.handles import Handle
-from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin
+from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin, waiting
 from raftlog.streams.lookups import AsyncMap
 from raftlog.streams.nodes import (
     Edge,
@@ -357,9 +357,9 @@ class Stream(Handle):
         return left._next(node, serdes.JSON)
 
     def _waiting(self, name: str, stream: Stream, lasts_ms: int) -> StoreSpec:
-        pairs = Serde(f"waiting {stream.value.name}", serdes.JSON.encode, serdes.JSON.decode)
+        value = waiting(stream.value)
         lasts_ms += 1  # exactly at the end a partner may still come
-        spec = StoreSpec(name=name, key=stream.key, value=pairs, lasts_ms=lasts_ms, by_key=True)
+        spec = StoreSpec(name=name, key=stream.key, value=value, lasts_ms=lasts_ms, by_key=True)
         return self.app._store(spec)
 
     # -- where records go
