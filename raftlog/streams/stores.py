@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from raftlog.streams.errors import NotEncoded, StreamsError
+from raftlog.streams.pending import MISSING, Pending
 from raftlog.streams.serdes import Serde
 
-MISSING: Final[Any] = object()
 KEYS_CACHED_MAX: Final = 200_000
 """Clean keys that a store keeps decoded: about 50 MB of small ones."""
 _TIME: Final = struct.Struct(">q")
@@ -77,6 +77,7 @@ class Store:
         """What the record in hand has changed; cleared when it is done."""
         self._sent: dict[bytes, bytes | None] = {}
         self.unflushed: dict[bytes, bytes | None] = {}
+        self._pending = Pending(self.dirty, self.unflushed, self.encoded)
         self._guarded: dict[Any, bytes] | None = None
         self._checks = checks
 
@@ -144,15 +145,12 @@ class Store:
 
     def scan(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[Any, Any]]:
         """Keys with values, in the order of their encoded keys, changes included."""
-        changed = {self.encoded(key): key for key in self.dirty}
-        pending = {
-            key
-            for key in self.unflushed.keys() | changed.keys()
-            if key >= low and (high is None or key < high)
-        }
+        pending = self._pending.between(low, high)
         stored = (key for key, _ in self._rows.scan(self.spec.name, low, high))
-        for data in _merged(stored, sorted(pending)):
-            key = changed[data] if data in changed else self.decoded(data)
+        for data in _merged(stored, pending):
+            key = self._pending.decoded(data)
+            if key is MISSING:
+                key = self.decoded(data)
             value = self.get(key)
             if value is not None:
                 yield key, value
@@ -185,6 +183,7 @@ class Store:
                     table.pop(key, None)
                 else:
                     table[key] = old
+        self._pending.undone()
 
     # -- commits
 
@@ -211,12 +210,14 @@ class Store:
         self.unflushed.update(self._sent)
         self._sent = {}
         self.dirty.clear()
+        self._pending.committed()
         if len(self.live) > KEYS_CACHED_MAX:
             self.live.clear()  # what is needed comes back from the rows
 
     def flushed(self) -> None:
         """The database has what was committed."""
         self.unflushed.clear()
+        self._pending.forget()
 
     def restored(self, key: bytes, value: bytes | None, timestamp: int) -> None:
         """A record of the changelog, at start."""
@@ -326,6 +327,7 @@ class Timed(Store):
         super().undo()
         lows = {_TIME.pack(time) for time, _ in touched}
         self._dropping = [each for each in self._dropping if each[0] not in lows]
+        self._pending.forget()
         for key in touched:  # not by `get`: that trusts in `times`, which are made right here
             (self._remove if super().get(key) is None else self._add)(*key)
 
@@ -353,6 +355,7 @@ class Timed(Store):
             for key in keys:
                 self._remove(time, key)
         self._dropping.append((low, high, rows))
+        self._pending.forget()
 
     def committed(self) -> None:
         super().committed()
@@ -361,6 +364,7 @@ class Timed(Store):
                 self.unflushed.pop(row, None)
             self.dropped.append((low, high))
         self._dropping.clear()
+        self._pending.forget()
 
     def flushed(self) -> None:
         super().flushed()
