@@ -18,7 +18,6 @@ from typing import Final
 
 import trio
 
-from raftlog.client.batched import poll_batches
 from raftlog.client.client import Client, open_client
 from raftlog.client.consumer import Consumer, RebalanceListener
 from raftlog.client.errors import (
@@ -31,11 +30,11 @@ from raftlog.client.errors import (
 )
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
-from raftlog.records.record import Columns
 from raftlog.streams.assign import Place, StreamsAssignor, Told
 from raftlog.streams.awaiting import awaited
 from raftlog.streams.committing import Commits
 from raftlog.streams.errors import NotEncoded, RecordFailed, StreamsError, TopologyError, commits_no_more
+from raftlog.streams.feeding import Feed
 from raftlog.streams.lookups import Lookups
 from raftlog.streams.plan import Plan, plan
 from raftlog.streams.restorer import Restorer
@@ -46,16 +45,11 @@ from raftlog.streams.standbys import Standbys
 from raftlog.streams.task import Task
 from raftlog.streams.topics import Topics, prepare
 from raftlog.streams.topology import App
-from raftlog.streams.ways import only_counted
 
 log: Final = logging.getLogger("raftlog.streams")
 
-POLL_RECORDS_MAX: Final = 4_000
-"""Records of one round of the loop: a few milliseconds of work a thousand."""
 RUN_RECORDS_MAX: Final = 500
 """Records between two looks at the event loop, for heartbeats."""
-BUFFERED_MAX: Final = 20_000
-"""Records that wait for those of another input before a partition is paused."""
 CHANGES_MAX: Final = 200_000
 """Changed keys, or outputs that wait, before a commit comes early: some 64 MiB of small ones."""
 FLUSH_SECONDS: Final = 10.0
@@ -138,14 +132,12 @@ class Worker:
         self._losses = losses
         self._lock = trio.Lock()
         self._exactly_once = app.guarantee == "exactly_once"
-        self._keys_only = only_counted(self.plan)
+        self._feed = Feed(self.plan, self.seats)
         self._worked: set[Task] = set()
         """Those that have something to commit."""
         self._later = False
         """Time has gone on since the last commit, and maybe nothing else has happened."""
         self._stopping = False
-        self._woken = False
-        self._polling = trio.CancelScope()
         self._topics: Topics
         self._counts: dict[int, int] = {}
         self._grown: TopologyError | None = None
@@ -176,7 +168,7 @@ class Worker:
     def stop(self) -> None:
         """Have `run` come to its end."""
         self._stopping = True
-        self._polling.cancel()
+        self._feed.wake()
 
     async def run(self) -> None:
         """As `run` says, until `stop`."""
@@ -192,7 +184,7 @@ class Worker:
             ) as producer,
             background() as self._nursery,
         ):
-            self._lookups = Lookups(self._nursery, self._wake)
+            self._lookups = Lookups(self._nursery, self._feed.wake)
             try:
                 async with self._client.consumer(
                     *self.plan.sources,
@@ -206,6 +198,7 @@ class Worker:
                     partition_assignment_strategy=("range",),
                     isolation_level="read_committed" if self._exactly_once else "read_uncommitted",
                 ) as self._consumer:
+                    self._feed.consumer = self._consumer
                     self._commits = Commits(self.app, producer, self._consumer, ids)
                     restorer = Restorer(self._client, ids, self._losses.changelog)
                     self._seating = Seating(
@@ -231,16 +224,9 @@ class Worker:
         while not self._stopping:
             if self.tasks and await self._commits.wait_in_doubt():
                 continue
-            wait_ms = 0.0 if self._woken else max(0.0, (self._commit_at - trio.current_time()) * 1000)
-            self._woken = False
-            batches: list[tuple[TopicPartition, Columns]] = []
-            self._polling = trio.CancelScope()
-            with self._polling:
-                batches = await self._poll(min(wait_ms, 100))
-            if self._woken:
-                batches = await self._poll(0)
+            batches = await self._feed.poll((self._commit_at - trio.current_time()) * 1000)
             async with self._lock:
-                self._deal_out(batches)
+                self._worked |= self._feed.deal_out(batches)
                 await self._process()
                 if trio.current_time() >= self._commit_at or self._is_full():
                     await self._commit()
@@ -249,29 +235,6 @@ class Worker:
             self._flush()
         if self._grown is not None:
             raise self._grown
-
-    async def _poll(self, wait_ms: float) -> list[tuple[TopicPartition, Columns]]:
-        return await poll_batches(
-            self._consumer, POLL_RECORDS_MAX, max_wait_ms=wait_ms, keys_only=self._keys_only
-        )
-
-    def _wake(self) -> None:
-        """A task can go on with an answer."""
-        self._woken = True
-        self._polling.cancel()
-
-    def _deal_out(self, batches: list[tuple[TopicPartition, Columns]]) -> None:
-        """Give each task its records, and say how far its inputs are read."""
-        seats = {key: seat for seat in self.seats.values() for key in seat.partitions}
-        for key, columns in batches:
-            seat = seats.get(key)
-            if seat is not None and seat.task is not None:
-                seat.task.add(key.topic, zip(*columns, strict=True))
-        for key, position in self._consumer.positions().items():
-            seat = seats.get(key)
-            task = None if seat is None else seat.task
-            if task is not None and task.inputs[key.topic].skip_to(position):
-                self._worked.add(task)
 
     async def _process(self) -> None:
         lag = self._consumer.lag()
@@ -301,16 +264,7 @@ class Worker:
                 self._worked.add(task)
             self._later = self._later or task.watermark > before
             await self._commits.send(task, task.take_outputs())
-            self._hold_back(task)
-
-    def _hold_back(self, task: Task) -> None:
-        """Do not read on in what waits for another input."""
-        for topic, each in task.inputs.items():
-            key = TopicPartition(topic, task.partition)
-            if len(each.records) > BUFFERED_MAX:
-                self._consumer.pause(key)
-            elif key in self._consumer.paused and len(each.records) < BUFFERED_MAX // 2:
-                self._consumer.resume(key)
+            self._feed.hold_back(task)
 
     def _is_full(self) -> bool:
         return sum(task.changed for task in self.tasks) + self._commits.waiting > CHANGES_MAX

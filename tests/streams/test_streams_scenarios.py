@@ -19,7 +19,7 @@ import trio.testing
 from raftlog import streams as rs
 from raftlog.client.errors import TransactionAborted
 from raftlog.client.metadata import TopicPartition
-from raftlog.streams import assign, restorer, seating, standbys, worker
+from raftlog.streams import assign, feeding, restorer, seating, standbys, worker
 from raftlog.streams.seating import Losses
 from raftlog.streams.worker import Worker
 from tests.streams.world.client import (
@@ -365,7 +365,7 @@ def test_7_a_worker_whose_transaction_timed_out_ends_and_the_next_one_counts_rig
 
 def test_8_changes_beyond_their_bound_are_committed_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "CHANGES_MAX", 50)
-    monkeypatch.setattr(worker, "POLL_RECORDS_MAX", 100)
+    monkeypatch.setattr(feeding, "POLL_RECORDS_MAX", 100)
     most = [0]
 
     async def one(stage: Stage) -> None:
