@@ -55,6 +55,11 @@ class NotAssigned(ClientError, KeyError):
 class NoOffset(ClientError):
     """A partition has no committed offset, or an offset out of range, and `auto_offset_reset` is "none"."""
 
+    def __init__(self, message: str, *, topic: str, partition: int) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+
 
 class RebalanceNeeded(ClientError):
     """A commit came too late: the group has given the partitions to another member."""

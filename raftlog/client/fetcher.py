@@ -305,7 +305,9 @@ class Fetcher:
             self.fail(
                 NoOffset(
                     f"offset {partition.fetch_offset} of {partition.key!r} is out of range,"
-                    f" and auto.offset.reset is none: {NO_OFFSET_CURE}"
+                    f" and auto.offset.reset is none: {NO_OFFSET_CURE}",
+                    topic=partition.key.topic,
+                    partition=partition.key.partition,
                 )
             )
             self._delay([partition])
@@ -426,7 +428,9 @@ class Fetcher:
             self.fail(
                 NoOffset(
                     f"{partition.key!r} has no committed offset, and auto.offset.reset is none:"
-                    f" {NO_OFFSET_CURE}"
+                    f" {NO_OFFSET_CURE}",
+                    topic=partition.key.topic,
+                    partition=partition.key.partition,
                 )
             )
 

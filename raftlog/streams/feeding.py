@@ -9,6 +9,7 @@ import trio
 
 from raftlog.client.batched import poll_batches
 from raftlog.client.consumer import Consumer
+from raftlog.client.errors import NoOffset
 from raftlog.client.metadata import TopicPartition
 from raftlog.records.record import Columns
 from raftlog.streams.assign import Place
@@ -38,6 +39,7 @@ class Feed:
         self._keys_only = only_counted(plan)
         self._woken = False
         self._polling = trio.CancelScope()
+        self._refused: set[TopicPartition] = set()
 
     async def poll(self, wait_ms: float) -> Batches:
         """The records of a round: as soon as there are enough of them, or those that there are after a while,
@@ -53,9 +55,24 @@ class Feed:
         return batches
 
     async def _take(self, wait_ms: float) -> Batches:
-        return await poll_batches(
-            self.consumer, POLL_RECORDS_MAX, max_wait_ms=wait_ms, keys_only=self._keys_only
-        )
+        try:
+            return await poll_batches(
+                self.consumer, POLL_RECORDS_MAX, max_wait_ms=wait_ms, keys_only=self._keys_only
+            )
+        except NoOffset as error:
+            self._refused.add(TopicPartition(error.topic, error.partition))
+            return []
+
+    def take_refused(self) -> list[tuple[Seat, TopicPartition]]:
+        """Where tasks cannot read on, since the last call: their topics do not have the offsets that come
+        next. One whose task does not run yet is told where it begins when it does."""
+        refused, self._refused = self._refused, set()
+        return [
+            (seat, key)
+            for seat in self._seats.values()
+            for key in seat.partitions & refused
+            if seat.task is not None
+        ]
 
     def wake(self) -> None:
         """There is work without new records: the round under way ends, or the next one does not wait."""

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import trio
 
 from raftlog.client.consumer import Consumer
+from raftlog.client.errors import ClientError, NotAssigned, is_retriable
 from raftlog.client.metadata import TopicPartition
 from raftlog.streams.assign import Place
 from raftlog.streams.database import Database
@@ -111,16 +112,46 @@ class Seating:
         each = task.inputs[key.topic]
         if each.position >= start:
             return
-        if is_committed and each.source.table is None:
-            lost = start - each.position
-            if self._losses.source == "fail":
-                raise StateError(
-                    f"{key.topic}-{key.partition} begins at {start}, and the app was at {each.position}: "
-                    f'{lost} records are lost to it. on_source_lost="skip" goes on with what there is'
-                )
-            log.error("%s-%d: %d records were gone before they were read", key.topic, key.partition, lost)
-            task.dropped["gone before they were read"] += lost
+        if is_committed:
+            self._lost(task, key, each.position, start)
         each.position = start
+
+    async def find_again(self, seat: Seat, key: TopicPartition) -> None:
+        """A task that runs cannot read on in a partition: it goes on where that begins, if `Losses` says so.
+        Raises StateError, ClientError."""
+        position = self._consumer.positions().get(key)
+        try:
+            start = (await self._consumer.beginning_offsets(key))[key]
+            end = (await self._consumer.end_offsets(key))[key]
+            if seat.task is None or position is None or start <= position <= end:
+                return
+            if position > end:
+                raise StateError(
+                    f"{key.topic}-{key.partition} ends at {end}, and the app was at {position}: the topic "
+                    "was made anew, or has lost its end. Give the app a new name, or reset its group and "
+                    "remove its state"
+                )
+            self._lost(seat.task, key, position, start)
+            self._consumer.seek(key.topic, key.partition, start)
+        except NotAssigned:
+            pass  # it is another's by now
+        except ClientError as error:
+            if not is_retriable(error):
+                raise
+            # it is refused again, and looked at again
+
+    def _lost(self, task: Task, key: TopicPartition, position: int, start: int) -> None:
+        """What a task would have read next is gone. A table has the rows that are left."""
+        if task.inputs[key.topic].source.table is not None:
+            return
+        lost = start - position
+        if self._losses.source == "fail":
+            raise StateError(
+                f"{key.topic}-{key.partition} begins at {start}, and the app was at {position}: "
+                f'{lost} records are lost to it. on_source_lost="skip" goes on with what there is'
+            )
+        log.error("%s-%d: %d records were gone before they were read", key.topic, key.partition, lost)
+        task.dropped["gone before they were read"] += lost
 
     def _writers(self, part: SubTopology) -> dict[str, int]:
         return {

@@ -80,8 +80,9 @@ async def run(
     "exactly_once", the second fences the first. With `instance`, a name in the group that outlives restarts,
     the worker keeps its tasks while it is away for less than its session (45 s): it does not leave the group
     when it ends. `on_changelog_lost` says what becomes of state on disk whose changelog was made anew;
-    `on_source_lost`, of offsets that are below the start of their topic: "skip" goes on there. With `http`
-    the worker answers questions about its stores.
+    `on_source_lost`, of offsets that are below the start of their topic, at the start or because a worker
+    that runs has fallen behind the topic's retention: "skip" goes on there. With `http` the worker answers
+    questions about its stores.
 
     Raises OSError when nobody can listen at `http`, TopologyError when the topics do not fit, or one has
     grown, RecordFailed for a record that cannot be processed, once all before it is committed, StateError,
@@ -193,7 +194,7 @@ class Worker:
                     group_instance_id=self._instance,
                     listener=_Listener(self),
                     assignor=assignor if self.app.standbys else None,
-                    auto_offset_reset="earliest",
+                    auto_offset_reset="none",  # each task says where it begins
                     enable_auto_commit=False,
                     partition_assignment_strategy=("range",),
                     isolation_level="read_committed" if self._exactly_once else "read_uncommitted",
@@ -227,6 +228,8 @@ class Worker:
             batches = await self._feed.poll((self._commit_at - trio.current_time()) * 1000)
             async with self._lock:
                 self._worked |= self._feed.deal_out(batches)
+                for seat, key in self._feed.take_refused():
+                    await self._seating.find_again(seat, key)
                 await self._process()
                 if trio.current_time() >= self._commit_at or self._is_full():
                     await self._commit()

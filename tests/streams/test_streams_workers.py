@@ -10,6 +10,7 @@ import trio
 
 import raftlog
 from raftlog import streams as rs
+from raftlog.client.fetcher import Fetcher
 from raftlog.client.nursery import background
 from raftlog.streams import assign, standbys
 from raftlog.streams.assign import Place
@@ -225,6 +226,36 @@ async def test_a_source_that_lost_what_was_not_read_yet_is_told_or_skipped(stage
     await stage.feed("a")
     async with stage.worker(stage.counting(), "a", on_source_lost="skip"):
         await stage.until_counted()
+
+
+async def test_a_worker_that_falls_behind_its_source_s_retention_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    """26, while it runs. No fetch gets through until the records are gone."""
+    source, pump, is_cut = stage.topic("one", partitions=1), Fetcher.pump, False
+    app = rs.App(stage.name, guarantee="exactly_once")
+    app.stream(source, value=rs.TEXT).count("counts")
+
+    async def is_read() -> bool:
+        return any(task.inputs[source].position >= 1 for task in worker.tasks)
+
+    async def is_asleep() -> bool:
+        (partition,) = (p for k, p in worker._consumer._fetcher.partitions.items() if k.topic == source)
+        return not partition.fetching
+
+    monkeypatch.setattr(Fetcher, "pump", lambda self: None if is_cut else pump(self))
+    with pytest.RaisesGroup(pytest.RaisesExc(rs.StateError, match="begins at 8, and the app was at ")):
+        async with stage.seen(app, "a") as worker, stage.client.producer() as producer:
+            await producer.send(source, b"x", key=b"a")
+            await until(is_read, lambda: "nothing is read")
+            is_cut = True
+            await until(is_asleep, lambda: "a fetch is under way")
+            for _ in range(10):
+                await producer.send(source, b"x", key=b"a")
+            await stage.client.admin.delete_records({raftlog.TopicPartition(source, 0): 8})
+            is_cut = False
+            worker._consumer._fetcher.wake()
+            await trio.sleep(PATIENCE_S)
 
 
 async def test_a_table_is_loaded_before_the_stream_is_joined(stage: Stage):

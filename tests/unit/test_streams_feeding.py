@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from raftlog import streams as rs
+from raftlog.client.errors import ClientError, Disconnected, NoOffset
 from raftlog.client.metadata import TopicPartition
 from raftlog.records.record import Columns
 from raftlog.streams.feeding import Batches, Feed
-from raftlog.streams.plan import plan
+from raftlog.streams.inputs import Input
+from raftlog.streams.plan import Plan, plan
+from raftlog.streams.seating import Losses, OnSourceLost, Seat, Seating
 
 KEY = TopicPartition("in", 0)
 PATIENCE_MS = 100.0
@@ -24,6 +30,9 @@ class Reader:
     def __init__(self) -> None:
         self.arrived = trio.Event()
         self.fetched: Batches = []
+        self.failure: ClientError | None = None
+        self.at = self.start = self.end = 0
+        self.is_away = False
 
     @property
     def _reading(self) -> Reader:
@@ -33,18 +42,54 @@ class Reader:
         await trio.lowlevel.checkpoint()
         with trio.CancelScope(deadline=deadline):
             await self.arrived.wait()
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
 
     def take_batches(self, wanted: int, keys_only: Collection[str]) -> Batches:
         fetched, self.fetched = self.fetched, []
         return fetched
 
+    def positions(self) -> dict[TopicPartition, int]:
+        return {KEY: self.at}
+
+    async def beginning_offsets(self, key: TopicPartition) -> dict[TopicPartition, int]:
+        if self.is_away:
+            raise Disconnected("no broker")
+        return {key: self.start}
+
+    async def end_offsets(self, key: TopicPartition) -> dict[TopicPartition, int]:
+        return {key: self.end}
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        self.at = offset
+
+
+def shape(*, is_table: bool = False) -> Plan:
+    app = rs.App("app")
+    if is_table:
+        app.stream("other").join(app.table("in", name="rows"), lambda a, b: a).to("out")
+    else:
+        app.stream("in").to("out")
+    return plan(app)
+
 
 def feed_of(consumer: Any) -> Feed:
-    app = rs.App("app")
-    app.stream("in").to("out")
-    feed = Feed(plan(app), {})
+    feed = Feed(shape(), {})
     feed.consumer = consumer
     return feed
+
+
+def seat_of(shape: Plan) -> tuple[Seat, Any]:
+    """A seat whose task runs, and that task, as far as it is fed."""
+    (source,) = (source for source in shape.parts[0].sources if source.topic == "in")
+    task: Any = SimpleNamespace(inputs={"in": Input(source, 0, 1, 0)}, dropped=Counter(), partition=0)
+    return Seat((0, 0), frozenset({KEY}), task=task), task
+
+
+def seating_of(shape: Plan, consumer: Any, source: OnSourceLost) -> Seating:
+    restorer: Any = None
+    return Seating(shape, consumer, restorer, {0: 1}, "nowhere", Losses(source=source))
 
 
 def batch(*values: bytes) -> tuple[TopicPartition, Columns]:
@@ -83,3 +128,68 @@ async def test_one_that_is_woken_gives_what_there_is_at_once() -> None:
             reader.fetched = [batch(b"0")]
             feed.wake()
     assert taken == [batch(b"0")]
+
+
+async def test_an_offset_that_is_refused_is_that_of_a_task_and_is_told_once() -> None:
+    reader = Reader()
+    seat, _ = seat_of(shape())
+    feed = Feed(shape(), {seat.place: seat})
+    feed.consumer = reader  # type: ignore[assignment]
+    reader.arrived.set()
+    reader.failure = NoOffset("out of range", topic="in", partition=0)
+    assert await feed.poll(PATIENCE_MS) == []
+    assert feed.take_refused() == [(seat, KEY)]
+    assert feed.take_refused() == []
+
+
+async def test_a_partition_whose_task_does_not_run_yet_needs_no_offset() -> None:
+    reader = Reader()
+    seat, _ = seat_of(shape())
+    seat.task = None
+    feed = Feed(shape(), {seat.place: seat})
+    feed.consumer = reader  # type: ignore[assignment]
+    reader.arrived.set()
+    reader.failure = NoOffset("nothing is committed", topic="in", partition=0)
+    assert await feed.poll(PATIENCE_MS) == []
+    assert feed.take_refused() == []
+
+
+async def test_records_that_are_gone_before_a_running_task_read_them_end_the_app() -> None:
+    reader, (seat, task) = Reader(), seat_of(shape())
+    reader.at, reader.start, reader.end = 1, 8, 11
+    with pytest.raises(rs.StateError, match=r"in-0 begins at 8, and the app was at 1: 7 records are lost"):
+        await seating_of(shape(), reader, "fail").find_again(seat, KEY)
+    assert (reader.at, task.dropped) == (1, Counter())
+
+
+async def test_records_that_are_gone_are_counted_where_they_are_skipped() -> None:
+    reader, (seat, task) = Reader(), seat_of(shape())
+    reader.at, reader.start, reader.end = 1, 8, 11
+    await seating_of(shape(), reader, "skip").find_again(seat, KEY)
+    assert (reader.at, task.dropped) == (8, Counter({"gone before they were read": 7}))
+
+
+async def test_a_table_goes_on_with_the_rows_that_are_left() -> None:
+    reader, (seat, task) = Reader(), seat_of(shape(is_table=True))
+    reader.at, reader.start, reader.end = 1, 8, 11
+    await seating_of(shape(is_table=True), reader, "fail").find_again(seat, KEY)
+    assert (reader.at, task.dropped) == (8, Counter())
+
+
+@pytest.mark.parametrize("rule", ["fail", "skip"])
+async def test_a_topic_that_was_made_anew_is_not_read_from_its_start(rule: OnSourceLost) -> None:
+    reader, (seat, _) = Reader(), seat_of(shape())
+    reader.at, reader.start, reader.end = 10, 0, 4
+    with pytest.raises(rs.StateError, match=r"in-0 ends at 4, and the app was at 10: .* made anew"):
+        await seating_of(shape(), reader, rule).find_again(seat, KEY)
+    assert reader.at == 10
+
+
+async def test_an_offset_that_is_there_or_that_nobody_can_be_asked_about_is_read_again() -> None:
+    reader, (seat, _) = Reader(), seat_of(shape())
+    seating = seating_of(shape(), reader, "fail")
+    reader.at, reader.start, reader.end = 8, 8, 8
+    await seating.find_again(seat, KEY)
+    reader.start, reader.is_away = 9, True
+    await seating.find_again(seat, KEY)
+    assert reader.at == 8
