@@ -31,6 +31,7 @@ from raftlog.records.record import Columns, Headers, decode_columns
 
 EARLIEST: Final = -2
 LATEST: Final = -1
+NEVER: Final = float("-inf")
 
 
 _Row: TypeAlias = tuple[str, int, int, int, Any, Any, Headers]
@@ -56,6 +57,9 @@ class Partition:
     end_offset: int | None = None
     """The end of what may be read: the high watermark, or the last stable offset."""
     log_start_offset: int | None = None
+    asked_at: float = NEVER
+    """When the fetch was sent whose answer says `end_offset`: the log had that end then, or later. NEVER after
+    a seek, until the next answer."""
     batches: deque[tuple[bytes, int, BatchHeader]] = field(default_factory=deque)
     """Bytes, where in them a batch begins, its header. A gap has no bytes, and its last batch's header."""
     unpacked: tuple[bytes, int, Columns | InvalidInput] | None = None
@@ -76,7 +80,7 @@ class Partition:
         self.wants_committed = False
         self.era += 1
         self.position = self.fetch_offset = offset
-        self.retry_at, self.failures = 0.0, 0
+        self.retry_at, self.failures, self.asked_at = 0.0, 0, NEVER
         self.drop()
 
     def seek_to(self, reset: int) -> None:
@@ -84,7 +88,7 @@ class Partition:
         self.era += 1
         self.position, self.reset = None, reset
         self.wants_committed = False
-        self.retry_at, self.failures = 0.0, 0
+        self.retry_at, self.failures, self.asked_at = 0.0, 0, NEVER
         self.drop()
 
     def drop(self) -> None:

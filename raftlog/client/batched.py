@@ -22,3 +22,9 @@ async def poll_batches(
     without deserializers. Of the topics `keys_only` there are no values (all None) and no headers."""
     await consumer._wait_for_records(trio.current_time() + max_wait_ms / 1000, wanted)
     return consumer._reading.take_batches(wanted, keys_only)
+
+
+def read_to_end(consumer: Consumer[Any, Any], since: float) -> set[TopicPartition]:
+    """The partitions that were read to their end at some time since then, as the answers to fetches say. What
+    `Consumer.lag` says may be older: no answer comes while a leader is away."""
+    return consumer._reading.at_end(since)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import trio
 
-from raftlog.client.assignment import EARLIEST, LATEST, Partition
+from raftlog.client.assignment import EARLIEST, LATEST, NEVER, Partition
 from raftlog.client.backoff import Backoff, pause_after
 from raftlog.client.cluster import LEADER_PATIENCE_S, Cluster
 from raftlog.client.errors import ClientError, Disconnected, NoOffset, broker_error, is_retriable
@@ -236,7 +236,7 @@ class Fetcher:
         }
 
     def _answered(self, leader: int, asked: list[tuple[Partition, int]], answer: Any) -> None:
-        self._asked.pop(leader, None)
+        asked_at, _ = self._asked.pop(leader, (NEVER, []))
         for partition, _ in asked:
             partition.fetching = False
         if isinstance(answer, ClientError):
@@ -247,10 +247,10 @@ class Fetcher:
         elif int(getattr(answer, "error_code", 0)) != 0:
             self._delay([partition for partition, _ in asked])
         else:
-            self._take(asked, answer)
+            self._take(asked, answer, asked_at)
         self._wake.set()
 
-    def _take(self, asked: list[tuple[Partition, int]], answer: Any) -> None:
+    def _take(self, asked: list[tuple[Partition, int]], answer: Any, asked_at: float) -> None:
         # By object, not by key: a partition that was lost and given back meanwhile is another one.
         still = {partition.key: partition for partition, era in asked if partition.era == era}
         for topic in answer.responses:
@@ -261,11 +261,11 @@ class Fetcher:
                     continue
                 error = ErrorCode.of(int(one.error_code))
                 if error is ErrorCode.NONE:
-                    self._store(partition, one)
+                    self._store(partition, one, asked_at)
                 else:
                     self._refused(partition, error, one)
 
-    def _store(self, partition: Partition, one: Any) -> None:
+    def _store(self, partition: Partition, one: Any, asked_at: float) -> None:
         data = one.records or b""
         self.bytes_fetched += len(data)
         committed = self._isolation == READ_COMMITTED
@@ -280,6 +280,7 @@ class Fetcher:
             self.fail(failure)
             self._delay([partition])
             return
+        partition.asked_at = asked_at
         if data:
             if not self._in_hand(partition):
                 partition.pass_gap()

@@ -196,6 +196,12 @@ class Reading:
         partitions = self._fetcher.partitions
         return {key: p.position for key, p in partitions.items() if p.position is not None}
 
+    def at_end(self, since: float) -> set[TopicPartition]:
+        """The partitions in which there was nothing more at some time since then, as leaders have said."""
+        self.settle()
+        partitions = self._fetcher.partitions
+        return {key for key, p in partitions.items() if p.lag == 0 and p.asked_at >= since}
+
     def done_positions(self) -> dict[TopicPartition, int]:
         """The same, but before the record or the list that the user holds."""
         done = self.positions()

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from raftlog.client.batched import poll_batches
+from raftlog.client.batched import poll_batches, read_to_end
 from raftlog.client.consumer import Consumer
 from raftlog.client.errors import NoOffset
 from raftlog.client.metadata import TopicPartition
@@ -23,6 +23,13 @@ POLL_RECORDS_MAX: Final = 4_000
 POLL_MS_MAX: Final = 100.0
 BUFFERED_MAX: Final = 20_000
 """Records that wait for those of another input before a partition is paused."""
+FRESH_SECONDS_MAX: Final = 5.0
+"""For so long what a leader has said of a partition's end counts."""
+FRESH_SHARE: Final = 0.25
+"""The same, of an app's `idle_ms`: the rest of it is for records to arrive."""
+FRESH_SECONDS_MIN: Final = 1.5
+"""A leader that has nothing answers twice in that time."""
+LEAP_SECONDS: Final = 1.0
 
 Batches: TypeAlias = list[tuple[TopicPartition, Columns]]
 
@@ -40,6 +47,11 @@ class Feed:
         self._woken = False
         self._polling = trio.CancelScope()
         self._refused: set[TopicPartition] = set()
+        idle_ms = plan.app.idle_ms
+        self._fresh_s = FRESH_SECONDS_MAX
+        if idle_ms is not None:
+            self._fresh_s = max(FRESH_SECONDS_MIN, min(FRESH_SECONDS_MAX, FRESH_SHARE * idle_ms / 1000))
+        self._awake_since = self._ahead = float("-inf")
 
     async def poll(self, wait_ms: float) -> Batches:
         """The records of a round: as soon as there are enough of them, or those that there are after a while,
@@ -94,6 +106,16 @@ class Feed:
             if task is not None and task.inputs[key.topic].skip_to(position):
                 further.add(task)
         return further
+
+    def at_end(self, now_ms: int) -> set[TopicPartition]:
+        """The partitions that are known to be read to their end. What was known before this machine slept, or
+        before a leader fell silent, is of no use: records may have come since, and time would pass them."""
+        now = trio.current_time()
+        ahead = now_ms / 1000 - now
+        if ahead > self._ahead + LEAP_SECONDS:  # the clock has gone on, and the loop's time has not
+            self._awake_since = now
+        self._ahead = ahead
+        return read_to_end(self.consumer, max(self._awake_since, now - self._fresh_s))
 
     def hold_back(self, task: Task) -> None:
         """Do not read on in what waits for another input."""

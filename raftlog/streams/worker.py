@@ -240,11 +240,11 @@ class Worker:
             raise self._grown
 
     async def _process(self) -> None:
-        lag = self._consumer.lag()
         now_ms = int(time.time() * 1000)
+        at_end = self._feed.at_end(now_ms)
         for task in self.tasks:
             before = task.watermark
-            caught_up = {t for t in task.inputs if lag.get(TopicPartition(t, task.partition)) == 0}
+            caught_up = {t for t in task.inputs if TopicPartition(t, task.partition) in at_end}
             task.advance(now_ms, caught_up)
             self._lookups.go_on(task)
             try:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from raftlog import streams as rs
 from raftlog.client.errors import ClientError, Disconnected, NoOffset
@@ -33,6 +34,7 @@ class Reader:
         self.failure: ClientError | None = None
         self.at = self.start = self.end = 0
         self.is_away = False
+        self.asked_at = 0.0
 
     @property
     def _reading(self) -> Reader:
@@ -50,6 +52,9 @@ class Reader:
         fetched, self.fetched = self.fetched, []
         return fetched
 
+    def at_end(self, since: float) -> set[TopicPartition]:
+        return {KEY} if self.asked_at >= since else set()
+
     def positions(self) -> dict[TopicPartition, int]:
         return {KEY: self.at}
 
@@ -65,8 +70,8 @@ class Reader:
         self.at = offset
 
 
-def shape(*, is_table: bool = False) -> Plan:
-    app = rs.App("app")
+def shape(*, is_table: bool = False, **settings: Any) -> Plan:
+    app = rs.App("app", **settings)
     if is_table:
         app.stream("other").join(app.table("in", name="rows"), lambda a, b: a).to("out")
     else:
@@ -74,8 +79,8 @@ def shape(*, is_table: bool = False) -> Plan:
     return plan(app)
 
 
-def feed_of(consumer: Any) -> Feed:
-    feed = Feed(shape(), {})
+def feed_of(consumer: Any, **settings: Any) -> Feed:
+    feed = Feed(shape(**settings), {})
     feed.consumer = consumer
     return feed
 
@@ -193,3 +198,36 @@ async def test_an_offset_that_is_there_or_that_nobody_can_be_asked_about_is_read
     reader.start, reader.is_away = 9, True
     await seating.find_again(seat, KEY)
     assert reader.at == 8
+
+
+@pytest.mark.parametrize(
+    ("idle_ms", "fresh_s"), [(30_000, 5.0), (None, 5.0), (12_000, 3.0), (2_000, 1.5), (0, 1.5)]
+)
+async def test_an_input_is_read_to_its_end_while_its_leader_says_so(
+    autojump_clock: MockClock, idle_ms: int | None, fresh_s: float
+) -> None:
+    reader = Reader()
+    feed = feed_of(reader, idle_ms=idle_ms)
+    feed.at_end(0)
+    reader.asked_at = trio.current_time()
+    await trio.sleep(fresh_s - 0.1)
+    assert feed.at_end(0) == {KEY}
+    await trio.sleep(0.2)
+    assert feed.at_end(0) == set()
+    reader.asked_at = trio.current_time()
+    assert feed.at_end(0) == {KEY}
+
+
+async def test_what_was_known_before_the_machine_slept_is_of_no_use(mock_clock: MockClock) -> None:
+    """The clock goes on while a machine sleeps, the time of the loop does not."""
+    reader = Reader()
+    feed = feed_of(reader)
+    feed.at_end(1_000)
+    mock_clock.jump(1)
+    reader.asked_at = trio.current_time()
+    mock_clock.jump(0.1)
+    assert feed.at_end(2_100) == {KEY}
+    mock_clock.jump(0.1)
+    assert feed.at_end(42_200) == set()
+    reader.asked_at = trio.current_time()
+    assert feed.at_end(42_200) == {KEY}
