@@ -58,8 +58,8 @@ class Partition:
     """The end of what may be read: the high watermark, or the last stable offset."""
     log_start_offset: int | None = None
     asked_at: float = NEVER
-    """When the fetch was sent whose answer says `end_offset`: the log had that end then, or later. NEVER after
-    a seek, until the next answer."""
+    """When the fetch was sent whose answer says `end_offset`: the log had that end then, or later. A seek
+    forgets it."""
     batches: deque[tuple[bytes, int, BatchHeader]] = field(default_factory=deque)
     """Bytes, where in them a batch begins, its header. A gap has no bytes, and its last batch's header."""
     unpacked: tuple[bytes, int, Columns | InvalidInput] | None = None

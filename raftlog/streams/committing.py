@@ -17,12 +17,13 @@ import trio
 
 from raftlog.client.consumer import Consumer
 from raftlog.client.delivery import Delivery
-from raftlog.client.errors import CommitUnknown, RebalanceNeeded
+from raftlog.client.errors import CommitUnknown, RebalanceNeeded, RecordTooLarge
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.offsets import CommittedOffset
 from raftlog.client.partitioner import murmur2_partition
 from raftlog.client.producer import Producer
 from raftlog.client.transactional import Transaction
+from raftlog.streams.errors import refused_for_good
 from raftlog.streams.outputs import Output, Prepared
 from raftlog.streams.task import Task
 from raftlog.streams.telling import ALL_PARTITIONS
@@ -75,11 +76,14 @@ class Commits:
         return await (self._once_exactly(prepared) if self._once else self._at_least_once(prepared))
 
     async def send(self, task: Task, outputs: list[Output]) -> None:
-        """Outputs of a task, in order."""
+        """Outputs of a task, in order. Raises StreamsError when one is larger than a producer sends."""
         if self._once:
             self._held_back.setdefault(task, []).extend(outputs)
-        else:
+            return
+        try:
             await self._send_all(outputs)
+        except RecordTooLarge as error:
+            raise refused_for_good(self._app.name, error) from error
 
     async def _send_all(self, outputs: Iterable[Output]) -> None:
         producer, counts = self._producer, dict[str, int]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.client.errors import ProducerFailed, ProducerFenced
+from raftlog.client.errors import ClientError, ProducerFailed, ProducerFenced
 from raftlog.errors import RaftlogError
 
 
@@ -20,6 +20,15 @@ def commits_no_more(worker: str, error: ProducerFailed) -> StreamsError:
             "machine sleeps: start the worker again, it goes on from the commit before"
         )
     return StreamsError(f"another worker called {worker!r} has taken over: give each a name of its own")
+
+
+def refused_for_good(app: str, error: ClientError) -> StreamsError:
+    """What a worker ends with whose outputs no broker takes, however often they are sent."""
+    return StreamsError(
+        f"app {app!r}: what it has written is refused, and would be each time: {error}. Have the topic take "
+        "it (max.message.bytes, the rights of this user), or the app write something else; then start it "
+        "again, it goes on from the last commit"
+    )
 
 
 class TopologyError(StreamsError):

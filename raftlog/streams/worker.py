@@ -27,13 +27,21 @@ from raftlog.client.errors import (
     ProducerFailed,
     RebalanceNeeded,
     TransactionAborted,
+    may_pass,
 )
 from raftlog.client.metadata import TopicPartition
 from raftlog.client.nursery import background
 from raftlog.streams.assign import Place, StreamsAssignor, Told
 from raftlog.streams.awaiting import awaited
 from raftlog.streams.committing import Commits
-from raftlog.streams.errors import NotEncoded, RecordFailed, StreamsError, TopologyError, commits_no_more
+from raftlog.streams.errors import (
+    NotEncoded,
+    RecordFailed,
+    StreamsError,
+    TopologyError,
+    commits_no_more,
+    refused_for_good,
+)
 from raftlog.streams.feeding import Feed
 from raftlog.streams.lookups import Lookups
 from raftlog.streams.plan import Plan, plan
@@ -306,6 +314,8 @@ class Worker:
         except ProducerFailed as error:
             raise commits_no_more(self._name, error) from error
         except (RebalanceNeeded, DeliveryError, TransactionAborted, CommitUnknown) as error:
+            if not may_pass(error):
+                raise refused_for_good(self.app.name, error) from error
             log.warning(
                 "a commit of app %s failed, its tasks begin again from the last one: %s", self.app.name, error
             )

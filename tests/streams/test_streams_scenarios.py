@@ -17,7 +17,13 @@ import trio
 import trio.testing
 
 from raftlog import streams as rs
-from raftlog.client.errors import TransactionAborted
+from raftlog.client.errors import (
+    BrokerError,
+    DeliveryError,
+    NotAuthorized,
+    RecordTooLarge,
+    TransactionAborted,
+)
 from raftlog.client.metadata import TopicPartition
 from raftlog.streams import assign, feeding, restorer, seating, standbys, worker
 from raftlog.streams.seating import Losses
@@ -331,6 +337,36 @@ def test_7_after_an_abort_the_worker_goes_on_and_counts_right(monkeypatch: pytes
             stage.feed()
             await stage.counted()
         assert failing[0] == 0 and stage.log.counts["aborted"] >= 8 and not stage.ended
+
+    play(one)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("error", [RecordTooLarge(10, "too large"), NotAuthorized(29, "not yours")])
+def test_an_output_that_is_refused_for_good_ends_the_worker(
+    monkeypatch: pytest.MonkeyPatch, guarantee: str, error: BrokerError
+) -> None:
+    """It would be refused each time: what the worker sends beside it must not come again and again."""
+    tries = [0]
+
+    async def refused(*_: Any) -> None:
+        tries[0] += 1
+        if guarantee == "exactly_once":
+            raise TransactionAborted("a record was not delivered") from error
+        if isinstance(error, DeliveryError):
+            raise error
+        raise DeliveryError("lost", topic="out", partition=0, records=1, may_be_written=False) from error
+
+    monkeypatch.setattr(WorldProducer, "flush", refused)
+    monkeypatch.setattr(WorldProducer, "send_offsets", refused)
+
+    async def one(stage: Stage) -> None:
+        stage.start(app=counting(guarantee))
+        stage.feed()
+        await stage.until(lambda: "w" in stage.ended)
+        assert isinstance(stage.ended["w"], rs.StreamsError)
+        assert "is refused, and would be each time" in str(stage.ended["w"])
+        assert tries[0] == 1
 
     play(one)
 
