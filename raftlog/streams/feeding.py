@@ -9,7 +9,7 @@ import trio
 
 from raftlog.client.batched import poll_batches, read_to_end
 from raftlog.client.consumer import Consumer
-from raftlog.client.errors import NoOffset
+from raftlog.client.errors import NoOffset, NotAssigned
 from raftlog.client.metadata import TopicPartition
 from raftlog.records.record import Columns
 from raftlog.streams.assign import Place
@@ -121,10 +121,13 @@ class Feed:
         """Do not read on in what waits for another input."""
         for topic, each in task.inputs.items():
             key = TopicPartition(topic, task.partition)
-            if len(each.records) > BUFFERED_MAX:
-                self.consumer.pause(key)
-            elif key in self.consumer.paused and len(each.records) < BUFFERED_MAX // 2:
-                self.consumer.resume(key)
+            try:
+                if len(each.records) > BUFFERED_MAX:
+                    self.consumer.pause(key)
+                elif key in self.consumer.paused and len(each.records) < BUFFERED_MAX // 2:
+                    self.consumer.resume(key)
+            except NotAssigned:
+                pass  # the group has taken it, and tells the worker next
 
     def __repr__(self) -> str:
         return f"<Feed of {self._plan.app.name}>"

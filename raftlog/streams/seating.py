@@ -11,7 +11,7 @@ from typing import Final, Literal
 import trio
 
 from raftlog.client.consumer import Consumer
-from raftlog.client.errors import ClientError, NotAssigned, is_retriable
+from raftlog.client.errors import ClientError, NotAssigned, RebalanceNeeded, is_retriable
 from raftlog.client.metadata import TopicPartition
 from raftlog.streams.assign import Place
 from raftlog.streams.database import Database
@@ -71,7 +71,8 @@ class Seating:
         """Whether tasks look at once whether what a record sets can be kept; see Task."""
 
     async def fill(self, seat: Seat) -> None:
-        """Restore a task, and have its partitions read. Raises StateError, StreamsError, ClientError."""
+        """Restore a task, and have its partitions read. Raises StateError, StreamsError, ClientError: of
+        these RebalanceNeeded when a partition is another's by now."""
         part, partition = self._plan.parts[seat.place[0]], seat.place[1]
         committed = {
             key.topic: (at.offset, at.metadata)
@@ -99,14 +100,22 @@ class Seating:
             task.start({key.topic: end for key, end in ends.items()})
             for key, start in starts.items():
                 self._check_start(task, key, start, key.topic in committed)
+            self._read_from(task, seat.partitions)
         except BaseException:
             seat.database = None
             task.close()
             raise
         seat.task = task
-        for key in seat.partitions:
-            self._consumer.seek(key.topic, key.partition, task.inputs[key.topic].position)
-        self._consumer.resume(*seat.partitions)
+
+    def _read_from(self, task: Task, partitions: frozenset[TopicPartition]) -> None:
+        """Have a task's partitions read from where it is. Raises RebalanceNeeded when the group has taken
+        one: the consumer lets go of it first, and tells the worker then."""
+        try:
+            for key in partitions:
+                self._consumer.seek(key.topic, key.partition, task.inputs[key.topic].position)
+            self._consumer.resume(*partitions)
+        except NotAssigned as error:
+            raise RebalanceNeeded(f"{error}") from error
 
     def _check_start(self, task: Task, key: TopicPartition, start: int, is_committed: bool) -> None:
         each = task.inputs[key.topic]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from raftlog import streams as rs
-from raftlog.client.errors import ClientError, Disconnected, NoOffset
+from raftlog.client.errors import ClientError, Disconnected, NoOffset, NotAssigned, RebalanceNeeded
 from raftlog.client.metadata import TopicPartition
 from raftlog.records.record import Columns
-from raftlog.streams.feeding import Batches, Feed
+from raftlog.streams.feeding import BUFFERED_MAX, Batches, Feed
 from raftlog.streams.inputs import Input
 from raftlog.streams.plan import Plan, plan
 from raftlog.streams.seating import Losses, OnSourceLost, Seat, Seating
@@ -35,6 +36,8 @@ class Reader:
         self.at = self.start = self.end = 0
         self.is_away = False
         self.asked_at = 0.0
+        self.is_lost = False
+        self.paused: set[TopicPartition] = set()
 
     @property
     def _reading(self) -> Reader:
@@ -67,7 +70,23 @@ class Reader:
         return {key: self.end}
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
+        self._check()
         self.at = offset
+
+    def pause(self, key: TopicPartition) -> None:
+        self._check()
+        self.paused.add(key)
+
+    def resume(self, key: TopicPartition) -> None:
+        self._check()
+        self.paused.discard(key)
+
+    async def committed(self, key: TopicPartition) -> dict[TopicPartition, None]:
+        return {key: None}
+
+    def _check(self) -> None:
+        if self.is_lost:
+            raise NotAssigned("in-0 is not assigned")
 
 
 def shape(*, is_table: bool = False, **settings: Any) -> Plan:
@@ -92,9 +111,9 @@ def seat_of(shape: Plan) -> tuple[Seat, Any]:
     return Seat((0, 0), frozenset({KEY}), task=task), task
 
 
-def seating_of(shape: Plan, consumer: Any, source: OnSourceLost) -> Seating:
+def seating_of(shape: Plan, consumer: Any, source: OnSourceLost, state: str = "nowhere") -> Seating:
     restorer: Any = None
-    return Seating(shape, consumer, restorer, {0: 1}, "nowhere", Losses(source=source))
+    return Seating(shape, consumer, restorer, {0: 1}, state, Losses(source=source))
 
 
 def batch(*values: bytes) -> tuple[TopicPartition, Columns]:
@@ -231,3 +250,35 @@ async def test_what_was_known_before_the_machine_slept_is_of_no_use(mock_clock: 
     assert feed.at_end(42_200) == set()
     reader.asked_at = trio.current_time()
     assert feed.at_end(42_200) == {KEY}
+
+
+async def test_an_input_that_was_lost_meanwhile_is_not_held_back() -> None:
+    """The group has taken the partition, and the worker does not know yet."""
+    reader, (_, task) = Reader(), seat_of(shape())
+    feed = feed_of(reader)
+    task.inputs["in"].records.extend([(0, 0, None, None, ())] * (BUFFERED_MAX + 1))
+    feed.hold_back(task)
+    assert reader.paused == {KEY}
+    reader.is_lost = True
+    feed.hold_back(task)
+    task.inputs["in"].records.clear()
+    feed.hold_back(task)
+    assert reader.paused == {KEY}
+
+
+async def test_a_task_whose_partition_was_lost_while_it_was_restored_does_not_run(tmp_path: Path) -> None:
+    """Its seat is left when the worker hears of it. Given back, the task begins anew."""
+    reader = Reader()
+    seating = seating_of(shape(), reader, "fail", str(tmp_path))
+    reader.is_lost = True
+    seat = Seat((0, 0), frozenset({KEY}))
+    with pytest.raises(RebalanceNeeded):
+        await seating.fill(seat)
+    assert (seat.task, seat.database) == (None, None)
+    assert seat.folder is not None
+    seat.folder.close()
+    reader.is_lost = False
+    await seating.fill(seat := Seat((0, 0), frozenset({KEY})))
+    assert seat.task is not None and seat.folder is not None
+    seat.task.close()
+    seat.folder.close()
