@@ -29,7 +29,7 @@ from raftlog.streams.lookups import Lookups
 from raftlog.streams.nodes import Sink, Source
 from raftlog.streams.outputs import Output
 from raftlog.streams.plan import SubTopology, plan
-from raftlog.streams.restoring import Changelog, OnLost, begin
+from raftlog.streams.restoring import Changelog, OnLost, Restoring
 from raftlog.streams.task import Task
 from raftlog.streams.telling import ALL_PARTITIONS
 from raftlog.streams.topology import App
@@ -316,12 +316,10 @@ class Driver:
         for restore in task.restores(committed):
             topic = self._topic(restore.topic, self._counts[part.number])
             found = Changelog(topic.topic_id, topic.starts[partition], topic.end(partition))
-            place_to_begin = begin(restore, found, self._on_changelog_lost)
-            task.begin(restore.store, place_to_begin)
-            for read in topic.read(partition, place_to_begin.position):
-                if read.offset < place_to_begin.end and read.key is not None:
-                    task.restore(restore.store, read.key, read.value, read.timestamp)
-            task.restored(restore.store, topic.topic_id, place_to_begin.end)
+            restoring = Restoring(task, restore, found, self._on_changelog_lost)
+            if not restoring.is_done:
+                restoring.take(topic.read(partition, restoring.position), topic.end(partition))
+            restoring.keep()
         task.start({topic: self.topics[topic].end(partition) for topic in part.topics})
         for spec in part.stores:
             task.store(spec.name).guard()

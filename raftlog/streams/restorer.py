@@ -16,13 +16,11 @@ from raftlog.client.client import Client
 from raftlog.client.metadata import TopicPartition
 from raftlog.streams.errors import StreamsError
 from raftlog.streams.outputs import Restore
-from raftlog.streams.restoring import Changelog, OnLost, begin
+from raftlog.streams.restoring import Changelog, OnLost, Restoring
 from raftlog.streams.task import Task
 
 log: Final = logging.getLogger("raftlog.streams")
 
-FLUSH_RECORDS: Final = 100_000
-"""After so many the rows go to the disk: a restore that is interrupted goes on from there."""
 TOLD_SECONDS: Final = 10.0
 STALL_SECONDS: Final = 60.0
 """Without progress for so long a restore is given up, with an error: silence would help nobody."""
@@ -52,32 +50,24 @@ class Restorer:
         ) as consumer:
             start = (await consumer.beginning_offsets(key))[key]
             end = await self._high_watermark(key)
-            place = begin(restore, Changelog(topic_id, start, end), self._on_lost)
-            task.begin(restore.store, place)
-            if place.position < place.end:
-                consumer.seek(key.topic, key.partition, place.position)
-            position, unflushed, moved, told = place.position, 0, trio.current_time(), trio.current_time()
-            while position < place.end:
-                records = await consumer.poll(5_000, max_wait_ms=200)
-                for record in records:
-                    if record.offset < place.end and record.key is not None:
-                        task.restore(restore.store, record.key, record.value, record.timestamp)
-                unflushed += len(records)
-                before, position = position, consumer.positions().get(key, position)
+            restoring = Restoring(task, restore, Changelog(topic_id, start, end), self._on_lost)
+            if not restoring.is_done:
+                consumer.seek(key.topic, key.partition, restoring.position)
+            moved = told = trio.current_time()
+            while not restoring.is_done:
+                records, before = await consumer.poll(5_000, max_wait_ms=200), restoring.position
+                restoring.take(records, consumer.positions().get(key, before))
                 now = trio.current_time()
-                if position > before:
+                if restoring.position > before:
                     moved = now
                 elif now - moved > STALL_SECONDS:
                     raise StreamsError(
-                        f"{key.topic}-{key.partition}: nothing came for {STALL_SECONDS:g} s at {position}"
+                        f"{key.topic}-{key.partition}: nothing came for {STALL_SECONDS:g} s at {before}"
                     )
-                if unflushed >= FLUSH_RECORDS:
-                    task.restored(restore.store, topic_id, position)
-                    unflushed = 0
                 if now - told > TOLD_SECONDS:
                     told = now
-                    log.info("restoring %s: %s-%d is at %d of %d", restore.store, *key, position, place.end)
-            task.restored(restore.store, topic_id, max(position, place.end))
+                    log.info("%s-%d: %r", *key, restoring)
+            restoring.keep()
 
     async def _high_watermark(self, key: TopicPartition) -> int:
         return (await self._client.admin.end_offsets(key.topic))[key]

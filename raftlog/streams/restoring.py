@@ -6,13 +6,18 @@ unless the app says to begin again. One whose begin is gone does, too: rows may 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, Protocol
 
+from raftlog.client.record import Record
 from raftlog.streams.errors import StateError
 from raftlog.streams.outputs import Restore
 
 OnLost = Literal["fail", "rebuild"]
+
+FLUSH_RECORDS: Final = 100_000
+"""After so many the rows go to the disk: a restore that is interrupted goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +57,50 @@ def begin(restore: Restore, found: Changelog, on_lost: OnLost = "fail") -> Begin
     if 0 < restore.position < found.start:
         return Begin(found.start, end, True)
     return Begin(max(restore.position, found.start), end, False)
+
+
+class Restored(Protocol):
+    """A task, as far as its restoring goes."""
+
+    def begin(self, store: str, begin: Begin) -> None: ...
+    def restore(self, store: str, key: bytes, value: bytes | None, timestamp: int) -> None: ...
+    def restored(self, store: str, topic_id: str, position: int) -> None: ...
+
+
+class Restoring:
+    """One store of a task, from its changelog: what is read goes in by `take`, until `is_done`. A reader gets
+    records beyond the end, too: they are left to others, and what is said to be in the store ends there."""
+
+    def __init__(self, task: Restored, restore: Restore, found: Changelog, on_lost: OnLost = "fail") -> None:
+        """Raises StateError when the changelog does not fit what the disk has."""
+        self.begin = begin(restore, found, on_lost)
+        self.position = self.begin.position
+        self._task = task
+        self._store = restore.store
+        self._topic_id = found.topic_id
+        self._unflushed = 0
+        task.begin(restore.store, self.begin)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all has been read."""
+        return self.position >= self.begin.end
+
+    def take(self, records: Iterable[Record], position: int) -> None:
+        """Records that were read, and where the reader is now."""
+        for record in records:
+            self._unflushed += 1
+            if record.offset < self.begin.end and record.key is not None:
+                self._task.restore(self._store, record.key, record.value, record.timestamp)
+        self.position = position
+        if self._unflushed >= FLUSH_RECORDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write what there is to the disk: every so often, and at the end."""
+        self._unflushed = 0
+        upto = max(self.begin.position, min(self.position, self.begin.end))
+        self._task.restored(self._store, self._topic_id, upto)
+
+    def __repr__(self) -> str:
+        return f"<Restoring {self._store} at={self.position} of {self.begin.end}>"
