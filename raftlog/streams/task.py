@@ -244,11 +244,11 @@ class Task:
                         value = decode_value(value)
                     if timestamp_of is not None and value is not None:
                         timestamp = timestamp_of(value)
-                    if timestamp > latest:
+                    if timestamp > latest and source.table is None:
                         self.dropped["ahead of the clock"] += 1
                     else:
                         push(key, value, timestamp)
-                        if timestamp <= each.stream_time:
+                        if timestamp <= each.stream_time or timestamp > latest:
                             pass
                         elif is_internal and is_only:  # its time is what it hears
                             each.stream_time = timestamp

@@ -21,6 +21,7 @@ from raftlog.streams.commands import Commanding
 from raftlog.streams.errors import TopologyError
 from raftlog.streams.functions import of_both, unless_none
 from raftlog.streams.handles import Handle
+from raftlog.streams.inputs import FOR_EVER
 from raftlog.streams.joins import HOWS, MISSING_RULES, StreamJoin, TableJoin, waiting
 from raftlog.streams.lookups import AsyncMap
 from raftlog.streams.nodes import (
@@ -193,7 +194,7 @@ class App(Commanding):
         """The stream through a topic, so that each key's records are in one partition."""
         topic = self.topic_of(name, "repartition")
         self.add(Sink(stream.edge, topic, stream.key, stream.value, repartition=True))
-        source = Source(topic, stream.key, stream.value, max_ahead_ms=MAX_AHEAD_S * 1000, internal=True)
+        source = Source(topic, stream.key, stream.value, max_ahead_ms=FOR_EVER, internal=True)
         return Stream(self, self._source(source), stream.key, stream.value)
 
     def __repr__(self) -> str:

@@ -121,10 +121,35 @@ def test_a_record_from_the_future_closes_nothing():
         assert d.dropped["ahead of the clock"] == 1
 
 
-def _output(at: int):
+def test_what_a_stream_takes_ahead_of_the_clock_is_taken_behind_a_repartition_too():
+    app = rs.App("ahead")
+    stream = app.stream("in", value=rs.JSON, timestamp=lambda value: value["t"], max_ahead_s=10 * 86_400)
+    stream.key_by(lambda value: value["k"]).count("counts")
+    with rs.driver(app) as d:
+        d.feed("in", {"k": "x", "t": 86_400_000}, at=0)
+        assert d.store("counts").items() == {"x": 1} and not d.dropped
+
+
+def test_a_table_s_row_from_the_future_is_kept_and_moves_no_time():
+    """It is there after a restart, which reads the topic: so it must be there before."""
+    app = rs.App("rows")
+    table = app.table("rows", name="rows", value=rs.TEXT)
+    table.changes().window(rs.tumbling(size_s=60)).count("changes").final().to("final", value=rs.JSON)
+    with rs.driver(app) as d:
+        d.feed("rows", "then", key="a", at=1_000)
+        d._append(_output(4_102_444_800_000, "rows"))
+        d.settle()
+        assert d.store("rows").items() == {"a": ""} and not d.dropped
+        assert d.read("final") == [] and d.tasks[0].watermark == 1_000
+        d.crash()
+        d.restart(lose_state=True)
+        assert d.store("rows").items() == {"a": ""}
+
+
+def _output(at: int, topic: str = "in"):
     from raftlog.streams.outputs import Output
 
-    return Output("in", b"a", b"", at, 0)
+    return Output(topic, b"a", b"", at, 0)
 
 
 @pytest.mark.parametrize("lose_state", [False, True])
