@@ -58,6 +58,10 @@ class Restore:
     position: int
     end: int | None
     topic_id: str
+    uncommitted: tuple[str, ...] = ()
+    """The topics that the task reads, when the group has committed none of them: then records of the
+    changelog were counted by somebody whose offsets are gone."""
+    exactly_once: bool = False
 
 
 class Unprocessable(Exception):

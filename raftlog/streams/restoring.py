@@ -6,6 +6,7 @@ unless the app says to begin again. One whose begin is gone does, too: rows may 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -13,6 +14,8 @@ from typing import Final, Literal, Protocol
 from raftlog.client.record import Record
 from raftlog.streams.errors import StateError
 from raftlog.streams.outputs import Restore
+
+log: Final = logging.getLogger("raftlog.streams")
 
 OnLost = Literal["fail", "rebuild"]
 
@@ -77,8 +80,10 @@ class Restoring:
         self.position = self.begin.position
         self._task = task
         self._store = restore.store
+        self._restore = restore
         self._topic_id = found.topic_id
         self._unflushed = 0
+        self._is_unexpected = bool(restore.uncommitted)
         task.begin(restore.store, self.begin)
 
     @property
@@ -87,10 +92,13 @@ class Restoring:
         return self.position >= self.begin.end
 
     def take(self, records: Iterable[Record], position: int) -> None:
-        """Records that were read, and where the reader is now."""
+        """Records that were read, and where the reader is now. Raises StateError for those of a commit whose
+        offsets are gone."""
         for record in records:
             self._unflushed += 1
             if record.offset < self.begin.end and record.key is not None:
+                if self._is_unexpected:
+                    self._tell_unexpected(record)
                 self._task.restore(self._store, record.key, record.value, record.timestamp)
         self.position = position
         if self._unflushed >= FLUSH_RECORDS:
@@ -101,6 +109,20 @@ class Restoring:
         self._unflushed = 0
         upto = max(self.begin.position, min(self.position, self.begin.end))
         self._task.restored(self._store, self._topic_id, upto)
+
+    def _tell_unexpected(self, record: Record) -> None:
+        """Exactly once a record and the offsets behind its commit are one transaction: without these it is an
+        error to go on. At least once it may be the app's first commit, which was cut off."""
+        self._is_unexpected = False
+        inputs, place = ", ".join(self._restore.uncommitted), f"{record.topic}-{record.partition}"
+        told = f"{place} has changes behind offset {record.offset}, and the group has no offsets of {inputs}"
+        if self._restore.exactly_once:
+            raise StateError(
+                f"{told}: they have expired, or were deleted, and with exactly once nothing may be counted "
+                "again. Say where the app is to go on (raftlog group seek), or begin anew: delete the app's "
+                "own topics and the worker's folder, or give the app a new name"
+            )
+        log.warning("%s: what is read again from the disk's place on is counted again", told)
 
     def __repr__(self) -> str:
         return f"<Restoring {self._store} at={self.position} of {self.begin.end}>"

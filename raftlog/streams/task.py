@@ -124,6 +124,7 @@ class Task:
         """Where the task goes on, by topic: offset and metadata, as they were committed. Gives what must be
         read first. Raises StateError when another topology has committed them."""
         found, self._committed = [], committed
+        uncommitted, once = () if committed else self.part.topics, self.plan.app.guarantee == "exactly_once"
         for spec in self.part.stores:
             if spec.source is not None:
                 if spec.source in committed:
@@ -131,7 +132,8 @@ class Task:
                     found.append(Restore(spec.name, spec.source, start, committed[spec.source][0], ""))
             elif spec.changelog:
                 topic_id, start = self._changelogs.get(spec.name, ("", 0))
-                found.append(Restore(spec.name, changelog(self.plan.app, spec), start, None, topic_id))
+                topic = changelog(self.plan.app, spec)
+                found.append(Restore(spec.name, topic, start, None, topic_id, uncommitted, once))
         self._go_on()
         return found
 

@@ -83,3 +83,44 @@ def test_a_table_has_all_its_rows_after_two_kills_before_a_flush():
         d.crash()
         d.restart()
         assert d.store("rows").items() == {"a": "row", "b": "row"}
+
+
+def counting(**settings: Any) -> rs.App:
+    app = rs.App("counting", **settings)
+    app.stream("in", value=rs.TEXT).count("first")
+    app.stream("also", value=rs.TEXT).count("second")
+    return app
+
+
+@pytest.mark.parametrize("lose_state", [False, True])
+def test_offsets_that_expired_are_told_where_the_state_is_further_than_the_disk(lose_state: bool):
+    """Inputs would be read from their beginning, onto state that has counted them."""
+    with rs.driver(counting(guarantee="exactly_once"), flush=lose_state) as d:
+        d.feed("in", "x", key="a")
+        d.crash()
+        d.committed.clear()
+        for _ in range(2):  # the first try must leave nothing that lets the second one through
+            with pytest.raises(rs.StateError, match=r"counting-first-changelog.*no offsets.*exactly once"):
+                d.restart(lose_state=lose_state)
+
+
+def test_offsets_that_expired_are_where_the_disk_has_them():
+    with rs.driver(counting(guarantee="exactly_once")) as d:
+        d.feed("in", "x", key="a")
+        d.crash()
+        d.committed.clear()
+        d.restart()
+        d.feed("in", "x", key="a")
+        assert d.store("first").items() == {"a": 2}
+
+
+def test_at_least_once_a_first_commit_that_was_cut_off_is_gone_on_from_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+):
+    with rs.driver(counting(), autocommit=False) as d:
+        d.feed("in", "x", key="a")
+        d.commit(until="offsets")
+        d.crash()
+        d.restart()
+        assert d.store("first").items() == {"a": 2}
+    assert "counting-first-changelog" in caplog.text and "counted again" in caplog.text
