@@ -51,6 +51,10 @@ class RecordFailed(StreamsError):
         self.offset = offset
 
 
+class TimeFailed(StreamsError):
+    """A window that closes, a timer, or what a commit tells has failed, and the app's rule is to end."""
+
+
 class NotEncoded(StreamsError):
     """A serde does not take a key or a value; the text names the step or the store."""
 

@@ -48,7 +48,7 @@ class AsyncMap(Node):
 @dataclass(slots=True, eq=False)
 class Question:
     """A value that a function is to be called with, and where its answer goes; `read` is the record that it
-    comes from, of `topic`; None when it comes of a window that closed, or of a commit."""
+    comes from, of `topic`, or what stands for a window that closed; None when it comes of a commit."""
 
     node: AsyncMap
     key: Any

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
+from raftlog.streams.failing import NO_OFFSET, Failing
 from raftlog.streams.inputs import Row
 from raftlog.streams.lookups import AsyncMap, Question
 from raftlog.streams.nodes import Node, Push, Record, Sink
@@ -23,8 +24,9 @@ Send = Callable[[Sink, Any, Any, int], None]
 class Hooks:
     """What the nodes of a task want to be called for, in the order of nodes; and what they ask."""
 
-    def __init__(self, now_ms: int, send: Send, *, undoes: bool) -> None:
+    def __init__(self, now_ms: int, send: Send, failing: Failing, *, undoes: bool) -> None:
         self.send = send
+        self.failing = failing
         self.undoes = undoes
         self.topic = ""
         self.read: Row | None = None
@@ -76,17 +78,20 @@ class RoomOf:
         return self._task.watermark - self._delay
 
     def closing(self, store: Timed, give: Callable[[int, Any], None] | None) -> None:
+        if give is not None:
+            give = self._hooks.failing.window(self._hooks, store, give)
         self._hooks.closings.append((self._node.number, self._delay, store, give))
 
     def before_commit(self, emit: Callable[[], None]) -> None:
         self._hooks.emits.append((self._node.number, emit))
 
     def every(self, period_ms: int, clock: str, fire: Fire) -> None:
+        fire = self._hooks.failing.timer(self._hooks, self._node, fire)
         self._hooks.timers.add(period_ms, clock, fire)
 
     def record(self, key: Any, value: Any, timestamp: int) -> Record:
         read = self._hooks.read
-        if read is None:
+        if read is None or read[0] == NO_OFFSET:
             return Record(key, value, timestamp)
         offset, _, _, _, headers = read
         return Record(key, value, timestamp, headers, self._hooks.topic, self._task.partition, offset)

@@ -6,7 +6,7 @@ known to have succeeded, then `flush` at times. After a commit that failed a tas
 goes on from what is committed.
 
 A record is processed as a whole or not at all: when a function raises, what it has changed and sent is taken
-back.
+back (`failing.py`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from raftlog.client.record import Record as Read
 from raftlog.streams.database import Database
-from raftlog.streams.errors import RecordFailed, StateError, StreamsError
+from raftlog.streams.errors import StateError, StreamsError
+from raftlog.streams.failing import Failing
 from raftlog.streams.inputs import (
     METADATA_FORMAT,
     NO_TIME,
@@ -31,7 +31,7 @@ from raftlog.streams.inputs import (
 )
 from raftlog.streams.lookups import AsyncMap, Question
 from raftlog.streams.nodes import Push, Sink, Source
-from raftlog.streams.outputs import Output, Prepared, Restore, Unprocessable, dead_letter
+from raftlog.streams.outputs import Output, Prepared, Restore
 from raftlog.streams.plan import Plan, SubTopology, changelog
 from raftlog.streams.restoring import Begin
 from raftlog.streams.room import Hooks, RoomOf
@@ -77,7 +77,12 @@ class Task:
         self.questions: deque[Question] = deque()
         """What asynchronous functions are to be called with, in order; see `lookups`."""
         self._questions_max = sum(node.concurrency for node in part.nodes if isinstance(node, AsyncMap))
-        self._hooks = Hooks(now_ms, self._send, undoes=undoes)
+        self._failing = Failing(
+            *(plan.app, (part.number, partition), self._outputs, self.questions, self.dropped),
+            list(self._stores.values()),
+            asks=self._questions_max > 0,
+        )
+        self._hooks = Hooks(now_ms, self._send, self._failing, undoes=undoes)
         self.telling = Telling(part, partition, self._hooks)
         self._delays = delays_of(part)
         self._pushes = self._build()
@@ -203,7 +208,7 @@ class Task:
 
     def run(self, limit: int = 1 << 30) -> int:
         """Process up to so many records, those with the least time first. Gives how many. Raises
-        RecordFailed."""
+        RecordFailed, and TimeFailed when what the time of one has brought fails: that record is left."""
         if self._questions_max:
             limit = min(limit, self._questions_max - len(self.questions))
         if len(self.inputs) == 1 and not self._is_of_tables:
@@ -261,10 +266,10 @@ class Task:
                             self.watermark = max(self.watermark, timestamp)
             except Exception as error:
                 each.position = offset
-                self._take_back(sent, sum(question.read is not read for question in self.questions))
+                self._failing.take_back(sent, sum(question.read is not read for question in self.questions))
                 try:
-                    self._failed(each.topic, read, error)
-                except RecordFailed:
+                    self._failing.failed(each.topic, read, error)
+                except StreamsError:
                     each.records.appendleft(read)
                     raise
             else:
@@ -286,64 +291,35 @@ class Task:
                 raise question.error
             question.down(question.key, question.answer, question.timestamp)
         except Exception as error:
-            self._take_back(outputs, questions)
-            self._failed(topic, read, error)
+            self._failing.take_back(outputs, questions)
+            self._failing.failed(topic, read, error)
         for undo in self._undos:
             undo.clear()
-
-    def _take_back(self, outputs: int, questions: int) -> None:
-        """Undo what the record in hand has changed, and what was sent and asked since there were so many
-        outputs and questions."""
-        del self._outputs[outputs:]
-        while len(self.questions) > questions:
-            self.questions.pop()
-        for store in self._stores.values():
-            store.undo()
-
-    def _failed(self, topic: str, read: Row | None, error: Exception) -> None:
-        """The app's rule on errors, for a record of a topic."""
-        app = self.plan.app
-        to_dlq = error.to_dlq if isinstance(error, Unprocessable) else app.dlq is not None
-        is_told = isinstance(error, Unprocessable | StreamsError)
-        reason = str(error) if is_told else f"{type(error).__name__}: {error}"
-        if to_dlq and app.dlq is not None and read is not None:
-            self.dropped["sent to the DLQ"] += 1
-            self._outputs.append(dead_letter(app.dlq, Read(topic, self.partition, *read), error))
-        elif app.on_error == "skip":
-            self.dropped["failed"] += 1
-        elif read is None:
-            raise StreamsError(
-                f"{self!r}: what a window or a commit has asked for failed: {reason}"
-            ) from error
-        else:
-            raise RecordFailed(topic, self.partition, read[0], reason) from error
 
     # -- time
 
     def advance(self, now_ms: int, caught_up: Collection[str]) -> None:
         """The wall clock, and which topics have been read to their end: an input that is silent for `idle_ms`
-        holds up no window. Raises StreamsError when a window that closes, or a timer, fails."""
+        holds up no window. Raises TimeFailed."""
         self._now = now_ms
         for each in self.inputs.values():
             each.is_caught_up = each.topic in caught_up
             if each.records:
                 each.quiet_since = now_ms
-        outputs, questions, self._hooks.read = len(self._outputs), len(self.questions), None
+        outputs, questions, watermark = len(self._outputs), len(self.questions), self.watermark
         try:
             self._time_passes()
             for at_ms, fire in self._hooks.timers.due_by_clock(now_ms):
                 fire(at_ms)
-        except Exception as error:
-            self._take_back(outputs, questions)
-            raise StreamsError(
-                f"task {self.part.number}-{self.partition}: a window that closes, or a timer, has failed: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        except Exception:
+            self._failing.take_back(outputs, questions)
+            self.watermark = watermark
+            raise
         for undo in self._undos:
             undo.clear()
 
     def _time_of(self, each: Input, timestamp: int) -> None:
-        """An input's time is later now, unless a window that closes then fails."""
+        """An input's time is later now, unless that ends the app."""
         before, each.stream_time = each.stream_time, timestamp
         try:
             self._time_passes(timestamp if self._is_alone else None)
@@ -367,6 +343,7 @@ class Task:
             self._windows_close(watermark)
         except BaseException:
             self.watermark = before
+            self.questions.clear()  # there were none
             raise
         self.watermark = watermark
 
@@ -380,7 +357,8 @@ class Task:
 
     def take_outputs(self) -> list[Output]:
         """Records to be sent since the last call, in order."""
-        outputs, self._outputs = self._outputs, []
+        outputs = self._outputs[:]
+        self._outputs.clear()
         return outputs
 
     def _send(self, sink: Sink, key: Any, value: Any, timestamp: int) -> None:

@@ -35,28 +35,100 @@ def test_a_session_outlives_a_record_that_would_have_extended_it_and_fails():
         assert [(got.key, got.value["count"]) for got in d.read("final")] == [("a", 1)]
 
 
-def test_a_window_that_closed_in_a_record_that_fails_is_closed_again():
+def test_a_window_that_closed_in_a_record_is_closed_again_when_a_later_one_ends_the_app():
     """The first node's windows are dropped, then the second node's result cannot be processed."""
-    app = rs.App("twice", on_error="skip")
+    app = rs.App("twice")
     stream = app.stream("in", value=rs.TEXT)
     stream.window(rs.tumbling(size_s=10)).count("one").final().to("final", value=rs.JSON)
     broken = [True]
 
     def fail_once(value: Any) -> Any:
-        if broken.pop():
-            broken.append(False)
+        if broken:
+            broken.clear()
             raise ValueError("once")
-        broken.append(False)
         return value
 
     stream.window(rs.tumbling(size_s=10)).count("two").final().map(fail_once).to("other", value=rs.JSON)
     with rs.driver(app) as d:
         d.feed("in", "x", key="a", at=1_000)
-        d.feed("in", "x", key="b", at=11_000)
-        assert d.read("final") == []
+        with pytest.raises(rs.StreamsError, match=r"task 0-0: a window that closes.*ValueError: once"):
+            d.feed("in", "x", key="b", at=11_000)
+        d.commit()
+        assert d.read("final") == [] and d.tasks[0].inputs["in"].position == 1
         d.feed("in", "x", key="c", at=12_000)
         for topic in ("final", "other"):
             assert [(got.key, got.value["count"]) for got in d.read(topic)] == [("a", 1)]
+        assert d.store("one").items() == {("b", 10_000): 1, ("c", 10_000): 1}
+
+
+def refuse_two(value: Any) -> Any:
+    if value["count"] == 2:
+        raise ValueError("two")
+    return value
+
+
+@pytest.mark.parametrize("by_the_clock", [False, True])
+@pytest.mark.parametrize("rule", [{"dlq": "dlq"}, {"on_error": "skip"}])
+def test_a_window_that_fails_fails_alone(rule: dict[str, Any], by_the_clock: bool):
+    """Neither the record that moves the time is a dead letter, nor do other windows stay open."""
+    app = rs.App("alone", **rule)
+    counts = app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=1)).count("counts")
+    counts.final().map(refuse_two).to("out", value=rs.JSON)
+    with rs.driver(app) as d:
+        for key in ("poison", "good", "poison"):
+            d.feed("in", "x", key=key, at=100)
+        if by_the_clock:
+            d.advance(60)
+        else:
+            d.feed("in", "x", key="next", at=2_000)
+        assert [got.key for got in d.read("out")] == ["good"]
+        assert d.store("counts").items() == ({} if by_the_clock else {("next", 2_000): 1})
+        if "dlq" in rule:
+            (dead,) = d.read("dlq")
+            assert (dead.key, dead.value, dead.timestamp) == (b"poison", b"2", 0)
+            told = dict(dead.headers)
+            assert told["__streams.errors.topic"] == b"alone-counts-changelog"
+            assert told["__streams.errors.message"] == b"two"
+        assert d.dropped == {"sent to the DLQ" if "dlq" in rule else "failed": 1}
+        d.crash()
+        d.restart(lose_state=True)
+        assert d.read("out") == []
+
+
+def test_what_a_window_that_fails_has_changed_is_taken_back_and_what_others_have_is_not():
+    app = rs.App("partly", on_error="skip")
+    kept = app.store("kept")
+
+    @app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=1)).count("counts").final().process(kept)
+    def keep(record, state):
+        assert record.offset == -1 and record.topic == ""
+        state.set(record.key, record.value["count"])
+        yield record.value
+        refuse_two(record.value)
+
+    keep.to("out", value=rs.JSON)
+    with rs.driver(app) as d:
+        for key in ("a", "b", "b", "c"):
+            d.feed("in", "x", key=key, at=100)
+        d.feed("in", "x", key="next", at=2_000)
+        assert d.store("kept").items() == {"a": 1, "c": 1}
+        assert [got.key for got in d.read("out")] == ["a", "c"]
+
+
+def test_a_look_up_for_a_window_that_fails_blames_no_record():
+    app = rs.App("asked", dlq="dlq")
+
+    async def look_up(value: Any) -> Any:
+        return refuse_two(value)
+
+    results = app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=1)).count("counts").final()
+    results.async_map(look_up).to("out", value=rs.JSON)
+    with rs.driver(app) as d:
+        for key in ("good", "poison", "poison"):
+            d.feed("in", "x", key=key, at=100)
+        d.feed("in", "x", key="next", at=2_000)
+        assert [got.key for got in d.read("out")] == ["good"]
+        assert [(got.key, got.value) for got in d.read("dlq")] == [(b"poison", b"2")]
 
 
 def test_a_window_that_fails_by_the_clock_leaves_nothing_half_done():

@@ -165,15 +165,13 @@ def test_what_a_timer_gives_is_not_late_for_a_window():
         assert d.dropped["late for its window"] == 0
 
 
-def test_a_timer_that_fails_leaves_nothing_half_done():
-    app = rs.App("fails", on_error="skip")
+def failing(broken: list[bool], **settings: Any) -> rs.App:
+    app = rs.App("fails", **settings)
     kept = app.store("kept")
 
     @app.stream("in", value=rs.TEXT).process(kept)
     def keep(record, state):
         state.set(record.key, record.value)
-
-    broken = [True]
 
     @app.every(10, kept)
     def tick(now_ms, state):
@@ -184,17 +182,38 @@ def test_a_timer_that_fails_leaves_nothing_half_done():
 
     keep.to("out", value=rs.JSON)
     tick.to("ticks", value=rs.JSON)
-    with rs.driver(app) as d:
+    return app
+
+
+@pytest.mark.parametrize("rule", [{"dlq": "dlq"}, {"on_error": "skip"}])
+def test_a_timer_that_fails_fails_alone_and_leaves_nothing_half_done(rule: dict[str, Any]):
+    broken = [True]
+    with rs.driver(failing(broken, **rule)) as d:
         d.feed("in", "x", key="a", at=1_000)
         d.feed("in", "y", key="a", at=11_000)
+        assert d.read("ticks") == [] and d.store("kept").items() == {"a": "y"}
+        assert d.dropped == {"sent to the DLQ" if "dlq" in rule else "failed": 1}
+        if "dlq" in rule:
+            (dead,) = d.read("dlq")
+            assert (dead.key, dead.value) == (None, b"10000")
+        broken.clear()
+        d.feed("in", "z", key="a", at=21_000)
+        assert [got.value for got in d.read("ticks")] == [20_000]
+        assert d.store("kept").items() == {"a": "z", "tick": 20_000}
+
+
+def test_a_timer_that_ends_the_app_leaves_nothing_half_done():
+    broken = [True]
+    with rs.driver(failing(broken)) as d:
+        d.feed("in", "x", key="a", at=1_000)
+        with pytest.raises(rs.StreamsError, match=r"a timer.*ValueError: once"):
+            d.feed("in", "y", key="a", at=11_000)
+        with pytest.raises(rs.StreamsError, match=r"a timer.*ValueError: once"):
+            d.advance(100)
         assert d.read("ticks") == [] and d.store("kept").items() == {"a": "x"}
         broken.clear()
-        d.feed("in", "z", key="a", at=12_000)
-        assert [got.value for got in d.read("ticks")] == [10_000]
-        assert d.store("kept").items() == {"a": "z", "tick": 10_000}
-        broken.append(True)
-        with pytest.raises(rs.StreamsError, match="ValueError: once"):
-            d.advance(100)
+        d.feed("in", "z", key="a", at=112_000)
+        assert d.store("kept").items()["a"] == "z" and [got.value for got in d.read("ticks")][-1] == 110_000
 
 
 def test_each_partition_has_its_own_timers():
