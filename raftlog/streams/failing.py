@@ -1,8 +1,8 @@
 """What becomes of what fails in a task: it is taken back, and the app's rule on errors is applied.
 
-A record is processed as a whole or not at all. What time brings is apart from it: each window that closes,
-and each call of a timer, stands for itself. It fails alone: the record in hand, which has only moved the
-time, and the other windows are not touched.
+A record is processed as a whole or not at all. What time and commits bring is apart from it: each window that
+closes, each call of a timer, and each change that is told stands for itself. It fails alone: the record in
+hand, which has only moved the time, and the other windows are not touched.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from raftlog.client.record import Record as Read
 from raftlog.streams.errors import RecordFailed, StreamsError, TimeFailed
 from raftlog.streams.inputs import Row
 from raftlog.streams.lookups import Question
-from raftlog.streams.nodes import Node
+from raftlog.streams.nodes import Node, Push
 from raftlog.streams.outputs import Output, Unprocessable, dead_letter
 from raftlog.streams.plan import changelog
-from raftlog.streams.serdes import Serde
+from raftlog.streams.serdes import JSON, Serde
 from raftlog.streams.stores import Store, Timed
 from raftlog.streams.topology import App
 
@@ -37,7 +37,8 @@ class InHand(Protocol):
 
 
 class Failing:
-    """The rule, for one task, on its `outputs`, `questions`, and what it has `dropped`."""
+    """The rule, for one task: its `outputs`, `questions`, what it has `dropped`, and the `stores` that note what
+    has to be undone."""
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class Failing:
             store.undo()
 
     def _mark(self) -> Mark:
-        return len(self._outputs), len(self._questions), [len(store.undoable) for store in self._stores]
+        changes = [len(store.undoable) for store in self._stores]
+        return len(self._outputs), len(self._questions), changes
 
     def _take_back_to(self, mark: Mark) -> None:
         """Undo what came since: what was changed before is still to be undone with the record in hand."""
@@ -119,6 +121,26 @@ class Failing:
             return NO_OFFSET, time, _encoded(spec.key, key), value, ()
 
         return lambda time, key: self._apart(hand, topic, row, give, time, key)
+
+    def told(self, hand: InHand, node: Node, down: Push) -> Push:
+        """Tell a change. Its dead letter is what was told, as JSON."""
+        spec = node.stores[0]
+        topic = changelog(self._app, spec)
+
+        def row(key: Any, value: Any, timestamp: int) -> Row:
+            return NO_OFFSET, timestamp, _encoded(spec.key, key), _encoded(JSON, value), ()
+
+        def push(key: Any, value: Any, timestamp: int) -> None:
+            mark = self._mark()
+            try:
+                down(key, value, timestamp)
+            except Exception as error:
+                self._take_back_to(mark)
+                self.failed(topic, row(key, value, timestamp), error)
+
+        if not self._asks:
+            return push  # a commit may tell of very many
+        return lambda key, value, timestamp: self._apart(hand, topic, row, down, key, value, timestamp)
 
     def timer(self, hand: InHand, node: Node, fire: Callable[[int], None]) -> Callable[[int], None]:
         """Call a timer. Its dead letter has the time that was due."""

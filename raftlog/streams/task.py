@@ -38,7 +38,7 @@ from raftlog.streams.room import Hooks, RoomOf
 from raftlog.streams.serdes import BYTES
 from raftlog.streams.stores import Store, Timed, store_of
 from raftlog.streams.telling import Telling
-from raftlog.streams.ways import Ways, changes_last, delays_of
+from raftlog.streams.ways import Ways, changes_last, delays_of, told_at_commits
 
 
 class Task:
@@ -79,7 +79,7 @@ class Task:
         self._questions_max = sum(node.concurrency for node in part.nodes if isinstance(node, AsyncMap))
         self._failing = Failing(
             *(plan.app, (part.number, partition), self._outputs, self.questions, self.dropped),
-            list(self._stores.values()),
+            list(self._stores.values()) if undoes else [],
             asks=self._questions_max > 0,
         )
         self._hooks = Hooks(now_ms, self._send, self._failing, undoes=undoes)
@@ -100,6 +100,8 @@ class Task:
         pushes: dict[str, Push] = {}
         for node in reversed(self.part.nodes):
             ways = Ways({port: ps for (number, port), ps in downs.items() if number == node.number})
+            if (port := told_at_commits(node)) in ways:
+                ways[port] = self._failing.told(self._hooks, node, ways[port])
             built = node.build(RoomOf(self, self._hooks, node, self._delays[node.number]), ways)
             for edge, push in zip(node.parents, built, strict=False):
                 downs.setdefault((edge.node.number, edge.port), []).append(push)
@@ -375,7 +377,7 @@ class Task:
 
     def emit(self) -> Iterator[None]:
         """What is told once a commit becomes outputs. At each step all questions must be answered first: a
-        table may be changed by what another one has told."""
+        table may be changed by what another one has told. Raises TimeFailed."""
         self._hooks.read = None
         for _, emit in self._hooks.emits:
             yield

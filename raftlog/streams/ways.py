@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raftlog.streams.aggregating import LATE, Aggregating, Sessioning, Windowing
-from raftlog.streams.nodes import Filter, KeyBy, Map, Node, Push, Source
+from raftlog.streams.aggregating import CHANGES, LATE, Aggregating, Sessioning, Windowing
+from raftlog.streams.nodes import OUT, Filter, KeyBy, Map, Node, Push, Source
 from raftlog.streams.plan import Plan, SubTopology
 from raftlog.streams.serdes import BYTES
 from raftlog.streams.sliding import Overlooking
@@ -48,6 +48,13 @@ def delays_of(part: SubTopology) -> dict[int, int]:
         ]
         delays[node.number] = max(before, default=0)
     return delays
+
+
+def told_at_commits(node: Node) -> str:
+    """The port of a node that tells changes, at commits; none when it does not."""
+    if isinstance(node, Windowing | Sessioning | Overlooking):
+        return CHANGES
+    return OUT if isinstance(node, Aggregating) else ""
 
 
 def changes_last(part: SubTopology) -> bool:

@@ -296,3 +296,45 @@ def test_a_record_that_fails_before_its_count_changes_nothing():
         for value in ("good", "bad", "good"):
             d.feed("in", value, key="a", at=1_000)
         assert d.store("n")["a"] == 2
+
+
+def tell_counts(app: rs.App) -> None:
+    stream = app.stream("in", value=rs.TEXT)
+    stream.count("counts").changes().map(lambda count: refuse_two({"count": count})).to("out", value=rs.JSON)
+
+
+def tell_windows(app: rs.App) -> None:
+    counts = app.stream("in", value=rs.TEXT).window(rs.tumbling(size_s=10)).count("counts")
+    counts.changes().map(refuse_two).to("out", value=rs.JSON)
+
+
+def tell_sliding(app: rs.App) -> None:
+    counts = app.stream("in", value=rs.TEXT).window(rs.sliding(size_s=10)).count("counts")
+    counts.changes().map(refuse_two).to("out", value=rs.JSON)
+
+
+def tell_sessions(app: rs.App) -> None:
+    counts = app.stream("in", value=rs.TEXT).window(rs.session(gap_s=10)).count("counts")
+    counts.changes().map(refuse_two).to("out", value=rs.JSON)
+
+
+@pytest.mark.parametrize("shape", [tell_counts, tell_windows, tell_sliding, tell_sessions])
+@pytest.mark.parametrize("rule", [{"dlq": "dlq"}, {"on_error": "skip"}, {}])
+def test_a_change_that_fails_when_it_is_told_fails_alone(shape: Any, rule: dict[str, Any]):
+    app = rs.App("told", **rule)
+    shape(app)
+    with rs.driver(app, autocommit=False) as d:
+        for key in ("a", "poison", "poison", "z"):
+            d.feed("in", "x", key=key, at=100)
+        if not rule:
+            with pytest.raises(rs.StreamsError, match=r"task 0-0: .* what a commit tells.*ValueError: two"):
+                d.commit()
+            return
+        d.commit()
+        assert [got.key for got in d.read("out")] == ["a", "z"]
+        assert len(d.store("counts")) == 3
+        assert d.dropped == {"sent to the DLQ" if "dlq" in rule else "failed": 1}
+        if "dlq" in rule:
+            (dead,) = d.read("dlq")
+            assert dead.key == b"poison" and b"2" in dead.value
+            assert dict(dead.headers)["__streams.errors.topic"] == b"told-counts-changelog"
