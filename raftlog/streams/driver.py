@@ -315,7 +315,7 @@ class Driver:
         }
         for restore in task.restores(committed):
             topic = self._topic(restore.topic, self._counts[part.number])
-            found = Changelog(topic.topic_id, topic.starts[partition], topic.end(partition))
+            found = Changelog(topic.topic_id, topic.starts[partition], topic.end(partition), self.now_ms)
             restoring = Restoring(task, restore, found, self._on_changelog_lost)
             if not restoring.is_done:
                 restoring.take(topic.read(partition, restoring.position), topic.end(partition))

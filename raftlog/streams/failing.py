@@ -37,8 +37,8 @@ class InHand(Protocol):
 
 
 class Failing:
-    """The rule, for one task: its `outputs`, `questions`, what it has `dropped`, and the `stores` that note what
-    has to be undone."""
+    """The rule, for one task: its `outputs`, `questions`, what it has `dropped`, and the `stores` that note
+    what has to be undone."""
 
     def __init__(
         self,

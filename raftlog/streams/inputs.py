@@ -50,6 +50,11 @@ class Input:
         return self.source.table is not None and self.position < self.load_to
 
     @property
+    def is_read(self) -> bool:
+        """Whether nothing of it waits, here or in its topic."""
+        return self.is_caught_up and not self.records
+
+    @property
     def time(self) -> int:
         """Up to where nothing is expected any more."""
         if not self.source.internal:

@@ -62,6 +62,8 @@ class Restore:
     """The topics that the task reads, when the group has committed none of them: then records of the
     changelog were counted by somebody whose offsets are gone."""
     exactly_once: bool = False
+    seen_ms: int = 0
+    """When the rows on disk were all that the changelog had then; 0 when that is not known."""
 
 
 class Unprocessable(Exception):

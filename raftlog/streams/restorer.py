@@ -8,6 +8,7 @@ waits for open transactions of a worker that died.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
 import trio
@@ -48,9 +49,10 @@ class Restorer:
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
         ) as consumer:
+            at_ms = int(time.time() * 1000)
             start = (await consumer.beginning_offsets(key))[key]
             end = await self._high_watermark(key)
-            restoring = Restoring(task, restore, Changelog(topic_id, start, end), self._on_lost)
+            restoring = Restoring(task, restore, Changelog(topic_id, start, end, at_ms), self._on_lost)
             if not restoring.is_done:
                 consumer.seek(key.topic, key.partition, restoring.position)
             moved = told = trio.current_time()

@@ -2,6 +2,7 @@
 
 A changelog that was made anew, or that has lost its end, does not fit the rows on disk: that is an error,
 unless the app says to begin again. One whose begin is gone does, too: rows may have been deleted meanwhile.
+So may they when the rows are older than a changelog is sure to tell of deletions: those are compacted away.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ OnLost = Literal["fail", "rebuild"]
 
 FLUSH_RECORDS: Final = 100_000
 """After so many the rows go to the disk: a restore that is interrupted goes on from there."""
+DELETIONS_MS: Final = 12 * 3600 * 1000
+"""How old rows may be to be gone on from: topics keep deletions for `delete.retention.ms`, a day, of which a
+restore may take the other half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Changelog:
     topic_id: str
     start: int
     end: int
+    at_ms: int = 0
+    """When that was so, by the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,9 @@ def begin(restore: Restore, found: Changelog, on_lost: OnLost = "fail") -> Begin
                 'on_changelog_lost="rebuild" (--rebuild-lost) begins with what the changelog has'
             )
         return Begin(found.start, end, True, is_other=True)
-    if 0 < restore.position < found.start:
+    missed = found.end - restore.position - restore.exactly_once  # the marker of its last commit is no change
+    is_old = missed > 0 and found.at_ms - restore.seen_ms > DELETIONS_MS
+    if restore.position > 0 and (restore.position < found.start or is_old):
         return Begin(found.start, end, True)
     return Begin(max(restore.position, found.start), end, False)
 
@@ -67,7 +75,7 @@ class Restored(Protocol):
 
     def begin(self, store: str, begin: Begin) -> None: ...
     def restore(self, store: str, key: bytes, value: bytes | None, timestamp: int) -> None: ...
-    def restored(self, store: str, topic_id: str, position: int) -> None: ...
+    def restored(self, store: str, topic_id: str, position: int, seen_ms: int) -> None: ...
 
 
 class Restoring:
@@ -81,7 +89,7 @@ class Restoring:
         self._task = task
         self._store = restore.store
         self._restore = restore
-        self._topic_id = found.topic_id
+        self._found = found
         self._unflushed = 0
         self._is_unexpected = bool(restore.uncommitted)
         task.begin(restore.store, self.begin)
@@ -108,7 +116,10 @@ class Restoring:
         """Write what there is to the disk: every so often, and at the end."""
         self._unflushed = 0
         upto = max(self.begin.position, min(self.position, self.begin.end))
-        self._task.restored(self._store, self._topic_id, upto)
+        is_whole = self.is_done and self.begin.end == self._found.end
+        is_new = self.begin.anew or self._restore.position == 0
+        seen_ms = self._found.at_ms if is_whole or is_new else self._restore.seen_ms
+        self._task.restored(self._store, self._found.topic_id, upto, seen_ms)
 
     def _tell_unexpected(self, record: Record) -> None:
         """Exactly once a record and the offsets behind its commit are one transaction: without these it is an

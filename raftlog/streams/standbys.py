@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,6 +54,8 @@ class Copy:
     task: Task
     stores: dict[TopicPartition, str] = field(default_factory=dict)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
+    seen: dict[TopicPartition, int] = field(default_factory=dict)
+    """When the rows were all that a changelog had then."""
 
 
 class Standbys:
@@ -158,14 +161,16 @@ class Standbys:
 
     async def _place(self, consumer: Consumer, copy: Copy) -> None:
         """Seek to where the rows on disk are, or to the begin of a changelog that they do not fit."""
-        ends = {}
+        ends, at_ms = {}, int(time.time() * 1000)
         for restore in copy.task.restores({}):
             key = TopicPartition(restore.topic, copy.task.partition)
             start = (await consumer.beginning_offsets(key))[key]
             if key.topic not in ends:
                 ends.update(await self._client.admin.end_offsets(key.topic))
             await trio.lowlevel.checkpoint_if_cancelled()  # a copy that was closed has nothing to write
-            found = begin(restore, Changelog(self._ids[key.topic], start, ends[key]), "rebuild")
+            found = begin(restore, Changelog(self._ids[key.topic], start, ends[key], at_ms), "rebuild")
+            is_new = found.anew or restore.position == 0
+            copy.seen[key] = at_ms if is_new else restore.seen_ms
             copy.task.begin(restore.store, found)
             copy.stores[key], copy.positions[key] = restore.store, found.position
             consumer.seek(*key, found.position)
@@ -195,6 +200,8 @@ class Standbys:
             ):
                 self._warming = frozenset()
                 self._on_warm()
+            for key in (key for key, behind in lag.items() if behind == 0):
+                copies[key].seen[key] = int(time.time() * 1000)
             if waiting >= FLUSH_RECORDS or now >= flush_at:
                 waiting, flush_at = 0, now + FLUSH_SECONDS
                 for copy in self._copies.values():
@@ -230,7 +237,7 @@ class Standbys:
 
     def _flush(self, copy: Copy) -> None:
         for key, store in copy.stores.items():
-            copy.task.restored(store, self._ids[key.topic], copy.positions[key])
+            copy.task.restored(store, self._ids[key.topic], copy.positions[key], copy.seen[key])
 
     def _close(self, place: Place) -> None:
         copy = self._copies.pop(place, None)

@@ -87,6 +87,8 @@ class Task:
         self._delays = delays_of(part)
         self._pushes = self._build()
         self._changelogs: dict[str, tuple[str, int]] = {}
+        self._seen: dict[str, int] = {}
+        """By store: when its rows were all that its changelog had then."""
         self._committed: Mapping[str, tuple[int, str]] = {}
         self._tables_at: dict[str, int] = {}
         """While tables are restored: up to where the rows have each one's topic."""
@@ -126,6 +128,7 @@ class Task:
                 self.inputs[topic].position = progress["at"]
                 self.inputs[topic].resume(progress)
             self.watermark = position["watermark"]
+            self._seen = position.get("seen", {})
 
     def restores(self, committed: Mapping[str, tuple[int, str]]) -> list[Restore]:
         """Where the task goes on, by topic: offset and metadata, as they were committed. Gives what must be
@@ -133,14 +136,16 @@ class Task:
         found, self._committed = [], committed
         uncommitted, once = () if committed else self.part.topics, self.plan.app.guarantee == "exactly_once"
         for spec in self.part.stores:
+            seen_ms = self._seen.get(spec.name, 0)
             if spec.source is not None:
                 if spec.source in committed:
                     start = self._tables_at[spec.source] = self.inputs[spec.source].position
-                    found.append(Restore(spec.name, spec.source, start, committed[spec.source][0], ""))
+                    end = committed[spec.source][0]
+                    found.append(Restore(spec.name, spec.source, start, end, "", seen_ms=seen_ms))
             elif spec.changelog:
                 topic_id, start = self._changelogs.get(spec.name, ("", 0))
                 topic = changelog(self.plan.app, spec)
-                found.append(Restore(spec.name, topic, start, None, topic_id, uncommitted, once))
+                found.append(Restore(spec.name, topic, start, None, topic_id, uncommitted, once, seen_ms))
         self._go_on()
         return found
 
@@ -166,6 +171,7 @@ class Task:
             self.watermark = NO_TIME
             self._go_on()
         if begin.anew:
+            self._seen.pop(store, None)
             source = self._stores[store].spec.source
             if source is None:
                 self._changelogs.pop(store, None)
@@ -178,8 +184,10 @@ class Task:
         """A record of a changelog."""
         self._stores[store].restored(key, value, timestamp)
 
-    def restored(self, store: str, topic_id: str, position: int) -> None:
-        """A store is what its changelog says up to a position. Every so often, and at the end."""
+    def restored(self, store: str, topic_id: str, position: int, seen_ms: int) -> None:
+        """A store is what its changelog says up to a position. Every so often, and at the end. `seen_ms` is
+        when that was all."""
+        self._seen[store] = seen_ms
         source = self._stores[store].spec.source
         if source is None:
             self._changelogs[store] = (topic_id, position)
@@ -403,6 +411,8 @@ class Task:
         its id, and the offset behind what was written."""
         for name, store in self._stores.items():
             store.committed()
+            if (source := store.spec.source) is None or self.inputs[source].is_read:
+                self._seen[name] = self._now
             topic = changelog(self.plan.app, store.spec)
             if topic in ends:
                 self._changelogs[name] = ends[topic]
@@ -436,6 +446,7 @@ class Task:
                 for topic, each in self.inputs.items()
             },
             "watermark": self.watermark,
+            "seen": dict(self._seen),
         }
 
     def _metadata(self, each: Input) -> str:

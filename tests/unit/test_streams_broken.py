@@ -181,9 +181,9 @@ def test_a_table_whose_restore_is_cut_off_is_read_from_where_its_rows_are():
 
     cut = begin()
     assert {each.store: each.position for each in cut.restores(committed)} == {"kept": 0, "rows": 0}
-    cut.restored("kept", "id", 5)
+    cut.restored("kept", "id", 5, 0)
     assert {each.store: each.position for each in begin().restores(committed)} == {"kept": 5, "rows": 0}
-    cut.restored("rows", "", 3)
+    cut.restored("rows", "", 3, 0)
     assert {each.store: each.position for each in begin().restores(committed)} == {"kept": 5, "rows": 3}
     database.close()
 

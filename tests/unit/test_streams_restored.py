@@ -14,7 +14,9 @@ from raftlog.client.metadata import TopicPartition
 from raftlog.client.record import Record
 from raftlog.streams import restoring
 from raftlog.streams.database import MEMORY, Database
+from raftlog.streams.outputs import Output, Restore
 from raftlog.streams.restorer import Restorer
+from raftlog.streams.restoring import Changelog, Restoring, begin
 from raftlog.streams.task import Task
 
 
@@ -124,3 +126,88 @@ def test_at_least_once_a_first_commit_that_was_cut_off_is_gone_on_from_with_a_wa
         d.restart()
         assert d.store("first").items() == {"a": 2}
     assert "counting-first-changelog" in caplog.text and "counted again" in caplog.text
+
+
+HOUR_S = 3_600
+
+
+def keeping(**settings: Any) -> rs.App:
+    app = rs.App("keeping", **settings)
+    kept = app.store("kept")
+
+    @app.stream("in", value=rs.TEXT).process(kept)
+    def keep(record, state):
+        state.set(record.key, record.value) if record.value != "gone" else state.delete(record.key)
+
+    return app
+
+
+def compacted(d: rs.Driver, topic: str) -> None:
+    """All offsets are there, and none of the records: a deletion is gone with what it has deleted."""
+    log = d.topics[topic].logs[0]
+    log[:] = [each._replace(key=None) for each in log]
+
+
+@pytest.mark.parametrize("hours", [1, 20])
+def test_a_folder_that_is_older_than_deletions_are_kept_begins_anew(hours: int):
+    """A key that was deleted elsewhere, long ago, would be back."""
+    with rs.driver(keeping(), flush=False) as d:
+        d.feed("in", "x", key="k")
+        d.flush()  # the task leaves this folder
+        d.feed("in", "gone", key="k")
+        compacted(d, "keeping-kept-changelog")
+        d.crash()
+        d.advance(hours * HOUR_S)
+        d.restart()
+        assert d.store("kept").items() == ({} if hours == 20 else {"k": "x"})
+        assert d.tasks[0]._database.get("kept", b"k") == (None if hours == 20 else b'"x"')
+
+
+def test_a_table_s_folder_that_is_older_than_deletions_are_kept_begins_anew():
+    with rs.driver(with_table()) as d:
+        d.feed("rows", "row", key="k")
+        d.crash()
+        d._append(Output("rows", b"k", None, 0, 0))
+        compacted(d, "rows")
+        d.advance(20 * HOUR_S)
+        d.restart()
+        assert d.store("rows").items() == {}
+
+
+def test_a_folder_that_nobody_has_written_after_is_good_however_old():
+    """There is nothing that it could have missed: the changelog is not read."""
+    with rs.driver(keeping()) as d:
+        d.feed("in", "x", key="k")
+        d.crash()
+        compacted(d, "keeping-kept-changelog")
+        d.advance(1000 * HOUR_S)
+        d.restart()
+        assert d.store("kept").items() == {"k": "x"}
+
+
+def test_exactly_once_the_marker_behind_the_last_commit_is_nothing_that_was_missed():
+    restore = Restore("kept", "log", 7, None, "id", exactly_once=True, seen_ms=1)
+    late = 100 * HOUR_S * 1000
+    assert not begin(restore, Changelog("id", 0, 8, late)).anew
+    assert begin(restore, Changelog("id", 0, 9, late)).anew
+    assert not begin(restore, Changelog("id", 0, 9, 2)).anew
+
+
+def test_a_restore_that_is_cut_off_is_as_old_as_what_it_began_with(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(restoring, "FLUSH_RECORDS", 1)
+    plan, database = rs.plan(keeping()), Database(MEMORY, ["kept"])
+    records = Partition("log", 20).records
+
+    def cut(at_ms: int, *, upto: int) -> int:
+        task = Task(plan, plan.parts[0], 0, database, writers={}, now_ms=0)
+        (restore,) = task.restores({"in": (0, "")})
+        found = Restoring(task, restore, Changelog("id", 0, 20, at_ms))
+        found.take(records[found.position : upto], upto)
+        seen = database.position()["seen"]["kept"]
+        assert isinstance(seen, int)
+        return seen
+
+    assert cut(1_000, upto=10) == 1_000
+    assert cut(2_000, upto=15) == 1_000
+    assert cut(3_000, upto=20) == 3_000
+    database.close()
