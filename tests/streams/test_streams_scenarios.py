@@ -25,7 +25,7 @@ from raftlog.client.errors import (
     TransactionAborted,
 )
 from raftlog.client.metadata import TopicPartition
-from raftlog.streams import assign, feeding, restorer, seating, standbys, worker
+from raftlog.streams import assign, feeding, restoring, seating, standbys, worker
 from raftlog.streams.seating import Losses
 from raftlog.streams.worker import Worker
 from tests.streams.world.client import (
@@ -595,7 +595,7 @@ def test_scenario_9_answers_come_in_the_order_of_records_through_kills() -> None
 
 def slow_restores(monkeypatch: pytest.MonkeyPatch, begins: list[tuple[TopicPartition, int]]) -> None:
     """A changelog is read ten records a second, and flushed each ten; where each reader begins is noted."""
-    monkeypatch.setattr(restorer, "FLUSH_RECORDS", 10)
+    monkeypatch.setattr(restoring, "FLUSH_RECORDS", 10)
     poll, seek = WorldConsumer.poll, WorldConsumer.seek
 
     async def slowly(self: Any, most: int, *, max_wait_ms: float) -> Any:
