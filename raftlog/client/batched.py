@@ -24,7 +24,7 @@ async def poll_batches(
     return consumer._reading.take_batches(wanted, keys_only)
 
 
-def read_to_end(consumer: Consumer[Any, Any], since: float) -> set[TopicPartition]:
-    """The partitions that were read to their end at some time since then, as the answers to fetches say. What
-    `Consumer.lag` says may be older: no answer comes while a leader is away."""
-    return consumer._reading.at_end(since)
+def lag_since(consumer: Consumer[Any, Any], since: float) -> dict[TopicPartition, int]:
+    """The lag of each partition whose leader was asked since then, and has answered. What `Consumer.lag` says
+    may be older: no answer comes while a leader is away."""
+    return consumer._reading.lag_since(since)

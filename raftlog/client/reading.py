@@ -196,11 +196,13 @@ class Reading:
         partitions = self._fetcher.partitions
         return {key: p.position for key, p in partitions.items() if p.position is not None}
 
-    def at_end(self, since: float) -> set[TopicPartition]:
-        """The partitions in which there was nothing more at some time since then, as leaders have said."""
+    def lag_since(self, since: float) -> dict[TopicPartition, int]:
+        """The lag of the partitions whose leader was asked since then, and has answered."""
         self.settle()
         partitions = self._fetcher.partitions
-        return {key for key, p in partitions.items() if p.lag == 0 and p.asked_at >= since}
+        return {
+            key: lag for key, p in partitions.items() if p.asked_at >= since and (lag := p.lag) is not None
+        }
 
     def done_positions(self) -> dict[TopicPartition, int]:
         """The same, but before the record or the list that the user holds."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Final, TypeAlias
 
 import trio
 
-from raftlog.client.batched import poll_batches, read_to_end
+from raftlog.client.batched import lag_since, poll_batches
 from raftlog.client.consumer import Consumer
 from raftlog.client.errors import NoOffset, NotAssigned
 from raftlog.client.metadata import TopicPartition
@@ -52,6 +52,7 @@ class Feed:
         if idle_ms is not None:
             self._fresh_s = max(FRESH_SECONDS_MIN, min(FRESH_SECONDS_MAX, FRESH_SHARE * idle_ms / 1000))
         self._awake_since = self._ahead = float("-inf")
+        self._answering: Set[TopicPartition] = frozenset()
 
     async def poll(self, wait_ms: float) -> Batches:
         """The records of a round: as soon as there are enough of them, or those that there are after a while,
@@ -109,13 +110,20 @@ class Feed:
 
     def at_end(self, now_ms: int) -> set[TopicPartition]:
         """The partitions that are known to be read to their end. What was known before this machine slept, or
-        before a leader fell silent, is of no use: records may have come since, and time would pass them."""
+        before a leader fell silent, is of no use: records may have come since, and time would pass them. Nor
+        is an input silent while nobody answers: who writes into it waits, too, and is as late."""
         now = trio.current_time()
         ahead = now_ms / 1000 - now
         if ahead > self._ahead + LEAP_SECONDS:  # the clock has gone on, and the loop's time has not
             self._awake_since = now
         self._ahead = ahead
-        return read_to_end(self.consumer, max(self._awake_since, now - self._fresh_s))
+        lag = lag_since(self.consumer, max(self._awake_since, now - self._fresh_s))
+        for seat in self._seats.values():
+            for key in seat.partitions & (lag.keys() - self._answering):
+                if seat.task is not None:
+                    seat.task.inputs[key.topic].quiet_since = now_ms
+        self._answering = lag.keys()
+        return {key for key, records in lag.items() if records == 0}
 
     def hold_back(self, task: Task) -> None:
         """Do not read on in what waits for another input."""

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 import raftlog
-from raftlog.client.batched import poll_batches, read_to_end
+from raftlog.client.batched import lag_since, poll_batches
 from raftlog.protocol.api import ApiKey
 from tests.memory.test_client_deserializers import KEY, reading
 
@@ -51,24 +51,24 @@ async def test_with_keys_alone_there_is_neither_value_nor_header(autojump_clock:
     assert list(zip(*columns, strict=True)) == [(0, 7, b"k", None, ()), (1, 7, b"k", None, ())]
 
 
-async def test_a_partition_is_read_to_its_end_only_as_of_an_answer(autojump_clock: MockClock) -> None:
+async def test_a_lag_may_be_asked_for_as_of_answers_that_are_new(autojump_clock: MockClock) -> None:
     """The lag stays 0 while the leader says nothing; a seek forgets what was said before it."""
     async with reading([b"0"], value_deserializer=None) as (cluster, consumer):
         begun = trio.current_time()
         with trio.fail_after(100):
             assert await values_of(consumer, 1) == [[b"0"]]
-            assert read_to_end(consumer, begun) == {KEY}
+            assert lag_since(consumer, begun) == {KEY: 0}
             await trio.sleep(20)
-            assert read_to_end(consumer, trio.current_time() - 2) == {KEY}
+            assert lag_since(consumer, trio.current_time() - 2) == {KEY: 0}
             cluster.is_silent = True
             await trio.sleep(5)
             assert consumer.lag() == {KEY: 0}
-            assert read_to_end(consumer, trio.current_time() - 2) == set()
+            assert lag_since(consumer, trio.current_time() - 2) == {}
             cluster.is_silent = False
-            while not read_to_end(consumer, trio.current_time() - 2):  # noqa: ASYNC110
+            while not lag_since(consumer, trio.current_time() - 2):  # noqa: ASYNC110
                 await trio.sleep(0.1)
             consumer.seek("t", 0, 1)
-            assert read_to_end(consumer, begun) == set()
+            assert lag_since(consumer, begun) == {}
 
 
 async def test_what_is_in_hand_is_committed_only_when_more_is_asked_for(autojump_clock: MockClock) -> None:

@@ -55,8 +55,8 @@ class Reader:
         fetched, self.fetched = self.fetched, []
         return fetched
 
-    def at_end(self, since: float) -> set[TopicPartition]:
-        return {KEY} if self.asked_at >= since else set()
+    def lag_since(self, since: float) -> dict[TopicPartition, int]:
+        return {KEY: 0} if self.asked_at >= since else {}
 
     def positions(self) -> dict[TopicPartition, int]:
         return {KEY: self.at}
@@ -282,3 +282,20 @@ async def test_a_task_whose_partition_was_lost_while_it_was_restored_does_not_ru
     assert seat.task is not None and seat.folder is not None
     seat.task.close()
     seat.folder.close()
+
+
+async def test_the_silence_of_an_input_is_counted_anew_when_its_leader_answers_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Who writes into it could not reach the leader either: its records come a little after the answers."""
+    reader, (seat, task) = Reader(), seat_of(shape())
+    feed = Feed(shape(), {seat.place: seat})
+    feed.consumer = reader  # type: ignore[assignment]
+    feed.at_end(0)
+    for second in range(0, 100, 2):
+        is_away = 40 <= second < 90
+        if not is_away:
+            reader.asked_at = trio.current_time()
+        assert feed.at_end(1_000 * second) == (set() if 44 <= second < 90 else {KEY})
+        assert task.inputs["in"].quiet_since == (90_000 if second >= 90 else 0)
+        await trio.sleep(2)

@@ -347,8 +347,8 @@ class WorldConsumer:
         log = self._client.log
         return {key: log.end(key, committed=self._committed) - at for key, at in self.positions().items()}
 
-    def at_end(self, since: float) -> set[TopicPartition]:
-        return {key for key, lag in self.lag().items() if lag == 0}
+    def lag_since(self, _: float) -> dict[TopicPartition, int]:
+        return self.lag()
 
     async def poll(self, max_records: int, *, max_wait_ms: float) -> list[Record]:
         await self._client.call()
