@@ -1,9 +1,8 @@
 """One life of one broker: the real `raftlog.cluster.node.Node`, on virtual time, disk and network.
 
 What it lives on is replaced, and nothing of what it does: `trio` in the modules of `raftlog.cluster`, the
-links to its peers, and the runner of its driver, whose part `tests.sim.broker` plays. Clients and faults act
-on it from outside; all they do runs as its process.
-"""
+links to its peers, and the runner of its driver, which is `tests.sim.broker`. Clients and faults act on it
+from outside, as its process."""
 
 from __future__ import annotations
 

@@ -45,12 +45,8 @@ PATIENCE_S = 300
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Any:
-    log = logging.getLogger("raftlog.streams")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(before)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="raftlog.streams")
 
 
 def counting(guarantee: str = "exactly_once", *, changed: bool = False, **settings: Any) -> rs.App:

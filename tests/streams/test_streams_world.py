@@ -29,8 +29,8 @@ PLANTED_SEEDS_MAX = 40
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    logging.getLogger("raftlog.streams").setLevel(logging.CRITICAL)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="raftlog.streams")
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
