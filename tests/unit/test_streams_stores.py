@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -16,15 +16,29 @@ from raftlog.streams.plan import plan
 from raftlog.streams.stores import Store, StoreSpec, Timed
 from raftlog.streams.task import Task
 
+OPENED: list[Database] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def opened(stores: Iterable[str]) -> Database:
+    """A database in memory, which is closed after the test."""
+    OPENED.append(Database(MEMORY, stores))
+    return OPENED[-1]
+
 
 def steps(call: Callable[[], object]) -> int:
-    """How many instructions of Python a call takes."""
+    """How many lines of Python a call runs: a loop runs its lines again."""
     count, before = 0, sys.gettrace()
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal count
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        count += event == "opcode"
+        count += event == "line"
         return trace
 
     sys.settrace(trace)
@@ -39,7 +53,7 @@ def task_of(app: rs.App) -> Task:
     """One that has nothing to restore."""
     made = plan(app)
     (part,) = made.parts
-    database = Database(MEMORY, [spec.name for spec in part.stores])
+    database = opened([spec.name for spec in part.stores])
     task = Task(made, part, 0, database, writers={}, now_ms=1_000_000_000)
     task.restores({})
     task.start(dict.fromkeys(part.topics, 0))
@@ -81,7 +95,7 @@ def test_what_is_over_is_found_without_a_look_at_what_is_not():
 
 def timed() -> Timed:
     spec = StoreSpec(name="s", key=rs.TEXT, value=rs.JSON, lasts_ms=0)
-    return Timed(spec, Database(MEMORY, ["s"]))
+    return Timed(spec, opened(["s"]))
 
 
 def done(store: Timed) -> None:
@@ -216,12 +230,12 @@ def play(store: Store, rng: random.Random) -> None:
 def test_a_range_is_what_it_would_be_if_all_were_in_one_place() -> None:
     for seed in range(15):
         spec = StoreSpec(name="s", key=rs.TEXT, value=rs.JSON)
-        play(Store(spec, Database(MEMORY, ["s"])), random.Random(seed))
+        play(Store(spec, opened(["s"])), random.Random(seed))
         play(timed(), random.Random(seed))
 
 
 def test_a_range_has_many_changes_at_once_and_those_that_are_made_meanwhile() -> None:
-    store = Store(StoreSpec(name="s", key=rs.TEXT, value=rs.JSON), Database(MEMORY, ["s"]))
+    store = Store(StoreSpec(name="s", key=rs.TEXT, value=rs.JSON), opened(["s"]))
     for n in range(0, 1_000, 2):
         store.set(f"{n:03}", n, n)
     assert [value for _, value in store.scan()] == list(range(0, 1_000, 2))
@@ -239,7 +253,7 @@ def test_a_range_has_many_changes_at_once_and_those_that_are_made_meanwhile() ->
 
 
 def test_a_key_that_cannot_be_encoded_is_told_at_each_look() -> None:
-    store = Store(StoreSpec(name="s", key=rs.TEXT, value=rs.JSON), Database(MEMORY, ["s"]))
+    store = Store(StoreSpec(name="s", key=rs.TEXT, value=rs.JSON), opened(["s"]))
     store.set("a", 1, 1)
     store.set(5, 1, 1)
     for _ in range(2):
